@@ -1,0 +1,166 @@
+"""The command `rlgrad`; scripts/train.py is `rlgrad train`."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from rlgrad.settings import RunError, UsageError
+
+DONE, FAILED, USAGE = 0, 1, 2
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. The exit code: 0 done, 1 the run failed, 2 bad usage or config, 130 interrupted."""
+    try:
+        parser = make_parser()
+        options, overrides = parser.parse_known_args(arguments)
+        return options.command(options, overrides)  # type: ignore[no-any-return]
+    except UsageError as error:
+        print(f"rlgrad: {error}", file=sys.stderr)
+        return USAGE
+    except RunError as error:
+        print(f"rlgrad: the run failed: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def make_parser() -> Parser:
+    parser = Parser(prog="rlgrad", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+
+    train = commands.add_parser("train", help="train as a config says", allow_abbrev=False, add_help=False)
+    train.add_argument("--config", metavar="FILE", help="a YAML file, or a name in configs/")
+    train.add_argument("--resume", metavar="RUN", help="continue the run in this directory")
+    train.add_argument("--out", metavar="DIR", help="the run directory, instead of runs/<config>-<number>")
+    train.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    train.add_argument("-h", "--help", action="store_true", help="show this, and with --config all its settings")
+    train.set_defaults(command=train_command, parser=train)
+
+    evaluate = commands.add_parser("evaluate", help="evaluate a trained model again", allow_abbrev=False)
+    evaluate.add_argument("run", metavar="RUN", help="a run directory")
+    evaluate.add_argument("--episode-seed", type=int, default=1, metavar="N", help="other held-out episodes for each N")
+    evaluate.set_defaults(command=evaluate_command)
+
+    schema = commands.add_parser("schema", help="print the JSON Schema of configs", allow_abbrev=False)
+    schema.set_defaults(command=schema_command)
+    tags = commands.add_parser("tags", help="print what each logged tag means", allow_abbrev=False)
+    tags.set_defaults(command=tags_command)
+    return parser
+
+
+def refuse_leftovers(leftovers: Sequence[str]) -> None:
+    if leftovers:
+        raise UsageError(f"unexpected argument {leftovers[0]!r}")
+
+
+def train_command(options: argparse.Namespace, overrides: list[str]) -> int:
+    from rlgrad.config import load
+    from rlgrad.run import resume, train
+
+    if options.help:
+        options.parser.print_help()
+        if options.config:
+            print_settings(options.config)
+        else:
+            print("\nEvery setting of a config can be given as --setting value; --config FILE --help lists them.")
+        return DONE
+    if options.resume:
+        if options.config or options.out or overrides:
+            raise UsageError("--resume continues a run as it was begun: it takes no config, --out or other settings")
+        run = resume(options.resume, quiet=options.quiet)
+    elif options.config:
+        run = train(load(options.config, overrides), out=options.out, quiet=options.quiet)
+    else:
+        raise UsageError("which config? --config FILE, or a name: " + ", ".join(shipped()))
+    return 128 + run.signal if run.signal else DONE
+
+
+def shipped() -> list[str]:
+    from rlgrad.config import SHIPPED
+
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def print_settings(source: str) -> None:
+    """All settings of a config: their values in it, and what they mean."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from rlgrad.config import load, settings_in
+    from rlgrad.settings import Named, Settings
+
+    table = Table(title=f"settings of {source}", title_justify="left", box=None, pad_edge=False)
+    for heading in ("setting", "value here", "meaning"):
+        table.add_column(heading, no_wrap=heading == "setting")
+
+    def rows(settings: Settings, prefix: str) -> None:
+        for name, field in type(settings).model_fields.items():
+            value = getattr(settings, name)
+            if settings_in(field.annotation) and value is not None:
+                rows(value, f"{prefix}{name}.")
+            else:
+                table.add_row(f"--{prefix}{name}", str(value), field.description)
+        for name, value in (settings.model_extra or {}).items():
+            table.add_row(
+                f"--{prefix}{name}", str(value), f"argument of {settings.name}" if isinstance(settings, Named) else ""
+            )
+
+    rows(load(source).settings, "")
+    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+def evaluate_command(options: argparse.Namespace, leftovers: list[str]) -> int:
+    from safetensors.torch import load_file
+
+    from rlgrad.config import Config, read
+    from rlgrad.run.statistics import summarize
+
+    refuse_leftovers(leftovers)
+    path = Path(options.run)
+    if not (path / "config.yaml").is_file() or not (path / "model.safetensors").is_file():
+        raise UsageError(f"{path}: not the directory of a run that has ended (no config.yaml and model.safetensors)")
+    if options.episode_seed < 0:
+        raise UsageError("--episode-seed: must be 0 or more")
+    config = Config(*read(path / "config.yaml"), path.name)
+    problem, _, _ = config.build()
+    try:
+        problem.model.load_state_dict(load_file(path / "model.safetensors"))
+    except Exception as error:  # a damaged file: safetensors and torch raise what they like
+        raise UsageError(f"{path}/model.safetensors cannot be used: {str(error).splitlines()[0]}") from error
+    for name, values in problem.evaluate(config.settings.updates + options.episode_seed).items():
+        found = summarize(values.tolist())
+        low, high = found["ci95"]
+        interval = "" if low is None else f"  95% interval {low:.4g} to {high:.4g}  IQM {found['iqm']:.4g}"
+        print(f"{name:16} {found['mean']:.4g}{interval}")
+    return DONE
+
+
+def schema_command(options: argparse.Namespace, leftovers: list[str]) -> int:
+    import json
+
+    from rlgrad.config import schema
+
+    refuse_leftovers(leftovers)
+    print(json.dumps(schema(), indent=2))
+    return DONE
+
+
+def tags_command(options: argparse.Namespace, leftovers: list[str]) -> int:
+    from rlgrad.run.tags import page
+
+    refuse_leftovers(leftovers)
+    print(page(), end="")
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,358 @@
+"""From a YAML file and overrides to validated settings. Nothing in a config is ever executed.
+
+Every value remembers where it was written, so that an error can name the file and line, or the option.
+"""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Union, cast, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from torch import optim
+
+import rlgrad.problems
+from rlgrad.loop import Direction, Problem, make_optimizer
+from rlgrad.settings import Named, RunSettings, SettingError, Settings, UsageError, nearest
+
+MAX_NODES = 10_000  # values in a config: far more than anyone writes, and few enough that no alias bomb goes off
+
+PACKAGED = Path(__file__).parent / "configs"  # where a wheel carries them; a checkout has them at its top
+SHIPPED = PACKAGED if PACKAGED.is_dir() else Path(__file__).parent.parent / "configs"
+
+Key = tuple[str, ...]  # the path of a setting: ("optimizer", "lr")
+Sources = dict[Key, str]  # where each was written: "cartpole.yaml:7", "--optimizer.lr"
+
+
+class Loader(yaml.SafeLoader):
+    """YAML as people write it: here 1e-3 is a number, as in YAML 1.2 (to PyYAML it is a string)."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+class Config:
+    """Settings, and where each was written."""
+
+    def __init__(self, data: Mapping[str, Any], sources: Sources, name: str):
+        self.sources = sources
+        self.name = name
+        with self.located():
+            self.settings = validate(data)
+
+    @contextmanager
+    def located(self) -> Iterator[None]:
+        """Turns a SettingError into a UsageError that says where the setting was written."""
+        try:
+            yield
+        except SettingError as error:
+            path = error.path
+            while path and path not in self.sources:
+                path = path[:-1]
+            where = self.sources[path]
+            dotted = ".".join(error.path)
+            at = where if not dotted or where == f"--{dotted}" else f"{where}: {dotted}"
+            raise UsageError(f"{at}: {error}") from error
+
+    def build(self) -> "Built":
+        """What the settings describe. Raises UsageError."""
+        with self.located():
+            problem = self.settings.build()
+            optimizer = build_optimizer(self.settings, problem)
+            return Built(problem, optimizer, build_schedule(self.settings, optimizer, problem.direction))
+
+
+class Built(NamedTuple):
+    """All that a run trains with."""
+
+    problem: Any
+    optimizer: optim.Optimizer
+    schedule: optim.lr_scheduler.LRScheduler | None
+
+
+def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] | Mapping[str, Any] = ()) -> Config:
+    """Settings from a file (a path, or a name in configs/) or a mapping, with overrides on top.
+
+    overrides: as on a command line, ["--optimizer.lr", "0.01"], or a mapping {"optimizer.lr": 0.01}.
+    Raises UsageError in one line.
+    """
+    if isinstance(source, Mapping):
+        name = "config"
+        data, sources = deep_copy(source), cast("Sources", {(): "config"})
+    else:
+        path = find(source)
+        name, (data, sources) = path.stem, read(path)
+    given = parse_overrides(overrides) if not isinstance(overrides, Mapping) else overrides
+    for dotted, value in given.items():
+        override(data, sources, tuple(dotted.split(".")), value)
+    return Config(data, sources, name)
+
+
+def find(source: str | Path) -> Path:
+    """The file that a person means: a path, or a name in configs/, with or without .yaml."""
+    given = Path(source).expanduser()
+    for folder in (Path(), SHIPPED):
+        for candidate in (folder / given, folder / f"{given}.yaml"):
+            if candidate.is_file():
+                return candidate
+    names = [path.stem for path in SHIPPED.glob("*.yaml")]
+    raise UsageError(f"no config {str(source)!r}, neither as a path nor in {SHIPPED}" + nearest(given.stem, names))
+
+
+def read(path: Path) -> tuple[dict[str, Any], Sources]:
+    """A YAML file's mapping, and the place of each key in it as 'file:line'."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from error
+    sources: Sources = {(): str(path)}
+    seen = 0
+
+    def visit(node: yaml.Node, at: Key) -> None:
+        nonlocal seen
+        seen += 1
+        line = f"{path}:{node.start_mark.line + 1}"
+        if seen > MAX_NODES or len(at) > 20:
+            raise UsageError(f"{line}: more than a config can hold ({MAX_NODES} values, nested 20 deep)")
+        if isinstance(node, yaml.MappingNode):
+            keys = set()
+            for key, value in node.value:
+                place = f"{path}:{key.start_mark.line + 1}"
+                if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
+                    raise UsageError(f"{place}: a setting's name must be a word, which {describe_node(key)} is not")
+                if key.value in keys:
+                    raise UsageError(f"{place}: {key.value} is set twice")
+                keys.add(key.value)
+                sources[(*at, key.value)] = place
+                visit(value, (*at, key.value))
+        elif isinstance(node, yaml.SequenceNode):
+            for number, value in enumerate(node.value):
+                visit(value, (*at, str(number)))
+
+    try:
+        loader = Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            raise UsageError(f"{path}: the file is empty; the configs in {SHIPPED} show what belongs in one")
+        visit(node, ())
+        data = loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise UsageError(f"{where}: not valid YAML: {error.problem or error.context}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise UsageError(f"{path}:1: a config is a list of `setting: value` lines, not {describe_node(node)}")
+    return data, sources
+
+
+def describe_node(node: yaml.Node) -> str:
+    if isinstance(node, yaml.ScalarNode):
+        return repr(node.value)[:40]
+    return "a mapping" if isinstance(node, yaml.MappingNode) else "a list"
+
+
+def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
+    """`--a.b 1 --c 2 3 --d=4` -> {"a.b": 1, "c": [2, 3], "d": 4}; values are read as YAML."""
+    result: dict[str, Any] = {}
+    values: list[str] = []
+
+    def is_option(word: str) -> bool:
+        return word.startswith("--") and len(word) > 2
+
+    position = 0
+    while position < len(words):
+        word = words[position]
+        if not is_option(word):
+            raise UsageError(f"unexpected argument {word!r}; overrides are written --setting value")
+        name, equals, inline = word[2:].partition("=")
+        position += 1
+        values = [inline] if equals else []
+        while not equals and position < len(words) and not is_option(words[position]):
+            values.append(words[position])
+            position += 1
+        if not values:
+            raise UsageError(f"--{name}: a value is missing; overrides are written --setting value")
+        if name in result:
+            raise UsageError(f"--{name}: given twice")
+        parsed = [parse_value(name, value) for value in values]
+        result[name] = parsed[0] if len(parsed) == 1 else parsed
+    return result
+
+
+def parse_value(name: str, text: str) -> Any:
+    try:
+        return yaml.load(text, Loader) if len(text) < 10_000 and "&" not in text else text
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"--{name}: {text!r} is not a value: {' '.join(str(error).split())}") from error
+
+
+def override(data: dict[str, Any], sources: Sources, path: Key, value: Any) -> None:
+    """Set one value in nested mappings, and note that it came from an option."""
+    option = "--" + ".".join(path)
+    for depth, key in enumerate(path[:-1]):
+        inner = data.get(key)
+        if inner is None:
+            inner = data[key] = {}
+        if not isinstance(inner, dict):
+            raise UsageError(f"{option}: {'.'.join(path[: depth + 1])} is a single value and has no settings in it")
+        data = inner
+    data[path[-1]] = value
+    for known in [known for known in sources if known[: len(path)] == path]:
+        del sources[known]
+    sources[path] = option
+
+
+def deep_copy(value: Any) -> Any:
+    """Plain copies of nested mappings, so that overrides do not reach into the caller's."""
+    return {key: deep_copy(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value
+
+
+def problem_names() -> list[str]:
+    """The problems there are: the files in rlgrad/problems."""
+    return [module.name for module in pkgutil.iter_modules(rlgrad.problems.__path__)]
+
+
+def settings_class(problem: str) -> type[RunSettings]:
+    """The settings of a problem: `Settings` in its file."""
+    module = importlib.import_module(f"rlgrad.problems.{problem}")
+    return module.Settings  # type: ignore[no-any-return]
+
+
+def validate(data: Mapping[str, Any]) -> RunSettings:
+    """Settings from nested mappings. Raises SettingError for the first thing that is wrong."""
+    problem = data.get("problem")
+    if problem is None:
+        raise SettingError((), f"`problem` is missing: one of {', '.join(problem_names())}")
+    if problem not in problem_names():
+        raise SettingError(("problem",), f"unknown problem {problem!r}", problem_names(), str(problem))
+    cls = settings_class(problem)
+    try:
+        return cls.model_validate(with_lists(cls, data))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        path = tuple(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise SettingError(path, "unknown setting", keys_at(cls, path[:-1]), path[-1]) from error
+        if first["type"] == "missing":
+            raise SettingError(path[:-1], f"the setting `{path[-1]}` is missing") from error
+        message = first["msg"].removeprefix("Value error, ")
+        given = "" if isinstance(first["input"], dict) else f" (here: {str(first['input'])[:60]})"
+        raise SettingError(path, message[0].lower() + message[1:] + given) from error
+
+
+def with_lists(cls: type[BaseModel], data: Any) -> Any:
+    """A single value stands for a list of one where a list is asked for: `hidden: 64`."""
+    if not isinstance(data, Mapping):
+        return data
+    result = dict(data)
+    for name, field in cls.model_fields.items():
+        if name in result and get_origin(field.annotation) is tuple and isinstance(result[name], int | float | str):
+            result[name] = [result[name]]
+        elif name in result and (inner := settings_in(field.annotation)):
+            result[name] = with_lists(inner, result[name])
+    return result
+
+
+def settings_in(annotation: Any) -> type[Settings] | None:
+    """The settings class that an annotation names, if any: `Schedule | None` -> Schedule."""
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, Settings):
+            return candidate
+    return None
+
+
+def keys_at(cls: type[Settings] | None, path: Key) -> list[str]:
+    """The valid keys of the settings at a path."""
+    for key in path:
+        cls = settings_in(cls.model_fields[key].annotation) if cls and key in cls.model_fields else None
+    return list(cls.model_fields) if cls else []
+
+
+def build_optimizer(settings: RunSettings, problem: Problem) -> optim.Optimizer:
+    """Any optimizer of torch.optim. Raises SettingError for a wrong name or argument."""
+    valid = subclasses_in(optim, optim.Optimizer)
+    check_named(("optimizer",), settings.optimizer, optim, valid, without=("params", "maximize"))
+    try:
+        return make_optimizer(problem, settings.optimizer.name, **settings.optimizer.arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise SettingError(("optimizer",), f"{settings.optimizer.name}: {error}") from error
+
+
+def build_schedule(
+    settings: RunSettings, optimizer: optim.Optimizer, direction: Direction
+) -> optim.lr_scheduler.LRScheduler | None:
+    """Any scheduler of torch.optim.lr_scheduler, nested ones included. Raises SettingError."""
+    if settings.schedule is None:
+        return None
+    return make_schedule(("schedule",), settings.schedule, optimizer, direction.value)
+
+
+def make_schedule(path: Key, named: Named, optimizer: optim.Optimizer, mode: str) -> optim.lr_scheduler.LRScheduler:
+    module = optim.lr_scheduler
+    valid = subclasses_in(module, module.LRScheduler) - {"LRScheduler", "LambdaLR", "MultiplicativeLR"}
+    check_named(path, named, module, valid, without=("optimizer", "mode", "lr_lambda"))
+    arguments = named.arguments
+    if "schedulers" in arguments:  # SequentialLR and ChainedScheduler hold others
+        arguments["schedulers"] = [
+            make_schedule((*path, "schedulers", str(number)), nested(path, inner), optimizer, mode)
+            for number, inner in enumerate(arguments["schedulers"])
+        ]
+    if named.name == "ReduceLROnPlateau":
+        arguments["mode"] = mode
+    try:
+        if named.name == "ChainedScheduler":
+            return module.ChainedScheduler(**arguments, optimizer=optimizer)
+        return getattr(module, named.name)(optimizer, **arguments)  # type: ignore[no-any-return]
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise SettingError(path, f"{named.name}: {error}") from error
+
+
+def nested(path: Key, inner: Any) -> Named:
+    try:
+        return Named.model_validate(inner)
+    except ValidationError as error:
+        raise SettingError((*path, "schedulers"), "each of the schedulers needs a `name`") from error
+
+
+def subclasses_in(module: Any, base: type) -> set[str]:
+    return {
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, base) and value is not base and not name.startswith("_")
+    }
+
+
+def check_named(path: Key, named: Named, module: Any, valid: set[str], without: tuple[str, ...]) -> None:
+    """A name that exists, and arguments that it has."""
+    if named.name not in valid:
+        kind = path[0]
+        raise SettingError((*path, "name"), f"torch has no {kind} {named.name!r} to offer here", valid, named.name)
+    signature = set(inspect.signature(getattr(module, named.name)).parameters) - set(without)
+    for argument in named.arguments:
+        if argument == "maximize":
+            raise SettingError((*path, argument), "the direction belongs to the problem, not to the optimizer")
+        if argument not in signature:
+            raise SettingError((*path, argument), f"{named.name} has no such argument", signature, argument)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a config, for editors: one of the problems' settings."""
+    from pydantic import TypeAdapter
+
+    classes = tuple(settings_class(name) for name in problem_names())
+    adapter: TypeAdapter[Any] = TypeAdapter(Union[classes])  # type: ignore[arg-type]  # noqa: UP007 - built as it runs
+    result = adapter.json_schema()
+    for name, module, base in (
+        ("Optimizer", optim, optim.Optimizer), ("Schedule", optim.lr_scheduler, optim.lr_scheduler.LRScheduler)
+    ):  # fmt: skip
+        result["$defs"][name]["properties"]["name"]["enum"] = sorted(subclasses_in(module, base))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "rlgrad config", **result}

@@ -1,0 +1,184 @@
+"""One training loop, two directions.
+
+An objective knows whether it is to be maximized or minimized. `make_optimizer` turns that into the one sign of the
+project, and `updates` moves the parameters without asking which way they go:
+
+    θ ← θ + α ∇J(θ)    ascent, where J is to be maximized: an expected return, a log-likelihood
+    θ ← θ − α ∇J(θ)    descent, where J is to be minimized: a loss, a cost
+
+Every parameter carries a leading axis R of replicas: independent copies trained side by side. An objective returns
+one value per replica; as replicas share no parameter, the gradient of the sum gives each exactly its own.
+"""
+
+import enum
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Direction(enum.Enum):
+    """Which way an objective is to go. The values are also the modes of `ReduceLROnPlateau`."""
+
+    MAXIMIZE = "max"
+    MINIMIZE = "min"
+
+    @property
+    def sign(self) -> int:
+        """The sign in θ ± α∇J. It also turns a score into this direction's objective: a score s is maximized as it is,
+        and its cost, −s, is minimized; both have the same optimum, and their gradients differ in nothing but the sign.
+        """
+        return 1 if self is Direction.MAXIMIZE else -1
+
+    @property
+    def opposite(self) -> "Direction":
+        return Direction.MINIMIZE if self is Direction.MAXIMIZE else Direction.MAXIMIZE
+
+
+class Estimate(NamedTuple):
+    """What a problem says of one batch."""
+
+    value: Tensor  # [R] the objective; its gradient is the gradient estimate
+    metrics: Mapping[str, Tensor]  # [R] each, detached: what else is worth logging
+
+
+class Problem(Protocol):
+    """Anything the loop can train. The batch is the problem's own business: the loop only hands it on."""
+
+    direction: Direction
+
+    @property
+    def model(self) -> nn.Module:
+        """Its parameters are [R, ...]."""
+
+    def sample(self, step: int) -> Any:
+        """The data of update `step`: play episodes, draw a minibatch, or nothing at all."""
+
+    def objective(self, batch: Any) -> Estimate:
+        """The objective on that data, at the parameters as they are now."""
+
+
+class Update(NamedTuple):
+    """One step of the parameters, as `updates` yields it. Value, metrics and gradient are those before the step."""
+
+    step: int
+    value: Tensor  # [R] the objective
+    metrics: Mapping[str, Tensor]  # [R] each
+    gradient_norm: Tensor  # [R] Euclidean norm, before clipping
+
+
+def updates(
+    problem: Problem, optimizer: torch.optim.Optimizer, first: int = 0, max_gradient_norm: float = math.inf
+) -> Iterator[Update]:
+    """Train for ever, one update at a time; whoever iterates decides what to watch, what to keep and when to stop.
+
+    The data of an update is drawn with the parameters that the previous one left behind: rollouts are on-policy.
+
+    first: the number of the first update, where a run is continued.
+    max_gradient_norm: the gradient of each replica is scaled down to this Euclidean norm.
+    """
+    parameters = list(problem.model.parameters())
+    for step in itertools.count(first):
+        batch = problem.sample(step)
+        evaluations: list[tuple[Estimate, Tensor]] = []  # LBFGS evaluates several times a step, the others once
+
+        def evaluate() -> Tensor:
+            optimizer.zero_grad()
+            estimate = problem.objective(batch)  # noqa: B023 - called within this step only
+            estimate.value.sum().backward()  # type: ignore[no-untyped-call]
+            evaluations.append((estimate, clip_per_replica(parameters, max_gradient_norm)))  # noqa: B023
+            return estimate.value.detach()
+
+        optimizer.step(evaluate)  # type: ignore[arg-type]  # θ + α∇J where J is maximized, θ − α∇J where minimized
+        estimate, gradient_norm = evaluations[0]
+        yield Update(step, estimate.value.detach(), estimate.metrics, gradient_norm)
+
+
+def clip_per_replica(parameters: Iterable[Tensor], max_norm: float = math.inf) -> Tensor:
+    """Scale each replica's gradient down to `max_norm`, and return what the norms [R] were."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = norm_per_replica(gradients)
+    if max_norm < math.inf:
+        scale = (max_norm / norm).clamp(max=1.0)  # a norm of zero gives infinity, and so 1
+        for g in gradients:
+            g.mul_(scale.reshape(-1, *[1] * (g.dim() - 1)))
+    return norm
+
+
+def norm_per_replica(tensors: Iterable[Tensor]) -> Tensor:
+    """The Euclidean norm [R] over all elements of tensors [R, ...] that belong to the same replica."""
+    return torch.stack([t.flatten(1).square().sum(1) for t in tensors]).sum(0).sqrt()
+
+
+# These update every element on its own, so one optimizer serves all replicas at once. Any other couples the elements
+# of its parameters (LBFGS by its line search, Muon and Adafactor by their norms): there each replica gets its own.
+ELEMENTWISE = frozenset(
+    {"SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "Adagrad", "Adadelta", "ASGD"}
+)
+
+
+def make_optimizer(
+    problem: Problem, name: str = "SGD", *, direction: Direction | None = None, **arguments: Any
+) -> torch.optim.Optimizer:
+    """The optimizer of `torch.optim` called `name`, going the problem's way.
+
+    direction: another way than the problem's own (to see what the wrong sign does).
+    arguments: the optimizer's own. Raises what it raises where they are wrong.
+    """
+    direction = direction or problem.direction
+    optimizer_class = getattr(torch.optim, name)
+    if name in ELEMENTWISE:
+        optimizer: torch.optim.Optimizer = optimizer_class(
+            problem.model.parameters(), maximize=direction.sign > 0, **arguments
+        )
+        return optimizer
+    return PerReplica(problem.model.parameters(), direction, optimizer_class, arguments)
+
+
+class PerReplica(torch.optim.Optimizer):
+    """One optimizer for each replica, so that no replica feels another.
+
+    Each works on views of its slice of the parameters. All of them minimize, and so see the objective and its
+    gradient with the sign that makes a minimum of what is sought: this serves optimizers without `maximize=` too.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        direction: Direction,
+        optimizer_class: Callable[..., torch.optim.Optimizer],
+        arguments: Mapping[str, Any],
+    ):
+        self.parameters = list(parameters)
+        self.sign = Direction.MINIMIZE.sign * direction.sign  # +1 where the objective is a cost already
+        replicas = len(self.parameters[0])
+        self.slices = [[p.detach()[k].requires_grad_() for p in self.parameters] for k in range(replicas)]
+        self.each = [optimizer_class(s, **arguments) for s in self.slices]
+        super().__init__(self.parameters, dict(self.each[0].defaults))
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor]) -> None:  # type: ignore[override]
+        """`closure` evaluates the objective [R] and its gradient, for all replicas at once."""
+        hyperparameters = {key: value for key, value in self.param_groups[0].items() if key != "params"}
+        for replica, (optimizer, slices) in enumerate(zip(self.each, self.slices, strict=True)):
+
+            def cost(replica: int = replica, slices: list[Tensor] = slices) -> Tensor:
+                with torch.enable_grad():
+                    value = closure()
+                for view, parameter in zip(slices, self.parameters, strict=True):
+                    view.grad = None if parameter.grad is None else self.sign * parameter.grad[replica]
+                return self.sign * value[replica]
+
+            optimizer.param_groups[0].update(hyperparameters)  # a schedule changes those of this one
+            optimizer.step(cost)  # type: ignore[arg-type]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"all": super().state_dict(), "each": [optimizer.state_dict() for optimizer in self.each]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict["all"])
+        for optimizer, state in zip(self.each, state_dict["each"], strict=True):
+            optimizer.load_state_dict(state)

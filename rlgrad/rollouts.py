@@ -1,0 +1,115 @@
+"""Playing whole episodes with a policy, for R replicas at once."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from rlgrad.environments import Environments
+from rlgrad.settings import RunError
+
+CHUNK = 64  # steps for which noise is drawn at once
+
+
+class Policy(Protocol):
+    """observation [R, B, D] -> distribution over actions [R, B]."""
+
+    def __call__(self, observation: Tensor) -> Distribution: ...
+    def noise(self, rng: np.random.Generator, *shape: int) -> np.ndarray: ...
+    def sample(self, distribution: Any, noise: Tensor) -> Tensor: ...
+    def greedy(self, distribution: Any) -> Tensor: ...
+
+
+class Episodes(NamedTuple):
+    """B episodes for each of R replicas, as long as the longest of them: T steps.
+
+    After an episode's last step everything is zero and `alive` is False.
+    """
+
+    observation: Tensor  # [R, T, B, D] what the action was chosen on
+    action: Tensor  # [R, T, B]
+    reward: Tensor  # [R, T, B] what it earned
+    alive: Tensor  # [R, T, B] bool: the step belongs to the episode
+    terminated: Tensor  # [R, B] bool: the episode reached its end, and was not cut off by a time limit
+
+    @property
+    def length(self) -> Tensor:
+        """[R, B] steps of each episode."""
+        return self.alive.sum(1)
+
+
+@torch.no_grad()
+def play(
+    policy: Policy,
+    environments: Environments,
+    streams: Sequence[np.random.Generator],
+    episodes: int,
+    *,
+    greedy: bool = False,
+    limit: int = 100_000,
+) -> Episodes:
+    """Play `episodes` whole episodes for each stream; noise and initial states come from the replica's own.
+
+    greedy: take the most probable action, instead of drawing one.
+    limit: steps after which an episode that goes on is taken to be one that never ends.
+
+    Raises RunError where an environment never ends or returns something that is not finite.
+    """
+    replicas = len(streams)
+    observation = environments.reset(streams)
+    alive = np.ones(replicas * episodes, dtype=bool)
+    ended = np.zeros(replicas * episodes, dtype=bool)
+    observations: list[np.ndarray] = []
+    actions: list[np.ndarray] = []
+    rewards: list[np.ndarray] = []
+    alives: list[np.ndarray] = []
+    noise = torch.empty(0)
+    while alive.any():
+        t = len(alives)
+        if t == limit:
+            raise RunError(f"an episode did not end within {limit} steps; set `episode_limit` if it may last longer")
+        if not greedy and t % CHUNK == 0:
+            drawn = [policy.noise(rng, CHUNK, episodes) for rng in streams]
+            noise = torch.from_numpy(np.stack(drawn, axis=1))  # [CHUNK, R, B, ...]
+        distribution = policy(torch.from_numpy(observation).reshape(replicas, episodes, -1))
+        chosen = policy.greedy(distribution) if greedy else policy.sample(distribution, noise[t % CHUNK])
+        action = chosen.flatten(0, 1).numpy()
+        observations.append(observation)
+        actions.append(action)
+        alives.append(alive)
+        observation, reward, terminated, truncated = environments.step(action)
+        rewards.append(reward)
+        ended |= alive & terminated
+        alive = alive & ~(terminated | truncated)
+
+    def together(steps: list[np.ndarray]) -> Tensor:
+        stacked = torch.from_numpy(np.stack(steps))  # [T, R * B, ...]
+        return stacked.reshape(len(steps), replicas, episodes, *stacked.shape[2:]).transpose(0, 1)
+
+    mask = together(alives).contiguous()
+    played = Episodes(
+        masked(together(observations).flatten(3) if observation.ndim > 2 else together(observations), mask),
+        masked(together(actions), mask),
+        masked(together(rewards).to(torch.get_default_dtype()), mask),
+        mask,
+        torch.from_numpy(ended).reshape(replicas, episodes),
+    )
+    for name in ("observation", "reward"):
+        check_finite(name, getattr(played, name))
+    return played
+
+
+def masked(x: Tensor, mask: Tensor) -> Tensor:
+    """x [R, T, B, ...] with zeros after the end: not x * mask, as what comes there may be infinite or NaN."""
+    return torch.where(mask.reshape(*mask.shape, *[1] * (x.dim() - mask.dim())), x, torch.zeros((), dtype=x.dtype))
+
+
+def check_finite(name: str, x: Tensor) -> None:
+    if not x.isfinite().all():
+        replica, t, episode = (~x.isfinite()).nonzero()[0, :3].tolist()
+        raise RunError(
+            f"the environment returned a {name} that is not finite (replica {replica}, episode {episode}, step {t})"
+        )

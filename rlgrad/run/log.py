@@ -1,0 +1,130 @@
+"""The written record of a run: `metrics.jsonl` and TensorBoard's event file.
+
+Both only grow. A checkpoint remembers how long they were, so that a resumed run can cut off what came after it: no
+point is there twice, and none is missing.
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch import Tensor
+
+from rlgrad.loop import Direction
+from rlgrad.run.statistics import finite, summarize
+from rlgrad.run.tags import description
+
+FLUSH_SECONDS = 2.0
+
+
+class Log:
+    """Appends to the two files. `lengths`: where a checkpoint says they ended, if they are to be continued."""
+
+    def __init__(self, directory: Path, lengths: Mapping[str, int] | None = None):
+        self.files: dict[str, BinaryIO] = {}
+        if lengths is None:
+            for name in ("metrics.jsonl", f"events.out.tfevents.{int(time.time())}.rlgrad"):
+                self.files[name] = (directory / name).open("xb")
+        else:
+            for name, length in lengths.items():
+                self.files[name] = (directory / name).open("r+b")
+                self.files[name].truncate(length)
+                self.files[name].seek(length)
+        self.metrics, events = self.files.values()
+        self.events = RecordWriter(events)
+        self.described: set[str] = set()  # tags whose first point is written: TensorBoard reads their sentence from it
+        self.flushed = time.monotonic()
+
+    def begin(self, direction: Direction, config: str) -> None:
+        """What TensorBoard shows of a run before its first update."""
+        self._event(file_version="brain.Event:2")
+        self._text("config", f"```yaml\n{config}```")
+        self._text("direction", f"`objective/value` is to be **{direction.name.lower()}d**")
+
+    def write(self, step: int, values: Mapping[str, Tensor], rate: float, speed: float, pace: float) -> None:
+        """An update: a line with the values [R] of all replicas, and a point for their mean; of an evaluation also
+        their interquartile mean and interval.
+
+        rate: learning rate. speed: work per second. pace: updates per second.
+        """
+        line: dict[str, Any] = {"step": step, "update/learning_rate": float(rate)}
+        points = {"update/learning_rate": float(rate), "speed/work_per_second": speed, "speed/updates_per_second": pace}
+        for tag, value in values.items():
+            numbers = value.tolist()
+            line[tag] = [finite(number) for number in numbers]
+            if tag.startswith("evaluation/"):
+                points |= {f"{tag}/{ending}": number for ending, number in endings(summarize(numbers)).items()}
+            else:
+                points[tag] = float(value.mean())
+        self.metrics.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+        self._scalars(step, points)
+        if time.monotonic() - self.flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def end(self, settings: Mapping[str, Any], evaluation: Mapping[str, Sequence[float]]) -> None:
+        """The settings beside the results, the intervals as bands; and no more."""
+        from torch.utils.tensorboard.summary import custom_scalars, hparams
+
+        shown = {key: value if isinstance(value, bool | int | float) else str(value) for key, value in settings.items()}
+        results = {f"evaluation/{name}/mean": sum(values) / len(values) for name, values in evaluation.items()}
+        for summary in hparams(shown, results):  # type: ignore[no-untyped-call]
+            self._event(step=0, summary=summary)
+        bands = {
+            name: ["Margin", [f"evaluation/{name}/{ending}" for ending in ("mean", "ci95_low", "ci95_high")]]
+            for name, values in evaluation.items()
+            if len(values) > 1
+        }
+        if bands:
+            layout = {"mean and 95% interval over replicas": bands}
+            self._event(step=0, summary=custom_scalars(layout))  # type: ignore[no-untyped-call]
+        for file in self.files.values():
+            file.close()
+
+    def lengths(self) -> dict[str, int]:
+        """How long the files are, once all of it is on the disk."""
+        self.flush()
+        for file in self.files.values():
+            os.fsync(file.fileno())
+        return {name: file.tell() for name, file in self.files.items()}
+
+    def flush(self) -> None:
+        for file in self.files.values():
+            file.flush()
+        self.flushed = time.monotonic()
+
+    def _scalars(self, step: int, points: Mapping[str, float]) -> None:
+        values = []
+        for tag, number in points.items():
+            metadata = None
+            if tag not in self.described:
+                self.described.add(tag)
+                metadata = SummaryMetadata(display_name=tag, summary_description=description(tag))
+            values.append(Summary.Value(tag=tag, simple_value=number, metadata=metadata))
+        self._event(step=step, summary=Summary(value=values))
+
+    def _text(self, tag: str, markdown: str) -> None:
+        metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
+        tensor = TensorProto(
+            dtype="DT_STRING",
+            string_val=[markdown.encode()],
+            tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)]),
+        )
+        self._event(step=0, summary=Summary(value=[Summary.Value(tag=tag, metadata=metadata, tensor=tensor)]))
+
+    def _event(self, **content: Any) -> None:
+        self.events.write(Event(wall_time=time.time(), **content).SerializeToString())
+
+
+def endings(statistics: Mapping[str, Any]) -> dict[str, float]:
+    """The statistics of an evaluation by the endings of their tags, as far as there are any."""
+    low, high = statistics["ci95"]
+    every = {"mean": statistics["mean"], "iqm": statistics["iqm"], "ci95_low": low, "ci95_high": high}
+    return {ending: number for ending, number in every.items() if number is not None}

@@ -1,0 +1,91 @@
+"""What a person sees of a run while it goes on, and at its end."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from torch import Tensor
+
+from rlgrad.loop import Direction
+from rlgrad.run.state import State
+
+LINES = 10  # how many lines a run prints where the output is no terminal
+
+
+class Display:
+    """A live bar on a terminal, plain lines elsewhere, nothing at all when quiet."""
+
+    def __init__(self, updates: int, done: int, direction: Direction, unit: str, quiet: bool = False):
+        self.console = Console(quiet=quiet, highlight=False)
+        self.updates, self.unit = updates, unit.replace("_", " ")
+        self.objective = "objective ↑" if direction.sign > 0 else "objective ↓"
+        self.bar: Progress | None = None
+        if self.console.is_terminal and not quiet:
+            columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"))
+            self.bar = Progress(*columns, TimeRemainingColumn(), console=self.console)
+            self.task = self.bar.add_task(self.objective, total=updates, completed=done, speed="")
+            self.bar.start()
+
+    def show(self, state: State, values: Mapping[str, Tensor], speed: float) -> None:
+        """After an update: the objective, work per second, and the evaluation if there was one."""
+        value = f"{self.objective} {float(values['objective/value'].mean()):.4g}"
+        pace = f"{speed:,.0f} {self.unit}/s"
+        if self.bar:
+            self.bar.update(self.task, completed=state.done, description=value, speed=pace)
+        elif state.done == self.updates or state.done % max(1, self.updates // LINES) == 0:
+            means = {tag: float(value.mean()) for tag, value in values.items() if tag.startswith("evaluation/")}
+            found = "".join(f"  {tag.partition('/')[2]} {mean:.4g}" for tag, mean in means.items())
+            self.say(f"update {state.done}/{self.updates}  {value}  {pace}{found}")
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        if self.bar:
+            self.bar.stop()
+            self.bar = None
+
+    def report(self, directory: Path, summary: Mapping[str, Any]) -> None:
+        """The results, and what a person is likely to want next."""
+        self.close()
+        replicas = summary["replicas"]
+        many = f"{replicas} replicas" if replicas > 1 else "1 replica"
+        status, updates, seconds = summary["status"], summary["updates"], summary["wall_seconds"]
+        self.say(f"\n{directory}: {status} after {updates} updates, {seconds:.1f} s, {many}")
+        table = Table(box=None, pad_edge=False)
+        table.add_column("", no_wrap=True)
+        for heading in ("mean", "IQM", "95% interval", "min to max") if replicas > 1 else ("mean",):
+            table.add_column(heading, justify="right", no_wrap=True)
+        rows = {self.objective: summary["objective"]}
+        rows |= {name: statistics for name, statistics in summary.items() if name.startswith("evaluation.")}
+        for name, statistics in rows.items():
+            if statistics is None:
+                continue
+            low, high = statistics["ci95"]
+            values = statistics["per_replica"]
+            cells = [number(statistics["mean"])]
+            if replicas > 1:
+                interval = "" if low is None else f"{number(low)} to {number(high)}"
+                cells += [number(statistics["iqm"]), interval, f"{number(min(values))} to {number(max(values))}"]
+            table.add_row(name, *cells)
+        self.console.print(table)
+        if summary.get("first_solved"):
+            solved = summary["first_solved"]
+            self.say(
+                f"first solved by all replicas after {solved['env_steps']:,} environment steps each, "
+                f"{solved['seconds']:.1f} s from the start of the process"
+            )
+        here = shlex.quote(str(directory))
+        self.say("\nsee the curves:     tensorboard --logdir " + shlex.quote(str(directory.parent)))
+        if summary["status"] == "interrupted":
+            self.say(f"go on from here:    rlgrad train --resume {here}")
+        else:
+            self.say(f"evaluate it again:  rlgrad evaluate {here}")
+
+
+def number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

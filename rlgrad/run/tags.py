@@ -1,0 +1,75 @@
+"""Every tag that a run logs, with a sentence and its unit. docs/tags.md is written from this table."""
+
+TAGS = {
+    "objective/value": "The objective itself, mean over replicas: what the run maximizes or minimizes, measured on the "
+    "data of the update with the parameters before it (its own unit).",
+    "gradient/norm": "Euclidean norm of the gradient before clipping, mean over replicas (objective per unit of "
+    "parameter).",
+    "update/size": "Euclidean norm of the change that the update made to the parameters, mean over replicas (units of "
+    "parameter).",
+    "update/learning_rate": "Learning rate that the optimizer used for the update (units of parameter per unit of its "
+    "step).",
+    "episode/return": "Undiscounted return of the episodes played for the update, mean over episodes and replicas "
+    "(reward).",
+    "episode/length": "Length of the episodes played for the update, mean over episodes and replicas (environment "
+    "steps).",
+    "episode/env_steps": "Environment steps played for the update, mean over replicas (environment steps).",
+    "policy/entropy": "Entropy of the policy at the observations of the update, mean over steps and replicas (nats).",
+    "batch/accuracy": "Part of the update's examples whose most probable label is the right one, mean over replicas "
+    "(0 to 1).",
+    "batch/log_loss": "Mean negative log-likelihood of the update's labels, without any penalty (nats per example).",
+    "batch/examples": "Examples that the update learned from, for each replica (examples).",
+    "evaluation/return": "Undiscounted return of the greedy policy on held-out episodes, after the update (reward).",
+    "evaluation/length": "Length of those held-out episodes (environment steps).",
+    "evaluation/accuracy": "Part of the held-out examples whose most probable label is the right one, after the update "
+    "(0 to 1).",
+    "evaluation/log_loss": "Mean negative log-likelihood of the held-out labels, after the update (nats per example).",
+    "evaluation/prior_accuracy": "The same accuracy for always predicting the most frequent class of the training part "
+    "(0 to 1).",
+    "evaluation/prior_log_loss": "The same log-loss for always predicting the training part's class frequencies (nats "
+    "per example).",
+    "speed/work_per_second": "Environment steps or examples, all replicas together, per second of wall time since the "
+    "previous update, evaluation and logging included (1/s).",
+    "speed/updates_per_second": "Updates per second of wall time, since the previous one (1/s).",
+}
+
+STATISTICS = {  # an evaluation tag followed by one of these
+    "mean": "mean over replicas",
+    "iqm": "interquartile mean over replicas: the mean of the middle half",
+    "ci95_low": "lower end of the 95% bootstrap interval of the mean over replicas; absent with one replica",
+    "ci95_high": "upper end of that interval; absent with one replica",
+}
+
+
+def description(tag: str) -> str:
+    """The sentence of a tag; a problem of your own may log tags that have none."""
+    stem, _, last = tag.rpartition("/")
+    if last in STATISTICS and stem in TAGS:
+        return f"{TAGS[stem]} Here: the {STATISTICS[last]}."
+    return TAGS.get(tag, "")
+
+
+def page() -> str:
+    """docs/tags.md."""
+    lines = [
+        "# What a run logs",
+        "",
+        "Every tag in TensorBoard, and every key in `metrics.jsonl`, with its unit in brackets. The step of a point is",
+        "the number of its update, counted from 0. `metrics.jsonl` has the values of all replicas, TensorBoard their",
+        "mean. This page is written by `rlgrad tags`; the same sentences are the tooltips in TensorBoard.",
+        "",
+        "| tag | meaning |",
+        "|---|---|",
+        *(f"| `{tag}` | {text} |" for tag, text in TAGS.items()),
+        "",
+        "An evaluation tag is logged four times, with one of these behind it:",
+        "",
+        "| ending | meaning |",
+        "|---|---|",
+        *(f"| `/{ending}` | {text[0].upper() + text[1:]}. |" for ending, text in STATISTICS.items()),
+        "",
+        "Besides these: `config` (text) is the config as resolved, `direction` (text) says whether `objective/value`",
+        "is to go up or down, the HPARAMS tab lists the settings beside the last evaluation, and the tab CUSTOM SCALARS",
+        "shows each evaluation with its interval as a band.",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,113 @@
+"""What every run can be told, whatever its problem; and the errors that a person gets to read.
+
+A problem's own settings derive from `RunSettings`, in the problem's file.
+"""
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+if TYPE_CHECKING:
+    from rlgrad.run import Trainable
+
+NonNegativeInt = Annotated[int, Field(ge=0)]
+
+
+class UsageError(Exception):
+    """Something the user wrote is wrong; the message is one line that says what, where, and what to do."""
+
+
+class SettingError(Exception):
+    """A setting is wrong: its path in the config, what is wrong, and the valid values that a mistyped one is held to.
+
+    Whoever knows where the setting was written turns it into a UsageError with file and line.
+    """
+
+    def __init__(self, path: tuple[str, ...], message: str, valid: Iterable[str] = (), given: str | None = None):
+        super().__init__(message + (nearest(given, valid) if given is not None else ""))
+        self.path = path
+
+
+class RunError(Exception):
+    """A run cannot go on; the message is one line that says why."""
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """'; did you mean …?' with the valid words that resemble this one, or the list of them if it is short."""
+    valid = sorted(valid)
+    close = difflib.get_close_matches(word, valid, n=3, cutoff=0.5)
+    if close:
+        return "; did you mean " + " or ".join(close) + "?"
+    return f"; valid: {', '.join(valid)}" if 0 < len(valid) <= 30 else ""
+
+
+class Settings(BaseModel):
+    """A part of a config: unknown keys are refused, and it does not change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Named(Settings):
+    """Something of torch's by its name, with its own arguments beside it: `{name: Adam, lr: 0.01}`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    """its name"""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Optimizer(Named):
+    """Any optimizer of torch.optim: its name, and its own arguments as further keys."""
+
+
+class Schedule(Named):
+    """Any scheduler of torch.optim.lr_scheduler: its name, and its own arguments as further keys."""
+
+
+class Evaluation(Settings):
+    """How often the run is evaluated; after its last update it always is."""
+
+    every_updates: PositiveInt = 10
+    """updates between evaluations"""
+
+
+class Checkpoint(Settings):
+    """How often the run is saved, besides at its end; whichever of the two comes first."""
+
+    every_updates: PositiveInt | None = None
+    """updates between checkpoints; null: as often as the seconds say"""
+    every_seconds: PositiveFloat | None = 60.0
+    """seconds between checkpoints; null: as often as the updates say"""
+
+
+class RunSettings(Settings):
+    """The settings that every problem shares."""
+
+    updates: PositiveInt
+    """how many times the parameters are moved"""
+    seed: NonNegativeInt = 0
+    """replica k draws all its random numbers from streams of seed + k"""
+    replicas: PositiveInt = 1
+    """how many independent copies are trained side by side"""
+    optimizer: Optimizer
+    """name: any optimizer of torch.optim; the other keys are its own arguments"""
+    schedule: Schedule | None = None
+    """name: any scheduler of torch.optim.lr_scheduler; stepped after every update"""
+    max_gradient_norm: PositiveFloat | None = None
+    """scale each replica's gradient down to this Euclidean norm; null: leave it as it is"""
+    evaluation: Evaluation = Evaluation()
+    checkpoint: Checkpoint = Checkpoint()
+    stop_when_solved: bool = False
+    """end the run at the first evaluation at which every replica reaches the environment's reward threshold"""
+    threads: PositiveInt = 1
+    """threads of torch; small networks are fastest on one"""
+
+    def build(self) -> "Trainable":
+        """The problem that these settings describe. Raises SettingError where it cannot be built."""
+        raise NotImplementedError

@@ -1,0 +1,28 @@
+"""Randomness as a function of (seed, replica, purpose, step).
+
+Whatever replica k draws for update n comes from a stream of its own. So a resumed run continues bit for bit without
+replaying anything, any update can be done again alone, and replica k of many is the run alone with seed + k.
+"""
+
+import enum
+
+import numpy as np
+
+
+class Purpose(enum.IntEnum):
+    """What a stream is for: no two purposes share their numbers. The values are part of every run: never reuse one."""
+
+    INITIAL = 0  # the initial parameters
+    SAMPLE = 1  # episodes to learn from, minibatches
+    EVALUATE = 2  # held-out episodes
+    SPLIT = 3  # training and test part of a data set
+
+
+def stream(seed: int, purpose: Purpose, step: int = 0) -> np.random.Generator:
+    """The generator of one replica, whose seed is the run's seed plus its number, for one purpose at one update."""
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence((seed, purpose, step))))
+
+
+def streams(seed: int, replicas: int, purpose: Purpose, step: int = 0) -> list[np.random.Generator]:
+    """One generator per replica: the one of replica k is that of a run alone with seed + k."""
+    return [stream(seed + replica, purpose, step) for replica in range(replicas)]
