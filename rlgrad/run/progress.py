@@ -58,20 +58,16 @@ class Display:
         self.say(f"\n{directory}: {status} after {updates} updates, {seconds:.1f} s, {many}")
         table = Table(box=None, pad_edge=False)
         table.add_column("", no_wrap=True)
-        for heading in ("mean", "IQM", "95% interval", "min to max") if replicas > 1 else ("mean",):
+        for heading in ("mean", "IQM", "95% interval", "lowest", "highest") if replicas > 1 else ("mean",):
             table.add_column(heading, justify="right", no_wrap=True)
         rows = {self.objective: summary["objective"]}
-        rows |= {name: statistics for name, statistics in summary.items() if name.startswith("evaluation.")}
-        for name, statistics in rows.items():
-            if statistics is None:
-                continue
-            low, high = statistics["ci95"]
-            values = statistics["per_replica"]
-            cells = [number(statistics["mean"])]
-            if replicas > 1:
+        rows |= {name.partition(".")[2]: found for name, found in summary.items() if name.startswith("evaluation.")}
+        for name, found in rows.items():
+            if found is not None:
+                low, high = found["ci95"]
                 interval = "" if low is None else f"{number(low)} to {number(high)}"
-                cells += [number(statistics["iqm"]), interval, f"{number(min(values))} to {number(max(values))}"]
-            table.add_row(name, *cells)
+                cells = [found["mean"], found["iqm"], interval, min(found["per_replica"]), max(found["per_replica"])]
+                table.add_row(name, *(number(cell) for cell in cells[: len(table.columns) - 1]))
         self.console.print(table)
         if summary.get("first_solved"):
             solved = summary["first_solved"]
@@ -87,5 +83,5 @@ class Display:
             self.say(f"evaluate it again:  rlgrad evaluate {here}")
 
 
-def number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+def number(value: float | str | None) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else value or ""
