@@ -69,7 +69,7 @@ def page() -> str:
         *(f"| `/{ending}` | {text[0].upper() + text[1:]}. |" for ending, text in STATISTICS.items()),
         "",
         "Besides these: `config` (text) is the config as resolved, `direction` (text) says whether `objective/value`",
-        "is to go up or down. The tab HPARAMS lists the settings beside the last evaluation, and the tab CUSTOM SCALARS",
+        "is to go up or down. The tab HPARAMS lists the settings beside the last evaluation, the tab CUSTOM SCALARS",
         "shows each evaluation with its interval as a band.",
     ]
     return "\n".join(lines) + "\n"
