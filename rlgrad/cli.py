@@ -65,6 +65,7 @@ def refuse_leftovers(leftovers: Sequence[str]) -> None:
 def train_command(options: argparse.Namespace, overrides: list[str]) -> int:
     from rlgrad.config import load
     from rlgrad.run import resume, train
+    from rlgrad.run.startup import spare_dynamo
 
     if options.help:
         options.parser.print_help()
@@ -73,6 +74,7 @@ def train_command(options: argparse.Namespace, overrides: list[str]) -> int:
         else:
             print("\nEvery setting of a config can be given as --setting value; --config FILE --help lists them.")
         return DONE
+    spare_dynamo()
     if options.resume:
         if options.config or options.out or overrides:
             raise UsageError("--resume continues a run as it was begun: it takes no config, --out or other settings")

@@ -63,11 +63,13 @@ class CartPole:
 
     GRAVITY, CART, POLE, LENGTH, FORCE, TAU = 9.8, 1.0, 0.1, 0.5, 10.0, 0.02  # LENGTH is half the pole's
     TOTAL, POLE_LENGTH = CART + POLE, POLE * LENGTH
-    MAX_X, MAX_THETA, MAX_STEPS = 2.4, 12 * 2 * math.pi / 360, 500
+    BOUNDS = np.array([[2.4], [12 * 2 * math.pi / 360]])  # of position and angle
+    MAX_STEPS = 500
 
     def __init__(self, copies: int):
         self.copies = copies
-        self.state = np.empty((4, copies))  # x, its velocity, theta, its velocity
+        self.state = np.empty((4, copies))  # position, its velocity, angle, its velocity
+        self.change = np.empty((4, copies))
         self.steps = 0
         self.reward = np.ones(copies, dtype=np.float32)
 
@@ -85,10 +87,14 @@ class CartPole:
         theta_acc = (self.GRAVITY * sin - cos * push) / (
             self.LENGTH * (4.0 / 3.0 - self.POLE * np.square(cos) / self.TOTAL)
         )
-        x_acc = push - self.POLE_LENGTH * theta_acc * cos / self.TOTAL
-        self.state = self.state + self.TAU * np.stack((x_dot, x_acc, theta_dot, theta_acc))
+        self.change[0] = x_dot
+        self.change[1] = push - self.POLE_LENGTH * theta_acc * cos / self.TOTAL
+        self.change[2] = theta_dot
+        self.change[3] = theta_acc
+        self.change *= self.TAU
+        self.state += self.change
         self.steps += 1
-        terminated = (np.abs(self.state[0]) > self.MAX_X) | (np.abs(self.state[2]) > self.MAX_THETA)
+        terminated = np.logical_or.reduce(np.abs(self.state[::2]) > self.BOUNDS)
         truncated = np.full(self.copies, self.steps >= self.MAX_STEPS)
         return Transition(self.state.T.astype(np.float32), self.reward, terminated, truncated)
 

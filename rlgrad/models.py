@@ -87,18 +87,17 @@ class CategoricalPolicy(nn.Module):
         return Categorical(logits=self.network(observation), validate_args=False)
 
     def noise(self, rng: np.random.Generator, *shape: int) -> np.ndarray:
-        """What `sample` needs to draw actions [*shape], for one replica: [*shape, A] standard Gumbel variables."""
+        """What `act` needs to draw actions [*shape], for one replica: [*shape, A] standard Gumbel variables."""
         exponential = rng.standard_exponential((*shape, self.actions), dtype=np.float32)
         return np.negative(np.log(np.maximum(exponential, np.finfo(np.float32).tiny)))
 
-    @staticmethod
-    def sample(distribution: Categorical, noise: Tensor) -> Tensor:
-        """Draw actions [R, ...]: argmax of logits + Gumbel noise follows the distribution (Gumbel 1954)."""
-        return (distribution.logits + noise).argmax(-1)
+    def act(self, observation: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Actions [R, ...] as the policy draws them with this noise; without noise the most probable ones.
 
-    @staticmethod
-    def greedy(distribution: Categorical) -> Tensor:
-        return distribution.logits.argmax(-1)
+        The argmax of logits and Gumbel noise follows the softmax of the logits (Gumbel 1954), normalized or not.
+        """
+        logits: Tensor = self.network(observation)
+        return (logits if noise is None else logits + noise).argmax(-1)
 
 
 class LinearClassifier(nn.Module):

@@ -1,12 +1,11 @@
 """Playing whole episodes with a policy, for R replicas at once."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
 from rlgrad.environments import Environments
 from rlgrad.settings import RunError
@@ -15,12 +14,10 @@ CHUNK = 64  # steps for which noise is drawn at once
 
 
 class Policy(Protocol):
-    """observation [R, B, D] -> distribution over actions [R, B]."""
+    """What chooses the actions: see `models.CategoricalPolicy`."""
 
-    def __call__(self, observation: Tensor) -> Distribution: ...
     def noise(self, rng: np.random.Generator, *shape: int) -> np.ndarray: ...
-    def sample(self, distribution: Any, noise: Tensor) -> Tensor: ...
-    def greedy(self, distribution: Any) -> Tensor: ...
+    def act(self, observation: Tensor, noise: Tensor | None = None) -> Tensor: ...
 
 
 class Episodes(NamedTuple):
@@ -74,9 +71,8 @@ def play(
         if not greedy and t % CHUNK == 0:
             drawn = [policy.noise(rng, CHUNK, episodes) for rng in streams]
             noise = torch.from_numpy(np.stack(drawn, axis=1))  # [CHUNK, R, B, ...]
-        distribution = policy(torch.from_numpy(observation).reshape(replicas, episodes, -1))
-        chosen = policy.greedy(distribution) if greedy else policy.sample(distribution, noise[t % CHUNK])
-        action = chosen.flatten(0, 1).numpy()
+        seen = torch.from_numpy(observation).reshape(replicas, episodes, -1)
+        action = policy.act(seen, None if greedy else noise[t % CHUNK]).flatten(0, 1).numpy()
         observations.append(observation)
         actions.append(action)
         alives.append(alive)
