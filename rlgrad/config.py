@@ -202,6 +202,7 @@ def override(data: dict[str, Any], sources: Sources, path: Key, value: Any) -> N
         inner = data.get(key)
         if inner is None:
             inner = data[key] = {}
+            sources.setdefault(path[: depth + 1], option)
         if not isinstance(inner, dict):
             raise UsageError(f"{option}: {'.'.join(path[: depth + 1])} is a single value and has no settings in it")
         data = inner
@@ -279,7 +280,7 @@ def keys_at(cls: type[Settings] | None, path: Key) -> list[str]:
 
 def build_optimizer(settings: RunSettings, problem: Problem) -> optim.Optimizer:
     """Any optimizer of torch.optim. Raises SettingError for a wrong name or argument."""
-    valid = subclasses_in(optim, optim.Optimizer)
+    valid = subclasses_in(optim, optim.Optimizer) - {"SparseAdam"}  # it serves sparse gradients only
     check_named(("optimizer",), settings.optimizer, optim, valid, without=("params", "maximize"))
     try:
         return make_optimizer(problem, settings.optimizer.name, **settings.optimizer.arguments)

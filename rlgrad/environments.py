@@ -115,8 +115,14 @@ def make(id: str, replicas: int, episodes: int, *, options: Mapping[str, Any], o
 
 def describe(id: str, options: Mapping[str, Any]) -> gymnasium.Env:
     """One copy, for its spaces and its specification. Raises SettingError in one line if it cannot be made."""
+    if ":" in id:
+        message = f"{id!r} would import a module, and a config runs no code; name an environment that is registered"
+        raise SettingError(("environment",), message)
     try:
         return gymnasium.make(id, **options)
+    except gymnasium.error.UnregisteredEnv as error:
+        message = f"Gymnasium knows no environment {id!r}"
+        raise SettingError(("environment",), message, gymnasium.registry, id) from error
     except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
-        message = " ".join(str(error).split())
-        raise SettingError(("environment",), f"Gymnasium cannot make {id!r}: {message}", gymnasium.registry) from error
+        message = f"Gymnasium cannot make {id!r}: {' '.join(str(error).split())}"
+        raise SettingError(("environment",), message) from error

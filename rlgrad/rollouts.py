@@ -1,6 +1,7 @@
 """Playing whole episodes with a policy, for R replicas at once."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 from rlgrad.environments import Environments
 from rlgrad.settings import RunError
 
-CHUNK = 64  # steps for which noise is drawn at once
+CHUNK = 32  # steps for which noise is drawn at once, and into whose multiples rollouts are padded
 
 
 class Policy(Protocol):
@@ -21,7 +22,7 @@ class Policy(Protocol):
 
 
 class Episodes(NamedTuple):
-    """B episodes for each of R replicas, as long as the longest of them: T steps.
+    """B episodes for each of R replicas, T steps: as many as the longest takes, rounded up to a multiple of CHUNK.
 
     After an episode's last step everything is zero and `alive` is False.
     """
@@ -36,6 +37,14 @@ class Episodes(NamedTuple):
     def length(self) -> Tensor:
         """[R, B] steps of each episode."""
         return self.alive.sum(1)
+
+    def pieces(self) -> Iterator[slice]:
+        """CHUNK steps at a time, so that whatever is computed step by step has the same shape however long the other
+        replicas' episodes are: then a replica's numbers do not depend on them, to the last bit (sums over another
+        number of zeros are added up in another order). Pieces are also kinder to the cache than the whole.
+        """
+        for start in range(0, self.alive.shape[1], CHUNK):
+            yield slice(start, start + CHUNK)
 
 
 @torch.no_grad()
@@ -81,9 +90,12 @@ def play(
         ended |= alive & terminated
         alive = alive & ~(terminated | truncated)
 
+    padded = math.ceil(len(alives) / CHUNK) * CHUNK
+
     def together(steps: list[np.ndarray]) -> Tensor:
-        stacked = torch.from_numpy(np.stack(steps))  # [T, R * B, ...]
-        return stacked.reshape(len(steps), replicas, episodes, *stacked.shape[2:]).transpose(0, 1)
+        stacked = np.zeros((padded, *steps[0].shape), steps[0].dtype)  # [T, R * B, ...]
+        np.stack(steps, out=stacked[: len(steps)])
+        return torch.from_numpy(stacked).reshape(padded, replicas, episodes, *stacked.shape[2:]).transpose(0, 1)
 
     mask = together(alives).contiguous()
     played = Episodes(

@@ -101,17 +101,21 @@ class Reinforce:
         advantage = returns - leave_one_out(returns) if self.settings.baseline == "leave_one_out" else returns
         if self.settings.discount_weighting:
             advantage = advantage * discount_factors(steps, discount)
-        distribution = self.model(batch.observation)
-        log_prob = distribution.log_prob(batch.action)
-        surrogate = (log_prob * advantage * batch.alive).sum((1, 2)) / batch.reward.shape[2]
-        with torch.no_grad():
-            length = batch.length.to(log_prob.dtype)
-            metrics = {
-                "episode/return": batch.reward.sum(1).mean(1),
-                "episode/length": length.mean(1),
-                "episode/env_steps": length.sum(1),
-                "policy/entropy": (distribution.entropy() * batch.alive).sum((1, 2)) / length.sum(1),
-            }
+        weight = advantage * batch.alive / batch.reward.shape[2]
+        surrogate, entropy = torch.zeros(len(returns)), torch.zeros(len(returns))
+        for piece in batch.pieces():
+            distribution = self.model(batch.observation[:, piece])
+            log_prob = distribution.log_prob(batch.action[:, piece])
+            surrogate = surrogate + (log_prob * weight[:, piece]).sum((1, 2))
+            with torch.no_grad():
+                entropy += (distribution.entropy() * batch.alive[:, piece]).sum((1, 2))
+        length = batch.length.to(returns.dtype)
+        metrics = {
+            "episode/return": batch.reward.sum(1).mean(1),
+            "episode/length": length.mean(1),
+            "episode/env_steps": length.sum(1),
+            "policy/entropy": entropy / length.sum(1),
+        }
         return Estimate(with_gradient_of(returns[:, 0].mean(1), surrogate), metrics)
 
     def evaluate(self, step: int) -> Mapping[str, Tensor]:

@@ -1,0 +1,51 @@
+"""Tiny environments whose every number is known."""
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+# P(next state | state, action) and the rewards of a two-step problem; the second state 2 is an early end.
+TRANSITIONS = np.array([[[0.5, 0.2, 0.3], [0.1, 0.6, 0.3]], [[0.0, 1.0, 0.0], [0.7, 0.3, 0.0]]])
+REWARDS = np.array([[1.0, -2.0], [3.0, 0.5]])
+OBSERVATIONS = np.array([[1.0, 0.5], [-0.3, 2.0]])
+
+
+class TwoStep(gymnasium.Env):
+    """Two states, two actions, at most two steps: small enough to enumerate."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.state, self.t = 0, 0
+        return OBSERVATIONS[0], {}
+
+    def step(self, action):
+        reward = REWARDS[self.state, action]
+        self.state = int(self.np_random.choice(3, p=TRANSITIONS[self.state, action]))
+        self.t += 1
+        terminated = self.state == 2 or self.t == 2
+        return OBSERVATIONS[self.state % 2], reward, terminated, False, {}
+
+
+class Countdown(gymnasium.Env):
+    """Counts down to the end from a number that the seed draws; the reward is the step's number, from 1."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, poison: float | None = None, fixed: int | None = None):
+        self.poison, self.fixed = poison, fixed
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = self.fixed or int(self.np_random.integers(1, 7))
+        self.t = 0
+        return np.array([self.left], dtype=np.float32), {}
+
+    def step(self, action):
+        self.left -= 1
+        self.t += 1
+        shown = self.left if self.poison is None or self.left != 1 else self.poison
+        return np.array([shown], dtype=np.float32), float(self.t), self.left == 0, False, {}

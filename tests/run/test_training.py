@@ -1,0 +1,320 @@
+"""A run: its directory, its summary, its end; interrupted, resumed, refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import rlgrad
+from rlgrad.cli import main
+from rlgrad.run import resume, train
+from rlgrad.settings import RunError, UsageError
+
+AGENT = {
+    "problem": "reinforce",
+    "environment": "CartPole-v1",
+    "episodes": 4,
+    "updates": 6,
+    "replicas": 2,
+    "policy": {"hidden": [4]},
+    "optimizer": {"name": "Adam", "lr": 0.05},
+    "schedule": {"name": "ExponentialLR", "gamma": 0.9},
+    "evaluation": {"every_updates": 2, "episodes": 5},
+}
+CLASSIFIER = {
+    "problem": "logistic",
+    "data": "iris",
+    "batch_size": 16,
+    "updates": 6,
+    "replicas": 2,
+    "optimizer": {"name": "LBFGS", "lr": 0.1, "max_iter": 3},
+    "schedule": {"name": "ReduceLROnPlateau", "patience": 0, "factor": 0.5},
+}
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def events(path: Path) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    accumulator = EventAccumulator(str(path), size_guidance={"scalars": 0, "tensors": 0})
+    return accumulator.Reload()
+
+
+def summary(path: Path) -> dict[str, Any]:
+    return json.loads((path / "summary.json").read_text())
+
+
+def test_a_run_directory_holds_what_it_promises(tmp_path: Path) -> None:
+    run = train(AGENT, out=tmp_path / "run", seed=3)
+    names = {path.name for path in run.directory.iterdir()}
+    assert {
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "checkpoint.pt",
+        "model.safetensors",
+        "summary.json",
+    } < names
+    assert len(names) == 7
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    written = yaml.safe_load((run.directory / "config.yaml").read_text())
+    assert written["seed"] == 3
+    assert written["episode_limit"] == 100_000  # as resolved, defaults included
+    environment = json.loads((run.directory / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__
+    assert environment["seed"] == 3
+    model = load_file(run.directory / "model.safetensors")
+    assert all(torch.equal(model[name], tensor) for name, tensor in run.problem.model.state_dict().items())
+    assert all(len(tensor) == 2 for tensor in model.values())
+
+
+def test_the_summary_of_an_agent(tmp_path: Path) -> None:
+    run = train(AGENT, out=tmp_path / "run")
+    found = summary(run.directory)
+    assert found == run.summary
+    assert (found["status"], found["direction"], found["updates"]) == ("completed", "maximize", 6)
+    assert (found["seed"], found["replicas"], found["first_solved"]) == (0, 2, None)
+    assert found["wall_seconds"] > 0
+    for key in ("objective", "evaluation.return", "evaluation.length"):
+        statistics = found[key]
+        assert set(statistics) == {"mean", "iqm", "ci95", "per_replica"}
+        assert statistics["mean"] == pytest.approx(sum(statistics["per_replica"]) / 2)
+        low, high = statistics["ci95"]
+        assert low <= statistics["mean"] <= high
+    played = [row["episode/env_steps"] for row in rows(run.directory)]
+    assert found["env_steps"] == round(sum(sum(each) for each in played) / 2)
+    assert found["objective"]["per_replica"] == rows(run.directory)[-1]["objective/value"]
+
+
+def test_the_summary_of_a_classifier(tmp_path: Path) -> None:
+    found = train(CLASSIFIER, out=tmp_path / "run", replicas=1).summary
+    assert found["direction"] == "minimize"
+    for key in ("evaluation.accuracy", "evaluation.log_loss", "evaluation.prior_log_loss"):
+        assert found[key]["ci95"] == [None, None]  # one replica says nothing about the spread
+        assert found[key]["mean"] == found[key]["iqm"] == found[key]["per_replica"][0]
+    assert found["evaluation.log_loss"]["mean"] < found["evaluation.prior_log_loss"]["mean"]
+
+
+def test_first_solved_and_stopping_when_solved(tmp_path: Path) -> None:
+    settings = {"updates": 40, "evaluation": {"every_updates": 1, "episodes": 20}, "stop_when_solved": True}
+    run = train("cartpole", out=tmp_path / "run", replicas=2, **settings)
+    found = run.summary
+    assert found["status"] == "completed"
+    assert found["updates"] < 40
+    assert min(found["evaluation.return"]["per_replica"]) >= 475
+    assert found["first_solved"]["env_steps"] == found["env_steps"]
+    assert found["first_solved"]["seconds"] > 0
+    earlier = [row for row in rows(run.directory)[:-1] if "evaluation/return" in row]
+    assert all(min(row["evaluation/return"]) < 475 for row in earlier)
+
+
+def test_what_tensorboard_reads(tmp_path: Path) -> None:
+    path = train(AGENT, out=tmp_path / "run").directory
+    found = events(path)
+    lines = rows(path)
+    for tag in (
+        "objective/value",
+        "gradient/norm",
+        "update/size",
+        "policy/entropy",
+        "episode/length",
+        "episode/return",
+    ):
+        points = found.Scalars(tag)
+        assert [point.step for point in points] == list(range(6))
+        assert [point.value for point in points] == pytest.approx([sum(line[tag]) / 2 for line in lines])
+    rates = [point.value for point in found.Scalars("update/learning_rate")]
+    assert rates == pytest.approx([0.05 * 0.9**n for n in range(6)])
+    for ending in ("mean", "iqm", "ci95_low", "ci95_high"):
+        assert [point.step for point in found.Scalars(f"evaluation/return/{ending}")] == [1, 3, 5]
+    assert {"speed/work_per_second", "speed/updates_per_second"} <= set(found.Tags()["scalars"])
+    assert b"CartPole-v1" in found.Tensors("config")[0].tensor_proto.string_val[0]
+    assert b"maximized" in found.Tensors("direction")[0].tensor_proto.string_val[0]
+    assert "objective itself" in found.SummaryMetadata("objective/value").summary_description
+    # hparams and custom scalars are in the run itself, not in a stray one beside it
+    assert {"_hparams_/experiment", "_hparams_/session_start_info"} <= set(found.summary_metadata)
+    assert [path for path in tmp_path.rglob("events.out.*") if path.parent != tmp_path / "run"] == []
+
+
+def test_every_logged_tag_is_defined_on_its_page() -> None:
+    from rlgrad.run.tags import page
+
+    assert (Path(rlgrad.__file__).parent.parent / "docs" / "tags.md").read_text() == page()
+
+
+@pytest.mark.parametrize("config", [AGENT, CLASSIFIER], ids=["agent", "classifier"])
+def test_every_logged_tag_has_a_sentence(tmp_path: Path, config: dict) -> None:
+    from rlgrad.run.tags import description
+
+    path = train(config, out=tmp_path / "run").directory
+    for tag in events(path).Tags()["scalars"]:
+        assert description(tag), tag
+
+
+def without_time(path: Path) -> list[tuple[str, int, float]]:
+    found = events(path)
+    return [(tag, p.step, p.value) for tag in found.Tags()["scalars"] if "speed" not in tag for p in found.Scalars(tag)]
+
+
+@pytest.mark.parametrize("config", [AGENT, CLASSIFIER], ids=["agent", "classifier"])
+def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(tmp_path: Path, config: dict) -> None:
+    whole = train(config, out=tmp_path / "whole").directory
+    config = config | {"checkpoint": {"every_updates": 2}}
+
+    class Crash(Exception):
+        pass
+
+    broken = tmp_path / "broken"
+    from rlgrad.run import training
+
+    original, calls = training.Log.write, []
+
+    def write(self, step, *rest):  # the process dies in the middle of update 4, after more was logged than saved
+        original(self, step, *rest)
+        calls.append(step)
+        if step == 4:
+            self.flush()
+            raise Crash
+
+    training.Log.write = write
+    try:
+        with pytest.raises(Crash):
+            train(config, out=broken)
+    finally:
+        training.Log.write = original
+    assert len(rows(broken)) == 5
+    resumed = resume(broken)
+    assert resumed.summary["status"] == "completed"
+    assert [row["step"] for row in rows(broken)] == list(range(6))
+    assert rows(broken) == rows(whole)
+    assert without_time(broken) == without_time(whole)
+    a, b = load_file(whole / "model.safetensors"), load_file(broken / "model.safetensors")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    ignored = {"wall_seconds"}
+    assert {k: v for k, v in summary(whole).items() if k not in ignored} == {
+        k: v for k, v in summary(broken).items() if k not in ignored
+    }
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_is_saved_and_goes_on(tmp_path: Path, number: int, code: int) -> None:
+    command = [sys.executable, "-m", "rlgrad", "train", "--config", "cartpole", "--out", str(tmp_path / "run")]
+    command += ["--replicas", "1", "--episodes", "4", "--updates", "100000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (metrics.exists() and metrics.stat().st_size > 0):
+        time.sleep(0.05)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in err
+    assert "rlgrad train --resume" in out
+    found = summary(tmp_path / "run")
+    assert found["status"] == "interrupted"
+    assert found["updates"] == len(rows(tmp_path / "run"))
+    config = tmp_path / "run" / "config.yaml"
+    config.write_text(config.read_text().replace("updates: 100000", f"updates: {found['updates'] + 2}"))
+    assert resume(tmp_path / "run").summary["updates"] == found["updates"] + 2
+
+
+def test_a_directory_that_holds_something_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    train(AGENT, out=tmp_path / "run", updates=1)
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    with pytest.raises(UsageError, match="not empty; continue it with --resume"):
+        train(AGENT, out=tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot make the run directory"):
+        train(AGENT, out=tmp_path / "file")
+
+
+def test_runs_are_numbered_and_never_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rlgrad.run.directory import claim
+
+    monkeypatch.chdir(tmp_path)
+    claimed: list[Path] = []
+    threads = [threading.Thread(target=lambda: claimed.append(claim("name", None))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(map(str, claimed)) == [f"runs/name-{n}" for n in range(1, 9)]
+
+
+def test_a_run_that_diverges_fails_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    config = CLASSIFIER | {"optimizer": {"name": "SGD", "lr": 1e38}, "schedule": None}
+    with pytest.raises(RunError, match="is not finite"):
+        train(config, out=tmp_path / "run")
+    found = summary(tmp_path / "run")
+    assert found["status"] == "failed"
+    assert "not finite" in found["error"]
+    for row in rows(tmp_path / "run"):
+        assert json.dumps(row, allow_nan=False)
+    arguments = ["train", "--config", "breast_cancer", "--optimizer.lr", "1e38", "--schedule", "null"]
+    assert main([*arguments, "--out", str(tmp_path / "other")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
+    path = train(AGENT, out=tmp_path / "run").directory
+
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "sprung"),)
+
+    torch.save({"format": 1, "model": Trap()}, path / "checkpoint.pt")
+    with pytest.raises(UsageError, match="not a readable checkpoint"):
+        resume(path)
+    assert not (tmp_path / "sprung").exists()
+    (path / "checkpoint.pt").write_bytes(b"torn")
+    with pytest.raises(UsageError, match="not a readable checkpoint"):
+        resume(path)
+    (path / "checkpoint.pt").unlink()
+    with pytest.raises(UsageError, match="no checkpoint"):
+        resume(path)
+
+
+def test_the_command_prints_lines_a_table_and_what_to_do_next(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    arguments = ["--replicas", "2", "--episodes", "4", "--updates", "20", "--out", str(tmp_path / "my run")]
+    assert main(["train", "--config", "cartpole", *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert "update 2/20  objective ↑" in printed
+    assert "env steps/s" in printed
+    assert "completed after 20 updates" in printed
+    assert f"tensorboard --logdir {tmp_path}" in printed
+    assert f"rlgrad evaluate '{tmp_path / 'my run'}'" in printed
+    assert main(["evaluate", str(tmp_path / "my run")]) == 0
+    assert "return" in capsys.readouterr().out
+
+
+def test_the_compiler_is_not_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys; from rlgrad.cli import main; "
+        f"main(['train', '--config', 'cartpole', '--quiet', '--replicas', '1', '--updates', '2', '--out', {str(tmp_path / 'run')!r}]); "
+        "sys.exit('torch._dynamo.config' in sys.modules or 'sklearn' in sys.modules or 'scipy.stats' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_stand_in_gives_way_to_the_compiler() -> None:
+    code = (
+        "import torch; from rlgrad.run.startup import spare_dynamo; spare_dynamo(); "
+        "p = torch.nn.Parameter(torch.ones(2)); o = torch.optim.Adam([p]); p.sum().backward(); o.step(); "
+        "f = torch.compile(lambda x: x.sin(), backend='eager'); assert torch.equal(f(p), p.sin()); "
+        "import torch._dynamo.config, sys; assert sys.modules['torch._dynamo'].__file__; o.step()"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

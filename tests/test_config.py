@@ -1,0 +1,198 @@
+"""Bad input gets one clear line and exit code 2: what, where, and what to do. Nothing is written."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from rlgrad.cli import main
+from rlgrad.config import SHIPPED, find, load, schema
+from rlgrad.settings import UsageError
+
+GOOD = """\
+problem: reinforce
+environment: CartPole-v1
+updates: 2
+episodes: 2
+optimizer: {name: SGD, lr: 0.1}
+"""
+
+
+def refused(capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    """The line that a refused command prints, having left no trace."""
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["train", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1, printed.err
+    assert sorted(tmp_path.rglob("*")) == before
+    return printed.err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("epsiodes: 3", "bad.yaml:6: epsiodes: unknown setting; did you mean episodes"),
+        ("policy: {hiden: [3]}", "bad.yaml:6: policy.hiden: unknown setting; did you mean hidden"),
+        ("discount: 1.5", "bad.yaml:6: discount: input should be less than or equal to 1 (here: 1.5)"),
+        ("replicas: many", "bad.yaml:6: replicas: input should be a valid integer"),
+        ("replicas: 0", "bad.yaml:6: replicas: input should be greater than 0"),
+        ("seed: .nan", "bad.yaml:6: seed"),
+        ("baseline: mean", "bad.yaml:6: baseline: input should be 'none' or 'leave_one_out'"),
+        ("evaluation: 3", "bad.yaml:6: evaluation"),
+        ("policy:\n  hidden: [32]\n  activation: gelu", "bad.yaml:8: policy.activation"),
+        ("schedule: {name: StepLR}", "bad.yaml:6: schedule: StepLR: "),
+        ("schedule: {name: StepLRR, step_size: 3}", "did you mean StepLR"),
+        ("schedule: {name: LambdaLR}", "LambdaLR"),
+        ("schedule: {name: StepLR, step_siz: 3}", "did you mean step_size"),
+        ("schedule: {name: SequentialLR, schedulers: [3], milestones: []}", "needs a `name`"),
+        ("updates: 3", "bad.yaml:6: updates is set twice"),
+        ("seed: [1", "bad.yaml:7:1: not valid YAML"),
+        ("seed: 1\n\tepisodes: 2", "bad.yaml:7:1: not valid YAML"),
+        ("1: 2", "a setting's name must be a word"),
+        ("seed: &a [*a]", "bad.yaml:6"),
+        ("seed: !!python/object/apply:os.system ['echo hello']", "bad.yaml:6:7: not valid YAML"),
+    ],
+)
+def test_a_mistake_in_a_file_is_named_with_its_line(capsys, tmp_path, monkeypatch, change: str, said: str) -> None:
+    (tmp_path / "bad.yaml").write_text(GOOD + change + "\n")
+    assert said in refused(capsys, tmp_path, monkeypatch, "--config", "bad.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "bad.yaml: the file is empty"),
+        ("# only a comment\n", "bad.yaml: the file is empty"),
+        ("- 1\n- 2\n", "bad.yaml:1: a config is a list of `setting: value` lines, not a list"),
+        ("hello", "not 'hello'"),
+        ("updates: 3\n", "bad.yaml: `problem` is missing: one of logistic, reinforce"),
+        ("problem: reinforc\n", "bad.yaml:1: problem: unknown problem 'reinforc'; did you mean reinforce"),
+        ("problem: [reinforce]\n", "unknown problem"),
+        (GOOD.replace("environment: CartPole-v1\n", ""), "bad.yaml: the setting `environment` is missing"),
+        (GOOD.replace("CartPole-v1", "CartPole-v7"), "bad.yaml:2: environment: Gymnasium knows no environment"),
+        (GOOD.replace("CartPole-v1", "Pendulum-v1"), "bad.yaml:2: environment: the policy chooses between actions"),
+        (GOOD.replace("CartPole-v1", "FrozenLake-v1"), "bad.yaml:2: environment: the policy reads vectors"),
+        (GOOD.replace("episodes: 2", "episodes: 1"), "bad.yaml:4: episodes: a leave-one-out baseline needs at least two"),
+        (GOOD.replace("SGD", "SDG"), "bad.yaml:5: optimizer.name: torch has no optimizer 'SDG' to offer here; did you mean SGD"),
+        (GOOD.replace("lr: 0.1", "lrr: 0.1"), "bad.yaml:5: optimizer.lrr: SGD has no such argument; did you mean lr"),
+        (GOOD.replace("lr: 0.1", "lr: -1"), "bad.yaml:5: optimizer: SGD: Invalid learning rate: -1"),
+        (GOOD.replace("lr: 0.1", "lr: fast"), "bad.yaml:5: optimizer: SGD"),
+        (GOOD.replace("lr: 0.1", "maximize: true"), "the direction belongs to the problem"),
+        (GOOD.replace("SGD, lr: 0.1", "SparseAdam"), "SparseAdam"),
+        ("problem: logistic\ndata: brest_cancer\nupdates: 1\noptimizer: {name: SGD}\n", "bad.yaml:2: data: input should be"),
+        ("problem: logistic\ndata: iris\nupdates: 1\nepisodes: 2\noptimizer: {name: SGD}\n", "bad.yaml:4: episodes: unknown"),
+        ("a: " * 100, "not valid YAML"),
+        ("a: " + "[" * 5000, "bad.yaml"),
+        ("x: &a [1,1,1,1,1,1,1,1,1,1]\ny: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nz: &c [*b,*b,*b,*b,*b,*b]\nw: &d [*c,*c,*c,*c,*c,*c]\n"
+         "v: [*d,*d,*d,*d,*d,*d]\n", "more than a config can hold"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_wrong_as_a_whole(capsys, tmp_path, monkeypatch, text: str, said: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    assert said in refused(capsys, tmp_path, monkeypatch, "--config", "bad.yaml")
+
+
+def test_a_file_that_is_not_text(capsys, tmp_path, monkeypatch) -> None:
+    (tmp_path / "bad.yaml").write_bytes(b"\xff\xfe\x00seed")
+    assert "bad.yaml: cannot be read" in refused(capsys, tmp_path, monkeypatch, "--config", "bad.yaml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--config", "cartpol"], "did you mean cartpole"),
+        (
+            ["--config", "cartpole", "--optimizer.lrr", "1"],
+            "--optimizer.lrr: Adam has no such argument; did you mean lr",
+        ),
+        (["--config", "cartpole", "--replica", "2"], "--replica: unknown setting; did you mean replicas"),
+        (["--config", "cartpole", "--replicas", "two"], "--replicas: input should be a valid integer"),
+        (["--config", "cartpole", "--replicas"], "--replicas: a value is missing"),
+        (["--config", "cartpole", "--seed", "1", "--seed", "2"], "--seed: given twice"),
+        (["--config", "cartpole", "--seed.x", "1"], "--seed.x: seed: input should be a valid integer"),
+        (["--config", "cartpole", "--updates.x", "1"], "--updates.x: updates is a single value"),
+        (["--config", "cartpole", "--optimizer.name", "Adan"], "--optimizer.name: torch has no optimizer 'Adan'"),
+        (["--config", "cartpole", "--policy.hidden", "[3"], "--policy.hidden: '[3' is not a value"),
+        (["--config", "cartpole", "extra"], "unexpected argument 'extra'"),
+        (["--confi", "cartpole"], "which config?"),
+        ([], "which config? --config FILE, or a name: breast_cancer, "),
+        (["--resume", "nowhere"], "--resume nowhere: there is no run here"),
+        (["--resume", "nowhere", "--seed", "3"], "--resume continues a run as it was begun"),
+        (["--config"], "expected one argument"),
+    ],
+)
+def test_a_mistake_on_the_command_line(capsys, tmp_path, monkeypatch, arguments: list[str], said: str) -> None:
+    assert said in refused(capsys, tmp_path, monkeypatch, *arguments)
+
+
+def test_overrides_are_typed_and_win() -> None:
+    words = (
+        "--optimizer.lr 1e-3 --replicas 16 --seed=3 --policy.hidden 8 4 --optimizer.betas 0.8 0.9 --max_gradient_norm 2"
+    )
+    settings = load("cartpole", words.split()).settings
+    assert settings.optimizer.arguments == {"lr": 1e-3, "betas": [0.8, 0.9]}
+    assert (settings.replicas, settings.seed, settings.max_gradient_norm) == (16, 3, 2.0)
+    assert settings.policy.hidden == (8, 4)
+    assert load("cartpole", ["--policy.hidden", "8"]).settings.policy.hidden == (8,)
+    assert load("cartpole", ["--schedule", "null"]).settings.schedule is None
+
+
+def test_a_mapping_serves_as_a_config_and_is_left_as_it_was() -> None:
+    given = {"problem": "reinforce", "environment": "CartPole-v1", "updates": 1, "optimizer": {"name": "SGD"}}
+    assert load(given, {"optimizer.lr": 0.5}).settings.optimizer.arguments == {"lr": 0.5}
+    assert given["optimizer"] == {"name": "SGD"}
+    with pytest.raises(UsageError, match="config: updates"):
+        load(given | {"updates": -1})
+
+
+def test_names_are_looked_up_with_and_without_their_ending(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find("cartpole") == find("cartpole.yaml") == SHIPPED / "cartpole.yaml"
+    (tmp_path / "cartpole.yaml").write_text(GOOD)
+    assert find("cartpole.yaml") == Path("cartpole.yaml")  # a file of one's own comes first
+
+
+def test_1e_minus_3_is_a_number(tmp_path) -> None:
+    (tmp_path / "c.yaml").write_text(GOOD.replace("lr: 0.1", "lr: 1e-3, weight_decay: 1E-2"))
+    assert load(tmp_path / "c.yaml").settings.optimizer.arguments == {"lr": 0.001, "weight_decay": 0.01}
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"name": "OneCycleLR", "max_lr": 0.1, "total_steps": 10},
+        {"name": "ReduceLROnPlateau", "patience": 1},
+        {"name": "CyclicLR", "base_lr": 0.01, "max_lr": 0.1},
+        {
+            "name": "SequentialLR",
+            "milestones": [2],
+            "schedulers": [{"name": "ConstantLR", "factor": 0.5}, {"name": "ExponentialLR", "gamma": 0.9}],
+        },
+        {"name": "ChainedScheduler", "schedulers": [{"name": "ConstantLR"}, {"name": "ExponentialLR", "gamma": 0.9}]},
+    ],
+)
+@pytest.mark.parametrize("optimizer", [{"name": "SGD", "lr": 0.1, "momentum": 0.9}, {"name": "LBFGS", "lr": 0.1}])
+def test_schedules_by_name(schedule: dict, optimizer: dict) -> None:
+    given = {"problem": "reinforce", "environment": "CartPole-v1", "updates": 1}
+    if schedule["name"] in ("OneCycleLR", "CyclicLR") and optimizer["name"] == "LBFGS":
+        schedule = schedule | {"cycle_momentum": False}
+    built = load(given | {"optimizer": optimizer, "schedule": schedule}).build()
+    assert isinstance(built.schedule, getattr(torch.optim.lr_scheduler, schedule["name"]))
+    if schedule["name"] == "ReduceLROnPlateau":
+        assert built.schedule.mode == "max"  # the return is to be maximized
+
+
+def test_the_schema_is_written_down_and_every_shipped_config_points_to_it() -> None:
+    assert json.loads((SHIPPED / "schema.json").read_text()) == json.loads(json.dumps(schema()))
+    for path in SHIPPED.glob("*.yaml"):
+        assert path.read_text().startswith("# yaml-language-server: $schema=schema.json\n"), path
+
+
+def test_help_shows_every_setting_of_a_config(capsys) -> None:
+    assert main(["train", "--config", "cartpole", "--help"]) == 0
+    printed = capsys.readouterr().out
+    for setting in ("--optimizer.lr", "--policy.hidden", "--checkpoint.every_seconds", "--discount"):
+        assert setting in printed

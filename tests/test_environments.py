@@ -1,0 +1,64 @@
+import gymnasium
+import numpy as np
+import pytest
+
+from rlgrad.environments import CartPole, GymnasiumEnvironments, describe, make
+from rlgrad.settings import SettingError
+from rlgrad.streams import Purpose, streams
+
+
+def test_cartpole_is_gymnasium_s_step_for_step() -> None:
+    rng = np.random.default_rng(0)
+    ours = CartPole(12)
+    first = ours.reset(streams(0, 3, Purpose.SAMPLE))
+    theirs = [gymnasium.make("CartPole-v1") for _ in range(12)]
+    for env, state in zip(theirs, ours.state.T, strict=True):
+        env.reset()
+        env.unwrapped.state = tuple(state)
+    assert (np.abs(first) <= 0.05).all()
+    alive, ends = np.ones(12, bool), 0
+    for t in range(500):
+        # a controller that holds the pole up in the first copies, and less and less well in the others
+        good = (ours.state[2] + 0.3 * ours.state[3] + 0.02 * ours.state[0] + 0.05 * ours.state[1] > 0).astype(np.int64)
+        action = np.where(rng.random(12) < np.linspace(0, 0.5, 12), rng.integers(2, size=12), good)
+        observation, reward, terminated, truncated = ours.step(action)
+        for k in np.flatnonzero(alive):
+            expected = theirs[k].step(action[k])
+            np.testing.assert_allclose(observation[k], expected[0], rtol=0, atol=1e-6)
+            assert (reward[k], terminated[k], truncated[k]) == expected[1:4], f"copy {k}, step {t}"
+        ends += int((alive & terminated).sum())
+        alive &= ~(terminated | truncated)
+    assert not alive.any()
+    assert 0 < ends < 12  # both kinds of end were seen
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_what_a_replica_plays_does_not_depend_on_the_others(ours: bool) -> None:
+    def played(replicas: int) -> np.ndarray:
+        copies = make("CartPole-v1", replicas, 2, options={}, ours=ours)
+        seen = [copies.reset(streams(3, replicas, Purpose.SAMPLE))]
+        seen += [copies.step(np.ones(2 * replicas, dtype=np.int64)).observation for _ in range(5)]
+        return np.stack(seen)[:, :2]
+
+    np.testing.assert_array_equal(played(1), played(4))
+
+
+def test_options_go_to_gymnasium_s_environment() -> None:
+    copies = make("CartPole-v1", 1, 1, options={"sutton_barto_reward": True})
+    assert isinstance(copies, GymnasiumEnvironments)
+    copies.reset(streams(0, 1, Purpose.SAMPLE))
+    assert copies.step(np.zeros(1, dtype=np.int64)).reward == 0
+
+
+@pytest.mark.parametrize(
+    ("id", "options", "said"),
+    [
+        ("CartPol-v1", {}, "CartPole-v1"),
+        ("CartPole-v1", {"colour": "red"}, "colour"),
+        ("nosuch:Thing-v0", {}, "nosuch"),
+    ],
+)
+def test_an_environment_that_cannot_be_made_is_refused(id: str, options: dict, said: str) -> None:
+    with pytest.raises(SettingError, match=said) as refusal:
+        describe(id, options)
+    assert "\n" not in str(refusal.value)

@@ -1,0 +1,202 @@
+import ast
+import itertools
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import nn
+
+import rlgrad
+from rlgrad.loop import ELEMENTWISE, Direction, Estimate, clip_per_replica, make_optimizer, updates
+
+ARGUMENTS = {
+    "SGD": {"lr": 0.02, "momentum": 0.9, "weight_decay": 0.1},
+    "Adam": {"lr": 0.05, "weight_decay": 0.1, "amsgrad": True},
+    "AdamW": {"lr": 0.05, "weight_decay": 0.1},
+    "RMSprop": {"lr": 0.05, "momentum": 0.5, "weight_decay": 0.1, "centered": True},
+    "Rprop": {"lr": 0.05},
+    "Muon": {"lr": 0.05, "weight_decay": 0.1},
+    "LBFGS": {"lr": 0.5, "line_search_fn": "strong_wolfe", "max_iter": 5},
+}
+OPTIMIZERS = sorted(ELEMENTWISE | {"LBFGS", "Muon", "Adafactor"})
+
+
+class Hill(nn.Module):
+    """A dome with some unevenness over parameters [R, 2, 3]; `turned` makes a bowl of it."""
+
+    def __init__(self, replicas: int = 3, turned: bool = False):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.point = nn.Parameter(torch.randn(replicas, 2, 3, generator=generator))
+        self.turned = turned
+        self.direction = Direction.MINIMIZE if turned else Direction.MAXIMIZE
+
+    @property
+    def model(self) -> nn.Module:
+        return self
+
+    def sample(self, step: int) -> float:
+        return 1 + 0.1 * step
+
+    def objective(self, batch: float) -> Estimate:
+        height = (torch.sin(self.point) - batch * self.point.square() - 0.1 * self.point.pow(4)).sum((1, 2))
+        return Estimate(height.neg() if self.turned else height, {})
+
+
+def trained(problem: Hill, name: str, steps: int = 10, **arguments: object) -> torch.Tensor:
+    optimizer = make_optimizer(problem, name, **(ARGUMENTS.get(name, {}) | arguments))
+    for _ in itertools.islice(updates(problem, optimizer), steps):
+        pass
+    return problem.point.detach()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_ascent_on_f_is_descent_on_minus_f_bit_for_bit(name: str) -> None:
+    up, down = trained(Hill(), name), trained(Hill(turned=True), name)
+    assert torch.equal(up, down)
+    assert not torch.equal(up, Hill().point.detach())
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_goes_the_objective_s_way(name: str) -> None:
+    problem = Hill()
+    before = problem.objective(1.0).value
+    trained(problem, name, steps=5)
+    assert (problem.objective(1.0).value > before).all()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_replica_is_untouched_by_the_others(name: str) -> None:
+    alone = trained(Hill(), name)
+    for spoiled in (math.nan, 1e4, 0.0):
+        problem = Hill()
+        with torch.no_grad():
+            problem.point[1] = spoiled
+        together = trained(problem, name)
+        assert torch.equal(together[0], alone[0])
+        assert torch.equal(together[2], alone[2])
+
+
+@pytest.mark.parametrize("name", ["SGD", "LBFGS", "Adafactor"])
+def test_a_replica_of_many_is_the_run_alone(name: str) -> None:
+    many = trained(Hill(), name)
+    for replica in range(3):
+        one = Hill(1)
+        with torch.no_grad():
+            one.point[0] = Hill().point[replica]
+        assert torch.allclose(trained(one, name)[0], many[replica], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["Adam", "LBFGS"])
+def test_an_optimizer_continues_from_its_state(name: str) -> None:
+    whole = trained(Hill(), name, steps=10)
+    problem = Hill()
+    optimizer = make_optimizer(problem, name, **ARGUMENTS[name])
+    for _ in itertools.islice(updates(problem, optimizer), 4):
+        pass
+    again = Hill()
+    again.load_state_dict(problem.state_dict())
+    resumed = make_optimizer(again, name, **ARGUMENTS[name])
+    resumed.load_state_dict(optimizer.state_dict())
+    for _ in itertools.islice(updates(again, resumed, first=4), 6):
+        pass
+    assert torch.equal(again.point.detach(), whole)
+
+
+def test_the_wrong_direction_can_be_asked_for() -> None:
+    problem = Hill()
+    before = problem.objective(1.0).value
+    optimizer = make_optimizer(problem, "SGD", direction=problem.direction.opposite, lr=0.01)
+    next(updates(problem, optimizer))
+    assert (problem.objective(1.0).value < before).all()
+
+
+def test_a_schedule_reaches_every_replica_s_optimizer() -> None:
+    def moved(rate: float) -> torch.Tensor:
+        problem = Hill()
+        optimizer = make_optimizer(problem, "Muon", lr=0.1, weight_decay=0.0)
+        optimizer.param_groups[0]["lr"] = rate
+        before = problem.point.detach().clone()
+        next(updates(problem, optimizer))
+        return problem.point.detach() - before
+
+    assert torch.allclose(moved(0.01) * 10, moved(0.1), rtol=1e-4)
+
+
+def test_clipping_is_per_replica() -> None:
+    parameter = nn.Parameter(torch.zeros(4, 2))
+    parameter.grad = torch.tensor([[3.0, 4.0], [0.3, 0.4], [0.0, 0.0], [math.nan, 1.0]])
+    norm = clip_per_replica([parameter], 1.0)
+    assert torch.allclose(norm[:3], torch.tensor([5.0, 0.5, 0.0]))
+    assert torch.allclose(parameter.grad[:3], torch.tensor([[0.6, 0.8], [0.3, 0.4], [0.0, 0.0]]))
+
+
+def test_the_gradient_reported_is_the_one_before_clipping_and_the_value_the_one_before_the_step() -> None:
+    problem, plain = Hill(), Hill()
+    expected = plain.objective(1.0).value
+    expected.sum().backward()
+    update = next(updates(problem, make_optimizer(problem, "SGD", lr=0.1), max_gradient_norm=0.1))
+    assert torch.equal(update.value, expected.detach())
+    assert torch.allclose(update.gradient_norm, plain.point.grad.flatten(1).norm(dim=1))
+    moved = (problem.point - plain.point).detach().flatten(1).norm(dim=1)
+    assert torch.allclose(moved, torch.full((3,), 0.01), rtol=1e-3)
+
+
+def test_the_order_of_events_is_one_tape() -> None:
+    tape: list[str] = []
+
+    class Tape(Hill):
+        def sample(self, step: int) -> float:
+            tape.append(f"play {step} at {float(self.point[0, 0, 0].detach()):.1f}")
+            return 1.0
+
+        def objective(self, batch: float) -> Estimate:
+            tape.append("objective")
+            return Estimate(self.point.sum((1, 2)), {})  # slope 1 everywhere: every step moves by the learning rate
+
+    problem = Tape(replicas=1)
+    with torch.no_grad():
+        problem.point.zero_()
+    optimizer = make_optimizer(problem, "SGD", lr=0.5)
+    optimizer.register_step_post_hook(lambda *_: tape.append("step"))
+    for update in itertools.islice(updates(problem, optimizer, first=7), 3):
+        tape.append(f"watched {update.step}")
+    assert tape == [
+        "play 7 at 0.0", "objective", "step", "watched 7",
+        "play 8 at 0.5", "objective", "step", "watched 8",
+        "play 9 at 1.0", "objective", "step", "watched 9",
+    ]  # fmt: skip
+
+
+class Finding(NamedTuple):
+    file: str
+    line: int
+    what: str
+
+
+def signs_in(path: Path) -> list[Finding]:
+    """Negated expressions (constants such as dim=-1 aside) and everything named after a direction's flag."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if (
+            isinstance(node, ast.UnaryOp)
+            and isinstance(node.op, ast.USub)
+            and not isinstance(node.operand, ast.Constant)
+        ):
+            found.append(Finding(path.name, node.lineno, ast.unparse(node)))
+        elif isinstance(node, ast.keyword) and node.arg == "maximize":
+            found.append(Finding(path.name, node.value.lineno, "maximize="))
+        elif isinstance(node, ast.Name | ast.Attribute):
+            name = node.id if isinstance(node, ast.Name) else node.attr
+            if name in ("neg", "neg_", "binary_cross_entropy", "cross_entropy", "nll_loss"):
+                found.append(Finding(path.name, node.lineno, name))
+    return found
+
+
+def test_the_sign_stands_in_one_place() -> None:
+    package = Path(rlgrad.__file__).parent
+    of_learning = [*package.glob("*.py"), *(package / "problems").glob("*.py")]
+    assert [finding for path in of_learning if path.name != "loop.py" for finding in signs_in(path)] == []
+    assert [finding.what for finding in signs_in(package / "loop.py")] == ["maximize="]

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rlgrad.models import MLP, CategoricalPolicy, LinearClassifier, orthogonal
+from rlgrad.streams import Purpose, streams
+
+
+def test_an_mlp_is_r_ordinary_networks_side_by_side() -> None:
+    model = MLP(3, 2, (5, 4), streams(0, 2, Purpose.INITIAL), "tanh", output_gain=1.0)
+    x = torch.randn(2, 7, 6, 3)
+    for replica in range(2):
+        layers: list[nn.Module] = []
+        for layer in model.layers:
+            plain = nn.Linear(layer.weight.shape[1], layer.weight.shape[2])
+            plain.load_state_dict({"weight": layer.weight[replica].T, "bias": layer.bias[replica, 0]})
+            layers += [plain, nn.Tanh()]
+        assert torch.allclose(nn.Sequential(*layers[:-1])(x[replica]), model(x)[replica], atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 8), (8, 3), (4, 4)])
+def test_orthogonal(shape: tuple[int, int]) -> None:
+    q = orthogonal(*shape, np.random.default_rng(0))
+    gram = q @ q.T if shape[0] <= shape[1] else q.T @ q
+    assert torch.allclose(gram, torch.eye(min(shape), dtype=q.dtype), atol=1e-12)
+
+
+def test_a_policy_starts_out_almost_uniform() -> None:
+    policy = CategoricalPolicy(MLP(4, 3, (32,), streams(0, 2, Purpose.INITIAL)), 3)
+    assert torch.allclose(policy(torch.randn(2, 50, 4)).probs, torch.tensor(1 / 3), atol=0.02)
+
+
+def test_gumbel_noise_draws_from_the_softmax() -> None:
+    policy = CategoricalPolicy(nn.Identity(), 4)
+    logits = torch.tensor([1.0, 0.0, -1.0, 2.0])
+    noise = torch.from_numpy(policy.noise(np.random.default_rng(0), 40_000))
+    counts = torch.bincount(policy.act(logits, noise), minlength=4).double()
+    expected = logits.softmax(0).double() * 40_000
+    chi_square = float(((counts - expected) ** 2 / expected).sum())
+    assert chi_square < 21.1  # the 0.9999 quantile with 3 degrees of freedom
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_the_classifier_s_log_probabilities(classes: int) -> None:
+    model = LinearClassifier(2, 3, classes)
+    with torch.no_grad():
+        model.linear.weight.normal_()
+        model.linear.bias.normal_()
+    x, y = torch.randn(2, 6, 3), torch.randint(classes, (2, 6))
+    logits = x @ model.linear.weight + model.linear.bias
+    if classes == 2:
+        logits = torch.cat([torch.zeros_like(logits), logits], -1)
+    expected = logits.log_softmax(-1).gather(-1, y.unsqueeze(-1)).squeeze(-1)
+    assert torch.allclose(model(x).log_prob(y.float() if classes == 2 else y), expected, atol=1e-5)
