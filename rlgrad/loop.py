@@ -110,7 +110,7 @@ def clip_per_replica(parameters: Iterable[Tensor], max_norm: float = math.inf) -
 
 def norm_per_replica(tensors: Iterable[Tensor]) -> Tensor:
     """The Euclidean norm [R] over all elements of tensors [R, ...] that belong to the same replica."""
-    return torch.stack([t.flatten(1).square().sum(1) for t in tensors]).sum(0).sqrt()
+    return torch.stack([t.reshape(len(t), -1).square().sum(1) for t in tensors]).sum(0).sqrt()
 
 
 # These update every element on its own, so one optimizer serves all replicas at once. Any other couples the elements

@@ -89,6 +89,8 @@ class Checkpoint(Settings):
 class RunSettings(Settings):
     """The settings that every problem shares."""
 
+    problem: str
+    """what kind of problem: a file in rlgrad/problems"""
     updates: PositiveInt
     """how many times the parameters are moved"""
     seed: NonNegativeInt = 0

@@ -73,7 +73,8 @@ class Log:
         """The settings beside the results, the intervals as bands; and no more."""
         from torch.utils.tensorboard.summary import custom_scalars, hparams
 
-        shown = {key: value if isinstance(value, bool | int | float) else str(value) for key, value in settings.items()}
+        given = {key: value for key, value in settings.items() if value is not None}
+        shown = {key: value if isinstance(value, bool | int | float) else str(value) for key, value in given.items()}
         results = {f"evaluation/{name}/mean": sum(values) / len(values) for name, values in evaluation.items()}
         for summary in hparams(shown, results):  # type: ignore[no-untyped-call]
             self._event(step=0, summary=summary)

@@ -13,12 +13,12 @@ TAGS = {
     "(reward).",
     "episode/length": "Length of the episodes played for the update, mean over episodes and replicas (environment "
     "steps).",
-    "episode/env_steps": "Environment steps played for the update, mean over replicas (environment steps).",
+    "episode/env_steps": "Environment steps played so far, mean over replicas (environment steps).",
     "policy/entropy": "Entropy of the policy at the observations of the update, mean over steps and replicas (nats).",
     "batch/accuracy": "Part of the update's examples whose most probable label is the right one, mean over replicas "
     "(0 to 1).",
     "batch/log_loss": "Mean negative log-likelihood of the update's labels, without any penalty (nats per example).",
-    "batch/examples": "Examples that the update learned from, for each replica (examples).",
+    "batch/examples": "Examples learned from so far, repetitions counted, mean over replicas (examples).",
     "evaluation/return": "Undiscounted return of the greedy policy on held-out episodes, after the update (reward).",
     "evaluation/length": "Length of those held-out episodes (environment steps).",
     "evaluation/accuracy": "Part of the held-out examples whose most probable label is the right one, after the update "

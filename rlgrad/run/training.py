@@ -109,6 +109,7 @@ def follow(path: Path, settings: RunSettings, built: Built, state: State, log: L
                 values["update/size"] = movement(before, parameters)
                 check(values)
                 state.absorb(update, problem.work)
+                values[problem.work] = torch.tensor(state.work)
                 if state.done % settings.evaluation.every_updates == 0 or state.done == settings.updates:
                     found = problem.evaluate(update.step)
                     values |= {f"evaluation/{name}": value for name, value in found.items()}

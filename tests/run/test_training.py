@@ -94,8 +94,9 @@ def test_the_summary_of_an_agent(tmp_path: Path) -> None:
         assert statistics["mean"] == pytest.approx(sum(statistics["per_replica"]) / 2)
         low, high = statistics["ci95"]
         assert low <= statistics["mean"] <= high
-    played = [row["episode/env_steps"] for row in rows(run.directory)]
-    assert found["env_steps"] == round(sum(sum(each) for each in played) / 2)
+    lengths = [row["episode/length"] for row in rows(run.directory)]  # of 4 episodes in each update
+    assert found["env_steps"] == round(sum(4 * sum(each) for each in lengths) / 2)
+    assert rows(run.directory)[-1]["episode/env_steps"] == [4 * sum(each) for each in zip(*lengths, strict=True)]
     assert found["objective"]["per_replica"] == rows(run.directory)[-1]["objective/value"]
 
 
