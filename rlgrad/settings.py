@@ -4,13 +4,13 @@ A problem's own settings derive from `RunSettings`, in the problem's file.
 """
 
 import difflib
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from rlgrad.run import Trainable
+from rlgrad.loop import Problem
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
 
@@ -86,6 +86,16 @@ class Checkpoint(Settings):
     """seconds between checkpoints; null: as often as the updates say"""
 
 
+class Trainable(Problem, Protocol):
+    """What a run asks of a problem beyond what the loop asks."""
+
+    work: str  # the metric that counts the work of an update, such as "episode/env_steps"
+    solved: tuple[str, float] | None  # an evaluation metric, and the value from which the problem counts as solved
+
+    def evaluate(self, step: int) -> Mapping[str, Tensor]:
+        """Metrics [R] on held-out data, or in held-out episodes that are drawn for this step."""
+
+
 class RunSettings(Settings):
     """The settings that every problem shares."""
 
@@ -110,6 +120,6 @@ class RunSettings(Settings):
     threads: PositiveInt = 1
     """threads of torch; small networks are fastest on one"""
 
-    def build(self) -> "Trainable":
+    def build(self) -> Trainable:
         """The problem that these settings describe. Raises SettingError where it cannot be built."""
         raise NotImplementedError

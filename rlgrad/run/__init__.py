@@ -1,6 +1,5 @@
 """Runs: training from a config, written to a directory."""
 
-from rlgrad.run.state import Trainable
 from rlgrad.run.training import Run, resume, train
 
-__all__ = ["Run", "Trainable", "resume", "train"]
+__all__ = ["Run", "resume", "train"]

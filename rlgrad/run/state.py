@@ -1,25 +1,12 @@
 """How far a run is, and what its summary says."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from torch import Tensor
-
-from rlgrad.loop import Problem, Update
+from rlgrad.loop import Update
 from rlgrad.run.clock import seconds_since_start
 from rlgrad.run.statistics import summarize
-from rlgrad.settings import RunSettings
-
-
-class Trainable(Problem, Protocol):
-    """What a run asks of a problem beyond what the loop asks."""
-
-    work: str  # the metric that counts the work of an update, such as "episode/env_steps"
-    solved: tuple[str, float] | None  # an evaluation metric, and the value from which the problem counts as solved
-
-    def evaluate(self, step: int) -> Mapping[str, Tensor]:
-        """Metrics [R] on held-out data, or in held-out episodes that are drawn for this step."""
+from rlgrad.settings import RunSettings, Trainable
 
 
 def unit(problem: Trainable) -> str:

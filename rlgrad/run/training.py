@@ -18,8 +18,8 @@ from rlgrad.run import checkpoint, directory
 from rlgrad.run.log import Log
 from rlgrad.run.progress import Display
 from rlgrad.run.signals import interruptions
-from rlgrad.run.state import State, Trainable, unit
-from rlgrad.settings import RunError, RunSettings, UsageError
+from rlgrad.run.state import State, unit
+from rlgrad.settings import RunError, RunSettings, Trainable, UsageError
 
 
 @dataclass(frozen=True)
