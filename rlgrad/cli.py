@@ -41,6 +41,7 @@ def make_parser() -> Parser:
     train.add_argument("--config", metavar="FILE", help="a YAML file, or a name in configs/")
     train.add_argument("--resume", metavar="RUN", help="continue the run in this directory")
     train.add_argument("--out", metavar="DIR", help="the run directory, instead of runs/<config>-<number>")
+    train.add_argument("--wrong-sign", action="store_true", help="go against the objective, on purpose")
     train.add_argument("--quiet", action="store_true", help="print nothing but errors")
     train.add_argument("-h", "--help", action="store_true", help="show this, and with --config all its settings")
     train.set_defaults(command=train_command, parser=train)
@@ -76,10 +77,11 @@ def train_command(options: argparse.Namespace, overrides: list[str]) -> int:
         return DONE
     spare_dynamo()
     if options.resume:
-        if options.config or options.out or overrides:
+        if options.config or options.out or options.wrong_sign or overrides:
             raise UsageError("--resume continues a run as it was begun: it takes no config, --out or other settings")
         run = resume(options.resume, quiet=options.quiet)
     elif options.config:
+        overrides += ["--wrong_sign", "true"] if options.wrong_sign else []
         run = train(load(options.config, overrides), out=options.out, quiet=options.quiet)
     else:
         raise UsageError("which config? --config FILE, or a name: " + ", ".join(shipped()))

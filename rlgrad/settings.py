@@ -113,6 +113,8 @@ class RunSettings(Settings):
     """name: any scheduler of torch.optim.lr_scheduler; stepped after every update"""
     max_gradient_norm: PositiveFloat | None = None
     """scale each replica's gradient down to this Euclidean norm; null: leave it as it is"""
+    wrong_sign: bool = False
+    """go against the objective, up a cost or down a return, to see what a wrong sign does; also --wrong-sign"""
     evaluation: Evaluation = Evaluation()
     checkpoint: Checkpoint = Checkpoint()
     stop_when_solved: bool = False

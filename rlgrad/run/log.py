@@ -43,11 +43,12 @@ class Log:
         self.described: set[str] = set()  # tags whose first point is written: TensorBoard reads their sentence from it
         self.flushed = time.monotonic()
 
-    def begin(self, direction: Direction, config: str) -> None:
+    def begin(self, direction: Direction, wrong_sign: bool, config: str) -> None:
         """What TensorBoard shows of a run before its first update."""
         self._event(file_version="brain.Event:2")
         self._text("config", f"```yaml\n{config}```")
-        self._text("direction", f"`objective/value` is to be **{direction.name.lower()}d**")
+        against = ", but this run goes **the wrong way, on purpose**" if wrong_sign else ""
+        self._text("direction", f"`objective/value` is to be **{direction.name.lower()}d**{against}")
 
     def write(self, step: int, values: Mapping[str, Tensor], rate: float, speed: float, pace: float) -> None:
         """An update: a line with the values [R] of all replicas, and a point for their mean; of an evaluation also

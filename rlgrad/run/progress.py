@@ -1,5 +1,6 @@
 """What a person sees of a run while it goes on, and at its end."""
 
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,12 @@ class Display:
             self.bar = Progress(*columns, TimeRemainingColumn(), console=self.console)
             self.task = self.bar.add_task(self.objective, total=updates, completed=done, speed="")
             self.bar.start()
+
+    def warn_of_wrong_sign(self, direction: Direction) -> None:
+        """The banner of a run that goes against its objective."""
+        wanted, done = ("maximized", "descends") if direction.sign > 0 else ("minimized", "ascends")
+        text = f" WRONG SIGN, ON PURPOSE: the objective is to be {wanted}, and this run {done} it. "
+        self.console.print(text, style="bold white on red", soft_wrap=True)
 
     def show(self, state: State, values: Mapping[str, Tensor], speed: float) -> None:
         """After an update: the objective, work per second, and the evaluation if there was one."""
@@ -84,4 +91,5 @@ class Display:
 
 
 def number(value: float | str | None) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else value or ""
+    """Four digits, with a short exponent: 1.234e6."""
+    return re.sub(r"e([+-])0*", r"e\1", f"{value:.4g}").replace("e+", "e") if isinstance(value, float) else value or ""

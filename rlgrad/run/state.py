@@ -53,6 +53,7 @@ class State:
         result: dict[str, Any] = {
             "status": status,
             "direction": problem.direction.name.lower(),
+            "wrong_sign": settings.wrong_sign,
             "updates": self.done,
             "wall_seconds": round(self.seconds, 3),
             "seed": settings.seed,

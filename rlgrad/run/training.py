@@ -56,7 +56,7 @@ def train(
     directory.write_atomically(path / "config.yaml", directory.dump(config.settings))
     directory.write_json(path / "environment.json", directory.environment(config.settings))
     log = Log(path)
-    log.begin(built.problem.direction, directory.dump(config.settings))
+    log.begin(built.problem.direction, config.settings.wrong_sign, directory.dump(config.settings))
     return follow(path, config.settings, built, State(), log, quiet)
 
 
@@ -85,6 +85,8 @@ def follow(path: Path, settings: RunSettings, built: Built, state: State, log: L
     """Iterate over the updates of a run until all are done, the problem is solved, or somebody interrupts."""
     problem, optimizer, schedule = built
     display = Display(settings.updates, state.done, problem.direction, unit(problem), quiet)
+    if settings.wrong_sign:
+        display.warn_of_wrong_sign(problem.direction)
     parameters = list(problem.model.parameters())
     before = [p.detach().clone() for p in parameters]
     stream = updates(problem, optimizer, state.done, settings.max_gradient_norm or math.inf)

@@ -1,6 +1,7 @@
 """A run: its directory, its summary, its end; interrupted, resumed, refused."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 
 import rlgrad
 from rlgrad.cli import main
+from rlgrad.config import SHIPPED
 from rlgrad.run import resume, train
 from rlgrad.settings import RunError, UsageError
 
@@ -254,6 +256,24 @@ def test_runs_are_numbered_and_never_shared(tmp_path: Path, monkeypatch: pytest.
     for thread in threads:
         thread.join()
     assert sorted(map(str, claimed)) == [f"runs/name-{n}" for n in range(1, 9)]
+
+
+def test_a_wrong_sign_goes_the_wrong_way_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    config = SHIPPED / "breast_cancer.yaml"
+    command = ["train", "--config", str(config), "--updates", "20", "--replicas", "1", "--wrong-sign"]
+    assert main([*command, "--out", str(tmp_path / "run")]) == 0
+    assert (
+        "WRONG SIGN, ON PURPOSE: the objective is to be minimized, and this run ascends it" in capsys.readouterr().out
+    )
+    found = summary(tmp_path / "run")
+    assert found["wrong_sign"]
+    assert found["direction"] == "minimize"
+    assert found["objective"]["mean"] > 10 * math.log(2)  # where it started
+    # going against the cost is, to the bit, what going against the score is
+    other = train(
+        SHIPPED / "breast_cancer_ascent.yaml", updates=20, replicas=1, wrong_sign=True, out=tmp_path / "other"
+    )
+    assert other.summary["objective"]["mean"] == -found["objective"]["mean"]
 
 
 def test_a_run_that_diverges_fails_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
