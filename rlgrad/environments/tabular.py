@@ -1,0 +1,67 @@
+"""The Markov decision processes of `rlgrad.mdp` as environments."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from rlgrad.environments.interface import Transition
+from rlgrad.mdp import MDP, MDPS
+
+
+class Tabular(gymnasium.Env):
+    """One copy of an MDP, as Gymnasium has it; its time limit is Gymnasium's wrapper."""
+
+    def __init__(self, name: str):
+        self.mdp = MDPS[name]
+        self.observation_space = spaces.Box(-np.inf, np.inf, self.mdp.observation.shape[1:], np.float32)
+        self.action_space = spaces.Discrete(self.mdp.reward.shape[1])
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.state = int(self.np_random.choice(len(self.mdp.initial), p=self.mdp.initial))
+        return self.mdp.observation[self.state].astype(np.float32), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        reward = float(self.mdp.reward[self.state, action])
+        row = self.mdp.transition[self.state, action]
+        following = int(self.np_random.choice(len(row) + 1, p=np.append(row, 1 - row.sum())))
+        terminated = following == len(row)
+        self.state = self.state if terminated else following
+        return self.mdp.observation[self.state].astype(np.float32), reward, terminated, False, {}
+
+
+class TabularEnvironments:
+    """Many copies of an MDP in one array."""
+
+    def __init__(self, mdp: MDP, copies: int):
+        self.mdp, self.copies = mdp, copies
+        self.upto = mdp.transition.cumsum(2)  # [S, A, S] probability of the next state or one before it
+        self.seen = mdp.observation.astype(np.float32)
+
+    def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
+        self.streams = [rng.spawn(1)[0] for rng in streams]  # what chance draws does not shift what the policy draws
+        self.state = (self.mdp.initial.cumsum() <= self._draw()[:, None]).sum(1).clip(max=len(self.mdp.initial) - 1)
+        self.taken = 0
+        return self._observe()
+
+    def step(self, action: np.ndarray) -> Transition:
+        reward = self.mdp.reward[self.state, action]
+        following = (self.upto[self.state, action] <= self._draw()[:, None]).sum(1)
+        terminated = following == len(self.mdp.initial)
+        self.state = np.where(terminated, self.state, following)
+        self.taken += 1
+        truncated = np.full(self.copies, self.taken == self.mdp.steps)
+        return Transition(self._observe(), reward, terminated, truncated)
+
+    def _observe(self) -> np.ndarray:
+        return np.asarray(self.seen[self.state])
+
+    def _draw(self) -> np.ndarray:
+        """A uniform number for each copy, from its replica's stream."""
+        each = self.copies // len(self.streams)
+        return np.concatenate([rng.random(each) for rng in self.streams])

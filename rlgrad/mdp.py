@@ -1,0 +1,60 @@
+"""Markov decision processes small enough to write down: the expected return of a policy, exactly, and its gradient.
+
+Each is also an environment, `rlgrad/<name>-v0`: an agent trains on it as on any other, and every estimate of its
+gradient can be held against the exact one.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class MDP(NamedTuple):
+    """S states and A actions. What a row of `transition` lacks to 1 is the probability that the episode ends."""
+
+    initial: np.ndarray  # [S] probability of each state at the start
+    transition: np.ndarray  # [S, A, S] probability of the next state
+    reward: np.ndarray  # [S, A]
+    observation: np.ndarray  # [S, D] what the agent sees of a state; two states may look the same
+    steps: int | None = None  # time limit, at which an episode is truncated
+
+    def expected_return(self, probabilities: Tensor, discount: float = 1.0) -> Tensor:
+        """J(θ) = Σₜ γᵗ Σₛ P(sₜ = s) Σₐ π(a|s) r(s, a), for R policies: [R] in float64. It can be differentiated.
+
+        probabilities: π(a|s) of each policy, [R, S, A].
+        """
+        pi = probabilities.double()
+        reward = (pi * torch.tensor(self.reward)).sum(2)  # [R, S]
+        step = torch.einsum("rsa,san->rsn", pi, torch.tensor(self.transition))  # [R, S, S]
+        state = torch.tensor(self.initial).expand(len(pi), 1, -1)  # [R, 1, S]
+        if self.steps is None:  # the sum of the geometric series
+            one_less = torch.eye(len(self.initial), dtype=torch.float64) - discount * step
+            visits: Tensor = torch.linalg.solve(one_less, state, left=False)
+            return (visits.squeeze(1) * reward).sum(1)
+        total = torch.zeros(len(pi), dtype=torch.float64)
+        for t in range(self.steps):
+            total = total + discount**t * (state.squeeze(1) * reward).sum(1)
+            state = state @ step
+        return total
+
+
+MDPS = {
+    # Two rooms, two doors, chance in both: two steps at most.
+    "TwoRooms": MDP(
+        initial=np.array([1.0, 0.0]),
+        transition=np.array([[[0.5, 0.2], [0.1, 0.6]], [[0.0, 1.0], [0.7, 0.3]]]),
+        reward=np.array([[1.0, -2.0], [3.0, 0.5]]),
+        observation=np.eye(2),
+        steps=2,
+    ),
+    # Say the same word twice: the first earns 1 if it is said twice, the second 2. The agent cannot tell the second
+    # step from the first, so that with probability p of the second word J = (1 - p)² + 2p², which has two maxima.
+    "Twice": MDP(
+        initial=np.array([1.0, 0.0, 0.0]),
+        transition=np.array([[[0, 1, 0], [0, 0, 1]], [[0, 0, 0]] * 2, [[0, 0, 0]] * 2], dtype=float),
+        reward=np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]]),
+        observation=np.ones((3, 1)),
+    ),
+}
