@@ -45,7 +45,7 @@ MDPS = {
     "TwoRooms": MDP(
         initial=np.array([1.0, 0.0]),
         transition=np.array([[[0.5, 0.2], [0.1, 0.6]], [[0.0, 1.0], [0.7, 0.3]]]),
-        reward=np.array([[1.0, -2.0], [3.0, 0.5]]),
+        reward=np.array([[4.0, 2.0], [6.0, 3.0]]),
         observation=np.eye(2),
         steps=2,
     ),

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from gymnasium import spaces
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from rlgrad.advantages import discount_factors, leave_one_out, reward_to_go
@@ -32,6 +32,8 @@ class Policy(Group):
     """widths of the hidden layers; []: a linear policy"""
     activation: Activation = "tanh"
     """of the hidden layers"""
+    initial_gain: PositiveFloat = 0.01
+    """size of the last layer's initial weights: where it is small, the first policy is almost uniform"""
 
 
 class HeldOutEpisodes(Evaluation):
@@ -84,9 +86,8 @@ class Reinforce:
         threshold = environment.spec.reward_threshold if environment.spec else None
         self.solved: tuple[str, float] | None = None if threshold is None else ("return", threshold)
         environment.close()
-        network = MLP(
-            inputs, actions, settings.policy.hidden, self._streams(Purpose.INITIAL), settings.policy.activation
-        )
+        policy, drawn = settings.policy, self._streams(Purpose.INITIAL)
+        network = MLP(inputs, actions, policy.hidden, drawn, policy.activation, policy.initial_gain)
         self.model = CategoricalPolicy(network, actions)
         self._environments: dict[int, Any] = {}  # by the number of episodes
 

@@ -1,0 +1,92 @@
+"""Ascent on noise: estimates of a policy gradient around the exact one."""
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from rlgrad.config import load
+from rlgrad.lesson.drawing import COLOUR, EXACT, panels
+from rlgrad.lesson.page import Chapter, table
+from rlgrad.loop import Direction
+from rlgrad.mdp import MDPS
+
+ESTIMATES = 1000  # each is what one replica says of the same policy
+LOGITS = torch.tensor([[0.4, -0.4], [-0.6, 0.6]])  # by state and action: a policy that is neither good nor bad
+REACH = {1: 9.0, 10: 4.0, 100: 1.6}  # of the axes, by the number of episodes
+BASELINES = {"none": "no baseline", "leave_one_out": "leave-one-out"}
+CASES = [(1, "none"), (10, "none"), (100, "none"), (10, "leave_one_out"), (100, "leave_one_out")]
+
+
+def chapter() -> Chapter:
+    clouds = {case: estimates(*case) for case in CASES}
+    exact, value = exact_gradient()
+    rows = []
+    for (episodes, baseline), found in clouds.items():
+        mean, spread = found.mean(0), (found - found.mean(0)).square().sum(1).mean().sqrt()
+        cosine = torch.nn.functional.cosine_similarity(found, exact.expand_as(found), dim=1)
+        away = (mean - exact).norm()
+        uphill = (cosine > 0).double().mean()
+        rows.append([
+            str(episodes), BASELINES[baseline], f"{away:.3f}", f"{spread / ESTIMATES**0.5:.3f}", f"{spread:.2f}",
+            f"{cosine.mean():.2f}", f"{100 * uphill:.0f} %",
+        ])  # fmt: skip
+    heading = [
+        "episodes", "baseline", "centre is off by", "expected by chance", "spread", "mean cosine", "point uphill"
+    ]  # fmt: skip
+    numbers = {
+        "noise.estimates": f"{ESTIMATES:,}",
+        "noise.table": table(heading, rows),
+        "noise.exact": f"{exact.norm():.3f}",
+        "noise.value": f"{value:.3f}",
+        "noise.tighter": f"{float(rows[1][4]) / float(rows[3][4]):.1f}",
+    }
+    return Chapter(numbers, {"noise": picture(clouds, exact)})
+
+
+def estimates(episodes: int, baseline: str) -> Tensor:
+    """The gradients [ESTIMATES, 2] that as many replicas find at the same policy: along the logits' differences in
+    the two rooms, the only directions in which the policy changes."""
+    config = {
+        "problem": "reinforce", "environment": "rlgrad/TwoRooms-v0", "episodes": episodes, "baseline": baseline,
+        "policy": {"hidden": []}, "optimizer": {"name": "SGD"}, "updates": 1, "replicas": ESTIMATES,
+    }  # fmt: skip
+    problem = load(config).build().problem
+    weight, bias = problem.model.parameters()
+    with torch.no_grad():
+        weight.copy_(LOGITS)
+        bias.zero_()
+    problem.objective(problem.sample(0)).value.sum().backward()
+    return along(weight.grad)
+
+
+def exact_gradient() -> tuple[Tensor, float]:
+    """The gradient [2] of the expected return by automatic differentiation of its formula, and the return itself."""
+    logits = LOGITS.clone().requires_grad_()
+    value = MDPS["TwoRooms"].expected_return(logits.softmax(1).unsqueeze(0)).sum()
+    (gradient,) = torch.autograd.grad(value, logits)
+    return along(gradient.unsqueeze(0))[0], float(value.detach())
+
+
+def along(gradient: Tensor) -> Tensor:
+    """[N, S, A] -> [N, S]: how fast the objective grows as the second action becomes more probable."""
+    return ((gradient[:, :, 1] - gradient[:, :, 0]) / 2**0.5).detach()
+
+
+def picture(clouds: dict[tuple[int, str], Tensor], exact: Tensor) -> Figure:
+    figure, axes = panels(3, 2, height=2.9)
+    rows = [(baseline, episodes) for baseline in ("none", "leave_one_out") for episodes in REACH]
+    options = {"angles": "xy", "scale_units": "xy", "scale": 1}
+    for axis, (baseline, episodes) in zip(axes, rows, strict=True):
+        if (episodes, baseline) not in clouds:
+            axis.set_axis_off()
+            axis.text(0, 0.5, "one episode has no others\nto take a baseline from", transform=axis.transAxes)
+            continue
+        found = clouds[episodes, baseline][:150]
+        zero = torch.zeros(len(found))
+        axis.quiver(zero, zero, *found.T, color=COLOUR[Direction.MAXIMIZE], alpha=0.25, width=0.006, **options)
+        axis.quiver(0, 0, *exact, color=EXACT, width=0.014, **options)
+        axis.set_title(f"{episodes} episode{'s' * (episodes > 1)}, {BASELINES[baseline]}")
+        axis.set(xlim=(-REACH[episodes], REACH[episodes]), ylim=(-REACH[episodes], REACH[episodes]), aspect="equal")
+    figure.supxlabel("how much the return grows with the second door, in the first room …", fontsize=10)
+    figure.supylabel("… and in the second room", fontsize=10)
+    return figure

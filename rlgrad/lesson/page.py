@@ -1,0 +1,62 @@
+"""The lesson's text with its numbers filled in, as a Markdown file and as one HTML page."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from rlgrad.lesson.drawing import svg
+
+TEXT = Path(__file__).with_name("why-ascent.md")
+CSS = Path(__file__).with_name("page.css")
+
+
+@dataclass
+class Chapter:
+    """What a chapter found: the text of each {{placeholder}}, and the picture of each name."""
+
+    numbers: Mapping[str, str]
+    pictures: Mapping[str, Figure] = field(default_factory=dict)
+
+
+def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def fill(text: str, numbers: Mapping[str, str]) -> str:
+    """The text with a number for each {{placeholder}}. Raises KeyError where there is none."""
+    return re.sub(r"\{\{([\w.]+)\}\}", lambda found: numbers[found[1]], text)
+
+
+def write_markdown(path: Path, text: str, pictures: Mapping[str, Figure]) -> None:
+    """The text, with its pictures in a folder of the same name beside it."""
+    folder = path.with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in pictures.items():
+        (folder / f"{name}.svg").write_text(svg(figure), encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
+
+
+def write_html(path: Path, text: str, pictures: Mapping[str, Figure]) -> None:
+    """The same as one page that needs nothing else: the pictures are in it."""
+    from markdown import markdown
+
+    body = markdown(text, extensions=["tables", "fenced_code"])
+
+    def inline(found: re.Match[str]) -> str:
+        drawn = re.sub(r"^.*?(?=<svg)", "", svg(pictures[found[2]]), flags=re.DOTALL)
+        drawn = re.sub(r'\bid="|(?<=url\()#|xlink:href="#', lambda part: part[0] + found[2] + "-", drawn)
+        return f'<figure role="img" aria-label="{found[1]}">{drawn}</figure>'
+
+    body = re.sub(r'<p><img alt="([^"]*)" src="[^"]*?([\w-]+)\.svg" /></p>', inline, body)
+    title = re.sub(r"<.*?>", "", body.partition("</h1>")[0])
+    path.write_text(
+        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>\n{CSS.read_text(encoding='utf-8')}</style>\n<main>\n{body}\n</main>\n</html>\n",
+        encoding="utf-8",
+    )
