@@ -1,0 +1,275 @@
+"""A point on a surface: descend, or ascend, an analytic function whose extrema can be checked by hand.
+
+    θ ← θ ± α ∇f(θ)
+
+There is no data and no noise: the objective is f itself. R starting points move at once, each a replica. At its end the
+run says from the gradient and the Hessian what each of them has reached, and how f curves: where it is convex, whatever
+descent comes to rest on is the minimum, and where it is concave, ascent comes to rest on the maximum.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+import torch
+from pydantic import PositiveFloat, StringConstraints
+from torch import Tensor, nn
+
+from rlgrad.calculus import Kind, classify, curvature, derivatives, eigenvalues, kinked
+from rlgrad.expressions import Expression, ExpressionError, parse
+from rlgrad.loop import Direction, Estimate
+from rlgrad.settings import RunError, RunSettings, SettingError
+from rlgrad.streams import Purpose, streams
+from rlgrad.surfaces import SURFACES, Box
+
+SAME_PLACE = 0.01  # points that end this near to each other are reported together
+SETTLED = {Kind.MINIMUM, Kind.MAXIMUM, Kind.SADDLE, Kind.KINK}  # kinds of point that are found in single places
+
+
+class Settings(RunSettings):
+    """Points that move on the surface of a function, down or up."""
+
+    problem: Literal["surface"] = "surface"
+    function: Annotated[str, StringConstraints(strip_whitespace=True)]
+    """the name of a built-in surface, or an expression such as x**2 + sin(y)"""
+    direction: Literal["minimize", "maximize"] | None = None
+    """what the function is to be; null: a built-in's own direction (an expression has none)"""
+    variables: tuple[str, ...] | None = None
+    """an expression's variables in the order of a point's coordinates; null: those that occur in it, sorted"""
+    start: tuple[tuple[float, ...], ...] | None = None
+    """starting points, one for each replica; null: drawn from the box"""
+    box: Box | None = None
+    """low and high of each variable, where starting points are drawn and the curvature is checked; null: a built-in's
+    own, or the surroundings of the starting points"""
+    bound: PositiveFloat = 1e6
+    """the run fails where a coordinate, or the function's value, gets larger than this"""
+    tolerance: PositiveFloat = 1e-4
+    """up to here the norm of a gradient, or an eigenvalue of the Hessian, counts as zero"""
+
+    def build(self) -> "SurfaceProblem":
+        return SurfaceProblem(self)
+
+
+class Points(nn.Module):
+    """R points of D coordinates. The parameter is [R, 1, D], as a matrix is what some optimizers (Muon) ask for."""
+
+    def __init__(self, start: Tensor):
+        super().__init__()
+        self.point = nn.Parameter(start[:, None].clone())
+
+    def forward(self) -> Tensor:
+        return self.point.squeeze(1)  # [R, D]
+
+
+class SurfaceProblem:
+    """A function of D variables, and R points on it."""
+
+    solved: tuple[str, float] | None = None
+    work = "surface/evaluations"  # the metric that counts how often the function was evaluated
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.function = find_function(settings)
+        self.direction = find_direction(settings)
+        surface = SURFACES.get(settings.function)
+        self.box = find_box(settings, self.function.variables)
+        start = starting_points(settings, self.box)
+        self.initial = check_start(settings, self.function, start)  # [R] values
+        self.model = Points(start)
+        sought = Kind.MAXIMUM if self.direction is Direction.MAXIMIZE else Kind.MINIMUM
+        known = [extremum.point for extremum in surface.extrema if extremum.kind is sought] if surface else []
+        self.known = torch.tensor(known, dtype=torch.float64)  # [K, D]: the extrema of the kind that is sought
+
+    def sample(self, step: int) -> Tensor:
+        """No data: the batch is a counter [R] of the update's evaluations, as a line search makes several."""
+        return torch.zeros(self.settings.replicas)
+
+    def objective(self, batch: Tensor) -> Estimate:
+        """The function's values [R]. Raises RunError where a point has run away."""
+        value = self.function(self.model())
+        if not batch.any():  # later evaluations are the trials of a line search, which may go far
+            self._refuse_divergence(value.detach())
+        batch += 1
+        return Estimate(value, {self.work: batch})
+
+    def evaluate(self, step: int) -> Mapping[str, Tensor]:
+        """What the points [R] have come to: value, slope, curvature, and the distance to the nearest extremum that is
+        known and of the kind that is sought. Raises RunError where a point has run away."""
+        point = self.model().detach()
+        value, gradient, hessian = derivatives(self.function, point)
+        self._refuse_divergence(value)
+        curvatures = eigenvalues(hessian)
+        found = {
+            "value": value,
+            "gradient_norm": gradient.norm(dim=1),
+            "smallest_eigenvalue": curvatures[:, 0],
+            "largest_eigenvalue": curvatures[:, -1],
+        }
+        return found | ({"distance": torch.cdist(point, self.known).amin(1)} if len(self.known) else {})
+
+    def conclusion(self) -> list[str]:
+        """What the points have reached, a sentence for all that are at the same place; and how the function curves."""
+        point = self.model().detach()
+        value, gradient, hessian = derivatives(self.function, point)
+        curvatures = eigenvalues(hessian)
+        kinks = kinked(self.function, point, self.settings.tolerance)
+        kinds = classify(gradient, curvatures, self.settings.tolerance)
+        kinds = [Kind.KINK if kink else kind for kink, kind in zip(kinks, kinds, strict=True)]
+        sentences = []
+        for group in groups(point, kinds):
+            norms, found = gradient[group].norm(dim=1), curvatures[group]
+            kind, shown = kinds[group[0]], group[int(norms.argmax())]  # the replica that is the furthest from rest
+            where = f"{place(self.function.variables, point[shown])}, f = {number(value[shown])}"
+            text = f"{counted(group, len(kinds))} reached {kind.value}"
+            if kind is Kind.NONE:
+                text += f": the gradient's norm is still {norms.max():.3g} (replica {shown}: {where})"
+            elif kind is Kind.KINK:
+                text += f" at {where}: the function is not differentiable there"
+            else:
+                example = "" if kind in SETTLED or len(group) == 1 else f" (replica {shown})"
+                text += f" at {where}{example}: gradient norm {norms.max():.1e}, Hessian eigenvalues "
+                text += span(found.min(), found.max())
+            sentences.append(text)
+        curve = curvature(self.function, self.box)
+        box = ", ".join(
+            f"{name} from {span(*ends)}" for name, ends in zip(self.function.variables, self.box, strict=True)
+        )
+        sentences.append(f"f is {curve} where that was checked: at {curve.points} points with {box}")
+        return sentences
+
+    def _refuse_divergence(self, value: Tensor) -> None:
+        """Raises RunError where a point, or its value [R], is beyond the bound."""
+        point, bound = self.model().detach(), self.settings.bound
+        within = (value.abs() <= bound) & (point.abs() <= bound).all(1)  # [R]; nan is not
+        if within.all():
+            return
+        k = int((~within).nonzero()[0])
+        at = f"replica {k} is at {place(self.function.variables, point[k])}, f = {value[k]:.4g}"
+        if value[k].isnan():
+            raise RunError(f"{at}: the function is not defined there; a smaller learning rate may help")
+        if self.direction.sign * (value[k] - self.initial[k]) <= 0:
+            raise RunError(f"{at}, the wrong way: the steps overshoot; a smaller learning rate may help")
+        along = self.function.variables[int(point[k].abs().argmax())]
+        sought, go = ("maximum", "climb") if self.direction is Direction.MAXIMIZE else ("minimum", "descend")
+        curve = curvature(self.function, self.box)
+        advice = f"f is {curve} where that was checked"
+        if curve.convex if self.direction is Direction.MAXIMIZE else curve.concave:
+            advice += f"; is it to be {self.direction.opposite.name.lower()}d instead?"
+        raise RunError(f"f has no {sought} to {go} to along {along}: {at}; {advice}")
+
+
+def find_function(settings: Settings) -> Expression:
+    """A built-in surface or an expression, compiled. Raises SettingError."""
+    text = settings.function
+    if text.isidentifier() and text not in SURFACES:
+        message = f"there is no surface {text!r}, and as an expression it has no extremum"
+        raise SettingError(("function",), message, SURFACES, text)
+    if text in SURFACES and settings.variables is not None:
+        raise SettingError(("variables",), f"{text} has its own, {', '.join(SURFACES[text].box)}: leave them out")
+    names = settings.variables
+    if names is not None and (not names or len(set(names)) < len(names)):
+        raise SettingError(("variables",), "each variable is to be named once")
+    try:
+        return parse(SURFACES[text].expression if text in SURFACES else text, names)
+    except ExpressionError as error:
+        raise SettingError(("function",), str(error)) from error
+
+
+def find_direction(settings: Settings) -> Direction:
+    surface = SURFACES.get(settings.function)
+    wanted = settings.direction or (surface.direction if surface else None)
+    if wanted is None:
+        raise SettingError(("direction",), "is the function to be minimized or maximized? set minimize or maximize")
+    return Direction[wanted.upper()]
+
+
+def find_box(settings: Settings, variables: Sequence[str]) -> Tensor:
+    """Low and high [D, 2] of each variable. Raises SettingError."""
+    surface, box = SURFACES.get(settings.function), settings.box
+    names = ", ".join(variables)
+    if settings.start is not None:
+        for number, point in enumerate(settings.start):
+            if len(point) != len(variables):
+                message = f"the point has {len(point)} coordinates, but the function has {len(variables)}: {names}"
+                raise SettingError(("start", str(number)), message)
+        if len(settings.start) != settings.replicas:
+            message = f"{len(settings.start)} starting points for {settings.replicas} replicas: each needs one"
+            raise SettingError(("start",), message)
+    if surface:
+        box = surface.box | (box or {})
+    if box is None:
+        if settings.start is None:
+            message = f"where are the points to start? set `start`, or a `box` with low and high of {names}"
+            raise SettingError((), message)
+        points = torch.tensor(settings.start, dtype=torch.float64)
+        return torch.stack([points.amin(0) - 1, points.amax(0) + 1], 1)
+    for name in box:
+        if name not in variables:
+            raise SettingError(("box", name), f"the function has no variable {name!r}", variables, name)
+    for name in variables:
+        if name not in box:
+            raise SettingError(("box",), f"low and high of {name} are missing")
+        if not box[name][0] < box[name][1]:
+            raise SettingError(("box", name), "the low end must be below the high end")
+    return torch.tensor([box[name] for name in variables], dtype=torch.float64)
+
+
+def starting_points(settings: Settings, box: Tensor) -> Tensor:
+    """[R, D]: the points given, or one from each replica's stream, uniformly distributed over the box."""
+    if settings.start is not None:
+        return torch.tensor(settings.start, dtype=torch.float64)
+    low, high = box.numpy().T
+    drawn = [rng.uniform(low, high) for rng in streams(settings.seed, settings.replicas, Purpose.INITIAL)]
+    return torch.stack([torch.from_numpy(point) for point in drawn])
+
+
+def check_start(settings: Settings, function: Expression, start: Tensor) -> Tensor:
+    """The values [R] at the starting points [R, D]. Raises SettingError where one is no place to start from."""
+    value, gradient, _ = derivatives(function, start)
+    for replica, point in enumerate(start):
+        path = ("box",) if settings.start is None else ("start", str(replica))
+        at = f"replica {replica} would start at {place(function.variables, point)}"
+        if not value[replica].isfinite():
+            raise SettingError(path, f"{at}, where the function is not defined (f = {value[replica]:.4g})")
+        if not gradient[replica].isfinite().all():
+            raise SettingError(path, f"{at}, where the function has no finite gradient")
+        if value[replica].abs() > settings.bound or (point.abs() > settings.bound).any():
+            raise SettingError(path, f"{at}, f = {value[replica]:.4g}, beyond the bound {settings.bound:g}")
+    return value
+
+
+def groups(point: Tensor, kinds: Sequence[Kind]) -> list[list[int]]:
+    """Points [R, D] of one kind, and if that kind is found in single places, in one place: lists of replicas."""
+    result: list[list[int]] = []
+    for replica, kind in enumerate(kinds):
+        for group in result:
+            near = (point[replica] - point[group[0]]).norm() < SAME_PLACE
+            if kinds[group[0]] is kind and (near or kind not in SETTLED):
+                group.append(replica)
+                break
+        else:
+            result.append([replica])
+    return result
+
+
+def place(variables: Sequence[str], point: Tensor) -> str:
+    """'x = 1.5, y = 0' for a point [D]."""
+    return ", ".join(f"{name} = {number(x)}" for name, x in zip(variables, point, strict=True))
+
+
+def number(x: Tensor) -> str:
+    """Four digits; what is left of a zero after many updates, such as -1e-17, is 0."""
+    return f"{round(float(x), 6) + 0.0:.4g}"
+
+
+def span(low: Tensor, high: Tensor) -> str:
+    return f"{number(low)} to {number(high)}"
+
+
+def counted(replicas: Sequence[int], of: int) -> str:
+    """'replica 3', 'replicas 0, 1 and 4', 'all 8 replicas'."""
+    if len(replicas) == 1:
+        return f"replica {replicas[0]}"
+    if len(replicas) == of:
+        return f"all {of} replicas"
+    *most, last = map(str, replicas)
+    return f"replicas {', '.join(most)} and {last}"
