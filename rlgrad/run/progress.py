@@ -73,9 +73,12 @@ class Display:
             if found is not None:
                 low, high = found["ci95"]
                 interval = "" if low is None else f"{number(low)} to {number(high)}"
-                cells = [found["mean"], found["iqm"], interval, min(found["per_replica"]), max(found["per_replica"])]
+                each = [value for value in found["per_replica"] if value is not None]
+                cells = [found["mean"], found["iqm"], interval, min(each, default=None), max(each, default=None)]
                 table.add_row(name, *(number(cell) for cell in cells[: len(table.columns) - 1]))
         self.console.print(table)
+        for sentence in summary.get("conclusion", ()):
+            self.say(sentence)
         if summary.get("first_solved"):
             solved = summary["first_solved"]
             self.say(

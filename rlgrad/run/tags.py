@@ -28,8 +28,18 @@ TAGS = {
     "(0 to 1).",
     "evaluation/prior_log_loss": "The same log-loss for always predicting the training part's class frequencies (nats "
     "per example).",
-    "speed/work_per_second": "Environment steps or examples, all replicas together, per second of wall time since the "
-    "previous update, evaluation and logging included (1/s).",
+    "surface/evaluations": "How often the update evaluated the function, for each replica: once, or more often with a "
+    "line search (evaluations).",
+    "evaluation/value": "The function's value after the update (its own unit).",
+    "evaluation/gradient_norm": "Euclidean norm of the function's gradient after the update (value per unit of "
+    "coordinate).",
+    "evaluation/smallest_eigenvalue": "Smallest eigenvalue of the function's Hessian after the update: the least "
+    "curvature in any direction (value per unit of coordinate, squared).",
+    "evaluation/largest_eigenvalue": "Largest eigenvalue of that Hessian (value per unit of coordinate, squared).",
+    "evaluation/distance": "Distance from the nearest known extremum of the kind that is sought, after the update "
+    "(units of coordinate).",
+    "speed/work_per_second": "Environment steps, examples or evaluations, all replicas together, per second of wall "
+    "time since the previous update, evaluation and logging included (1/s).",
     "speed/updates_per_second": "Updates per second of wall time, since the previous one (1/s).",
 }
 

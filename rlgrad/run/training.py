@@ -92,6 +92,7 @@ def follow(path: Path, settings: RunSettings, built: Built, state: State, log: L
     stream = updates(problem, optimizer, state.done, settings.max_gradient_norm or math.inf)
     watch = Stopwatch(state.seconds)
     status, failure = "failed", None
+    conclusion: list[str] | None = None
 
     def save() -> None:
         content = {
@@ -134,11 +135,14 @@ def follow(path: Path, settings: RunSettings, built: Built, state: State, log: L
             status = "interrupted" if received and state.done < settings.updates else "completed"
             save()
             checkpoint.save_weights(path / "model.safetensors", problem.model)
+            if hasattr(problem, "conclusion"):  # optional: what has come out, in sentences
+                conclusion = problem.conclusion()
         except RunError as error:
             failure = f"update {state.done}: {error}"
         finally:
             display.close()
             summary = state.summary(settings, problem, status)
+            summary |= {"conclusion": conclusion} if conclusion else {}
             log.end(directory.flat(settings.model_dump(mode="json")), state.evaluation)
             directory.write_json(path / "summary.json", summary | ({"error": failure} if failure else {}))
     if failure:
