@@ -123,8 +123,8 @@ def curvature(function: Function, box: Tensor, points: int = 512) -> Curvature:
     x = low + (high - low) * spread
     value, _, hessian = derivatives(function, x)
     found = eigenvalues(hessian)
-    below = (value[1:] + value[:-1]) / 2 - function((x[1:] + x[:-1]) / 2)  # chords between neighbours in the sequence,
-    # which are far from each other in the box: [points - 1]
+    # Chords between neighbours in the sequence, which are far from each other in the box: [points - 1]
+    below = (value[1:] + value[:-1]) / 2 - function((x[1:] + x[:-1]) / 2)
     seen, below = found[found.isfinite().all(1) & value.isfinite()], below[below.isfinite()]
     if not len(seen):
         return Curvature(math.nan, math.nan, False, False, 0)

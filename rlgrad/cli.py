@@ -126,6 +126,7 @@ def evaluate_command(options: argparse.Namespace, leftovers: list[str]) -> int:
     from safetensors.torch import load_file
 
     from rlgrad.config import Config, read
+    from rlgrad.run.progress import number
     from rlgrad.run.statistics import summarize
 
     refuse_leftovers(leftovers)
@@ -144,7 +145,7 @@ def evaluate_command(options: argparse.Namespace, leftovers: list[str]) -> int:
         found = summarize(values.tolist())
         low, high = found["ci95"]
         interval = "" if low is None else f"  95% interval {low:.4g} to {high:.4g}  IQM {found['iqm']:.4g}"
-        print(f"{name:16} {found['mean']:.4g}{interval}")
+        print(f"{name:20} {number(found['mean'])}{interval}")
     return DONE
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from rlgrad.settings import nearest
 
 MAX_LENGTH = 1000  # characters
-MAX_DEPTH = 100  # operations within operations; a sum of n terms is n - 1 deep
+MAX_DEPTH = 100  # operations within operations; a sum of n terms is n deep
 
 Values = Mapping[str, Tensor]  # of the variables, all of one shape
 Compiled = Callable[[Values], Tensor]

@@ -63,7 +63,7 @@ SURFACES = {
             minimum(-2.805118086952745, 3.131312518250573),
             minimum(-3.779310253377747, -3.283185991286170),
             minimum(3.584428340330492, -1.848126526964404),
-            maximum(-0.270844590667, -0.923038522239, value=181.616521852),
+            maximum(-0.270844590667348, -0.923038556479982, value=181.616521522583),
         ),
         "Four minima of equal depth around a maximum: where descent ends depends on where it starts.",
     ),
