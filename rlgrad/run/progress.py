@@ -94,10 +94,5 @@ class Display:
 
 
 def number(value: float | str | None) -> str:
-<<<<<<< HEAD
-    """Four digits, with a short exponent: 1.234e6."""
+    """Four digits with a short exponent, 1.234e6; what is not finite has become None, and is shown as nothing."""
     return re.sub(r"e([+-])0*", r"e\1", f"{value:.4g}").replace("e+", "e") if isinstance(value, float) else value or ""
-=======
-    """Four digits of a float; what is not finite has become None, and is shown as nothing."""
-    return f"{value:.4g}" if isinstance(value, float) else value or ""
->>>>>>> a1564a6 (Tests of expressions, calculus and surfaces)
