@@ -282,9 +282,13 @@ def build_optimizer(settings: RunSettings, problem: Problem) -> optim.Optimizer:
     """Any optimizer of torch.optim. Raises SettingError for a wrong name or argument."""
     valid = subclasses_in(optim, optim.Optimizer) - {"SparseAdam"}  # it serves sparse gradients only
     check_named(("optimizer",), settings.optimizer, optim, valid, without=("params", "maximize"))
-    direction = problem.direction.opposite if settings.wrong_sign else problem.direction
+    name, arguments, heading = (
+        settings.optimizer.name,
+        settings.optimizer.arguments,
+        settings.heading(problem.direction),
+    )
     try:
-        return make_optimizer(problem, settings.optimizer.name, direction=direction, **settings.optimizer.arguments)
+        return make_optimizer(problem, name, direction=heading, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise SettingError(("optimizer",), f"{settings.optimizer.name}: {error}") from error
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from rlgrad.loop import Problem
+from rlgrad.loop import Direction, Problem
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
 
@@ -121,6 +121,10 @@ class RunSettings(Settings):
     """end the run at the first evaluation at which every replica reaches the environment's reward threshold"""
     threads: PositiveInt = 1
     """threads of torch; small networks are fastest on one"""
+
+    def heading(self, direction: Direction) -> Direction:
+        """Which way the run goes, if its objective is to go in this direction."""
+        return direction.opposite if self.wrong_sign else direction
 
     def build(self) -> Trainable:
         """The problem that these settings describe. Raises SettingError where it cannot be built."""

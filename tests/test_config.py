@@ -118,7 +118,7 @@ def test_a_file_that_is_not_text(capsys, tmp_path, monkeypatch) -> None:
         (["--config", "cartpole", "--policy.hidden", "[3"], "--policy.hidden: '[3' is not a value"),
         (["--config", "cartpole", "extra"], "unexpected argument 'extra'"),
         (["--confi", "cartpole"], "which config?"),
-        ([], "which config? --config FILE, or a name: breast_cancer, "),
+        ([], "which config? --config FILE, or a name: bowl, breast_cancer, "),
         (["--resume", "nowhere"], "--resume nowhere: there is no run here"),
         (["--resume", "nowhere", "--seed", "3"], "--resume continues a run as it was begun"),
         (["--config"], "expected one argument"),

@@ -12,7 +12,7 @@ NAMES = sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_config_improves_in_its_own_direction(name: str) -> None:
-    config = load(name, {"replicas": 2})
+    config = load(name)
     problem, optimizer, schedule = config.build()
     values = []
     for update in itertools.islice(updates(problem, optimizer), 8):

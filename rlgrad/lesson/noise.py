@@ -1,5 +1,7 @@
 """Ascent on noise: estimates of a policy gradient around the exact one."""
 
+from typing import Any
+
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -75,7 +77,7 @@ def along(gradient: Tensor) -> Tensor:
 def picture(clouds: dict[tuple[int, str], Tensor], exact: Tensor) -> Figure:
     figure, axes = panels(3, 2, height=2.9)
     rows = [(baseline, episodes) for baseline in ("none", "leave_one_out") for episodes in REACH]
-    options = {"angles": "xy", "scale_units": "xy", "scale": 1}
+    options: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1}
     for axis, (baseline, episodes) in zip(axes, rows, strict=True):
         if (episodes, baseline) not in clouds:
             axis.set_axis_off()

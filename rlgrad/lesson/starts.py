@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -35,7 +36,7 @@ def chapter() -> Chapter:
 
 def classifiers() -> tuple[list[Tensor], Tensor]:
     """Weights [STARTS, D] at the start and at the end, and the losses [updates, STARTS] on the way."""
-    config = {
+    config: dict[str, Any] = {
         "problem": "logistic", "data": "breast_cancer", "l2": 0.01, "initial_deviation": 3.0, "replicas": STARTS,
         "optimizer": {"name": "LBFGS", "max_iter": 10, "line_search_fn": "strong_wolfe", "tolerance_change": 0,
                       "tolerance_grad": 0}, "updates": 12,
@@ -48,7 +49,7 @@ def classifiers() -> tuple[list[Tensor], Tensor]:
 
 def policies() -> tuple[Tensor, Tensor]:
     """The probabilities [STARTS] of the second word, before and after training."""
-    config = {
+    config: dict[str, Any] = {
         "problem": "reinforce", "environment": "rlgrad/Twice-v0", "episodes": 64, "replicas": STARTS, "updates": 150,
         "policy": {"hidden": [], "initial_gain": 2.0}, "optimizer": {"name": "Adam", "lr": 0.1},
     }  # fmt: skip

@@ -146,14 +146,15 @@ class SurfaceProblem:
         at = f"replica {k} is at {place(self.function.variables, point[k])}, f = {value[k]:.4g}"
         if value[k].isnan():
             raise RunError(f"{at}: the function is not defined there; a smaller learning rate may help")
-        if self.direction.sign * (value[k] - self.initial[k]) <= 0:
+        heading = self.settings.heading(self.direction)
+        if heading.sign * (value[k] - self.initial[k]) <= 0:
             raise RunError(f"{at}, the wrong way: the steps overshoot; a smaller learning rate may help")
         along = self.function.variables[int(point[k].abs().argmax())]
-        sought, go = ("maximum", "climb") if self.direction is Direction.MAXIMIZE else ("minimum", "descend")
+        sought, go = ("maximum", "climb") if heading is Direction.MAXIMIZE else ("minimum", "descend")
         curve = curvature(self.function, self.box)
         advice = f"f is {curve} where that was checked"
-        if curve.convex if self.direction is Direction.MAXIMIZE else curve.concave:
-            advice += f"; is it to be {self.direction.opposite.name.lower()}d instead?"
+        if curve.convex if heading is Direction.MAXIMIZE else curve.concave:
+            advice += f"; is it to be {heading.opposite.name.lower()}d instead?"
         raise RunError(f"f has no {sought} to {go} to along {along}: {at}; {advice}")
 
 

@@ -22,6 +22,8 @@ class Display:
 
     def __init__(self, updates: int, done: int, direction: Direction, unit: str, quiet: bool = False):
         self.console = Console(quiet=quiet, highlight=False)
+        if not self.console.is_terminal:
+            self.console.width = 120
         self.updates, self.unit = updates, unit.replace("_", " ")
         self.objective = "objective ↑" if direction.sign > 0 else "objective ↓"
         self.bar: Progress | None = None
