@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from torch import optim
 
 import rlgrad.problems
+from rlgrad import schedules
 from rlgrad.loop import Direction, Problem, make_optimizer
 from rlgrad.settings import Named, RunSettings, SettingError, Settings, UsageError, nearest
 
@@ -296,15 +297,15 @@ def build_optimizer(settings: RunSettings, problem: Problem) -> optim.Optimizer:
 def build_schedule(
     settings: RunSettings, optimizer: optim.Optimizer, direction: Direction
 ) -> optim.lr_scheduler.LRScheduler | None:
-    """Any scheduler of torch.optim.lr_scheduler, nested ones included. Raises SettingError."""
+    """Any scheduler in rlgrad.schedules (torch's are), nested ones included. Raises SettingError."""
     if settings.schedule is None:
         return None
     return make_schedule(("schedule",), settings.schedule, optimizer, direction.value)
 
 
 def make_schedule(path: Key, named: Named, optimizer: optim.Optimizer, mode: str) -> optim.lr_scheduler.LRScheduler:
-    module = optim.lr_scheduler
-    valid = subclasses_in(module, module.LRScheduler) - {"LRScheduler", "LambdaLR", "MultiplicativeLR"}
+    module = schedules
+    valid = subclasses_in(module, optim.lr_scheduler.LRScheduler) - {"LRScheduler", "LambdaLR", "MultiplicativeLR"}
     check_named(path, named, module, valid, without=("optimizer", "mode", "lr_lambda"))
     arguments = named.arguments
     if "schedulers" in arguments:  # SequentialLR and ChainedScheduler hold others
@@ -316,7 +317,7 @@ def make_schedule(path: Key, named: Named, optimizer: optim.Optimizer, mode: str
         arguments["mode"] = mode
     try:
         if named.name == "ChainedScheduler":
-            return module.ChainedScheduler(**arguments, optimizer=optimizer)
+            return optim.lr_scheduler.ChainedScheduler(**arguments, optimizer=optimizer)
         return getattr(module, named.name)(optimizer, **arguments)  # type: ignore[no-any-return]
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise SettingError(path, f"{named.name}: {error}") from error
@@ -358,7 +359,7 @@ def schema() -> dict[str, Any]:
     adapter: TypeAdapter[Any] = TypeAdapter(Union[classes])  # type: ignore[arg-type]  # noqa: UP007 - built as it runs
     result = adapter.json_schema()
     for name, module, base in (
-        ("Optimizer", optim, optim.Optimizer), ("Schedule", optim.lr_scheduler, optim.lr_scheduler.LRScheduler)
+        ("Optimizer", optim, optim.Optimizer), ("Schedule", schedules, optim.lr_scheduler.LRScheduler)
     ):  # fmt: skip
         result["$defs"][name]["properties"]["name"]["enum"] = sorted(subclasses_in(module, base))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "rlgrad config", **result}

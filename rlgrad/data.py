@@ -1,11 +1,61 @@
 """Data sets for classifiers, as tensors."""
 
-from typing import NamedTuple
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
 
+import numpy as np
 import torch
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
+from rlgrad import tables
+from rlgrad.settings import NonNegativeInt, SettingError, Settings
+
 BUNDLED = ("breast_cancer", "digits", "iris", "wine")  # scikit-learn carries these; nothing is downloaded
+OPENML = "openml:"
+
+
+class DataSettings(Settings):
+    """Where the examples come from, and what is done to them before anything is learned."""
+
+    data: Literal["breast_cancer", "digits", "iris", "wine"] | str
+    """a data set that scikit-learn carries; a file, as seen from the working directory, with commas or white space
+    between cells and with or without a header; or openml:NAME (or openml:NUMBER), which is fetched"""
+    test_data: str | None = None
+    """a file with the examples to hold out, its columns as those of `data`; null: a part of `data` is held out"""
+    label: int | str | None = None
+    """the column of the label: its name, or its number from 1; null: the last"""
+    positive: int | str | None = None
+    """the label that is class 1, all others being class 0; null: every label is a class of its own"""
+    columns: tuple[int | str, ...] = ()
+    """the columns to learn from: names, numbers from 1, or ranges of numbers such as 4-22; none: all but the label"""
+    missing: tuple[str, ...] = ("?", "", "NA", "NaN", "nan")
+    """what a cell holds where its value is missing"""
+    missing_values: Literal["error", "zero", "median_and_indicator"] = "error"
+    """zero: take 0 for a missing value. median_and_indicator: take the median of the training part, and learn from a
+    further 0/1 feature that says so, for each feature with missing values there. Either leaves examples out that miss
+    the label itself"""
+    test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    """the part of the examples that is held out, where there is no `test_data`; 0: none, and the run is evaluated on
+    the examples that it learns from"""
+    split_seed: NonNegativeInt = 0
+    """which examples are held out: the same for all replicas, and whatever the seed of the run"""
+    standardise: bool = True
+    """mean 0 and deviation 1 in every feature, measured on the training part"""
+    dtype: Literal["float32", "float64"] = "float32"
+    """precision of data and parameters"""
+
+    @field_validator("data", "test_data")
+    @classmethod
+    def absolute(cls, value: str | None, field: ValidationInfo) -> str | None:
+        """A file is the same one wherever the run is continued from."""
+        is_file = value is not None and (field.field_name == "test_data" or is_path(value))
+        return str(Path(value).expanduser().absolute()) if value is not None and is_file else value
+
+
+def is_path(name: str) -> bool:
+    """A name with a suffix or a folder is a file's."""
+    return not name.startswith(OPENML) and (Path(name).suffix != "" or len(Path(name).parts) > 1)
 
 
 class Dataset(NamedTuple):
@@ -18,28 +68,142 @@ class Dataset(NamedTuple):
     classes: int  # K
 
 
-def load(name: str, *, test_fraction: float, split_seed: int, standardise: bool) -> Dataset:
-    """One of the bundled data sets, split at random with every class in its proportion.
+class Part(NamedTuple):
+    """Examples as they are in the source."""
 
-    standardise: mean 0 and deviation 1 in every feature, both measured on the training part alone.
+    x: np.ndarray  # [N, D], NaN where a value is missing
+    y: np.ndarray  # [N] class numbers
+
+
+def load(settings: DataSettings) -> Dataset:
+    """The examples that the settings describe. Raises SettingError where there is no such data.
+
+    Everything that is measured on examples (medians, means, deviations) is measured on the training part alone.
     """
-    import sklearn.datasets  # more than a second, so only where it is needed
-    from sklearn.model_selection import train_test_split
-    from sklearn.preprocessing import StandardScaler
-
-    features, labels = getattr(sklearn.datasets, f"load_{name}")(return_X_y=True)
-    x, test_x, y, test_y = train_test_split(
-        features, labels, test_size=test_fraction, random_state=split_seed, stratify=labels
-    )
-    if standardise:
-        scaler = StandardScaler().fit(x)
-        x, test_x = scaler.transform(x), scaler.transform(test_x)
-    classes = int(labels.max()) + 1
-    numbers, kind = torch.get_default_dtype(), torch.get_default_dtype() if classes == 2 else torch.long
+    if settings.data in BUNDLED:
+        train, test = bundled(settings), None
+    else:
+        train, test = tabular(settings)
+    count = int(train.y.max()) + 1
+    if test is None:
+        train, test = split(train, settings)
+    x, test_x = train.x, test.x
+    if settings.missing_values == "zero":
+        x, test_x = np.nan_to_num(x), np.nan_to_num(test_x)
+    elif settings.missing_values == "median_and_indicator":
+        x, test_x = impute(x, test_x)
+    if settings.standardise:
+        mean, deviation = x.mean(0), x.std(0)
+        deviation[np.ptp(x, axis=0) == 0] = 1  # a constant feature stays one
+        x, test_x = (x - mean) / deviation, (test_x - mean) / deviation
+    numbers = getattr(torch, settings.dtype)
+    kind = numbers if count == 2 else torch.long
     return Dataset(
         torch.as_tensor(x, dtype=numbers),
-        torch.as_tensor(y, dtype=kind),
+        torch.as_tensor(train.y, dtype=kind),
         torch.as_tensor(test_x, dtype=numbers),
-        torch.as_tensor(test_y, dtype=kind),
-        classes,
+        torch.as_tensor(test.y, dtype=kind),
+        count,
     )
+
+
+def bundled(settings: DataSettings) -> Part:
+    """A data set of scikit-learn's."""
+    import sklearn.datasets  # more than a second, so only where it is needed
+
+    for name in ("test_data", "label", "positive", "columns"):
+        if getattr(settings, name) not in (None, ()):
+            raise SettingError((name,), f"is for data from a file; {settings.data} is taken as it is")
+    return Part(*getattr(sklearn.datasets, f"load_{settings.data}")(return_X_y=True))
+
+
+def tabular(settings: DataSettings) -> tuple[Part, Part | None]:
+    """The examples of a file, or of OpenML, and those of the test file if there is one."""
+    if settings.data.startswith(OPENML):
+        table = tables.fetch(settings.data.removeprefix(OPENML))
+    elif is_path(settings.data):
+        table = tables.read(Path(settings.data), "data")
+    else:
+        hint = "no data set {!r}, and no file, as a file's name has a suffix or a folder"
+        raise SettingError(("data",), hint.format(settings.data), BUNDLED, settings.data)
+    label = len(table.rows[0]) - 1 if settings.label is None else tables.position(table, settings.label, "label")
+    places = tables.positions(table, settings.columns, label)
+    x, found = examples(table, places, label, "data", settings)
+    classes = tables.classes(found)
+    if settings.positive is not None:
+        positive = tables.word(settings.positive)
+        if positive not in classes:
+            raise SettingError(("positive",), f"no example has the label {positive!r}", classes, positive)
+        number = {name: int(name == positive) for name in classes}
+    else:
+        number = {name: rank for rank, name in enumerate(classes)}
+    if len(classes) < 2:
+        raise SettingError(("data",), f"{table.source}: {table.column(label)}: all labels are {classes[0]!r}")
+    train = Part(x, np.array([number[name] for name in found]))
+    if settings.test_data is None:
+        return train, None
+
+    held_out = tables.read(Path(settings.test_data), "test_data")
+    if len(held_out.rows[0]) != len(table.rows[0]) or (held_out.names and table.names not in ([], held_out.names)):
+        raise SettingError(("test_data",), f"{held_out.source}: the columns are not those of {table.source}")
+    x, found = examples(held_out, places, label, "test_data", settings)
+    if unknown := [name for name in found if name not in number]:
+        raise SettingError(
+            ("test_data",), f"{held_out.source}: no example of {table.source} has the label {unknown[0]!r}"
+        )
+    return train, Part(x, np.array([number[name] for name in found]))
+
+
+def examples(
+    table: tables.Table, places: list[int], label: int, setting: str, settings: DataSettings
+) -> tuple[np.ndarray, list[str]]:
+    """Features [N, D] and labels [N] of the rows that have a label. Raises SettingError where something is missing
+    and nothing is to be done about it."""
+    x = tables.numbers(table, places, settings.missing, setting)
+    names = tables.labels(table, label, settings.missing, setting)
+    if settings.missing_values == "error":
+        absent = np.column_stack([np.isnan(x), [name is None for name in names]])
+        if absent.any():
+            row, feature = np.argwhere(absent)[0]
+            place = [*places, label][feature]
+            hint = "`missing_values` can be zero or median_and_indicator"
+            where = f"{table.source}:{table.lines[row]}: {table.column(place)}"
+            raise SettingError((setting,), f"{where}: the value is missing; {hint}")
+    known = [row for row, name in enumerate(names) if name is not None]
+    if not known:
+        raise SettingError((setting,), f"{table.source}: no row has a label")
+    return x[known], [name for name in names if name is not None]
+
+
+def split(part: Part, settings: DataSettings) -> tuple[Part, Part]:
+    """A training and a test part at random, with every class in its proportion. Raises SettingError."""
+    if settings.test_fraction == 0:
+        return part, part
+    from sklearn.model_selection import train_test_split  # more than a second, so only where it is needed
+
+    try:
+        x, test_x, y, test_y = train_test_split(
+            part.x, part.y, test_size=settings.test_fraction, random_state=settings.split_seed, stratify=part.y
+        )
+    except ValueError as error:
+        raise SettingError(("test_fraction",), f"these examples cannot be split so: {error}") from error
+    return Part(x, y), Part(test_x, test_y)
+
+
+def impute(x: np.ndarray, test_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Medians of the known values of x where values are missing, and 0/1 features for those that x misses any of.
+
+    x [N, D] -> [N, D + missing], test_x [M, D] -> [M, D + missing]. Raises SettingError where x has no value at all.
+    """
+    absent = np.isnan(x)
+    if absent.all(0).any():
+        nothing = int(absent.all(0).argmax()) + 1
+        raise SettingError(
+            ("missing_values",), f"feature {nothing} has no value in the training part, and so no median"
+        )
+    medians, indicated = np.nanmedian(x, axis=0), absent.any(0)
+
+    def filled(part: np.ndarray) -> np.ndarray:
+        return np.column_stack([np.where(np.isnan(part), medians, part), np.isnan(part)[:, indicated]])
+
+    return filled(x), filled(test_x)

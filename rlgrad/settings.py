@@ -67,7 +67,7 @@ class Optimizer(Named):
 
 
 class Schedule(Named):
-    """Any scheduler of torch.optim.lr_scheduler: its name, and its own arguments as further keys."""
+    """Any scheduler of torch.optim.lr_scheduler, or Hyperbolic: its name, and its own arguments as further keys."""
 
 
 class Evaluation(Settings):
@@ -110,7 +110,8 @@ class RunSettings(Settings):
     optimizer: Optimizer
     """name: any optimizer of torch.optim; the other keys are its own arguments"""
     schedule: Schedule | None = None
-    """name: any scheduler of torch.optim.lr_scheduler; stepped after every update"""
+    """name: any scheduler of torch.optim.lr_scheduler, or Hyperbolic {epoch_length, decay, floor}; stepped after every
+    update"""
     max_gradient_norm: PositiveFloat | None = None
     """scale each replica's gradient down to this Euclidean norm; null: leave it as it is"""
     wrong_sign: bool = False

@@ -8,48 +8,48 @@ same point, and both gradients are the same but for the sign (Hastie, Tibshirani
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import FiniteFloat, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from rlgrad import data
 from rlgrad.loop import Direction, Estimate
 from rlgrad.models import LinearClassifier
-from rlgrad.settings import NonNegativeInt, RunSettings
+from rlgrad.settings import RunSettings
 from rlgrad.streams import Purpose, stream
 
 DIRECTIONS = {"log_likelihood": Direction.MAXIMIZE, "negative_log_likelihood": Direction.MINIMIZE}
 
 
-class Settings(RunSettings):
+class Settings(data.DataSettings, RunSettings):
     """A linear classifier with a probability for each class."""
 
     problem: Literal["logistic"] = "logistic"
-    data: Literal["breast_cancer", "digits", "iris", "wine"]
-    """a data set that scikit-learn carries"""
-    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.25
-    """the part of the examples that is held out"""
-    split_seed: NonNegativeInt = 0
-    """which examples are held out: the same for all replicas, and whatever the seed of the run"""
-    standardise: bool = True
-    """mean 0 and deviation 1 in every feature, measured on the training part"""
     objective: Literal["negative_log_likelihood", "log_likelihood"] = "negative_log_likelihood"
-    """the cost to descend, or the score to ascend; per example"""
+    """the cost to descend, or the score to ascend"""
+    reduction: Literal["mean", "sum"] = "mean"
+    """whether the objective is the mean over the examples of an update or their sum"""
     batch_size: PositiveInt | None = None
-    """examples in an update, every epoch in a new order; null: all of them"""
+    """examples in an update; null: all of them"""
+    order: Literal["shuffled", "file", "slipped"] = "shuffled"
+    """the order of the examples in an epoch, where an update does not take all of them. shuffled: a new one in every
+    epoch. file: as in the source. slipped: as the program printed in Harrington's "Machine Learning in Action" (5.2.4)
+    draws them, where a slip of an index takes update i's example from the first N-i rows: the first come too often"""
     l2: NonNegativeFloat = 0.0
-    """strength of the penalty l2/2 ||w||^2, intercepts left out; scikit-learn's C is 1 / (l2 * examples)"""
+    """strength of the penalty l2/2 ||w||^2, intercepts left out; scikit-learn's C is 1 / (l2 * examples) for the mean,
+    and 1 / l2 for the sum"""
+    intercept: bool = True
+    """whether there is one, or the decision boundary goes through the origin"""
+    initial_value: FiniteFloat = 0.0
+    """where weights and intercept start"""
     initial_deviation: NonNegativeFloat = 0.0
-    """initial weights are normal with this deviation; 0: all start at zero"""
+    """initial weights are normal around it with this deviation; 0: none is different"""
 
     def build(self) -> "Logistic":
-        loaded = data.load(
-            self.data, test_fraction=self.test_fraction, split_seed=self.split_seed, standardise=self.standardise
-        )
-        return Logistic(self, loaded)
+        return Logistic(self, data.load(self))
 
 
 class Batch(NamedTuple):
@@ -67,11 +67,14 @@ class Logistic:
         self.settings = settings
         self.dataset = dataset
         self.direction = DIRECTIONS[settings.objective]
-        self.model = LinearClassifier(settings.replicas, dataset.x.shape[1], dataset.classes)
+        self.model = LinearClassifier(settings.replicas, dataset.x.shape[1], dataset.classes).to(dataset.x.dtype)
+        linear = self.model.linear
         with torch.no_grad():
-            for replica, weight in enumerate(self.model.linear.weight):
-                rng = stream(settings.seed + replica, Purpose.INITIAL)
-                weight.copy_(settings.initial_deviation * torch.from_numpy(rng.standard_normal(tuple(weight.shape))))
+            linear.bias.fill_(settings.initial_value if settings.intercept else 0.0)
+            for replica, weight in enumerate(linear.weight):
+                deviate = stream(settings.seed + replica, Purpose.INITIAL).standard_normal(tuple(weight.shape))
+                weight.copy_(settings.initial_value + settings.initial_deviation * torch.from_numpy(deviate))
+        linear.bias.requires_grad_(settings.intercept)
         self._orders: dict[int, Tensor] = {}  # the epoch under way: [R, N]
 
     def sample(self, step: int) -> Batch:
@@ -85,9 +88,10 @@ class Logistic:
         return Batch(self.dataset.x[rows], self.dataset.y[rows])
 
     def objective(self, batch: Batch) -> Estimate:
-        """The mean log-likelihood [R] of the batch, less the penalty; or the same as a cost."""
+        """The log-likelihood [R] of the batch, as mean or sum, less the penalty; or the same as a cost."""
         distribution = self.model(batch.x)
-        log_likelihood = distribution.log_prob(batch.y).mean(1)
+        each = distribution.log_prob(batch.y)  # [R, B]
+        log_likelihood = each.mean(1) if self.settings.reduction == "mean" else each.sum(1)
         penalty = self.settings.l2 / 2 * self.model.linear.weight.square().sum((1, 2))
         with torch.no_grad():
             metrics = {f"batch/{name}": value for name, value in quality(distribution, batch.y).items()}
@@ -96,20 +100,34 @@ class Logistic:
 
     @torch.no_grad()
     def evaluate(self, step: int) -> Mapping[str, Tensor]:
-        """Accuracy and log-loss [R] on the held-out part; beside them, what predicting the training part's class
-        frequencies for every example would give: a classifier that is no better has learned nothing."""
+        """Accuracy, log-loss and, of two classes, AUC [R] on the held-out part; beside them, what predicting the
+        training part's class frequencies for every example would give: a classifier that is no better has learned
+        nothing (such a constant has an AUC of one half)."""
         replicas, y = self.settings.replicas, self.dataset.test_y.expand(self.settings.replicas, -1)
-        frequency = torch.bincount(self.dataset.y.long(), minlength=self.dataset.classes) / len(self.dataset.y)
+        count = torch.bincount(self.dataset.y.long(), minlength=self.dataset.classes).to(self.dataset.x.dtype)
+        frequency = count / len(self.dataset.y)
         constant = torch.distributions.Categorical(probs=frequency.expand(*y.shape, -1), validate_args=False)
-        learned = quality(self.model(self.dataset.test_x.expand(replicas, -1, -1)), y)
+        distribution = self.model(self.dataset.test_x.expand(replicas, -1, -1))
+        learned = quality(distribution, y)
+        if self.dataset.classes == 2 and 0 < self.dataset.test_y.mean() < 1:
+            learned["auc"] = auc(distribution.logits, self.dataset.test_y)
         return learned | {f"prior_{name}": value for name, value in quality(constant, y).items()}
 
     def _order(self, epoch: int) -> Tensor:
         if epoch not in self._orders:
             seeds = range(self.settings.seed, self.settings.seed + self.settings.replicas)
-            drawn = [stream(seed, Purpose.SAMPLE, epoch).permutation(len(self.dataset.y)) for seed in seeds]
+            drawn = [self._draw(stream(seed, Purpose.SAMPLE, epoch)) for seed in seeds]
             self._orders = {epoch: torch.from_numpy(np.stack(drawn))}
         return self._orders[epoch]
+
+    def _draw(self, rng: np.random.Generator) -> np.ndarray:
+        """The rows [N] of an epoch."""
+        examples = len(self.dataset.y)
+        if self.settings.order == "file":
+            return np.arange(examples)
+        if self.settings.order == "slipped":
+            return rng.integers(0, np.arange(examples, 0, -1))
+        return rng.permutation(examples)
 
 
 def quality(distribution: torch.distributions.Distribution, y: Tensor) -> dict[str, Tensor]:
@@ -117,3 +135,14 @@ def quality(distribution: torch.distributions.Distribution, y: Tensor) -> dict[s
     log_likelihood = distribution.log_prob(y).mean(1)
     accuracy = (distribution.mode == y).to(log_likelihood.dtype).mean(1)
     return {"accuracy": accuracy, "log_loss": Direction.MINIMIZE.sign * log_likelihood}
+
+
+def auc(score: Tensor, y: Tensor) -> Tensor:
+    """The area [R] under the ROC curve of scores [R, N] for labels [N] of which both, 0 and 1, occur.
+
+    It is the probability that an example of class 1 scores higher than one of class 0, a tie counting half.
+    """
+    negative, positive = score[:, y == 0].sort(1).values, score[:, y == 1].contiguous()  # [R, N₀], [R, N₁]
+    below = torch.searchsorted(negative, positive)
+    not_above = torch.searchsorted(negative, positive, right=True)
+    return (below + not_above).to(score.dtype).mean(1) / (2 * negative.shape[1])

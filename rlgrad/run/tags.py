@@ -24,6 +24,8 @@ TAGS = {
     "evaluation/accuracy": "Part of the held-out examples whose most probable label is the right one, after the update "
     "(0 to 1).",
     "evaluation/log_loss": "Mean negative log-likelihood of the held-out labels, after the update (nats per example).",
+    "evaluation/auc": "Area under the ROC curve of the held-out examples, after the update: how often one of class 1 "
+    "is held more probable than one of class 0; for two classes only (0 to 1, 0.5 is chance).",
     "evaluation/prior_accuracy": "The same accuracy for always predicting the most frequent class of the training part "
     "(0 to 1).",
     "evaluation/prior_log_loss": "The same log-loss for always predicting the training part's class frequencies (nats "

@@ -1,0 +1,34 @@
+"""The schedules of a config: all of torch's, and those that torch can only be given as a function."""
+
+from torch import Tensor, optim
+from torch.optim.lr_scheduler import *  # noqa: F403 - a config finds them all by name in this one module
+from torch.optim.lr_scheduler import LRScheduler
+
+
+class Hyperbolic(LRScheduler):
+    """lr / (1 + decay (j + i)) + floor, at update i of epoch j.
+
+    Near its start an epoch of long ago takes smaller steps than one of today took; within an epoch the steps shrink
+    as well, and begin anew with the next. It is the schedule of Harrington's "Machine Learning in Action", section 5.2.
+
+    epoch_length: updates in an epoch.
+    floor: what the learning rate never falls below.
+    """
+
+    def __init__(
+        self,
+        optimizer: optim.Optimizer,
+        epoch_length: int,
+        decay: float = 1.0,
+        floor: float = 0.0,
+        last_epoch: int = -1,
+    ):
+        if not isinstance(epoch_length, int) or epoch_length < 1:
+            raise ValueError(f"epoch_length must be a whole number from 1 on, not {epoch_length!r}")
+        self.epoch_length, self.decay, self.floor = epoch_length, decay, floor
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The learning rate of each parameter group."""
+        epoch, update = divmod(self.last_epoch, self.epoch_length)  # torch calls every step an epoch
+        return [lr / (1 + self.decay * (epoch + update)) + self.floor for lr in self.base_lrs]
