@@ -117,6 +117,8 @@ class RunSettings(Settings):
     wrong_sign: bool = False
     """go against the objective, up a cost or down a return, to see what a wrong sign does; also --wrong-sign"""
     evaluation: Evaluation = Evaluation()
+    log_every_updates: PositiveInt = 1
+    """updates between points in metrics.jsonl and TensorBoard; an evaluation, and the last update, are always there"""
     checkpoint: Checkpoint = Checkpoint()
     stop_when_solved: bool = False
     """end the run at the first evaluation at which every replica reaches the environment's reward threshold"""

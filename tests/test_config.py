@@ -82,7 +82,7 @@ def test_a_mistake_in_a_file_is_named_with_its_line(capsys, tmp_path, monkeypatc
         (GOOD.replace("lr: 0.1", "lr: fast"), "bad.yaml:5: optimizer: SGD"),
         (GOOD.replace("lr: 0.1", "maximize: true"), "the direction belongs to the problem"),
         (GOOD.replace("SGD, lr: 0.1", "SparseAdam"), "SparseAdam"),
-        ("problem: logistic\ndata: brest_cancer\nupdates: 1\noptimizer: {name: SGD}\n", "bad.yaml:2: data: input should be"),
+        ("problem: logistic\ndata: brest_cancer\nupdates: 1\noptimizer: {name: SGD}\n", "bad.yaml:2: data: no data set"),
         ("problem: logistic\ndata: iris\nupdates: 1\nepisodes: 2\noptimizer: {name: SGD}\n", "bad.yaml:4: episodes: unknown"),
         ("a: " * 100, "not valid YAML"),
         ("a: " + "[" * 5000, "bad.yaml"),

@@ -113,7 +113,9 @@ def follow(path: Path, settings: RunSettings, built: Built, state: State, log: L
                 check(values)
                 state.absorb(update, problem.work)
                 values[problem.work] = torch.tensor(state.work)
-                if state.done % settings.evaluation.every_updates == 0 or state.done == settings.updates:
+                last = state.done == settings.updates
+                evaluated = last or state.done % settings.evaluation.every_updates == 0
+                if evaluated:
                     found = problem.evaluate(update.step)
                     values |= {f"evaluation/{name}": value for name, value in found.items()}
                     state.evaluation = {name: value.tolist() for name, value in found.items()}
@@ -122,7 +124,8 @@ def follow(path: Path, settings: RunSettings, built: Built, state: State, log: L
                     solved = False
                 state.seconds, lap = watch.lap()
                 speed = float(update.metrics[problem.work].sum()) / lap
-                log.write(update.step, values, optimizer.param_groups[0]["lr"], speed, 1 / lap)
+                if evaluated or state.done % settings.log_every_updates == 0:
+                    log.write(update.step, values, optimizer.param_groups[0]["lr"], speed, 1 / lap)
                 display.show(state, values, speed)
                 if isinstance(schedule, ReduceLROnPlateau):
                     schedule.step(float(update.value.mean()))

@@ -37,7 +37,7 @@ def weights(problem: Logistic) -> list[torch.Tensor]:
 @pytest.mark.parametrize("data", ["breast_cancer", "iris"])
 @pytest.mark.parametrize("objective", ["log_likelihood", "negative_log_likelihood"])
 def test_the_gradient_is_the_closed_form(float64: None, data: str, objective: str) -> None:
-    problem = built(data=data, objective=objective, l2=0.3, initial_deviation=0.5, replicas=2).problem
+    problem = built(data=data, objective=objective, l2=0.3, initial_deviation=0.5, replicas=2, dtype="float64").problem
     batch = problem.sample(0)
     estimate = problem.objective(batch)
     estimate.value.sum().backward()
@@ -65,7 +65,7 @@ def test_the_optimum_is_scikit_learn_s(float64: None, data: str, l2: float, obje
     from sklearn.linear_model import LogisticRegression
 
     lbfgs = {"name": "LBFGS", "line_search_fn": "strong_wolfe", "tolerance_change": 1e-14, "tolerance_grad": 1e-10}
-    parts = built(data=data, l2=l2, objective=objective, optimizer=lbfgs)
+    parts = built(data=data, l2=l2, objective=objective, optimizer=lbfgs, dtype="float64")
     problem = run(parts, 30)
     x, y = problem.dataset.x.numpy(), problem.dataset.y.numpy()
     reference = LogisticRegression(C=1 / (l2 * len(y)), tol=1e-12, max_iter=10_000, solver="newton-cholesky").fit(x, y)
