@@ -2,8 +2,8 @@
 
     python benchmarks/textbook.py DIRECTORY [SEEDS]
 
-DIRECTORY holds the book's horseColicTraining.txt and horseColicTest.txt. 500 epochs of one example an update, as printed
-and with a true shuffle; the test error after the last update, mean over seeds, beside always saying "lived".
+DIRECTORY holds the book's horseColicTraining.txt and horseColicTest.txt. 500 epochs of one example an update, as
+printed and with a true shuffle; the test error after the last update, mean over seeds, beside always saying "lived".
 """
 
 import itertools
@@ -31,10 +31,9 @@ for name in ("textbook_decaying_printed", "textbook_decaying"):
     found = problem.evaluate(0)
     error = [1 - accuracy for accuracy in found["accuracy"].tolist()]
     print(
-        f"{name:26} test error {statistics.mean(error):.3f} (deviation over {seeds} seeds {statistics.stdev(error):.3f})"
+        f"{name:26} test error {statistics.mean(error):.3f} (deviation {statistics.stdev(error):.3f}, {seeds} seeds)"
         f"  log-loss {float(found['log_loss'].mean()):.2f}  AUC {float(found['auc'].mean()):.3f}"
         f"  {time.perf_counter() - began:.0f} s"
     )
-print(
-    f"{'always lived':26} test error {1 - float(found['prior_accuracy'][0]):.3f}  log-loss {found['prior_log_loss'][0]:.3f}"
-)
+constant = {name: float(found[f"prior_{name}"][0]) for name in ("accuracy", "log_loss")}
+print(f"{'always lived':26} test error {1 - constant['accuracy']:.3f}  log-loss {constant['log_loss']:.3f}")

@@ -51,6 +51,13 @@ def make_parser() -> Parser:
     evaluate.add_argument("--episode-seed", type=int, default=1, metavar="N", help="other held-out episodes for each N")
     evaluate.set_defaults(command=evaluate_command)
 
+    lesson = commands.add_parser("lesson", help="write a page: why ascent, why descent", allow_abbrev=False)
+    lesson.add_argument("--out", metavar="FILE", default="why-ascent.html", help="the HTML page (why-ascent.html)")
+    lesson.add_argument(
+        "--markdown", metavar="FILE", help="the same as Markdown, with its pictures in a folder beside it"
+    )
+    lesson.set_defaults(command=lesson_command)
+
     schema = commands.add_parser("schema", help="print the JSON Schema of configs", allow_abbrev=False)
     schema.set_defaults(command=schema_command)
     tags = commands.add_parser("tags", help="print what each logged tag means", allow_abbrev=False)
@@ -146,6 +153,24 @@ def evaluate_command(options: argparse.Namespace, leftovers: list[str]) -> int:
         low, high = found["ci95"]
         interval = "" if low is None else f"  95% interval {low:.4g} to {high:.4g}  IQM {found['iqm']:.4g}"
         print(f"{name:20} {number(found['mean'])}{interval}")
+    return DONE
+
+
+def lesson_command(options: argparse.Namespace, leftovers: list[str]) -> int:
+    from rlgrad.run.startup import spare_dynamo
+
+    refuse_leftovers(leftovers)
+    for file in (options.out, options.markdown):
+        if file and not Path(file).absolute().parent.is_dir():
+            raise UsageError(f"{file}: there is no directory {Path(file).parent}")
+    spare_dynamo()
+    from rlgrad.lesson import write
+
+    try:
+        write(Path(options.out), Path(options.markdown) if options.markdown else None)
+    except OSError as error:
+        raise UsageError(f"the page cannot be written: {error}") from error
+    print(f"written: {options.out}" + (f" and {options.markdown}" if options.markdown else ""))
     return DONE
 
 

@@ -66,7 +66,7 @@ def fetch(name: str) -> Table:
     which = {"data_id": int(name)} if name.isdigit() else {"name": name}
     try:
         with warnings.catch_warnings(action="ignore"):
-            found = fetch_openml(**which, as_frame=False, parser="liac-arff", n_retries=0)
+            found = fetch_openml(**which, as_frame=False, parser="liac-arff", n_retries=1, delay=0.1)
     except Exception as error:  # the network, the server, the name, the file: it raises whatever it meets
         reason = " ".join(str(error).split()) or type(error).__name__
         raise SettingError(("data",), f"OpenML's {name!r} cannot be had: {reason}") from error

@@ -1,0 +1,28 @@
+"""Why ascent, why descent: a page whose every claim is computed as it is written."""
+
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from rlgrad.lesson import costs, extrema, noise, slopes, starts, textbook, wrong_sign
+from rlgrad.lesson.drawing import style
+from rlgrad.lesson.page import TEXT, fill, write_html, write_markdown
+
+CHAPTERS = (slopes, extrema, costs, textbook, wrong_sign, noise, starts)
+
+
+def write(html: Path, markdown: Path | None = None) -> None:
+    """Run all chapters, and write the page; `markdown`: also as a Markdown file with its pictures beside it."""
+    torch.set_num_threads(1)
+    numbers: dict[str, str] = {}
+    pictures: dict[str, Figure] = {}
+    with style():
+        for module in CHAPTERS:
+            chapter = module.chapter()
+            numbers |= chapter.numbers
+            pictures |= chapter.pictures
+    text = fill(TEXT.read_text(encoding="utf-8"), numbers)
+    write_html(html, text, pictures)
+    if markdown:
+        write_markdown(markdown, text, pictures)

@@ -32,6 +32,7 @@ def chapter() -> Chapter:
             str(episodes), BASELINES[baseline], f"{away:.3f}", f"{spread / ESTIMATES**0.5:.3f}", f"{spread:.2f}",
             f"{cosine.mean():.2f}", f"{100 * uphill:.0f} %",
         ])  # fmt: skip
+    tighter = float(rows[1][4]) / float(rows[3][4])
     heading = [
         "episodes", "baseline", "centre is off by", "expected by chance", "spread", "mean cosine", "point uphill"
     ]  # fmt: skip
@@ -40,7 +41,8 @@ def chapter() -> Chapter:
         "noise.table": table(heading, rows),
         "noise.exact": f"{exact.norm():.3f}",
         "noise.value": f"{value:.3f}",
-        "noise.tighter": f"{float(rows[1][4]) / float(rows[3][4]):.1f}",
+        "noise.tighter": f"{tighter:.1f}",
+        "noise.worth": f"{tighter**2:.0f}",
     }
     return Chapter(numbers, {"noise": picture(clouds, exact)})
 

@@ -18,7 +18,8 @@ def chapter() -> Chapter:
     found = {(name, wrong): values(name, count, wrong) for name, count in RUNS.items() for wrong in (False, True)}
     numbers = {"wrong.start": f"{found['cartpole', False][0].mean():.0f}"}
     for (name, wrong), value in found.items():
-        numbers[f"wrong.{name}.{'wrong' if wrong else 'right'}"] = f"{value[-1].mean():.3g}"
+        last = float(value[-1].mean())
+        numbers[f"wrong.{name}.{'wrong' if wrong else 'right'}"] = f"{last:,.0f}" if last > 100 else f"{last:.2g}"
     return Chapter(numbers, {"wrong-sign": picture(found)})
 
 

@@ -1,0 +1,90 @@
+"""Two costs, one path: the negative log-likelihood and the log-likelihood over the same two weights."""
+
+import itertools
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from rlgrad.config import load
+from rlgrad.lesson.drawing import COLOUR, EXACT
+from rlgrad.lesson.page import Chapter
+from rlgrad.loop import Direction, updates
+from rlgrad.problems.logistic import Logistic
+
+UPDATES = 80
+OBJECTIVES = {Direction.MINIMIZE: "negative_log_likelihood", Direction.MAXIMIZE: "log_likelihood"}
+
+
+def chapter() -> Chapter:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "mean_radius.csv"
+        write_data(file)
+        runs = {direction: run(file, objective) for direction, objective in OBJECTIVES.items()}
+    (_, down), (problem, up) = runs[Direction.MINIMIZE], runs[Direction.MAXIMIZE]
+    last = log_likelihood(problem, up[-1:])
+    numbers = {
+        "costs.updates": str(UPDATES),
+        "costs.same": "equal to the last bit" if torch.equal(down, up) else "not equal",
+        "costs.end": f"({down[-1, 0]:.6f}, {down[-1, 1]:.6f}) and ({up[-1, 0]:.6f}, {up[-1, 1]:.6f})",
+        "costs.begin": f"{math.log(2):.3f}",
+        "costs.last": f"{float(-last):.3f}",
+    }
+    return Chapter(numbers, {"costs": picture(problem, up)})
+
+
+def write_data(file: Path) -> None:
+    """One measurement of scikit-learn's breast cancers, and what they turned out to be: a weight and an intercept."""
+    from sklearn.datasets import load_breast_cancer
+
+    x, y = load_breast_cancer(return_X_y=True)
+    np.savetxt(file, np.column_stack([x[:, 0], y]), delimiter=",", header="mean_radius,benign", comments="", fmt="%g")
+
+
+def run(file: Path, objective: str) -> tuple[Logistic, Tensor]:
+    """The problem, and the path [updates + 1, 2] of its weight and intercept."""
+    settings: dict[str, Any] = {"problem": "logistic", "data": str(file), "test_fraction": 0, "dtype": "float64"}
+    settings |= {"objective": objective, "updates": UPDATES, "optimizer": {"name": "SGD", "lr": 2, "momentum": 0.5}}
+    problem, optimizer, _ = load(settings).build()
+    path = [parameters(problem)]
+    for _ in itertools.islice(updates(problem, optimizer), UPDATES):
+        path.append(parameters(problem))
+    return problem, torch.stack(path)
+
+
+def parameters(problem: Logistic) -> Tensor:
+    linear = problem.model.linear
+    return torch.cat([linear.weight.detach().flatten(), linear.bias.detach().flatten()])
+
+
+def log_likelihood(problem: Logistic, weights: Tensor) -> Tensor:
+    """The mean log-likelihood [...] at weights and intercepts [..., 2]."""
+    logits = weights[..., :1] * problem.dataset.x.flatten() + weights[..., 1:]  # [..., N]
+    return (problem.dataset.y * logits - torch.nn.functional.softplus(logits)).mean(-1)
+
+
+def picture(problem: Logistic, path: Tensor) -> Figure:
+    figure = Figure(figsize=(9.5, 4.2), layout="constrained")
+    w, b = torch.linspace(-7, 2, 28, dtype=torch.float64), torch.linspace(-3, 4, 28, dtype=torch.float64)
+    plane = torch.stack(torch.meshgrid(w, b, indexing="xy"), -1)
+    for number, direction in enumerate(OBJECTIVES, 1):
+        sign = direction.sign
+        axis = figure.add_subplot(1, 2, number, projection="3d")
+        axis.set_proj_type("persp", focal_length=0.6)
+        surface, along = sign * log_likelihood(problem, plane), sign * log_likelihood(problem, path)
+        axis.plot_surface(*plane.unbind(-1), surface, color=COLOUR[direction], alpha=0.25, linewidth=0, shade=True)
+        axis.plot_wireframe(*plane[::3, ::3].unbind(-1), surface[::3, ::3], color=COLOUR[direction], linewidth=0.4)
+        axis.plot(*path.T, along, color=EXACT, zorder=10)
+        axis.plot(*path[-1:].T, along[-1:], "o", color=EXACT, zorder=11)
+        corners = plane[:: len(b) - 1, :: len(w) - 1]
+        axis.plot_surface(*corners.unbind(-1), torch.zeros(2, 2), color="#868e96", alpha=0.18)
+        title = "ascent: log-likelihood, never above 0" if sign > 0 else "descent: its negative, never below 0"
+        axis.set_title(title)
+        axis.set(xlabel="weight", ylabel="intercept")
+        axis.view_init(elev=22, azim=-62)
+    return figure

@@ -1,0 +1,76 @@
+"""Down to a minimum, up to a maximum: points on surfaces, and what they reach."""
+
+import itertools
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from rlgrad.config import load
+from rlgrad.lesson.drawing import COLOUR, EXACT, panels
+from rlgrad.lesson.page import Chapter, table
+from rlgrad.loop import Direction, updates
+from rlgrad.problems.surface import SurfaceProblem
+from rlgrad.settings import RunError
+
+STEADY: dict[str, Any] = {"optimizer": {"name": "SGD", "lr": 0.1}, "updates": 300, "replicas": 8}
+ADAM: dict[str, Any] = {"optimizer": {"name": "Adam", "lr": 0.1}, "updates": 400, "replicas": 16}
+RUNS = {
+    "bowl": STEADY,
+    "dome": STEADY,
+    "saddle": STEADY | {"start": [[1.5, 0], [1.5, 1e-9], [1.5, -1e-9], [-1, 0.5]], "replicas": 4},
+    "himmelblau": ADAM | {"schedule": {"name": "CosineAnnealingLR", "T_max": 400}},
+}
+
+
+def chapter() -> Chapter:
+    rows, drawn = [], []
+    for name, settings in RUNS.items():
+        problem, path, sentences = descend(name, settings)
+        drawn.append((name, problem, path))
+        reached = sentences[:-1]  # the last one says how f curves
+        rows.append([f"`{name}`", f"`{problem.function.text}`", problem.direction.name.lower(), "<br>".join(reached)])
+    wrong = []
+    for name, opposite in (("bowl", "maximize"), ("dome", "minimize")):
+        try:
+            descend(name, STEADY | {"direction": opposite})
+        except RunError as error:
+            wrong.append(f"> `{name}`, to {opposite}: {error}")
+    numbers = {
+        "extrema.table": table(["surface", "f", "to", "what its points came to"], rows),
+        "extrema.wrong": "\n>\n".join(wrong),
+    }
+    return Chapter(numbers, {"extrema": picture(drawn)})
+
+
+def descend(name: str, settings: dict[str, Any]) -> tuple[SurfaceProblem, Tensor, list[str]]:
+    """The problem after its run, the path [updates + 1, R, D] of its points, and what it says at its end."""
+    problem, optimizer, schedule = load({"problem": "surface", "function": name, **settings}).build()
+    path = [problem.model().detach().clone()]
+    for _ in itertools.islice(updates(problem, optimizer), settings["updates"]):
+        path.append(problem.model().detach().clone())
+        if schedule:
+            schedule.step()
+    return problem, torch.stack(path), problem.conclusion()
+
+
+def picture(drawn: list[tuple[str, SurfaceProblem, Tensor]]) -> Figure:
+    figure, axes = panels(4, height=2.7)
+    for axis, (name, problem, path) in zip(axes, drawn, strict=True):
+        contours(axis, problem)
+        for replica in range(path.shape[1]):
+            axis.plot(*path[:, replica].T, color=COLOUR[problem.direction], linewidth=1)
+        axis.plot(*path[0].T, ".", color=COLOUR[problem.direction])
+        axis.plot(*path[-1].T, "o", color=EXACT, markersize=4)
+        axis.set_title(f"{name}: {'ascent' if problem.direction is Direction.MAXIMIZE else 'descent'}")
+    return figure
+
+
+def contours(axis: Axes, problem: SurfaceProblem) -> None:
+    (left, right), (bottom, top) = problem.box.tolist()
+    x, y = torch.linspace(left, right, 60, dtype=torch.float64), torch.linspace(bottom, top, 60, dtype=torch.float64)
+    grid: Tensor = problem.function(torch.stack(torch.meshgrid(x, y, indexing="xy"), -1))
+    ranks = torch.quantile(grid.flatten(), torch.linspace(0, 1, 9, dtype=torch.float64))
+    axis.contour(x, y, grid, levels=ranks[1:-1], colors="#adb5bd", linewidths=0.7)

@@ -1,0 +1,98 @@
+"""The textbook's three procedures, as configs of the same loop and the same classifier."""
+
+import itertools
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from rlgrad.config import load
+from rlgrad.lesson.drawing import COLOUR, EXACT, FAINT, panels
+from rlgrad.lesson.page import Chapter, table
+from rlgrad.loop import Direction, updates
+from rlgrad.problems.logistic import Logistic
+
+PASSES = 40  # of the procedure with decaying steps, which takes one example an update
+NEWTON = {"name": "LBFGS", "lr": 1, "max_iter": 20, "line_search_fn": "strong_wolfe", "tolerance_change": 0}
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {
+    "batch: 500 steps of the whole gradient": ("textbook_batch", {}),
+    "stochastic: one pass": ("textbook_stochastic", {}),
+    f"decaying, as printed: {PASSES} passes": ("textbook_decaying_printed", {"updates": PASSES * 100}),
+    f"decaying, mended: {PASSES} passes": ("textbook_decaying", {"updates": PASSES * 100}),
+    "the optimum (LBFGS)": ("textbook_batch", {"optimizer": NEWTON, "updates": 10}),
+}
+
+
+def chapter() -> Chapter:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "tumours.csv"
+        write_data(file)
+        runs = {name: run(config, {"data": str(file), **settings}) for name, (config, settings) in RUNS.items()}
+    rows = []
+    for name, (problem, path) in runs.items():
+        found = problem.evaluate(0)
+        weights = path[-1].mean(0)
+        rows.append([
+            name, f"`{RUNS[name][0]}`", ", ".join(f"{w:.3f}" for w in weights),
+            f"{100 * (1 - float(found['accuracy'].mean())):.1f}", f"{float(found['log_loss'].mean()):.4f}",
+        ])  # fmt: skip
+    constant = runs["stochastic: one pass"][0].evaluate(0)
+    wrong, loss = 1 - float(constant["prior_accuracy"][0]), float(constant["prior_log_loss"][0])
+    rows.append(["always the more frequent class", "", "", f"{100 * wrong:.1f}", f"{loss:.4f}"])
+    heading = ["procedure", "config", "intercept and weights", "errors in 100", "log-loss"]
+    numbers = {"textbook.table": table(heading, rows), "textbook.passes": str(PASSES)}
+    return Chapter(numbers, {"textbook": picture(runs)})
+
+
+def write_data(file: Path) -> None:
+    """A hundred of scikit-learn's breast cancers, and of each two measurements in units of their deviation."""
+    from sklearn.datasets import load_breast_cancer
+
+    x, y = load_breast_cancer(return_X_y=True)
+    x, y = x[:100, :2], y[:100]
+    x = (x - x.mean(0)) / x.std(0)
+    np.savetxt(file, np.column_stack([x, y]), delimiter=",", header="radius,texture,benign", comments="", fmt="%g")
+
+
+def run(config: str, settings: dict[str, Any]) -> tuple[Logistic, Tensor]:
+    """The problem after its run, and the path [updates + 1, R, 3] of intercept and weights."""
+    loaded = load(config, settings)
+    problem, optimizer, schedule = loaded.build()
+    path = [parameters(problem)]
+    for _ in itertools.islice(updates(problem, optimizer), loaded.settings.updates):
+        path.append(parameters(problem))
+        if schedule:
+            schedule.step()
+    return problem, torch.stack(path)
+
+
+def parameters(problem: Logistic) -> Tensor:
+    linear = problem.model.linear
+    return torch.cat([linear.bias.detach().flatten(1), linear.weight.detach().flatten(1)], 1)
+
+
+def picture(runs: dict[str, tuple[Logistic, Tensor]]) -> Figure:
+    figure, (left, right) = panels(2, height=3.6)
+    (batch, batch_path), _, _, (_, decaying_path), (_, optimum) = runs.values()
+    x, y = batch.dataset.x, batch.dataset.y
+    left.plot(*x[y == 0].T, "s", color=FAINT, markersize=4, label="malignant")
+    left.plot(*x[y == 1].T, "o", color=EXACT, markersize=4, label="benign")
+    ends = torch.tensor([-3.0, 4.0], dtype=torch.float64)
+    for (name, (_, path)), line in zip(runs.items(), ("-", ":", "", "", "--"), strict=True):
+        if line:
+            intercept, first, second = path[-1, 0]
+            style: dict[str, Any] = {"color": EXACT if line == "--" else COLOUR[Direction.MAXIMIZE], "linestyle": line}
+            left.plot(ends, -(intercept + first * ends) / second, label=name.partition(":")[0], **style)
+    left.set(xlim=(-2.2, 3.4), ylim=(-2.6, 4.2), xlabel="radius (deviations)", ylabel="texture (deviations)")
+    left.legend(fontsize=8)
+    passes = torch.arange(len(decaying_path)) / len(y)
+    right.plot(passes, decaying_path[:, 0, 1], color=COLOUR[Direction.MAXIMIZE], linewidth=0.8, label="decaying")
+    right.plot(torch.arange(PASSES + 1), batch_path[: PASSES + 1, 0, 1], color=FAINT, label="batch")
+    right.axhline(float(optimum[-1, 0, 1]), color=EXACT, linestyle="--", label="the optimum")
+    right.set(xlabel="passes over the data", ylabel="weight of the radius")
+    right.legend(fontsize=8)
+    return figure
