@@ -37,7 +37,8 @@ def chapter() -> Chapter:
 def classifiers() -> tuple[list[Tensor], Tensor]:
     """Weights [STARTS, D] at the start and at the end, and the losses [updates, STARTS] on the way."""
     config: dict[str, Any] = {
-        "problem": "logistic", "data": "breast_cancer", "l2": 0.01, "dtype": "float64", "initial_deviation": 3.0, "replicas": STARTS,
+        "problem": "logistic", "data": "breast_cancer", "l2": 0.01, "dtype": "float64", "initial_deviation": 3.0,
+        "replicas": STARTS,
         "optimizer": {"name": "LBFGS", "max_iter": 10, "line_search_fn": "strong_wolfe", "tolerance_change": 0,
                       "tolerance_grad": 0}, "updates": 14,
     }  # fmt: skip
