@@ -1,10 +1,38 @@
-"""Returns and baselines: pure functions of tensors [R, T, B] (replicas, time, episodes).
+"""Returns, baselines and advantages: pure functions of tensors [R, T, B] (replicas, time, episodes).
 
 An episode that has ended gets no more reward: after its last step rewards are zero, and so are rewards-to-go.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
+
+CHUNK = 32  # steps for which noise is drawn at once, and into whose multiples rollouts are padded
+
+
+def pieces(steps: int) -> Iterator[slice]:
+    """CHUNK steps at a time, so that whatever is computed step by step has the same shape however long the other
+    replicas' episodes are: then a replica's numbers do not depend on them, to the last bit (sums over another number of
+    zeros are added up in another order). Pieces are also kinder to the cache than the whole.
+    """
+    for start in range(0, steps, CHUNK):
+        yield slice(start, start + CHUNK)
+
+
+def total(x: Tensor) -> Tensor:
+    """The sum over time and episodes, [R, T, B, ...] -> [R, ...], piece by piece."""
+    result = torch.zeros_like(x[:, 0, 0])
+    for piece in pieces(x.shape[1]):
+        result = result + x[:, piece].sum((1, 2))
+    return result
+
+
+def moments(x: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance [R] of x [R, T, B] over the steps that are alive."""
+    count = alive.sum((1, 2))
+    mean = total(x * alive) / count
+    return mean, total((x - mean.reshape(-1, 1, 1)).square() * alive) / count
 
 
 def reward_to_go(reward: Tensor, discount: float = 1.0) -> Tensor:
@@ -32,6 +60,41 @@ def leave_one_out(returns: Tensor) -> Tensor:
     if episodes < 2:
         raise ValueError("a leave-one-out baseline needs at least two episodes: with one there are no others")
     return (returns.sum(-1, keepdim=True) - returns) / (episodes - 1)
+
+
+def batch_mean(returns: Tensor) -> Tensor:
+    """The mean return of all episodes at the same time step, [R, T, B] -> [R, T, B].
+
+    It contains the episode's own return, and so the gradient is too small: by 1 - 1/B, exactly.
+    """
+    return returns.mean(-1, keepdim=True).expand_as(returns)
+
+
+def next_values(value: Tensor, alive: Tensor, after: Tensor) -> Tensor:
+    """The values of the states that follow: of the next step, and after an episode's last step `after`.
+
+    value, alive [R, T, B], after [R, B] -> [R, T, B].
+    """
+    following = torch.cat([value[:, 1:], torch.zeros_like(value[:, :1])], 1)
+    ends = alive & ~torch.cat([alive[:, 1:], torch.zeros_like(alive[:, :1])], 1)
+    return torch.where(ends, after.unsqueeze(1), following) * alive
+
+
+def generalized_advantage(reward: Tensor, value: Tensor, following: Tensor, discount: float, weight: float) -> Tensor:
+    """Aₜ = δₜ + γλ δₜ₊₁ + (γλ)² δₜ₊₂ + …, with δₜ = rₜ + γ V(sₜ₊₁) - V(sₜ); all [R, T, B], zero after the end.
+
+    weight: λ. With 1 it is the return less the value of the state, with 0 the error of one step's guess.
+    Schulman et al. 2016, eq. 16 (https://arxiv.org/abs/1506.02438).
+    """
+    return reward_to_go(reward + discount * following - value, discount * weight)
+
+
+def standardise(advantage: Tensor, alive: Tensor) -> Tensor:
+    """Mean 0 and deviation 1 over all steps of the batch, [R, T, B] -> [R, T, B]. It biases the gradient: its length is
+    no longer that of the objective's, and the mean that it takes off contains each step's own.
+    """
+    mean, variance = (moment.reshape(-1, 1, 1) for moment in moments(advantage, alive))
+    return (advantage - mean) / (variance.sqrt() + 1e-8) * alive
 
 
 def discount_factors(steps: int, discount: float) -> Tensor:

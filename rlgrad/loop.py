@@ -13,7 +13,7 @@ one value per replica; as replicas share no parameter, the gradient of the sum g
 import enum
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -128,14 +128,33 @@ def make_optimizer(
     direction: another way than the problem's own (to see what the wrong sign does).
     arguments: the optimizer's own. Raises what it raises where they are wrong.
     """
-    direction = direction or problem.direction
+    parts = parts_of(problem.model, direction or problem.direction)
     optimizer_class = getattr(torch.optim, name)
     if name in ELEMENTWISE:
-        optimizer: torch.optim.Optimizer = optimizer_class(
-            problem.model.parameters(), maximize=direction.sign > 0, **arguments
-        )
+        groups = [dict(params=p.parameters, maximize=p.direction.sign > 0, **p.arguments) for p in parts]
+        optimizer: torch.optim.Optimizer = optimizer_class(groups, **arguments)
         return optimizer
-    return PerReplica(problem.model.parameters(), direction, optimizer_class, arguments)
+    return PerReplica(parts, optimizer_class, arguments)
+
+
+class Part(NamedTuple):
+    """Parameters that go one way."""
+
+    parameters: list[nn.Parameter]
+    direction: Direction
+    arguments: Mapping[str, Any] = {}  # of the optimizer, for these parameters only
+
+
+def parts_of(model: nn.Module, direction: Direction) -> list[Part]:
+    """The parameters by the way they go. All go the problem's, but for those of a module that has a `direction` of its
+    own: a critic descends its error while the policy that it judges ascends. Such a module may also have `arguments`
+    for the optimizer, such as a learning rate.
+    """
+    inner = [module for module in model.modules() if module is not model]
+    others = [module for module in inner if isinstance(getattr(module, "direction", None), Direction)]
+    apart = {parameter for module in others for parameter in module.parameters()}
+    parts = [Part([parameter for parameter in model.parameters() if parameter not in apart], direction)]
+    return parts + [Part(list(m.parameters()), m.direction, getattr(m, "arguments", {})) for m in others]  # type: ignore[arg-type]
 
 
 class PerReplica(torch.optim.Optimizer):
@@ -147,32 +166,39 @@ class PerReplica(torch.optim.Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[nn.Parameter],
-        direction: Direction,
+        parts: Sequence[Part],
         optimizer_class: Callable[..., torch.optim.Optimizer],
         arguments: Mapping[str, Any],
     ):
-        self.parameters = list(parameters)
-        self.sign = Direction.MINIMIZE.sign * direction.sign  # +1 where the objective is a cost already
-        replicas = len(self.parameters[0])
-        self.slices = [[p.detach()[k].requires_grad_() for p in self.parameters] for k in range(replicas)]
-        self.each = [optimizer_class(s, **arguments) for s in self.slices]
-        super().__init__(self.parameters, dict(self.each[0].defaults))
+        self.parameters = [parameter for part in parts for parameter in part.parameters]
+        # +1 where the objective is a cost already
+        self.signs = [Direction.MINIMIZE.sign * part.direction.sign for part in parts for _ in part.parameters]
+        self.slices: list[list[Tensor]] = []
+        self.each = []
+        for k in range(len(self.parameters[0])):
+            views = [[p.detach()[k].requires_grad_() for p in part.parameters] for part in parts]
+            groups = [{"params": view, **part.arguments} for view, part in zip(views, parts, strict=True)]
+            self.slices.append([view for group in views for view in group])
+            self.each.append(optimizer_class(groups, **arguments))
+        whole = [{"params": part.parameters, **part.arguments} for part in parts]
+        super().__init__(whole, dict(self.each[0].defaults))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor]) -> None:  # type: ignore[override]
         """`closure` evaluates the objective [R] and its gradient, for all replicas at once."""
-        hyperparameters = {key: value for key, value in self.param_groups[0].items() if key != "params"}
         for replica, (optimizer, slices) in enumerate(zip(self.each, self.slices, strict=True)):
 
             def cost(replica: int = replica, slices: list[Tensor] = slices) -> Tensor:
                 with torch.enable_grad():
                     value = closure()
-                for view, parameter in zip(slices, self.parameters, strict=True):
-                    view.grad = None if parameter.grad is None else self.sign * parameter.grad[replica]
-                return self.sign * value[replica]
+                for view, parameter, sign in zip(slices, self.parameters, self.signs, strict=True):
+                    view.grad = None if parameter.grad is None else sign * parameter.grad[replica]
+                return self.signs[0] * value[replica]
 
-            optimizer.param_groups[0].update(hyperparameters)  # a schedule changes those of this one
+            for inner, outer in zip(optimizer.param_groups, self.param_groups, strict=True):
+                inner.update(
+                    {key: value for key, value in outer.items() if key != "params"}
+                )  # as a schedule has set it
             optimizer.step(cost)  # type: ignore[arg-type]
 
     def state_dict(self) -> dict[str, Any]:

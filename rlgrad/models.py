@@ -13,6 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution
+from torch.nn import functional
+
+from rlgrad.advantages import total
+from rlgrad.loop import Direction
 
 Activation = Literal["tanh", "relu"]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "relu": torch.relu}
@@ -75,29 +79,116 @@ def orthogonal(rows: int, columns: int, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(q if rows >= columns else q.T)
 
 
-class CategoricalPolicy(nn.Module):
-    """A policy over finitely many actions: observation [R, ..., D] -> Categorical over actions [R, ...]."""
+class Convolutions(nn.Module):
+    """R small stacks of convolutions side by side, for images: [R, ..., H, W, C] -> [R, ..., features].
 
-    def __init__(self, network: nn.Module, actions: int):
+    Two layers of 3x3 filters with stride 2 and ReLU. The replicas are groups of one convolution: none sees another's.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], streams: Sequence[np.random.Generator], channels: Sequence[int] = (16, 32)
+    ):
+        super().__init__()
+        height, width, depth = shape
+        self.weights = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        for a, b in itertools.pairwise((depth, *channels)):
+            drawn = [math.sqrt(2) * orthogonal(9 * a, b, rng).T.reshape(b, a, 3, 3) for rng in streams]
+            self.weights.append(nn.Parameter(torch.stack(drawn).to(torch.get_default_dtype())))
+            self.biases.append(nn.Parameter(torch.zeros(len(streams), b)))
+            height, width = (height - 1) // 2 + 1, (width - 1) // 2 + 1
+        self.features = channels[-1] * height * width
+
+    def forward(self, x: Tensor) -> Tensor:
+        replicas, leading = len(x), x.shape[:-3]
+        x = (x / 255).to(self.biases[0].dtype) if x.dtype == torch.uint8 else x
+        x = x.flatten(1, -4).permute(1, 0, 4, 2, 3).flatten(1, 2)  # [N, R * C, H, W]
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            x = functional.conv2d(x, weight.flatten(0, 1), bias.flatten(), stride=2, padding=1, groups=replicas).relu()
+        return x.reshape(len(x), replicas, -1).transpose(0, 1).reshape(*leading, self.features)
+
+
+class Normaliser(nn.Module):
+    """Brings each of D features to mean 0 and deviation 1, for each replica by what it has seen: [R, ..., D].
+
+    What it sees in an update counts from the next update on, so that a batch is acted on and learned from alike.
+    Welford's running moments (1962), merged as in Chan, Golub & LeVeque 1983. They are buffers: saved with the model,
+    and frozen in evaluation.
+    """
+
+    seen_count: Tensor  # [R, 1]
+    seen_mean: Tensor  # [R, D]
+    seen_squares: Tensor  # [R, D] sum of squared distances to the mean
+    pending_count: Tensor
+    pending_mean: Tensor
+    pending_squares: Tensor
+
+    def __init__(self, replicas: int, features: int, limit: float = 10.0):
+        super().__init__()
+        self.limit = limit
+        for name in ("seen", "pending"):
+            self.register_buffer(f"{name}_count", torch.zeros(replicas, 1, dtype=torch.float64))
+            self.register_buffer(f"{name}_mean", torch.zeros(replicas, features, dtype=torch.float64))
+            self.register_buffer(f"{name}_squares", torch.zeros(replicas, features, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, deviation = self.moments(x)
+        return functional.hardtanh((x - mean) / deviation / self.limit) * self.limit
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation in the shape that fits x [R, ..., D]; 0 and 1 as long as nothing has been seen."""
+        variance = torch.where(self.seen_count > 1, self.seen_squares / self.seen_count, 1.0)
+        shape = (len(x), *[1] * (x.dim() - 2), -1)
+        return self.seen_mean.to(x.dtype).reshape(shape), variance.sqrt().clamp(min=1e-4).to(x.dtype).reshape(shape)
+
+    @torch.no_grad()
+    def advance(self) -> None:
+        """From here on, what was observed counts."""
+        a, b = self.seen_count, self.pending_count
+        total = (a + b).clamp(min=1)
+        gap = self.pending_mean - self.seen_mean
+        self.seen_mean += gap * b / total
+        self.seen_squares += self.pending_squares + gap.square() * a * b / total
+        self.seen_count += b
+        self.pending_count.zero_()
+        self.pending_squares.zero_()
+
+    @torch.no_grad()
+    def observe(self, x: Tensor, alive: Tensor) -> None:
+        """Take note of the vectors x [R, T, B, D] of the steps that are alive [R, T, B]."""
+        x, weight = x.double(), alive.double().unsqueeze(3)
+        self.pending_count.copy_(total(weight))
+        self.pending_mean.copy_(total(x * weight) / self.pending_count.clamp(min=1))
+        self.pending_squares.copy_(total((x - self.pending_mean[:, None, None]).square() * weight))
+
+
+class ReturnUnit(Normaliser):
+    """The mean and the deviation of the returns-to-go: units in which the size of the rewards is irrelevant."""
+
+    def __init__(self, replicas: int):
+        super().__init__(replicas, 1)
+
+
+class Critic(nn.Module):
+    """A guess V(s) of the return that is still to come: observation [R, ..., *O] -> [R, ...].
+
+    Whatever the policy does, the critic descends its own error.
+    """
+
+    direction = Direction.MINIMIZE
+
+    def __init__(self, network: nn.Module, unit: ReturnUnit | None = None, learning_rate: float | None = None):
         super().__init__()
         self.network = network
-        self.actions = actions
+        self.unit = unit  # of what the network says
+        self.arguments = {} if learning_rate is None else {"lr": learning_rate}
 
-    def forward(self, observation: Tensor) -> Categorical:
-        return Categorical(logits=self.network(observation), validate_args=False)
-
-    def noise(self, rng: np.random.Generator, *shape: int) -> np.ndarray:
-        """What `act` needs to draw actions [*shape], for one replica: [*shape, A] standard Gumbel variables."""
-        exponential = rng.standard_exponential((*shape, self.actions), dtype=np.float32)
-        return np.negative(np.log(np.maximum(exponential, np.finfo(np.float32).tiny)))
-
-    def act(self, observation: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Actions [R, ...] as the policy draws them with this noise; without noise the most probable ones.
-
-        The argmax of logits and Gumbel noise follows the softmax of the logits (Gumbel 1954), normalized or not.
-        """
-        logits: Tensor = self.network(observation)
-        return (logits if noise is None else logits + noise).argmax(-1)
+    def forward(self, observation: Tensor) -> Tensor:
+        guess: Tensor = self.network(observation)  # [R, ..., 1]
+        if self.unit is not None:
+            mean, deviation = self.unit.moments(guess)
+            guess = mean + deviation * guess
+        return guess.squeeze(-1)
 
 
 class LinearClassifier(nn.Module):

@@ -2,23 +2,16 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rlgrad.advantages import CHUNK, pieces
 from rlgrad.environments import Environments
+from rlgrad.policies import Policy
 from rlgrad.settings import RunError
-
-CHUNK = 32  # steps for which noise is drawn at once, and into whose multiples rollouts are padded
-
-
-class Policy(Protocol):
-    """What chooses the actions: see `models.CategoricalPolicy`."""
-
-    def noise(self, rng: np.random.Generator, *shape: int) -> np.ndarray: ...
-    def act(self, observation: Tensor, noise: Tensor | None = None) -> Tensor: ...
 
 
 class Episodes(NamedTuple):
@@ -27,11 +20,13 @@ class Episodes(NamedTuple):
     After an episode's last step everything is zero and `alive` is False.
     """
 
-    observation: Tensor  # [R, T, B, D] what the action was chosen on
-    action: Tensor  # [R, T, B]
+    observation: Tensor  # [R, T, B, *O] what the action was chosen on
+    action: Tensor  # [R, T, B, *A]
     reward: Tensor  # [R, T, B] what it earned
     alive: Tensor  # [R, T, B] bool: the step belongs to the episode
     terminated: Tensor  # [R, B] bool: the episode reached its end, and was not cut off by a time limit
+    last_observation: Tensor  # [R, B, *O] what was seen after the last step
+    step: int = 0  # the number of the update that they were played for
 
     @property
     def length(self) -> Tensor:
@@ -39,12 +34,7 @@ class Episodes(NamedTuple):
         return self.alive.sum(1)
 
     def pieces(self) -> Iterator[slice]:
-        """CHUNK steps at a time, so that whatever is computed step by step has the same shape however long the other
-        replicas' episodes are: then a replica's numbers do not depend on them, to the last bit (sums over another
-        number of zeros are added up in another order). Pieces are also kinder to the cache than the whole.
-        """
-        for start in range(0, self.alive.shape[1], CHUNK):
-            yield slice(start, start + CHUNK)
+        return pieces(self.alive.shape[1])
 
 
 @torch.no_grad()
@@ -64,10 +54,11 @@ def play(
 
     Raises RunError where an environment never ends or returns something that is not finite.
     """
-    replicas = len(streams)
+    replicas, copies = len(streams), len(streams) * episodes
     observation = environments.reset(streams)
-    alive = np.ones(replicas * episodes, dtype=bool)
-    ended = np.zeros(replicas * episodes, dtype=bool)
+    alive = np.ones(copies, dtype=bool)
+    ended = np.zeros(copies, dtype=bool)
+    last_observation = observation.copy()
     observations: list[np.ndarray] = []
     actions: list[np.ndarray] = []
     rewards: list[np.ndarray] = []
@@ -80,34 +71,44 @@ def play(
         if not greedy and t % CHUNK == 0:
             drawn = [policy.noise(rng, CHUNK, episodes) for rng in streams]
             noise = torch.from_numpy(np.stack(drawn, axis=1))  # [CHUNK, R, B, ...]
-        seen = torch.from_numpy(observation).reshape(replicas, episodes, -1)
+        seen = as_tensor(observation).reshape(replicas, episodes, *observation.shape[1:])
         action = policy.act(seen, None if greedy else noise[t % CHUNK]).flatten(0, 1).numpy()
         observations.append(observation)
         actions.append(action)
         alives.append(alive)
-        observation, reward, terminated, truncated = environments.step(action)
+        observation, reward, terminated, truncated = environments.step(policy.to_environment(action))
         rewards.append(reward)
+        over = alive & (terminated | truncated)
         ended |= alive & terminated
-        alive = alive & ~(terminated | truncated)
+        if over.any():
+            last_observation[over] = observation[over]
+        alive = alive & ~over
 
     padded = math.ceil(len(alives) / CHUNK) * CHUNK
 
     def together(steps: list[np.ndarray]) -> Tensor:
         stacked = np.zeros((padded, *steps[0].shape), steps[0].dtype)  # [T, R * B, ...]
         np.stack(steps, out=stacked[: len(steps)])
-        return torch.from_numpy(stacked).reshape(padded, replicas, episodes, *stacked.shape[2:]).transpose(0, 1)
+        return as_tensor(stacked).reshape(padded, replicas, episodes, *stacked.shape[2:]).transpose(0, 1)
 
     mask = together(alives).contiguous()
     played = Episodes(
-        masked(together(observations).flatten(3) if observation.ndim > 2 else together(observations), mask),
+        masked(together(observations), mask),
         masked(together(actions), mask),
         masked(together(rewards).to(torch.get_default_dtype()), mask),
         mask,
         torch.from_numpy(ended).reshape(replicas, episodes),
+        as_tensor(last_observation).reshape(replicas, episodes, *observation.shape[1:]),
     )
     for name in ("observation", "reward"):
         check_finite(name, getattr(played, name))
     return played
+
+
+def as_tensor(x: np.ndarray) -> Tensor:
+    """The array as a tensor; what is a real number has the precision of the models."""
+    tensor = torch.from_numpy(x)
+    return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
 
 
 def masked(x: Tensor, mask: Tensor) -> Tensor:

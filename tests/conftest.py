@@ -1,12 +1,29 @@
 import gymnasium
+import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
-from tests.environments import Countdown, TwoStep
+from tests.environments import Anything, Countdown, TwoStep
 
 gymnasium.register("tests/TwoStep-v0", TwoStep)
 gymnasium.register("tests/Countdown-v0", Countdown)
 gymnasium.register("tests/Limited-v0", Countdown, max_episode_steps=3)
+TWO = spaces.Discrete(2)
+for name, observation, action in (
+    ("Texts", spaces.Text(5), TWO),
+    ("Levers", TWO, spaces.Box(0, 9, (2,), np.int64)),
+    ("Discrete", spaces.Discrete(5), spaces.Discrete(3, start=-1)),
+    ("MultiDiscrete", spaces.MultiDiscrete([2, 3]), spaces.MultiDiscrete([3, 2, 4], start=[1, 0, -2])),
+    ("Table", spaces.MultiBinary(4), spaces.MultiDiscrete([[3, 2], [4, 2]])),
+    ("MultiBinary", spaces.Box(-1, 1, (2, 3), np.float64), spaces.MultiBinary(5)),
+    ("Switches", TWO, spaces.MultiBinary([2, 3])),
+    ("Box", spaces.Dict(a=spaces.Box(0, 1, (2, 2)), b=spaces.Discrete(3)), spaces.Box(-1, 3, (2, 2), np.float64)),
+    ("Open", spaces.Tuple((TWO, spaces.Box(-np.inf, np.inf, (3,)))), spaces.Box(-np.inf, np.inf, (3,), np.float32)),
+    ("Image", spaces.Box(0, 255, (10, 12, 3), np.uint8), TWO),
+    ("Bytes", spaces.Box(0, 255, (6,), np.uint8), TWO),
+):
+    gymnasium.register(f"tests/{name}-v0", Anything, kwargs={"observation": observation, "action": action})
 
 
 @pytest.fixture(autouse=True)

@@ -49,3 +49,22 @@ class Countdown(gymnasium.Env):
         self.t += 1
         shown = self.left if self.poison is None or self.left != 1 else self.poison
         return np.array([shown], dtype=np.float32), float(self.t), self.left == 0, False, {}
+
+
+class Anything(gymnasium.Env):
+    """Random observations and rewards from any spaces, for eight steps; it checks that actions belong to their space."""
+
+    def __init__(self, observation: spaces.Space, action: spaces.Space):
+        self.observation_space, self.action_space = observation, action
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
+        self.t = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        self.t += 1
+        return self.observation_space.sample(), float(self.np_random.normal()), self.t == 8, False, {}

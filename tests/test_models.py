@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from rlgrad.models import MLP, CategoricalPolicy, LinearClassifier, orthogonal
+from rlgrad.models import MLP, LinearClassifier, orthogonal
+from rlgrad.policies import CategoricalPolicy
 from rlgrad.streams import Purpose, streams
 
 

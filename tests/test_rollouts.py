@@ -3,9 +3,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlgrad.advantages import CHUNK
 from rlgrad.environments import GymnasiumEnvironments
-from rlgrad.models import MLP, CategoricalPolicy
-from rlgrad.rollouts import CHUNK, Episodes, play
+from rlgrad.models import MLP
+from rlgrad.policies import CategoricalPolicy
+from rlgrad.rollouts import Episodes, play
 from rlgrad.settings import RunError
 from rlgrad.streams import Purpose, streams
 

@@ -15,6 +15,10 @@ TAGS = {
     "steps).",
     "episode/env_steps": "Environment steps played so far, mean over replicas (environment steps).",
     "policy/entropy": "Entropy of the policy at the observations of the update, mean over steps and replicas (nats).",
+    "critic/error": "Half the mean squared error of the critic at the steps of the update, before it learned from them "
+    "(squared reward).",
+    "critic/explained_variance": "Part of the variance of what the critic is to guess that its guess explains: 1 is "
+    "perfect, 0 is no better than guessing the mean (1).",
     "batch/accuracy": "Part of the update's examples whose most probable label is the right one, mean over replicas "
     "(0 to 1).",
     "batch/log_loss": "Mean negative log-likelihood of the update's labels, without any penalty (nats per example).",

@@ -1,4 +1,5 @@
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -53,7 +54,14 @@ def batch_of(groups: list[tuple[int, ...]]) -> Episodes:
             for t, (state, chosen) in enumerate(zip(*every[number][:2], strict=True)):
                 observation[r, t, b] = torch.from_numpy(OBSERVATIONS[state])
                 reward[r, t, b], action[r, t, b], alive[r, t, b] = float(REWARDS[state, chosen]), chosen, True
-    return Episodes(masked(observation, alive), action, masked(reward, alive), alive, torch.ones_like(alive[:, 0]))
+    return Episodes(
+        masked(observation, alive),
+        action,
+        masked(reward, alive),
+        alive,
+        torch.ones_like(alive[:, 0]),
+        torch.zeros(len(groups), len(groups[0]), 2),
+    )
 
 
 def probability(problem: Reinforce, groups: list[tuple[int, ...]]) -> Tensor:
@@ -74,7 +82,7 @@ def exact(problem: Reinforce, discount: float) -> tuple[Tensor, list[Tensor]]:
     rewards, transitions = torch.from_numpy(REWARDS), torch.from_numpy(TRANSITIONS)
     last = (pi * rewards).sum(1)  # value of the second step, by state
     value = (pi[0] * (rewards[0] + discount * transitions[0, :, :2] @ last)).sum()
-    return value.detach(), [g[0] for g in torch.autograd.grad(value, list(problem.model.parameters()))]
+    return value.detach(), [g[0] for g in torch.autograd.grad(value, list(problem.model.policy.parameters()))]
 
 
 def expected_gradient(problem: Reinforce, groups: list[tuple[int, ...]]) -> tuple[Tensor, list[Tensor]]:
@@ -82,23 +90,127 @@ def expected_gradient(problem: Reinforce, groups: list[tuple[int, ...]]) -> tupl
     p = probability(problem, groups).detach()
     assert torch.allclose(p.sum(), torch.ones(()))
     value = problem.objective(batch_of(groups)).value
-    gradients = torch.autograd.grad((p * value).sum(), list(problem.model.parameters()))
+    gradients = torch.autograd.grad((p * value).sum(), list(problem.model.policy.parameters()))
     return (p * value).sum().detach(), [g.sum(0) for g in gradients]
 
 
+UNBIASED: list[dict[str, Any]] = [
+    {"baseline": "none", "episodes": 1},
+    {"baseline": "none", "episodes": 2},
+    {"baseline": "none", "episodes": 1, "returns": "whole"},
+    {"baseline": "leave_one_out", "episodes": 2},
+    {"baseline": "leave_one_out", "episodes": 2, "returns": "whole"},
+    {"baseline": "running_mean", "episodes": 1},
+    {"baseline": "optimal_constant", "episodes": 2},
+    {"baseline": "optimal_constant", "episodes": 2, "returns": "whole"},
+    {"baseline": "optimal_per_parameter", "episodes": 2},
+    {"baseline": "critic", "episodes": 1},
+]
+
+
+def groups_of(episodes: int) -> list[tuple[int, ...]]:
+    return list(itertools.product(range(len(trajectories())), repeat=episodes))
+
+
 @pytest.mark.parametrize("discount", [1.0, 0.8])
-@pytest.mark.parametrize(("baseline", "episodes"), [("none", 1), ("none", 2), ("leave_one_out", 2)])
-def test_the_expected_estimate_is_the_exact_gradient(
-    float64: None, baseline: str, episodes: int, discount: float
-) -> None:
-    groups = list(itertools.product(range(len(trajectories())), repeat=episodes))
-    problem = two_step(replicas=len(groups), episodes=episodes, baseline=baseline, discount=discount)
+@pytest.mark.parametrize("settings", UNBIASED, ids=lambda settings: "-".join(map(str, settings.values())))
+def test_the_expected_estimate_is_the_exact_gradient(float64: None, settings: dict[str, Any], discount: float) -> None:
+    groups = groups_of(settings["episodes"])
+    problem = two_step(replicas=len(groups), discount=discount, **settings)
+    if problem.model.memory:
+        problem.model.memory.observe(torch.full((len(groups), 1), 1.7))  # an earlier update
+        problem.model.memory.advance()
     value, gradient = expected_gradient(problem, groups)
     true_value, true_gradient = exact(problem, discount)
     assert torch.allclose(value, true_value, rtol=0, atol=1e-10)
     for found, expected in zip(gradient, true_gradient, strict=True):
         assert torch.allclose(found, expected, rtol=0, atol=1e-10)
         assert expected.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("discount", [1.0, 0.8])
+def test_the_mean_of_the_batch_makes_the_gradient_too_small(float64: None, discount: float) -> None:
+    """By 1 - 1/B, exactly: each return is a part of its own baseline."""
+    problem = two_step(replicas=len(groups_of(2)), episodes=2, baseline="batch_mean", discount=discount)
+    _, gradient = expected_gradient(problem, groups_of(2))
+    for found, expected in zip(gradient, exact(problem, discount)[1], strict=True):
+        assert torch.allclose(found, expected / 2, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"baseline": "leave_one_out", "episodes": 2, "standardise_advantages": True},
+        {"baseline": "critic", "episodes": 1, "gae_lambda": 0.0},
+        {"baseline": "none", "episodes": 1, "discount_weighting": False},
+    ],
+)
+def test_what_is_biased_is_biased(float64: None, settings: dict[str, Any]) -> None:
+    problem = two_step(replicas=len(groups_of(settings["episodes"])), discount=0.8, **settings)
+    _, gradient = expected_gradient(problem, groups_of(settings["episodes"]))
+    true_gradient = exact(problem, 0.8)[1]
+    assert max(float((a - b).abs().max()) for a, b in zip(gradient, true_gradient, strict=True)) > 1e-2
+
+
+def test_the_best_constant_leaves_the_least_variance(float64: None) -> None:
+    """Of all constants, over all trajectories: the formula's, whole and for each parameter."""
+    problem = two_step(replicas=len(trajectories()), episodes=1, baseline="none", returns="whole")
+    batch, p = batch_of(groups_of(1)), probability(problem, groups_of(1)).detach()
+    (log_prob, _), returns = problem._log_prob(batch), batch.reward.sum(1)
+    score = per_replica((log_prob * batch.alive).sum(), problem)  # [G, P]
+    contribution = returns * score
+
+    def variance(b: Tensor) -> Tensor:
+        gradient = contribution - b * score
+        return (p @ gradient.square() - (p @ gradient).square()).sum()
+
+    one = (p @ (contribution * score)).sum() / (p @ score.square()).sum()
+    each = (p @ (contribution * score)) / (p @ score.square()).clamp(min=1e-12)
+    for shift in (-0.1, 0.1):
+        assert variance(one) < variance(one + shift)
+        assert variance(each) < variance(each + shift)
+    assert variance(each) < variance(one) < variance(torch.zeros(()))
+
+
+def per_replica(value: Tensor, problem: Reinforce) -> Tensor:
+    gradients = torch.autograd.grad(value, list(problem.model.policy.parameters()))
+    return torch.cat([g.flatten(1) for g in gradients], 1)
+
+
+def test_the_critic_descends_while_the_policy_ascends(float64: None) -> None:
+    parts = load(
+        SETTINGS | {"baseline": "critic", "replicas": 2, "critic": {"learning_rate": 0.05, "hidden": [3]}}
+    ).build()
+    problem, optimizer = parts.problem, parts.optimizer
+    policy, critic = (list(part.parameters()) for part in (problem.model.policy, problem.model.critic))
+    before = [p.detach().clone() for p in (*policy, *critic)]
+    batch = problem.sample(0)
+    estimate = problem.objective(batch)
+    estimate.value.sum().backward()
+    gradients = [p.grad.clone() for p in (*policy, *critic)]
+    next(iter(updates(problem, optimizer)))
+    rates = [0.1] * len(policy) + [-0.05] * len(critic)
+    for parameter, old, gradient, rate in zip((*policy, *critic), before, gradients, rates, strict=True):
+        assert torch.allclose(parameter.detach(), old + rate * gradient, atol=1e-12)
+    for old, new in zip(before, (*policy, *critic), strict=True):
+        assert not torch.equal(old, new)
+    assert (problem.objective(batch).metrics["critic/error"] < estimate.metrics["critic/error"]).all()
+
+
+def test_the_entropy_bonus_follows_its_schedule(float64: None) -> None:
+    bonus = {"coefficient": 0.4, "final": 0.1}
+    problem = two_step(baseline="none", updates=7, entropy_bonus=bonus)
+    plain = two_step(baseline="none", updates=7)
+    batch = problem.sample(0)
+    entropy = (problem.model(batch.observation).entropy() * batch.alive).sum() / batch.alive.sum()
+    of_entropy = torch.autograd.grad(entropy, list(problem.model.parameters()))
+    for step, coefficient in ((0, 0.4), (3, 0.25), (6, 0.1), (9, 0.1)):
+        found, without = (
+            torch.autograd.grad(one.objective(batch._replace(step=step)).value.sum(), list(one.model.parameters()))
+            for one in (problem, plain)
+        )
+        for a, b, e in zip(found, without, of_entropy, strict=True):
+            assert torch.allclose(a, b + coefficient * e, atol=1e-12)
 
 
 def test_without_the_weight_of_the_discount_the_estimate_is_biased(float64: None) -> None:
@@ -175,8 +287,10 @@ def test_replica_k_of_many_is_the_run_alone_with_seed_plus_k() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"environment": "FrozenLake-v1"}, "FrozenLake-v1 shows Discrete"),
-        ({"environment": "Pendulum-v1"}, "Pendulum-v1 wants Box"),
+        ({"environment": "tests/Texts-v0"}, "no policy can read the observations of tests/Texts-v0: Text"),
+        ({"environment": "tests/Levers-v0"}, "no policy can give the actions that tests/Levers-v0 wants, Box"),
+        ({"baseline": "leave_one_out", "gae_lambda": 0.9}, "only a critic"),
+        ({"baseline": "critic", "returns": "whole"}, "a critic values what is to come"),
         ({"environment": "CartPole-v11"}, "did you mean CartPole-v1"),
         ({"episodes": 1}, "at least two episodes"),
         ({"environment": "os:CartPole-v1"}, "would import a module"),

@@ -1,0 +1,257 @@
+"""Policies: from observations to a distribution over actions, one class for each kind of action space.
+
+A policy draws its actions as a function of noise that the replica's stream gives (so that the same stream gives the
+same noise to another policy), and says of each how probable it was:
+
+    policy(observation).log_prob(action), policy(observation).entropy()      [R, ...]
+
+What `act` returns is what `log_prob` understands; `to_environment` makes of it what the environment understands.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+from torch.distributions import Bernoulli, Categorical, Independent
+from torch.nn import functional
+
+Deviation = Literal["learned", "state_dependent"]
+
+
+class ActionDistribution(Protocol):
+    """Over the actions of R policies at observations [R, ...]."""
+
+    def log_prob(self, action: Tensor) -> Tensor: ...
+    def entropy(self) -> Tensor: ...
+
+
+class Policy(nn.Module):
+    """network: observation [R, ..., *O] -> [R, ..., outputs]."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, observation: Tensor) -> ActionDistribution:
+        raise NotImplementedError
+
+    def noise(self, rng: np.random.Generator, *shape: int) -> np.ndarray:
+        """What `act` needs to draw actions [*shape], for one replica."""
+        raise NotImplementedError
+
+    def act(self, observation: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Actions [R, ..., *A] as the policy draws them with this noise; without noise the most probable ones."""
+        raise NotImplementedError
+
+    def to_environment(self, action: np.ndarray) -> np.ndarray:
+        """Actions [N, *A] as the environment wants them."""
+        raise NotImplementedError
+
+
+class CategoricalPolicy(Policy):
+    """One choice between finitely many actions. Actions [R, ...]."""
+
+    def __init__(self, network: nn.Module, actions: int, start: int = 0):
+        super().__init__(network)
+        self.actions, self.start = actions, start
+
+    def forward(self, observation: Tensor) -> Categorical:
+        return Categorical(logits=self.network(observation), validate_args=False)
+
+    def noise(self, rng: np.random.Generator, *shape: int) -> np.ndarray:
+        return gumbel(rng, *shape, self.actions)
+
+    def act(self, observation: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The argmax of logits and Gumbel noise follows the softmax of the logits (Gumbel 1954), normalized or not."""
+        logits: Tensor = self.network(observation)
+        return (logits if noise is None else logits + noise).argmax(-1)
+
+    def to_environment(self, action: np.ndarray) -> np.ndarray:
+        return action + self.start if self.start else action
+
+
+class MultiCategoricalPolicy(Policy):
+    """Several choices at once, independent of each other given the observation. Actions [R, ..., K]."""
+
+    def __init__(self, network: nn.Module, sizes: Sequence[int], start: np.ndarray):
+        super().__init__(network)
+        self.sizes, self.start = list(sizes), start
+
+    def forward(self, observation: Tensor) -> "Several":
+        logits = self.network(observation).split(self.sizes, -1)
+        return Several([Categorical(logits=each, validate_args=False) for each in logits])
+
+    def noise(self, rng: np.random.Generator, *shape: int) -> np.ndarray:
+        return gumbel(rng, *shape, sum(self.sizes))
+
+    def act(self, observation: Tensor, noise: Tensor | None = None) -> Tensor:
+        logits = self.network(observation)
+        logits = logits if noise is None else logits + noise
+        return torch.stack([each.argmax(-1) for each in logits.split(self.sizes, -1)], -1)
+
+    def to_environment(self, action: np.ndarray) -> np.ndarray:
+        return np.asarray(action.reshape(-1, *self.start.shape) + self.start)
+
+
+@dataclass(frozen=True)
+class Several:
+    """Independent choices: their log-probabilities and their entropies add up."""
+
+    each: list[Categorical]
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """action [R, ..., K] -> [R, ...]."""
+        chosen = zip(self.each, action.unbind(-1), strict=True)
+        return torch.stack([one.log_prob(a) for one, a in chosen]).sum(0)  # type: ignore[no-untyped-call]
+
+    def entropy(self) -> Tensor:
+        return torch.stack([one.entropy() for one in self.each]).sum(0)  # type: ignore[no-untyped-call]
+
+
+class BernoulliPolicy(Policy):
+    """Several switches. Actions [R, ..., K] of 0 and 1."""
+
+    def __init__(self, network: nn.Module, shape: Sequence[int]):
+        super().__init__(network)
+        self.shape = tuple(shape)
+
+    def forward(self, observation: Tensor) -> ActionDistribution:
+        switches = Bernoulli(logits=self.network(observation), validate_args=False)
+        return Independent(switches, 1, validate_args=False)
+
+    def noise(self, rng: np.random.Generator, *shape: int) -> np.ndarray:
+        return rng.logistic(size=(*shape, math.prod(self.shape))).astype(np.float32)
+
+    def act(self, observation: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Logit plus logistic noise is above zero with the probability that the logit stands for."""
+        logits: Tensor = self.network(observation)
+        return ((logits if noise is None else logits + noise) > 0).to(logits.dtype)
+
+    def to_environment(self, action: np.ndarray) -> np.ndarray:
+        return action.reshape(-1, *self.shape).astype(np.int8)
+
+
+class GaussianPolicy(Policy):
+    """Normally distributed numbers, for a Box of D elements. Actions [R, ..., D], before they are brought into the box.
+
+    Where the box has bounds, -1 and 1 stand for them. What is beyond is clipped; or, squashed, everything passes
+    through a tanh, and no action is beyond (Haarnoja et al. 2018, appendix C, https://arxiv.org/abs/1801.01290).
+
+    deviation: learned: a parameter for each element, the same everywhere; state_dependent: the network's second half.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        box: spaces.Box,
+        replicas: int,
+        deviation: Deviation = "learned",
+        initial_deviation: float = 1.0,
+        squash: bool = False,
+    ):
+        super().__init__(network)
+        bounded = np.isfinite(box.low) & np.isfinite(box.high)
+        self.shape, self.dtype, self.squash = box.shape, box.dtype, squash
+        self.low, self.high = box.low, box.high
+        self.centre = np.where(bounded, (box.low + box.high) / 2, 0).astype(np.float64)
+        self.reach = np.where(bounded, (box.high - box.low) / 2, 1).astype(np.float64)
+        self.volume = float(np.log(self.reach).sum())  # from units of the policy to those of the box
+        self.initial = math.log(initial_deviation)
+        elements = math.prod(box.shape)
+        self.log_deviation = (
+            nn.Parameter(torch.full((replicas, elements), self.initial)) if deviation == "learned" else None
+        )
+
+    def moments(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and logarithms of deviations [R, ..., D]."""
+        found: Tensor = self.network(observation)
+        if self.log_deviation is None:
+            mean, log_deviation = found.chunk(2, -1)
+            return mean, (log_deviation + self.initial).clamp(-10, 3)
+        return found, self.log_deviation.reshape(len(found), *[1] * (found.dim() - 2), -1).expand_as(found)
+
+    def forward(self, observation: Tensor) -> "Gaussian":
+        return Gaussian(*self.moments(observation), self.volume, self.squash)
+
+    def noise(self, rng: np.random.Generator, *shape: int) -> np.ndarray:
+        return rng.standard_normal((*shape, math.prod(self.shape)), dtype=np.float32)
+
+    def act(self, observation: Tensor, noise: Tensor | None = None) -> Tensor:
+        mean, log_deviation = self.moments(observation)
+        return mean if noise is None else mean + log_deviation.exp() * noise
+
+    def to_environment(self, action: np.ndarray) -> np.ndarray:
+        unit = np.tanh(action) if self.squash else action
+        scaled = self.centre + self.reach * unit.reshape(-1, *self.shape)
+        return np.asarray(scaled.clip(self.low, self.high), dtype=self.dtype)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Independent normal variables u, scaled and, if `squash`, passed through a tanh. In units of the environment."""
+
+    mean: Tensor  # [R, ..., D]
+    log_deviation: Tensor  # [R, ..., D]
+    volume: float
+    squash: bool
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """The logarithm of the density [R, ...] of the action that u [R, ..., D] leads to, clipping aside."""
+        standard = (action - self.mean) * (self.log_deviation.neg()).exp()
+        log_density = (standard.square() / 2 + self.log_deviation + math.log(2 * math.pi) / 2).sum(-1).neg()
+        return log_density - self.volume - (log_slope(action).sum(-1) if self.squash else 0)
+
+    def entropy(self) -> Tensor:
+        """[R, ...], in nats, before any squashing: that one has no closed form."""
+        return (self.log_deviation + (1 + math.log(2 * math.pi)) / 2).sum(-1) + self.volume
+
+
+def log_slope(u: Tensor) -> Tensor:
+    """log tanh'(u) = log(1 - tanh² u), without the cancellation where u is large."""
+    return 2 * (math.log(2) - u - functional.softplus(-2 * u))
+
+
+def gumbel(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Standard Gumbel variables: the maximum of logits and these falls on each logit with its softmax's probability."""
+    exponential = rng.standard_exponential(shape, dtype=np.float32)
+    return np.negative(np.log(np.maximum(exponential, np.finfo(np.float32).tiny)))
+
+
+def outputs(space: spaces.Space[Any], deviation: Deviation = "learned") -> int | None:
+    """How many numbers a network has to give for an action space; None where no policy serves it."""
+    match space:
+        case spaces.Discrete():
+            return int(space.n)
+        case spaces.MultiDiscrete():
+            return int(space.nvec.sum())
+        case spaces.MultiBinary():
+            return math.prod(space.shape)
+        case spaces.Box() if np.issubdtype(space.dtype, np.floating):
+            return math.prod(space.shape) * (2 if deviation == "state_dependent" else 1)
+    return None
+
+
+def policy_for(
+    space: spaces.Space[Any],
+    network: nn.Module,
+    replicas: int,
+    deviation: Deviation = "learned",
+    initial_deviation: float = 1.0,
+    squash: bool = False,
+) -> Policy:
+    """The policy for an action space, with a network that has `outputs(space)` outputs. Raises TypeError for others."""
+    match space:
+        case spaces.Discrete():
+            return CategoricalPolicy(network, int(space.n), int(space.start))
+        case spaces.MultiDiscrete():
+            return MultiCategoricalPolicy(network, space.nvec.flatten().tolist(), np.asarray(space.start))
+        case spaces.MultiBinary():
+            return BernoulliPolicy(network, space.shape)
+        case spaces.Box():
+            return GaussianPolicy(network, space, replicas, deviation, initial_deviation, squash)
+    raise TypeError(f"no policy serves {space}")
