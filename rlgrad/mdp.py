@@ -41,6 +41,23 @@ class MDP(NamedTuple):
 
 
 MDPS = {
+    # Three arms, one pull.
+    "Bandit": MDP(
+        initial=np.array([1.0]),
+        transition=np.zeros((1, 3, 1)),
+        reward=np.array([[1.0, 2.0, 4.0]]),
+        observation=np.ones((1, 1)),
+    ),
+    # Three rooms in a ring; from each the episode ends with probability 0.1, and there is no time limit.
+    "Ring": MDP(
+        initial=np.array([0.6, 0.4, 0.0]),
+        transition=0.9
+        * np.array(
+            [[[0.0, 0.8, 0.2], [0.1, 0.1, 0.8]], [[0.3, 0.0, 0.7], [0.9, 0.1, 0.0]], [[0.6, 0.4, 0.0], [0.0, 0.5, 0.5]]]
+        ),
+        reward=np.array([[1.0, 0.0], [0.5, 2.0], [3.0, 1.0]]),
+        observation=np.eye(3),
+    ),
     # Two rooms, two doors, chance in both: two steps at most.
     "TwoRooms": MDP(
         initial=np.array([1.0, 0.0]),
@@ -58,3 +75,28 @@ MDPS = {
         observation=np.ones((3, 1)),
     ),
 }
+
+
+class LinearQuadratic(NamedTuple):
+    """A number x to be held at zero: x' = stay x + push u + noise ε, with the reward -(x² + cost u²), for a while."""
+
+    stay: float = 0.9
+    push: float = 0.5
+    noise: float = 0.3  # deviation
+    cost: float = 0.5
+    start: float = 2.0
+    steps: int = 8
+
+    def expected_return(self, weight: Tensor, bias: Tensor, deviation: Tensor, discount: float = 1.0) -> Tensor:
+        """J [R] in float64, of policies u ~ N(weight x + bias, deviation²), all [R]: x stays normally distributed, and
+        so its mean and variance are all there is to follow."""
+        weight, bias, deviation = weight.double(), bias.double(), deviation.double()
+        mean, variance = torch.full_like(weight, self.start), torch.zeros_like(weight)
+        total = torch.zeros_like(weight)
+        for t in range(self.steps):
+            action = (weight * mean + bias).square() + weight.square() * variance + deviation.square()  # E[u²]
+            total = total - discount**t * (mean.square() + variance + self.cost * action)
+            variance = (self.stay + self.push * weight).square() * variance
+            variance = variance + (self.push * deviation).square() + self.noise**2
+            mean = self.stay * mean + self.push * (weight * mean + bias)
+        return total

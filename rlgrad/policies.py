@@ -158,8 +158,8 @@ class GaussianPolicy(Policy):
         bounded = np.isfinite(box.low) & np.isfinite(box.high)
         self.shape, self.dtype, self.squash = box.shape, box.dtype, squash
         self.low, self.high = box.low, box.high
-        self.centre = np.where(bounded, (box.low + box.high) / 2, 0).astype(np.float64)
-        self.reach = np.where(bounded, (box.high - box.low) / 2, 1).astype(np.float64)
+        low, high = np.where(bounded, box.low, -1).astype(float), np.where(bounded, box.high, 1).astype(float)
+        self.centre, self.reach = (low + high) / 2, (high - low) / 2
         self.volume = float(np.log(self.reach).sum())  # from units of the policy to those of the box
         self.initial = math.log(initial_deviation)
         elements = math.prod(box.shape)

@@ -92,6 +92,10 @@ class Trainable(Problem, Protocol):
     work: str  # the metric that counts the work of an update, such as "episode/env_steps"
     solved: tuple[str, float] | None  # an evaluation metric, and the value from which the problem counts as solved
 
+    def again(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """What the update came to: the objective [R] on the data of that step, drawn again by the same random numbers
+        with the parameters as they are now, and further metrics [R] of the change."""
+
     def evaluate(self, step: int) -> Mapping[str, Tensor]:
         """Metrics [R] on held-out data, or in held-out episodes that are drawn for this step."""
 
@@ -117,6 +121,8 @@ class RunSettings(Settings):
     wrong_sign: bool = False
     """go against the objective, up a cost or down a return, to see what a wrong sign does; also --wrong-sign"""
     evaluation: Evaluation = Evaluation()
+    diagnose_every_updates: PositiveInt = 50
+    """updates between looks at the gradient's quality and at what the step came to; each costs about two updates"""
     log_every_updates: PositiveInt = 1
     """updates between points in metrics.jsonl and TensorBoard; an evaluation, and the last update, are always there"""
     checkpoint: Checkpoint = Checkpoint()

@@ -13,9 +13,9 @@ import gymnasium
 
 from rlgrad.environments.classic import CartPole
 from rlgrad.environments.interface import Environments, Transition
-from rlgrad.environments.tabular import TabularEnvironments
+from rlgrad.environments.small import Regulators, TabularEnvironments
 from rlgrad.environments.vector import GymnasiumEnvironments
-from rlgrad.mdp import MDPS
+from rlgrad.mdp import MDPS, LinearQuadratic
 from rlgrad.settings import SettingError
 
 __all__ = ["OURS", "Environments", "Transition", "describe", "make"]
@@ -25,11 +25,16 @@ OURS: dict[str, Callable[[int], Environments]] = {"CartPole-v1": CartPole}  # by
 for _name, _mdp in MDPS.items():
     gymnasium.register(
         f"rlgrad/{_name}-v0",
-        "rlgrad.environments.tabular:Tabular",
+        "rlgrad.environments.small:Tabular",
         max_episode_steps=_mdp.steps,
         kwargs={"name": _name},
     )
     OURS[f"rlgrad/{_name}-v0"] = partial(TabularEnvironments, _mdp)
+
+gymnasium.register(
+    "rlgrad/LinearQuadratic-v0", "rlgrad.environments.small:Regulator", max_episode_steps=LinearQuadratic().steps
+)
+OURS["rlgrad/LinearQuadratic-v0"] = Regulators
 
 
 def make(id: str, replicas: int, episodes: int, *, options: Mapping[str, Any], ours: bool = True) -> Environments:

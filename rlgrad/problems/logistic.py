@@ -99,6 +99,11 @@ class Logistic:
         return Estimate(self.direction.sign * (log_likelihood - penalty), metrics)
 
     @torch.no_grad()
+    def again(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The objective [R] on the examples of that step."""
+        return self.objective(self.sample(step)).value, {}
+
+    @torch.no_grad()
     def evaluate(self, step: int) -> Mapping[str, Tensor]:
         """Accuracy, log-loss and, of two classes, AUC [R] on the held-out part; beside them, what predicting the
         training part's class frequencies for every example would give: a classifier that is no better has learned

@@ -190,6 +190,8 @@ class Reinforce:
         scale = self.model.unit.moments(returns[:, 0, :1])[1].flatten() if self.model.unit else torch.ones(())  # [R]
         advantage = advantage / scale.reshape(-1, 1, 1)
         log_prob, entropy = self._log_prob(batch)
+        self._learned = batch, log_prob.detach()
+        metrics: dict[str, Tensor] = {}
         if settings.baseline.startswith("optimal"):
             each = settings.baseline == "optimal_per_parameter"
             parameters = list(self.model.policy.parameters())
@@ -197,13 +199,16 @@ class Reinforce:
         else:
             if settings.standardise_advantages:
                 advantage = standardise(advantage, alive)
-            surrogate = total(log_prob * advantage * weight * share)
+            credit = log_prob * advantage * weight * share
+            surrogate = total(credit)
+            if settings.episodes > 1 and batch.step % settings.diagnose_every_updates == 0:
+                metrics |= quality_of_gradient(credit, list(self.model.policy.parameters()))
         steps = alive.sum((1, 2))
         mean_entropy = total(entropy * alive) / steps
         if settings.entropy_bonus:
             surrogate = surrogate + self._entropy_coefficient(batch.step) * mean_entropy
         length = batch.length.to(returns.dtype)
-        metrics = {
+        metrics |= {
             "episode/return": reward_to_go(batch.reward)[:, 0].mean(1),
             "episode/length": length.mean(1),
             "episode/env_steps": length.sum(1),
@@ -215,6 +220,18 @@ class Reinforce:
             metrics["critic/error"] = error.detach()
             metrics["critic/explained_variance"] = explained_variance(guess, target, alive)
         return Estimate(with_gradient_of(returns[:, 0].mean(1), surrogate), metrics)
+
+    @torch.no_grad()
+    def again(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The mean return [R] of episodes with the same random numbers, and how far the policy has moved: KL(old, new)
+        at the steps of the update, by the estimate r - 1 - log r of Schulman 2020 (http://joschu.net/blog/kl-approx.html).
+        """
+        batch, before = self._learned
+        log_ratio = self._log_prob(batch)[0] - before
+        divergence = total((log_ratio.exp() - 1 - log_ratio) * batch.alive) / batch.alive.sum((1, 2))
+        played = self._play(Purpose.SAMPLE, step, self.settings.episodes)
+        value = reward_to_go(played.reward, self.settings.discount)[:, 0].mean(1)
+        return value, {"policy/kl": divergence}
 
     def evaluate(self, step: int) -> Mapping[str, Tensor]:
         """Undiscounted return and length [R] of the greedy policy, over new episodes."""
@@ -340,6 +357,28 @@ def check(settings: Settings) -> None:
         raise SettingError(("returns",), "a critic values what is to come: set reward_to_go")
     if settings.standardise_advantages and settings.baseline.startswith("optimal"):
         raise SettingError(("standardise_advantages",), f"not with the baseline {settings.baseline}")
+
+
+def quality_of_gradient(credit: Tensor, parameters: list[nn.Parameter]) -> dict[str, Tensor]:
+    """How much of the gradient is signal, by the gradients g and h of the two halves of the episodes: [R] each.
+
+    Both have the same mean, and so g·h is an unbiased estimate of its squared length, and |g - h|²/4 one of the
+    variance of the whole batch's gradient, which is their mean.
+
+    credit: [R, T, B], what each step adds to the surrogate.
+    """
+    half = credit.shape[2] // 2
+    found = []
+    for part, episodes in ((credit[:, :, :half], half), (credit[:, :, half:], credit.shape[2] - half)):
+        gradient = torch.autograd.grad(total(part).sum(), parameters, retain_graph=True)
+        found.append(torch.cat([one.flatten(1) for one in gradient], 1) * credit.shape[2] / episodes)
+    g, h = found
+    variance = (g - h).square().sum(1) / 4
+    return {
+        "gradient/half_cosine": torch.cosine_similarity(g, h, dim=1),
+        "gradient/deviation": variance.sqrt(),
+        "gradient/signal_to_noise": (g * h).sum(1).clamp(min=0) / variance.clamp(min=1e-30),
+    }
 
 
 def explained_variance(guess: Tensor, target: Tensor, alive: Tensor) -> Tensor:

@@ -91,6 +91,11 @@ class SurfaceProblem:
         batch += 1
         return Estimate(value, {self.work: batch})
 
+    @torch.no_grad()
+    def again(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The function's values [R]."""
+        return self.function(self.model()), {}
+
     def evaluate(self, step: int) -> Mapping[str, Tensor]:
         """What the points [R] have come to: value, slope, curvature, and the distance to the nearest extremum that is
         known and of the kind that is sought. Raises RunError where a point has run away."""

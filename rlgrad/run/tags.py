@@ -3,6 +3,16 @@
 TAGS = {
     "objective/value": "The objective itself, mean over replicas: what the run maximizes or minimizes, measured on the "
     "data of the update with the parameters before it (its own unit).",
+    "objective/predicted_change": "How much the objective was to change by the update's gradient and step: gradient "
+    "times change of the parameters (the objective's unit); every `diagnose_every_updates`.",
+    "objective/achieved_change": "How much it did change, on the same data, or in episodes with the same random "
+    "numbers (the objective's unit); every `diagnose_every_updates`.",
+    "gradient/half_cosine": "Cosine between the gradients from the two halves of the episodes: 1 is all signal, 0 all "
+    "noise (-1 to 1); every `diagnose_every_updates`.",
+    "gradient/deviation": "Standard deviation of the gradient over batches, estimated from the two halves (objective "
+    "per unit of parameter); every `diagnose_every_updates`.",
+    "gradient/signal_to_noise": "Squared length of the expected gradient over the variance of its estimate, from the "
+    "two halves (1); every `diagnose_every_updates`.",
     "gradient/norm": "Euclidean norm of the gradient before clipping, mean over replicas (objective per unit of "
     "parameter).",
     "update/size": "Euclidean norm of the change that the update made to the parameters, mean over replicas (units of "
@@ -15,6 +25,8 @@ TAGS = {
     "steps).",
     "episode/env_steps": "Environment steps played so far, mean over replicas (environment steps).",
     "policy/entropy": "Entropy of the policy at the observations of the update, mean over steps and replicas (nats).",
+    "policy/kl": "Kullback-Leibler divergence from the policy before the update to the one after it, at the update's "
+    "steps (nats); every `diagnose_every_updates`.",
     "critic/error": "Half the mean squared error of the critic at the steps of the update, before it learned from them "
     "(squared reward).",
     "critic/explained_variance": "Part of the variance of what the critic is to guess that its guess explains: 1 is "

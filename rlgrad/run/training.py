@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from rlgrad.config import Built, Config, load, read
-from rlgrad.loop import norm_per_replica, updates
+from rlgrad.loop import Update, norm_per_replica, parts_of, updates
 from rlgrad.run import checkpoint, directory
 from rlgrad.run.log import Log
 from rlgrad.run.progress import Display
@@ -109,6 +109,8 @@ def follow(path: Path, settings: RunSettings, built: Built, state: State, log: L
         try:
             for update in itertools.islice(stream, max(0, settings.updates - state.done)):
                 values = {"objective/value": update.value, "gradient/norm": update.gradient_norm, **update.metrics}
+                if update.step % settings.diagnose_every_updates == 0:
+                    values |= effect(problem, update, before)
                 values["update/size"] = movement(before, parameters)
                 check(values)
                 state.absorb(update, problem.work)
@@ -165,6 +167,24 @@ class Stopwatch:
         """Seconds in all, earlier sittings included, and since the last call."""
         last, self.now = self.now, time.monotonic()
         return self.earlier + self.now - self.began, max(self.now - last, 1e-9)
+
+
+def effect(problem: Trainable, update: Update, before: list[Tensor]) -> dict[str, Tensor]:
+    """What the update came to, beside what its gradient promised: [R] each.
+
+    before: the parameters before the update.
+    """
+    mine = set(parts_of(problem.model, problem.direction)[0].parameters)  # a critic's error is another objective
+    pairs = [
+        (p, b) for p, b in zip(problem.model.parameters(), before, strict=True) if p in mine and p.grad is not None
+    ]
+    promised = [(p.grad * (p.detach() - b)).flatten(1).sum(1) for p, b in pairs if p.grad is not None]
+    value, found = problem.again(update.step)
+    change = {"predicted_change": torch.stack(promised).sum(0), "achieved_change": value - update.value}
+    found = {f"objective/{name}": one for name, one in change.items()} | dict(found)
+    return {
+        tag: one for tag, one in found.items() if one.isfinite().all()
+    }  # a step may leave where a function is defined
 
 
 def movement(before: list[Tensor], parameters: list[torch.nn.Parameter]) -> Tensor:

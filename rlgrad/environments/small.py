@@ -1,4 +1,4 @@
-"""The Markov decision processes of `rlgrad.mdp` as environments."""
+"""The decision processes of `rlgrad.mdp` as environments."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rlgrad.environments.interface import Transition
-from rlgrad.mdp import MDP, MDPS
+from rlgrad.mdp import MDP, MDPS, LinearQuadratic
 
 
 class Tabular(gymnasium.Env):
@@ -65,3 +65,46 @@ class TabularEnvironments:
         """A uniform number for each copy, from its replica's stream."""
         each = self.copies // len(self.streams)
         return np.concatenate([rng.random(each) for rng in self.streams])
+
+
+class Regulator(gymnasium.Env):
+    """One copy of the linear-quadratic process."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    action_space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.x = LinearQuadratic().start
+        return np.array([self.x], dtype=np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        process, u = LinearQuadratic(), float(action[0])
+        reward = -(self.x**2 + process.cost * u**2)
+        self.x = process.stay * self.x + process.push * u + process.noise * float(self.np_random.standard_normal())
+        return np.array([self.x], dtype=np.float32), reward, False, False, {}
+
+
+class Regulators:
+    """Many copies of the linear-quadratic process in one array."""
+
+    def __init__(self, copies: int):
+        self.process, self.copies = LinearQuadratic(), copies
+
+    def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
+        self.streams = [rng.spawn(1)[0] for rng in streams]
+        self.x = np.full(self.copies, self.process.start)
+        self.taken = 0
+        return self.x[:, None].astype(np.float32)
+
+    def step(self, action: np.ndarray) -> Transition:
+        process, u = self.process, action[:, 0].astype(np.float64)
+        reward = -(np.square(self.x) + process.cost * np.square(u))
+        each = self.copies // len(self.streams)
+        noise = np.concatenate([rng.standard_normal(each) for rng in self.streams])
+        self.x = process.stay * self.x + process.push * u + process.noise * noise
+        self.taken += 1
+        never, over = np.zeros(self.copies, bool), np.full(self.copies, self.taken == process.steps)
+        return Transition(self.x[:, None].astype(np.float32), reward, never, over)

@@ -1,0 +1,92 @@
+"""Bias, variance, signal-to-noise ratio and cost of every policy-gradient estimator, where the gradient is known.
+
+python benchmarks/estimators.py > docs/estimators.md
+"""
+
+import statistics
+import time
+from typing import Any
+
+import torch
+
+from rlgrad.exact import PROBLEMS, estimates, exact_return, policy_problem
+
+REPLICAS, EPISODES, DISCOUNT, ROUNDS = 1000, 8, 0.9, 4
+VARIANTS: dict[str, dict[str, Any]] = {
+    "no baseline, whole return": {"baseline": "none", "returns": "whole"},
+    "no baseline": {"baseline": "none"},
+    "running mean": {"baseline": "running_mean"},
+    "leave-one-out": {"baseline": "leave_one_out"},
+    "best constant": {"baseline": "optimal_constant"},
+    "best constant per parameter": {"baseline": "optimal_per_parameter"},
+    "critic": {"baseline": "critic"},
+    "critic, λ = 0.9": {"baseline": "critic", "gae_lambda": 0.9},
+    "critic, λ = 0": {"baseline": "critic", "gae_lambda": 0.0},
+    "batch mean": {"baseline": "batch_mean"},
+    "leave-one-out, standardised": {"baseline": "leave_one_out", "standardise_advantages": True},
+    "leave-one-out, without γᵗ": {"baseline": "leave_one_out", "discount_weighting": False},
+}
+BIASED = ("critic, λ = 0.9", "critic, λ = 0", "batch mean", "leave-one-out, standardised", "leave-one-out, without γᵗ")
+
+
+def measure(name: str, settings: dict[str, Any]) -> dict[str, float]:
+    problem = policy_problem(name, REPLICAS, DISCOUNT, episodes=EPISODES, **settings)
+    if problem.model.critic:
+        fit = torch.optim.Adam(problem.model.critic.parameters(), lr=0.05)
+        for step in range(60):  # a critic that has had time to learn, and a policy that has not moved
+            estimates(problem, step)
+            fit.step()
+    elif problem.model.memory:
+        for step in range(20):
+            problem.sample(step)
+    seconds, every = [], []
+    for step in range(1000, 1000 + ROUNDS):
+        batch = problem.sample(step)
+        problem.model.zero_grad()
+        began = time.perf_counter()
+        problem.objective(batch).value.sum().backward()
+        seconds.append(time.perf_counter() - began)
+        found = [p.grad.flatten(1) for p in problem.model.policy.parameters()]
+        every.append(torch.cat(found, 1).double())
+    found, exact = torch.cat(every), exact_return(problem, name)[1]
+    mean, size = found.mean(0), float(exact.norm())
+    variance = float((found - mean).square().sum(1).mean())
+    return {
+        "bias": float((mean - exact).norm()) / size,
+        "chance": (variance / len(found)) ** 0.5 / size,
+        "variance": variance / size**2,
+        "snr": float(mean.norm()) ** 2 / variance,
+        "cosine": float(torch.nn.functional.cosine_similarity(found, exact[None]).mean()),
+        "seconds": statistics.median(seconds),
+    }
+
+
+torch.set_num_threads(1)
+print(
+    f"""# Estimators of the policy gradient, measured
+
+Each estimator, an option of `problem: reinforce`, on processes whose exact gradient is known, those of
+[rlgrad/mdp.py](../rlgrad/mdp.py): {ROUNDS * REPLICAS:,} independent estimates of the same gradient, from {EPISODES}
+episodes each, at a discount of {DISCOUNT}. Written by `python benchmarks/estimators.py > docs/estimators.md`.
+
+- **bias**: how far the mean of all estimates is from the exact gradient, as a part of its length; behind it what chance
+  alone would leave of an unbiased one. Those whose name is in italics are known to be biased.
+- **variance**: mean squared distance of an estimate from their mean, in units of the exact gradient's squared length.
+- **SNR**: squared length of the mean over the variance. **cosine**: mean cosine between estimate and exact gradient.
+- **cost**: time of objective and gradient, compared with no baseline (playing the episodes not counted).
+
+`tests/test_mdp.py` holds unbiased ones to the exact gradient by Hotelling's test; `tests/problems/test_reinforce.py`
+sums over all trajectories of a small process, and finds the expectation of each equal to the gradient to 1e-10, that of
+the batch mean too small by 1 - 1/B, and the other biased ones off."""
+)
+for name in PROBLEMS:
+    print(f"\n## {name}\n\n| estimator | bias | by chance | variance | SNR | cosine | cost |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+    found = {variant: measure(name, settings) for variant, settings in VARIANTS.items()}
+    unit = found["no baseline"]["seconds"]
+    for variant, row in found.items():
+        title = f"*{variant}*" if variant in BIASED else variant
+        print(
+            f"| {title} | {row['bias']:.3f} | {row['chance']:.3f} | {row['variance']:.3g} | {row['snr']:.3g} "
+            f"| {row['cosine']:.2f} | {row['seconds'] / unit:.1f} |"
+        )
