@@ -41,6 +41,7 @@ def make_parser() -> Parser:
     train.add_argument("--config", metavar="FILE", help="a YAML file, or a name in configs/")
     train.add_argument("--resume", metavar="RUN", help="continue the run in this directory")
     train.add_argument("--out", metavar="DIR", help="the run directory, instead of runs/<config>-<number>")
+    train.add_argument("--allow-imports", action="store_true", help="let the config import modules, which runs code")
     train.add_argument("--wrong-sign", action="store_true", help="go against the objective, on purpose")
     train.add_argument("--quiet", action="store_true", help="print nothing but errors")
     train.add_argument("-h", "--help", action="store_true", help="show this, and with --config all its settings")
@@ -49,7 +50,12 @@ def make_parser() -> Parser:
     evaluate = commands.add_parser("evaluate", help="evaluate a trained model again", allow_abbrev=False)
     evaluate.add_argument("run", metavar="RUN", help="a run directory")
     evaluate.add_argument("--episode-seed", type=int, default=1, metavar="N", help="other held-out episodes for each N")
+    evaluate.add_argument("--allow-imports", action="store_true", help="let its config import modules")
     evaluate.set_defaults(command=evaluate_command)
+
+    check = commands.add_parser("check", help="say what the suite sees of an environment", allow_abbrev=False)
+    check.add_argument("environment", metavar="ENV", help="a Gymnasium id; package:ENV imports the package first")
+    check.set_defaults(command=check_command)
 
     lesson = commands.add_parser("lesson", help="write a page: why ascent, why descent", allow_abbrev=False)
     lesson.add_argument("--out", metavar="FILE", default="why-ascent.html", help="the HTML page (why-ascent.html)")
@@ -86,10 +92,11 @@ def train_command(options: argparse.Namespace, overrides: list[str]) -> int:
     if options.resume:
         if options.config or options.out or options.wrong_sign or overrides:
             raise UsageError("--resume continues a run as it was begun: it takes no config, --out or other settings")
-        run = resume(options.resume, quiet=options.quiet)
+        run = resume(options.resume, quiet=options.quiet, allow_imports=options.allow_imports)
     elif options.config:
         overrides += ["--wrong_sign", "true"] if options.wrong_sign else []
-        run = train(load(options.config, overrides), out=options.out, quiet=options.quiet)
+        config = load(options.config, overrides, options.allow_imports)
+        run = train(config, out=options.out, quiet=options.quiet)
     else:
         raise UsageError("which config? --config FILE, or a name: " + ", ".join(shipped()))
     return 128 + run.signal if run.signal else DONE
@@ -142,7 +149,7 @@ def evaluate_command(options: argparse.Namespace, leftovers: list[str]) -> int:
         raise UsageError(f"{path}: not the directory of a run that has ended (no config.yaml and model.safetensors)")
     if options.episode_seed < 0:
         raise UsageError("--episode-seed: must be 0 or more")
-    config = Config(*read(path / "config.yaml"), path.name)
+    config = Config(*read(path / "config.yaml"), path.name, options.allow_imports)
     problem, _, _ = config.build()
     try:
         problem.model.load_state_dict(load_file(path / "model.safetensors"))
@@ -153,6 +160,27 @@ def evaluate_command(options: argparse.Namespace, leftovers: list[str]) -> int:
         low, high = found["ci95"]
         interval = "" if low is None else f"  95% interval {low:.4g} to {high:.4g}  IQM {found['iqm']:.4g}"
         print(f"{name:20} {number(found['mean'])}{interval}")
+    return DONE
+
+
+def check_command(options: argparse.Namespace, leftovers: list[str]) -> int:
+    import importlib
+
+    from rlgrad.environments.check import report
+    from rlgrad.settings import SettingError
+
+    refuse_leftovers(leftovers)
+    module, _, id = options.environment.rpartition(":")
+    try:
+        if module:
+            importlib.import_module(module)
+        found = report(id, {})
+    except SettingError as error:
+        raise UsageError(str(error)) from error
+    except ImportError as error:
+        raise UsageError(f"{module}: {error}") from error
+    for name, text in found.items():
+        print(f"{name:28}  {text}")
     return DONE
 
 

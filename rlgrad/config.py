@@ -42,9 +42,10 @@ Loader.add_implicit_resolver(
 class Config:
     """Settings, and where each was written."""
 
-    def __init__(self, data: Mapping[str, Any], sources: Sources, name: str):
+    def __init__(self, data: Mapping[str, Any], sources: Sources, name: str, allow_imports: bool = False):
         self.sources = sources
         self.name = name
+        self.allow_imports = allow_imports
         with self.located():
             self.settings = validate(data)
 
@@ -65,9 +66,22 @@ class Config:
     def build(self) -> "Built":
         """What the settings describe. Raises UsageError."""
         with self.located():
+            self._import()
             problem = self.settings.build()
             optimizer = build_optimizer(self.settings, problem)
             return Built(problem, optimizer, build_schedule(self.settings, optimizer, problem.direction))
+
+    def _import(self) -> None:
+        """The only place where a config makes code run, and only where the user has said so."""
+        for module in self.settings.imports:
+            if not self.allow_imports:
+                message = f"importing {module!r} runs its code; say --allow-imports if you trust it"
+                raise SettingError(("imports",), message)
+            try:
+                importlib.import_module(module)
+            except Exception as error:  # whatever the module raises
+                reason = " ".join(str(error).split())
+                raise SettingError(("imports",), f"{module!r} cannot be imported: {reason}") from error
 
 
 class Built(NamedTuple):
@@ -78,10 +92,15 @@ class Built(NamedTuple):
     schedule: optim.lr_scheduler.LRScheduler | None
 
 
-def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] | Mapping[str, Any] = ()) -> Config:
+def load(
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    allow_imports: bool = False,
+) -> Config:
     """Settings from a file (a path, or a name in configs/) or a mapping, with overrides on top.
 
     overrides: as on a command line, ["--optimizer.lr", "0.01"], or a mapping {"optimizer.lr": 0.01}.
+    allow_imports: whether the config may import modules, and so run code.
     Raises UsageError in one line.
     """
     if isinstance(source, Mapping):
@@ -93,7 +112,7 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] | Mapp
     given = parse_overrides(overrides) if not isinstance(overrides, Mapping) else overrides
     for dotted, value in given.items():
         override(data, sources, tuple(dotted.split(".")), value)
-    return Config(data, sources, name)
+    return Config(data, sources, name, allow_imports)
 
 
 def find(source: str | Path) -> Path:

@@ -103,6 +103,9 @@ class Trainable(Problem, Protocol):
 class RunSettings(Settings):
     """The settings that every problem shares."""
 
+    imports: tuple[str, ...] = ()
+    """modules to import before anything else, as those that register environments; that runs their code, and so needs
+    --allow-imports"""
     problem: str
     """what kind of problem: a file in rlgrad/problems"""
     updates: PositiveInt

@@ -1,6 +1,7 @@
 """Bad input gets one clear line and exit code 2: what, where, and what to do. Nothing is written."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,7 @@ def refused(capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.M
         ("seed: 1\n\tepisodes: 2", "bad.yaml:7:1: not valid YAML"),
         ("1: 2", "a setting's name must be a word"),
         ("seed: &a [*a]", "bad.yaml:6"),
+        ("imports: [this]", "bad.yaml:6: imports: importing 'this' runs its code; say --allow-imports if you trust it"),
         ("seed: !!python/object/apply:os.system ['echo hello']", "bad.yaml:6:7: not valid YAML"),
     ],
 )
@@ -146,6 +148,25 @@ def test_a_mapping_serves_as_a_config_and_is_left_as_it_was() -> None:
     assert given["optimizer"] == {"name": "SGD"}
     with pytest.raises(UsageError, match="config: updates"):
         load(given | {"updates": -1})
+
+
+def test_a_config_imports_a_module_only_where_the_user_says_so(tmp_path, monkeypatch) -> None:
+    (tmp_path / "my_package.py").write_text(
+        "import gymnasium\n"
+        "gymnasium.register('mine/Pole-v0', 'gymnasium.envs.classic_control:CartPoleEnv', max_episode_steps=9)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    given = GOOD.replace("CartPole-v1", "mine/Pole-v0") + "imports: my_package\n"
+    (tmp_path / "mine.yaml").write_text(given)
+    with pytest.raises(UsageError, match="say --allow-imports"):
+        load(tmp_path / "mine.yaml").build()
+    assert "my_package" not in sys.modules
+    batch = load(tmp_path / "mine.yaml", allow_imports=True).build().problem.sample(0)
+    assert batch.length.max() == 9
+    assert main(["train", "--config", str(tmp_path / "mine.yaml"), "--out", str(tmp_path / "run"), "--quiet"]) == 2
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UsageError, match="'nosuch' cannot be imported: No module named 'nosuch'"):
+        load(tmp_path / "mine.yaml", {"imports": ["nosuch"]}, allow_imports=True).build()
 
 
 def test_names_are_looked_up_with_and_without_their_ending(tmp_path, monkeypatch) -> None:

@@ -2,6 +2,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from rlgrad.cli import main
 from rlgrad.environments import CartPole, GymnasiumEnvironments, describe, make
 from rlgrad.settings import SettingError
 from rlgrad.streams import Purpose, streams
@@ -62,3 +63,29 @@ def test_an_environment_that_cannot_be_made_is_refused(id: str, options: dict, s
     with pytest.raises(SettingError, match=said) as refusal:
         describe(id, options)
     assert "\n" not in str(refusal.value)
+
+
+def test_check_says_what_the_suite_sees(capsys: pytest.CaptureFixture) -> None:
+    assert main(["check", "CartPole-v1"]) == 0
+    found = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+    found = {name: text.strip() for name, text in found.items()}
+    assert found["the policy sees"] == "a vector of 4"
+    assert found["actions"] == "Discrete(2)"
+    assert found["time limit"] == "500 steps, then truncated"
+    assert found["counts as solved"] == "a mean return of 475"
+    assert found["played by"] == "our own vectorized form"
+    assert found["autoreset"] == "NEXT_STEP"
+    assert found["Gymnasium's own check"] == "passes"
+    assert int(found["steps per second, 64 at once"].replace(",", "")) > 0
+
+
+def test_check_names_what_no_policy_serves_and_what_gymnasium_finds_wrong(capsys: pytest.CaptureFixture) -> None:
+    assert main(["check", "tests/Levers-v0"]) == 0
+    assert "no policy serves these actions" in capsys.readouterr().out
+    assert main(["check", "tests/Texts-v0"]) == 0
+    assert "nothing: Text" in capsys.readouterr().out
+    assert main(["check", "tests.environments:tests/Countdown-v0"]) == 0
+    assert "passes" in capsys.readouterr().out
+    for wrong in ("CartPol-v1", "nosuch:Thing-v0"):
+        assert main(["check", wrong]) == 2
+        assert capsys.readouterr().err.count("\n") == 1

@@ -38,18 +38,20 @@ def train(
     *,
     out: str | Path | None = None,
     quiet: bool = True,
+    allow_imports: bool = False,
     **overrides: Any,
 ) -> Run:
     """Train as a config says, and write it all to a run directory.
 
     config: a file, a name in configs/, or a mapping.
     out: the run directory, instead of runs/<config>-<number>.
+    allow_imports: whether the config's `imports` may run code.
     overrides: settings in place of the config's; nested ones as mappings, optimizer={"lr": 0.1}.
 
     Raises UsageError before anything is written, and RunError where the run cannot go on (its summary says `failed`).
     """
     if not isinstance(config, Config):
-        config = load(config, directory.flat(overrides))
+        config = load(config, directory.flat(overrides), allow_imports)
     torch.set_num_threads(config.settings.threads)
     built = config.build()
     path = directory.claim(config.name, out)
@@ -60,12 +62,12 @@ def train(
     return follow(path, config.settings, built, State(), log, quiet)
 
 
-def resume(path: str | Path, *, quiet: bool = True) -> Run:
+def resume(path: str | Path, *, quiet: bool = True, allow_imports: bool = False) -> Run:
     """Continue a run from its checkpoint, bit for bit as if nothing had happened. Raises UsageError."""
     path = Path(path)
     if not (path / "config.yaml").is_file():
         raise UsageError(f"--resume {path}: there is no run here (no config.yaml)")
-    config = Config(*read(path / "config.yaml"), path.name)
+    config = Config(*read(path / "config.yaml"), path.name, allow_imports)
     torch.set_num_threads(config.settings.threads)
     saved = checkpoint.load(path / "checkpoint.pt")
     built = config.build()

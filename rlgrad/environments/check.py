@@ -1,0 +1,72 @@
+"""What the suite sees of an environment, for `rlgrad check`."""
+
+import time
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.utils.env_checker import check_env
+
+from rlgrad.environments import OURS, describe, make
+from rlgrad.environments.spaces import flat, is_image
+from rlgrad.environments.vector import GymnasiumEnvironments
+from rlgrad.policies import outputs
+from rlgrad.streams import Purpose, streams
+
+SECONDS = 0.5  # for which speed is measured
+
+
+def report(id: str, options: Mapping[str, Any]) -> dict[str, str]:
+    """A line for each thing worth knowing. Raises SettingError where there is no such environment."""
+    with warnings.catch_warnings(action="ignore"):
+        environment = describe(id, options)
+        spec = environment.spec
+        observation, action = environment.observation_space, environment.action_space
+        try:
+            seen = flat(observation)
+            shown = f"an image {seen.shape}" if is_image(seen) else f"a vector of {seen.shape[0]}"  # type: ignore[index]
+        except TypeError as error:
+            shown = f"nothing: {error}"
+        wanted = outputs(action)
+        limit = spec.max_episode_steps if spec else None
+        threshold = spec.reward_threshold if spec else None
+        lines = {
+            "observations": str(observation),
+            "the policy sees": shown,
+            "actions": str(action),
+            "the policy gives": f"{wanted} numbers for each" if wanted else "nothing: no policy serves these actions",
+            "time limit": f"{limit} steps, then truncated" if limit else "none: set episode_limit if it may not end",
+            "counts as solved": f"a mean return of {threshold:g}" if threshold is not None else "never: no threshold",
+            "played by": "our own vectorized form" if id in OURS and not options else "Gymnasium's, copy after copy",
+        }
+        if shown.startswith("nothing") or not wanted:
+            return lines
+        vector = GymnasiumEnvironments(id, 1, options).vector
+        lines["autoreset"] = str(vector.metadata.get("autoreset_mode", "not stated")).rpartition(".")[2]
+        for copies in (1, 64):
+            lines[f"steps per second, {copies} at once"] = f"{speed(id, options, copies, action):,.0f}"
+        lines["Gymnasium's own check"] = gymnasium_says(environment)
+        environment.close()
+    return lines
+
+
+def speed(id: str, options: Mapping[str, Any], copies: int, action: gymnasium.Space[Any]) -> float:
+    """Environment steps per second with random actions."""
+    environments = make(id, 1, copies, options=options)
+    environments.reset(streams(0, 1, Purpose.SAMPLE))
+    actions = np.stack([np.asarray(action.sample()) for _ in range(copies)])
+    steps, began = 0, time.perf_counter()
+    while time.perf_counter() - began < SECONDS:
+        environments.step(actions)
+        steps += copies
+    return steps / (time.perf_counter() - began)
+
+
+def gymnasium_says(environment: gymnasium.Env[Any, Any]) -> str:
+    try:
+        check_env(environment.unwrapped, skip_render_check=True)
+    except Exception as error:  # it raises whatever the environment raises, and assertions of its own
+        return f"fails: {' '.join(str(error).split())[:200] or type(error).__name__}"
+    return "passes"
