@@ -35,16 +35,19 @@ def moments(x: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
     return mean, total((x - mean.reshape(-1, 1, 1)).square() * alive) / count
 
 
-def reward_to_go(reward: Tensor, discount: float = 1.0) -> Tensor:
+def reward_to_go(reward: Tensor, discount: float = 1.0, over: Tensor | None = None) -> Tensor:
     """Gₜ = rₜ + γ rₜ₊₁ + γ² rₜ₊₂ + …, [R, T, B] -> [R, T, B].
 
+    over: [R, T, B] bool, after which steps the sum ends before the last row: what comes next is another episode.
     Sutton & Barto 2018, eq. 3.8 (http://incompleteideas.net/book/the-book-2nd.html).
     """
-    if discount == 1.0:
+    if discount == 1.0 and over is None:
         return reward.flip(1).cumsum(1).flip(1)
     result = reward.clone()
+    on = None if over is None else (~over).to(reward.dtype)
     for t in range(reward.shape[1] - 2, -1, -1):
-        result[:, t].add_(result[:, t + 1], alpha=discount)
+        following = result[:, t + 1] if on is None else result[:, t + 1] * on[:, t]
+        result[:, t].add_(following, alpha=discount)
     return result
 
 
@@ -70,31 +73,49 @@ def batch_mean(returns: Tensor) -> Tensor:
     return returns.mean(-1, keepdim=True).expand_as(returns)
 
 
-def next_values(value: Tensor, alive: Tensor, after: Tensor) -> Tensor:
-    """The values of the states that follow: of the next step, and after an episode's last step `after`.
-
-    value, alive [R, T, B], after [R, B] -> [R, T, B].
+def next_values(value: Tensor, over: Tensor, after: Tensor) -> Tensor:
+    """The values of the states that follow: those of the next row, and where a step is the last of its episode, or of
+    the segment, what stands in `after`. All [R, T, B].
     """
     following = torch.cat([value[:, 1:], torch.zeros_like(value[:, :1])], 1)
-    ends = alive & ~torch.cat([alive[:, 1:], torch.zeros_like(alive[:, :1])], 1)
-    return torch.where(ends, after.unsqueeze(1), following) * alive
+    return torch.where(over, after, following)
 
 
-def generalized_advantage(reward: Tensor, value: Tensor, following: Tensor, discount: float, weight: float) -> Tensor:
-    """Aₜ = δₜ + γλ δₜ₊₁ + (γλ)² δₜ₊₂ + …, with δₜ = rₜ + γ V(sₜ₊₁) - V(sₜ); all [R, T, B], zero after the end.
+def generalized_advantage(
+    reward: Tensor, value: Tensor, following: Tensor, over: Tensor, discount: float, weight: float
+) -> Tensor:
+    """Aₜ = δₜ + γλ δₜ₊₁ + (γλ)² δₜ₊₂ + … up to an end, with δₜ = rₜ + γ V(sₜ₊₁) - V(sₜ); all [R, T, B].
 
     weight: λ. With 1 it is the return less the value of the state, with 0 the error of one step's guess.
     Schulman et al. 2016, eq. 16 (https://arxiv.org/abs/1506.02438).
     """
-    return reward_to_go(reward + discount * following - value, discount * weight)
+    return reward_to_go(reward + discount * following - value, discount * weight, over)
 
 
-def standardise(advantage: Tensor, alive: Tensor) -> Tensor:
+def standardise(advantage: Tensor, alive: Tensor, size: Tensor) -> Tensor:
     """Mean 0 and deviation 1 over all steps of the batch, [R, T, B] -> [R, T, B]. It biases the gradient: its length is
     no longer that of the objective's, and the mean that it takes off contains each step's own.
+
+    size: [R] of the returns whose differences the advantages are. Where these are no more than its rounding, all is
+    alike: no action was better than another, and every advantage is 0.
     """
-    mean, variance = (moment.reshape(-1, 1, 1) for moment in moments(advantage, alive))
-    return (advantage - mean) / (variance.sqrt() + 1e-8) * alive
+    mean, variance = moments(advantage, alive)
+    return in_deviations(advantage - mean.reshape(-1, 1, 1), variance.reshape(-1, 1, 1), size) * alive
+
+
+def standardise_each(advantage: Tensor, alive: Tensor, size: Tensor) -> Tensor:
+    """The same over the steps of each episode alone, [R, T, B] -> [R, T, B]: how much an episode earned, compared with
+    the others, is lost, and one of a single step is left with nothing.
+    """
+    count = alive.sum(1, keepdim=True).clamp(min=1)
+    distance = (advantage - (advantage * alive).sum(1, keepdim=True) / count) * alive
+    return in_deviations(distance, distance.square().sum(1, keepdim=True) / count, size)
+
+
+def in_deviations(distance: Tensor, variance: Tensor, size: Tensor) -> Tensor:
+    deviation = variance.sqrt()
+    alike = deviation <= 1e-6 * size.reshape(-1, 1, 1)
+    return torch.where(alike, 0.0, distance / deviation)
 
 
 def discount_factors(steps: int, discount: float) -> Tensor:

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from rlgrad.advantages import (
     next_values,
     reward_to_go,
     standardise,
+    standardise_each,
 )
 
 
@@ -42,9 +45,10 @@ def test_generalized_advantages_are_the_sums_of_their_definition(float64: None) 
     alive = torch.arange(5).reshape(1, 5, 1) < length.unsqueeze(1)
     reward, value = (torch.randn(1, 5, 3, generator=generator) * alive for _ in range(2))
     after = torch.randn(1, 3, generator=generator)
-    following = next_values(value, alive, after)
+    over = torch.arange(1, 6).reshape(1, 5, 1) == length.unsqueeze(1)
+    following = next_values(value, over, after.unsqueeze(1) * over)
     discount, weight = 0.9, 0.7
-    found = generalized_advantage(reward, value, following, discount, weight)
+    found = generalized_advantage(reward, value, following, over, discount, weight)
     for b in range(3):
         n = int(length[0, b])
         v = [*value[0, :n, b].tolist(), float(after[0, b])]
@@ -56,37 +60,65 @@ def test_generalized_advantages_are_the_sums_of_their_definition(float64: None) 
 
 
 def test_generalized_advantages_are_those_of_stable_baselines3() -> None:
-    """Its rollout buffer, filled with an episode that ends and one that is cut off."""
+    """Number for number on random segments, with any number of ends in them.
+
+    Its buffer knows no truncation: its collector adds the discounted guess of what was cut off to the reward.
+    """
     buffers = pytest.importorskip("stable_baselines3.common.buffers")
     from gymnasium import spaces
 
-    rng = np.random.default_rng(3)
-    for terminated in (True, False):
-        steps, discount, weight = 12, 0.97, 0.9
-        reward, value = rng.normal(size=(2, steps, 1)).astype(np.float32)
-        last = rng.normal(size=1).astype(np.float32)
+    rng, steps, slots = np.random.default_rng(3), 40, 16
+    for discount, weight in ((0.97, 0.9), (1.0, 1.0), (0.9, 0.0)):
+        reward, value, after = rng.normal(size=(3, steps, slots)).astype(np.float32)
+        terminated = rng.random((steps, slots)) < 0.1
+        truncated = (rng.random((steps, slots)) < 0.1) & ~terminated
+        done = terminated | truncated
         buffer = buffers.RolloutBuffer(
-            steps, spaces.Box(-1, 1, (1,)), spaces.Discrete(2), "cpu", weight, discount, n_envs=1
+            steps, spaces.Box(-1, 1, (1,)), spaces.Discrete(2), "cpu", weight, discount, n_envs=slots
         )
         for t in range(steps):
-            start = np.array([t == 0], dtype=np.float32)
-            given = torch.tensor(value[t]), torch.zeros(1)
-            buffer.add(np.zeros((1, 1)), np.zeros((1, 1)), reward[t], start, *given)
-        buffer.compute_returns_and_advantage(torch.tensor(last), dones=np.array([terminated]))
-        r, v = (torch.tensor(x).reshape(1, steps, 1) for x in (reward, value))
-        after = torch.tensor(last).reshape(1, 1) * (not terminated)
-        following = next_values(v, torch.ones(1, steps, 1, dtype=torch.bool), after)
-        found = generalized_advantage(r, v, following, discount, weight)
-        np.testing.assert_allclose(found.flatten().numpy(), buffer.advantages.flatten(), atol=1e-5)
-        np.testing.assert_allclose((found + v).flatten().numpy(), buffer.returns.flatten(), atol=1e-5)
+            start = done[t - 1] if t else np.ones(slots, bool)
+            paid = reward[t] + discount * after[t] * truncated[t]
+            buffer.add(
+                np.zeros((slots, 1)), np.zeros((slots, 1)), paid, start, torch.tensor(value[t]), torch.zeros(slots)
+            )
+        buffer.compute_returns_and_advantage(torch.tensor(after[-1]), dones=done[-1])
+        over = torch.tensor(done)[None]
+        over[:, -1] = True  # the segment's end
+        r, v, a = (torch.tensor(x)[None] for x in (reward, value, after))
+        following = next_values(v, over, a * ~torch.tensor(terminated))
+        found = generalized_advantage(r, v, following, over, discount, weight)
+        np.testing.assert_allclose(found[0].numpy(), buffer.advantages, atol=1e-5)
+        np.testing.assert_allclose((found + v)[0].numpy(), buffer.returns, atol=1e-5)
 
 
 def test_standardised_advantages_and_the_mean_of_the_batch() -> None:
     x, alive = torch.randn(2, 64, 3), torch.rand(2, 64, 3) < 0.6
-    found = standardise(x * alive, alive)
+    found = standardise(x * alive, alive, torch.ones(2))
     for replica in range(2):
         kept = x[replica][alive[replica]]
         expected = (kept - kept.mean()) / kept.std(correction=0)
         assert torch.allclose(found[replica][alive[replica]], expected, atol=1e-5)
     assert (found[~alive] == 0).all()
     assert batch_mean(torch.tensor([[[1.0, 2.0, 6.0]]])).tolist() == [[[3.0, 3.0, 3.0]]]
+
+
+def test_standardised_within_each_episode() -> None:
+    x, alive = torch.randn(2, 9, 5), torch.arange(9).reshape(1, 9, 1) < torch.tensor([[1, 2, 5, 9, 9]] * 2).unsqueeze(1)
+    found = standardise_each(x * alive, alive, torch.ones(2))
+    for replica in range(2):
+        assert (found[replica, :, 0] == 0).all()  # one step is no better than itself
+        for b in range(1, 5):
+            kept = x[replica, :, b][alive[replica, :, b]]
+            expected = (kept - kept.mean()) / kept.std(correction=0)
+            assert torch.allclose(found[replica, :, b][alive[replica, :, b]], expected, atol=1e-5)
+    assert (found[~alive] == 0).all()
+
+
+@pytest.mark.parametrize("standardised", [standardise, standardise_each])
+def test_where_every_return_is_the_same_no_action_is_better(standardised: Callable[..., torch.Tensor]) -> None:
+    """Not even by the rounding of the returns, which is all that is left of them then."""
+    returns = torch.full((1, 7, 31), 1234.567)
+    advantage = returns - leave_one_out(returns)
+    alive = torch.ones_like(advantage, dtype=torch.bool)
+    assert (standardised(advantage + 1e-5 * torch.randn(1, 7, 31), alive, torch.tensor([1234.567])) == 0).all()

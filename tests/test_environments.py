@@ -33,10 +33,13 @@ def test_cartpole_is_gymnasium_s_step_for_step() -> None:
     assert 0 < ends < 12  # both kinds of end were seen
 
 
-@pytest.mark.parametrize("ours", [True, False])
-def test_what_a_replica_plays_does_not_depend_on_the_others(ours: bool) -> None:
+@pytest.mark.parametrize("simulator", ["auto", "gymnasium", "vector", "envpool"])
+def test_what_a_replica_plays_does_not_depend_on_the_others(simulator: str) -> None:
+    if simulator == "envpool":
+        pytest.importorskip("envpool")
+
     def played(replicas: int) -> np.ndarray:
-        copies = make("CartPole-v1", replicas, 2, options={}, ours=ours)
+        copies = make("CartPole-v1", replicas, 2, options={}, simulator=simulator)
         seen = [copies.reset(streams(3, replicas, Purpose.SAMPLE))]
         seen += [copies.step(np.ones(2 * replicas, dtype=np.int64)).observation for _ in range(5)]
         return np.stack(seen)[:, :2]

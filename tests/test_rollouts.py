@@ -7,7 +7,7 @@ from rlgrad.advantages import CHUNK
 from rlgrad.environments import GymnasiumEnvironments
 from rlgrad.models import MLP
 from rlgrad.policies import CategoricalPolicy
-from rlgrad.rollouts import Episodes, play
+from rlgrad.rollouts import Rollout, play
 from rlgrad.settings import RunError
 from rlgrad.streams import Purpose, streams
 
@@ -16,7 +16,7 @@ def policy(inputs: int, replicas: int = 2) -> CategoricalPolicy:
     return CategoricalPolicy(MLP(inputs, 2, (4,), streams(0, replicas, Purpose.INITIAL), output_gain=1.0), 2)
 
 
-def played(id: str, replicas: int = 2, episodes: int = 3, limit: int = 100, **options: object) -> Episodes:
+def played(id: str, replicas: int = 2, episodes: int = 3, limit: int = 100, **options: object) -> Rollout:
     environments = GymnasiumEnvironments(id, replicas * episodes, options)
     return play(policy(1, replicas), environments, streams(0, replicas, Purpose.SAMPLE), episodes, limit=limit)
 
@@ -32,7 +32,9 @@ def test_episodes_are_whole_and_masked_after_their_end() -> None:
     assert torch.equal(
         episodes.observation[..., 0], torch.where(episodes.alive, length.unsqueeze(1) - steps + 1, 0).float()
     )
-    assert episodes.terminated.all()
+    assert torch.equal(episodes.over, episodes.terminated)
+    assert (episodes.over.sum(1) == 1).all()
+    assert (episodes.over & (steps == length.unsqueeze(1))).sum() == length.numel()
     assert episodes.reward.shape[1] == CHUNK  # all of them shorter: padded to one piece
     assert [episodes.alive[:, piece].shape for piece in episodes.pieces()] == [(2, CHUNK, 8)]
 
@@ -43,7 +45,8 @@ def test_a_time_limit_is_not_an_end() -> None:
     assert (starts > 3).any()
     assert (starts < 3).any()
     assert torch.equal(episodes.length, starts.clamp(max=3))
-    assert torch.equal(episodes.terminated, starts <= 3)
+    assert torch.equal(episodes.terminated.any(1), starts <= 3)
+    assert torch.equal(episodes.truncated.any(1), starts >= 3)  # both in the third step, if that is the end
 
 
 def test_actions_follow_the_policy_s_probabilities() -> None:
@@ -65,7 +68,7 @@ def test_the_greedy_policy_takes_the_most_probable_action() -> None:
 
 
 def test_replica_k_plays_what_it_plays_alone() -> None:
-    def of(replicas: int) -> Episodes:
+    def of(replicas: int) -> Rollout:
         return played("tests/Countdown-v0", replicas)
 
     one, many = of(1), of(3)

@@ -5,20 +5,26 @@ Gymnasium's), and otherwise Gymnasium's own, one copy after the other. Both begi
 streams, so what replica k plays does not depend on how many others play beside it.
 """
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 
 from rlgrad.environments.classic import CartPole
-from rlgrad.environments.interface import Environments, Transition
+from rlgrad.environments.interface import Continuing, Environments, Transition
 from rlgrad.environments.small import Regulators, TabularEnvironments
-from rlgrad.environments.vector import GymnasiumEnvironments
+from rlgrad.environments.vector import GymnasiumEnvironments, VectorEnvironments
 from rlgrad.mdp import MDPS, LinearQuadratic
 from rlgrad.settings import SettingError
 
-__all__ = ["OURS", "Environments", "Transition", "describe", "make"]
+__all__ = [
+    "OURS", "Continuing", "Environments", "GymnasiumEnvironments", "Simulator", "Transition", "VectorEnvironments",
+    "describe", "make",
+]  # fmt: skip
+
+Simulator = Literal["auto", "gymnasium", "vector", "envpool"]
 
 OURS: dict[str, Callable[[int], Environments]] = {"CartPole-v1": CartPole}  # by the number of copies
 
@@ -37,15 +43,44 @@ gymnasium.register(
 OURS["rlgrad/LinearQuadratic-v0"] = Regulators
 
 
-def make(id: str, replicas: int, episodes: int, *, options: Mapping[str, Any], ours: bool = True) -> Environments:
+def make(
+    id: str, replicas: int, episodes: int, *, options: Mapping[str, Any], simulator: Simulator = "auto"
+) -> Environments:
     """`episodes` copies of the environment for each of the replicas.
 
     options: keyword arguments of the environment (an environment of ours has none, so any calls for Gymnasium's).
-    ours: False asks for Gymnasium's environment even where there is one of ours.
+    simulator: auto: ours if there is one, else Gymnasium's; gymnasium: one copy after the other; vector: the vector
+    form that the environment brings itself; envpool: that of the package envpool.
+
+    Raises SettingError where the environment has no such form.
     """
-    if ours and not options and id in OURS:
+    if simulator == "auto" and not options and id in OURS:
         return OURS[id](replicas * episodes)
+    if simulator == "vector":
+        return VectorEnvironments(partial(vector_form, id, options), replicas, episodes)
+    if simulator == "envpool":
+        return VectorEnvironments(partial(pool, id, options), replicas, episodes, anew=True)
     return GymnasiumEnvironments(id, replicas * episodes, options)
+
+
+def vector_form(id: str, options: Mapping[str, Any], seeds: Sequence[int]) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
+    if gymnasium.spec(id).vector_entry_point is None:
+        raise SettingError(("simulator",), f"{id} brings no vector form of its own: use auto or gymnasium")
+    return gymnasium.make_vec(id, num_envs=len(seeds), vectorization_mode="vector_entry_point", **options)
+
+
+def pool(id: str, options: Mapping[str, Any], seeds: Sequence[int]) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
+    try:
+        import envpool
+    except ImportError as error:
+        raise SettingError(("simulator",), "envpool is not installed: pip install 'rlgrad[envpool]'") from error
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            made: Any = envpool.make(id, env_type="gymnasium", num_envs=len(seeds), seed=list(seeds), **options)
+        except (AssertionError, TypeError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise SettingError(("simulator",), f"envpool cannot make {id}: {reason}") from error
+    return made  # type: ignore[no-any-return]
 
 
 def describe(id: str, options: Mapping[str, Any]) -> gymnasium.Env:

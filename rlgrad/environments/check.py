@@ -11,7 +11,6 @@ from gymnasium.utils.env_checker import check_env
 
 from rlgrad.environments import OURS, describe, make
 from rlgrad.environments.spaces import flat, is_image
-from rlgrad.environments.vector import GymnasiumEnvironments
 from rlgrad.policies import outputs
 from rlgrad.streams import Purpose, streams
 
@@ -43,8 +42,9 @@ def report(id: str, options: Mapping[str, Any]) -> dict[str, str]:
         }
         if shown.startswith("nothing") or not wanted:
             return lines
-        vector = GymnasiumEnvironments(id, 1, options).vector
+        vector = gymnasium.make_vec(id, num_envs=1, **options)
         lines["autoreset"] = str(vector.metadata.get("autoreset_mode", "not stated")).rpartition(".")[2]
+        vector.close()
         for copies in (1, 64):
             lines[f"steps per second, {copies} at once"] = f"{speed(id, options, copies, action):,.0f}"
         lines["Gymnasium's own check"] = gymnasium_says(environment)

@@ -1,36 +1,144 @@
-"""Gymnasium's own environments, one copy after the other."""
+"""Gymnasium's environments: one copy after the other, or in a vector environment of whatever kind."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.wrappers.vector import FlattenObservation
 
-from rlgrad.environments.interface import Transition
+from rlgrad.environments.interface import Transition, seeds_from
 from rlgrad.environments.spaces import flat, is_image
 
 
-class GymnasiumEnvironments:
-    """Any registered environment, through Gymnasium's own vector environment that steps its copies in turn.
+def precision(seen: spaces.Space[Any]) -> Any:
+    """The type of an observation as the policy gets it: real numbers and images as they are."""
+    return seen.dtype if is_image(seen) or np.issubdtype(seen.dtype, np.floating) else np.float32
 
-    A copy whose episode is over is reset by it at the next step. Rollouts leave out all that comes after the end, so
-    that this reset is never mistaken for a transition.
-    """
+
+class GymnasiumEnvironments:
+    """Any registered environment, one copy after the other. A copy whose episode is over stands still."""
+
+    repeatable = True
 
     def __init__(self, id: str, copies: int, options: Mapping[str, Any]):
-        self.copies = copies
-        vector = gymnasium.make_vec(id, num_envs=copies, vectorization_mode="sync", **options)
-        seen = flat(vector.single_observation_space)
-        self.vector = vector if seen == vector.single_observation_space else FlattenObservation(vector)
-        real = is_image(seen) or np.issubdtype(seen.dtype, np.floating)
-        self.dtype = seen.dtype if real else np.float32
+        self.copies = [gymnasium.make(id, disable_env_checker=True, **options) for _ in range(copies)]
+        self.space = self.copies[0].observation_space
+        seen = flat(self.space)
+        self.as_it_is = seen == self.space
+        self.observation = np.zeros((copies, *seen.shape), precision(seen))  # type: ignore[misc]
+        self.over = np.zeros(copies, bool)
 
     def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
-        seeds = [rng.integers(2**31, size=self.copies // len(streams)) for rng in streams]
-        observation, _ = self.vector.reset(seed=[int(seed) for seed in np.concatenate(seeds)])  # type: ignore[arg-type]
-        return np.array(observation, dtype=self.dtype)  # Gymnasium writes the next observation into the same array
+        everywhere = np.ones(len(self.copies), bool)
+        return self.restart(everywhere, seeds_from(streams, len(self.copies) // len(streams)))[0]
+
+    def restart(self, over: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        for k in np.flatnonzero(over):
+            self._see(k, self.copies[k].reset(seed=int(seeds[k]))[0])
+        self.over &= ~over
+        return self.observation.copy(), np.ones(len(self.copies), bool)
 
     def step(self, action: np.ndarray) -> Transition:
-        observation, reward, terminated, truncated, _ = self.vector.step(action)
-        return Transition(np.array(observation, dtype=self.dtype), reward, terminated, truncated)
+        reward = np.zeros(len(self.copies))
+        terminated, truncated = self.over.copy(), np.zeros(len(self.copies), bool)
+        for k in np.flatnonzero(~self.over):
+            observation, reward[k], terminated[k], truncated[k], _ = self.copies[k].step(action[k])
+            self._see(k, observation)
+        self.over = terminated | truncated
+        return Transition(self.observation.copy(), reward, terminated, truncated)
+
+    def _see(self, copy: Any, observation: Any) -> None:
+        if not self.as_it_is:
+            observation = spaces.flatten(self.space, observation)
+        elif np.shape(observation) != self.observation.shape[1:]:  # numpy would make some of these fit
+            raise ValueError(f"an observation of shape {np.shape(observation)}, not {self.observation.shape[1:]}")
+        self.observation[copy] = observation
+
+
+class VectorEnvironments:
+    """Gymnasium's vector environments, one of B copies for each replica, and so with a generator of its own.
+
+    This is the one place that knows the three ways in which they go on after an episode's end
+    (https://farama.org/Vector-Autoreset-Mode):
+
+    - NEXT_STEP: the next step resets the copy; its action is ignored, and it is no transition.
+    - SAME_STEP: the step that ends the episode returns the first observation of the next one already; the last one of
+      the old is in `info["final_obs"]`.
+    - DISABLED: a copy stays where it is until it is told to reset.
+
+    make: the environment [B] of a replica, by the seeds of its copies.
+    anew: whether it has to be made again for other seeds, as its reset takes none.
+    """
+
+    def __init__(self, make: Callable[[Sequence[int]], VectorEnv[Any, Any, Any]], replicas: int, episodes: int,
+                 anew: bool = False):  # fmt: skip
+        self.make, self.anew, self.episodes = make, anew, episodes
+        self.each = [self._made(range(episodes)) for _ in range(replicas)]
+        self.mode = AutoresetMode(self.each[0].metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
+        self.repeatable = self.mode == AutoresetMode.DISABLED
+        self.seen = self.each[0].single_observation_space
+        self.over = np.zeros(replicas * episodes, bool)
+
+    def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
+        seeds = seeds_from(streams, self.episodes)
+        self.over[:] = False
+        first = []
+        for k, own in enumerate(np.split(seeds, len(self.each))):
+            given = [int(seed) for seed in own]
+            if self.anew:
+                self.each[k].close()
+                self.each[k] = self._made(given)
+                first.append(self.each[k].reset()[0])
+            else:
+                first.append(reset(self.each[k], given))
+        self.observation = self._joined(first)
+        return self.observation
+
+    def step(self, action: np.ndarray) -> Transition:
+        if self.mode == AutoresetMode.DISABLED and self.over.any():  # nobody has asked for more of these copies
+            self.restart(self.over, np.zeros(len(self.over), int))
+        parts = [env.step(own) for env, own in zip(self.each, np.split(action, len(self.each)), strict=True)]
+        observation = self._joined([part[0] for part in parts])
+        reward, terminated, truncated = (np.concatenate([part[n] for part in parts]) for n in (1, 2, 3))
+        self.over = terminated | truncated
+        if self.mode == AutoresetMode.SAME_STEP:
+            self.first = observation.copy()
+            for k in np.flatnonzero(self.over):
+                replica, copy = divmod(int(k), self.episodes)
+                observation[k] = parts[replica][4]["final_obs"][copy]
+        self.observation = observation
+        return Transition(observation, reward, terminated, truncated)
+
+    def restart(self, over: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        ready = np.ones(len(over), bool)
+        if self.mode == AutoresetMode.NEXT_STEP:
+            return self.observation, ready & ~over
+        if self.mode == AutoresetMode.SAME_STEP:
+            return self.first, ready
+        replicas = zip(
+            self.each, *(np.split(one, len(self.each)) for one in (over, seeds, self.observation)), strict=True
+        )
+        found = [reset(env, own.tolist(), which) if which.any() else old for env, which, own, old in replicas]
+        self.over = self.over & ~over
+        self.observation = self._joined(found)
+        return self.observation, ready
+
+    def _made(self, seeds: Sequence[int]) -> VectorEnv[Any, Any, Any]:
+        made = self.make(seeds)
+        space = made.single_observation_space
+        return made if flat(space) == space else FlattenObservation(made)
+
+    def _joined(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """A copy: Gymnasium may write the next observations into the same array."""
+        return np.concatenate(parts).astype(precision(self.seen))
+
+
+def reset(env: VectorEnv[Any, Any, Any], seeds: list[int], which: np.ndarray | None = None) -> np.ndarray:
+    """Begin again in all copies, or in those of a mask, with a seed each; or with one for all, where that is all that
+    the environment takes."""
+    options = None if which is None else {"reset_mask": which.copy()}
+    several = hasattr(env.unwrapped, "envs") or hasattr(env.unwrapped, "env_fns")
+    return np.asarray(env.reset(seed=seeds if several else seeds[0], options=options)[0])  # type: ignore[arg-type]

@@ -6,6 +6,10 @@ Gₜ is the reward-to-go from step t, bₜ a baseline that depends on no action 
 estimated by the mean over B whole episodes, played with the parameters as they are. Nothing is negated: the return is
 to be maximized, and `Direction.MAXIMIZE` says so. A critic, where there is one, is a part of the same model; it goes
 down its own error in the same backward pass.
+
+Instead of whole episodes, segments of a fixed number of steps do where a critic guesses what comes after them: the
+n-step actor-critic, A2C (Mnih et al. 2016, https://arxiv.org/abs/1602.01783). Its objective is the return still to come
+from the states that the policy visits.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,17 +27,19 @@ from rlgrad.advantages import (
     leave_one_out,
     moments,
     next_values,
+    pieces,
     reward_to_go,
     standardise,
+    standardise_each,
     total,
 )
 from rlgrad.baselines import RunningMean, optimal_constant
-from rlgrad.environments import describe, make
+from rlgrad.environments import Continuing, Environments, GymnasiumEnvironments, Simulator, describe, make
 from rlgrad.environments.spaces import flat, is_image
 from rlgrad.loop import Direction, Estimate
 from rlgrad.models import MLP, Activation, Convolutions, Critic, Normaliser, ReturnUnit
 from rlgrad.policies import Deviation, Policy, outputs, policy_for
-from rlgrad.rollouts import Episodes, play
+from rlgrad.rollouts import Rollout, Segments, play
 from rlgrad.settings import Evaluation, RunSettings, SettingError
 from rlgrad.settings import Settings as Group
 from rlgrad.streams import Purpose, streams
@@ -98,10 +104,14 @@ class Settings(RunSettings):
     """any registered Gymnasium id, such as CartPole-v1"""
     environment_options: dict[str, Any] = {}
     """keyword arguments of the environment"""
-    simulator: Literal["auto", "gymnasium"] = "auto"
-    """auto: our vectorized form of the environment where there is one; gymnasium: always Gymnasium's"""
+    simulator: Simulator = "auto"
+    """auto: our vectorized form of the environment where there is one; gymnasium: always Gymnasium's, copy after copy;
+    vector: the vector form that the environment brings; envpool: that of the package envpool"""
     episodes: PositiveInt = 32
-    """whole episodes that each replica plays for one update"""
+    """whole episodes that each replica plays for one update; with `segment`, how many it plays side by side"""
+    segment: PositiveInt | None = None
+    """instead of whole episodes: so many steps of each for one update, which goes on where the last one ended; needs
+    `baseline: critic`, which guesses what comes after them (A2C)"""
     episode_limit: PositiveInt = 100_000
     """steps after which the run fails, as the episode seems to have no end"""
     discount: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -120,8 +130,9 @@ class Settings(RunSettings):
     """of the baseline `critic`, and of no other"""
     gae_lambda: Fraction = 1.0
     """with a critic: how far ahead rewards count before its guess replaces them; 1: to the end, which has no bias"""
-    standardise_advantages: bool = False
-    """mean 0 and deviation 1 in every batch; it biases the gradient, and makes the size of the rewards irrelevant"""
+    standardise_advantages: bool | Literal["per_episode"] = False
+    """true: mean 0 and deviation 1 in every batch, which biases the gradient, and makes the size of the rewards
+    irrelevant; per_episode: within each episode, which biases it more"""
     entropy_bonus: EntropyBonus | None = None
     normalise_returns: bool = False
     """advantages, and what a critic guesses, in units of the deviation of the returns of earlier updates; it makes the
@@ -161,77 +172,84 @@ class Reinforce:
         self.model = self._agent(environment.observation_space, environment.action_space)
         environment.close()
         self._environments: dict[int, Any] = {}  # by the number of episodes
+        self._segments: Segments | None = None
+        if settings.segment:
+            environments = self._copies(settings.episodes)
+            if not isinstance(environments, Continuing):  # one of ours that only begins all its episodes at once
+                environments = GymnasiumEnvironments(
+                    settings.environment, settings.replicas * settings.episodes, settings.environment_options
+                )
+            self._segments = Segments(environments, settings.replicas, settings.episodes)
 
-    def sample(self, step: int) -> Episodes:
-        """B whole episodes for each replica, drawn with the policy as it is."""
+    def sample(self, step: int) -> Rollout:
+        """B whole episodes for each replica, or the next segment of B, played with the policy as it is."""
         for module in self.model.modules():
             if isinstance(module, Normaliser | RunningMean):
                 module.advance()  # what earlier updates have seen counts from here on
-        played = self._play(Purpose.SAMPLE, step, self.settings.episodes)._replace(step=step)
-        returns = reward_to_go(played.reward, self.settings.discount)
-        for module in self.model.modules():
-            if isinstance(module, RunningMean):
-                module.observe(returns[:, 0])
-            elif isinstance(module, ReturnUnit):
-                module.observe(returns.unsqueeze(3), played.alive)
-            elif isinstance(module, Normaliser):
-                module.observe(played.observation, played.alive)
+        if self._segments:
+            drawn, steps = self._streams(Purpose.SAMPLE, step), self.settings.segment or 0
+            played = self._segments.play(self.model.policy, drawn, steps)._replace(step=step)
+        else:
+            played = self._play(Purpose.SAMPLE, step, self.settings.episodes)._replace(step=step)
+        self._observe(played)
         return played
 
-    def objective(self, batch: Episodes) -> Estimate:
-        """The mean return [R], discounted if the settings say so, with the policy gradient as its gradient."""
+    def objective(self, batch: Rollout) -> Estimate:
+        """The objective [R], with the policy gradient as its gradient: the mean return, discounted if the settings say
+        so; in segments the mean over their steps of what is still to come, guessed by the critic after their end."""
         settings, alive = self.settings, batch.alive
-        returns = reward_to_go(batch.reward, settings.discount)
-        value = self._values(batch) if self.model.critic else None
-        guess = torch.zeros(()) if value is None else value.detach()
-        target, advantage = self._targets(batch, returns, guess)
-        weight = discount_factors(alive.shape[1], settings.discount) if self._weighted else torch.ones(())
-        share = alive / alive.shape[2]
-        scale = self.model.unit.moments(returns[:, 0, :1])[1].flatten() if self.model.unit else torch.ones(())  # [R]
-        advantage = advantage / scale.reshape(-1, 1, 1)
+        value = self._values(batch.observation) if self.model.critic else None
+        target, advantage = self._targets(batch, torch.zeros(()) if value is None else value.detach())
+        steps = alive.sum((1, 2))
+        discounts = discount_factors(alive.shape[1], settings.discount)
+        if self._segments:
+            mean, share = total(target * alive) / steps, alive / steps.reshape(-1, 1, 1)
+        else:
+            mean, share = total(batch.reward * discounts) / alive.shape[2], alive / alive.shape[2]
+        weight = discounts if self._weighted else torch.ones(())
+        scale = self.model.unit.moments(mean.reshape(-1, 1, 1))[1].flatten() if self.model.unit else torch.ones(())
+        diagnosed = batch.step % settings.diagnose_every_updates == 0
         log_prob, entropy = self._log_prob(batch)
-        self._learned = batch, log_prob.detach()
         metrics: dict[str, Tensor] = {}
+        if diagnosed and settings.baseline != "none":
+            metrics["baseline/explained_variance"] = explained_variance(target - advantage, target, alive)
+        advantage = self._standardised(advantage / scale.reshape(-1, 1, 1), alive, target)
+        self._learned = batch, log_prob.detach(), advantage * share, mean
+        policy = list(self.model.policy.parameters())
         if settings.baseline.startswith("optimal"):
             each = settings.baseline == "optimal_per_parameter"
-            parameters = list(self.model.policy.parameters())
-            surrogate = optimal_constant(log_prob * weight * alive, advantage, parameters, each)
+            surrogate = optimal_constant(log_prob * weight * alive, advantage, policy, each)
         else:
-            if settings.standardise_advantages:
-                advantage = standardise(advantage, alive)
             credit = log_prob * advantage * weight * share
             surrogate = total(credit)
-            if settings.episodes > 1 and batch.step % settings.diagnose_every_updates == 0:
-                metrics |= quality_of_gradient(credit, list(self.model.policy.parameters()))
-        steps = alive.sum((1, 2))
+            if diagnosed and settings.episodes > 1:
+                metrics |= quality_of_gradient(credit, policy)
         mean_entropy = total(entropy * alive) / steps
         if settings.entropy_bonus:
             surrogate = surrogate + self._entropy_coefficient(batch.step) * mean_entropy
-        length = batch.length.to(returns.dtype)
-        metrics |= {
-            "episode/return": reward_to_go(batch.reward)[:, 0].mean(1),
-            "episode/length": length.mean(1),
-            "episode/env_steps": length.sum(1),
-            "policy/entropy": mean_entropy.detach(),
-        }
+        metrics |= self._episodes(batch) | {"policy/entropy": mean_entropy.detach()}
         if value is not None:
             error = total((value - target).square() * alive) / steps / 2
             surrogate = surrogate + error / scale.square()
             metrics["critic/error"] = error.detach()
-            metrics["critic/explained_variance"] = explained_variance(guess, target, alive)
-        return Estimate(with_gradient_of(returns[:, 0].mean(1), surrogate), metrics)
+        return Estimate(with_gradient_of(mean, surrogate), metrics)
 
     @torch.no_grad()
     def again(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The mean return [R] of episodes with the same random numbers, and how far the policy has moved: KL(old, new)
-        at the steps of the update, by the estimate r - 1 - log r of Schulman 2020 (http://joschu.net/blog/kl-approx.html).
+        """The mean return [R] of episodes with the same random numbers, and how far the policy has moved. In segments,
+        which cannot be played again, the objective of the same steps, weighted by how much more probable their actions
+        have become (Kakade & Langford 2002, eq. 4.1).
         """
-        batch, before = self._learned
-        log_ratio = self._log_prob(batch)[0] - before
-        divergence = total((log_ratio.exp() - 1 - log_ratio) * batch.alive) / batch.alive.sum((1, 2))
+        batch, before, advantage, mean = self._learned
+        log_ratio = (self._log_prob(batch)[0] - before) * batch.alive
+        moved = {
+            "policy/kl": total((log_ratio.exp() - 1 - log_ratio) * batch.alive) / batch.alive.sum((1, 2)),
+            "policy/effective_episodes": effective_number(log_ratio),
+        }
+        if self._segments:
+            return mean + total((log_ratio.exp() - 1) * advantage), moved
         played = self._play(Purpose.SAMPLE, step, self.settings.episodes)
-        value = reward_to_go(played.reward, self.settings.discount)[:, 0].mean(1)
-        return value, {"policy/kl": divergence}
+        return reward_to_go(played.reward, self.settings.discount)[:, 0].mean(1), moved
 
     def evaluate(self, step: int) -> Mapping[str, Tensor]:
         """Undiscounted return and length [R] of the greedy policy, over new episodes."""
@@ -244,33 +262,76 @@ class Reinforce:
         """Whether steps are weighted by γᵗ: the return of a whole episode contains it already."""
         return self.settings.discount_weighting and self.settings.returns == "reward_to_go"
 
-    def _targets(self, batch: Episodes, returns: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
-        """What the critic is to learn, and the advantages, both [R, T, B] (no target without a critic)."""
-        settings, alive = self.settings, batch.alive
+    def _targets(self, batch: Rollout, guess: Tensor) -> tuple[Tensor, Tensor]:
+        """What each action is credited with, and how much that is more than the baseline: both [R, T, B].
+
+        guess: the critic's values of the observations, if there is one.
+        """
+        settings = self.settings
         if self.model.critic:
             with torch.no_grad():
-                after = self.model.critic(batch.last_observation) * ~batch.terminated
-            following = next_values(guess, alive, after if settings.time_limit == "bootstrap" else after * 0)
-            reward, lambda_ = batch.reward, settings.gae_lambda
-            advantage = generalized_advantage(reward, guess, following, settings.discount, lambda_)
+                after = batch.after(self._values(batch.last_observation))
+            cut = ~batch.terminated if settings.time_limit == "bootstrap" else ~(batch.terminated | batch.truncated)
+            following = next_values(guess, batch.over, after * cut)
+            reward, guess = batch.reward, guess * batch.alive
+            advantage = generalized_advantage(
+                reward, guess, following * batch.alive, batch.over, settings.discount, settings.gae_lambda
+            )
             return advantage + guess, advantage
+        returns = reward_to_go(batch.reward, settings.discount)
         credited = returns[:, :1].expand_as(returns) if settings.returns == "whole" else returns
         match settings.baseline:
             case "batch_mean":
-                return returns, credited - batch_mean(credited)
+                return credited, credited - batch_mean(credited)
             case "leave_one_out":
-                return returns, credited - leave_one_out(credited)
+                return credited, credited - leave_one_out(credited)
             case "running_mean":
-                return returns, credited - self.model.memory().reshape(-1, 1, 1)  # type: ignore[misc]
-        return returns, credited
+                return credited, credited - self.model.memory().reshape(-1, 1, 1)  # type: ignore[misc]
+        return credited, credited
 
-    def _values(self, batch: Episodes) -> Tensor:
-        """[R, T, B], zero after the end."""
+    def _standardised(self, advantage: Tensor, alive: Tensor, target: Tensor) -> Tensor:
+        if not self.settings.standardise_advantages:
+            return advantage
+        size = target.abs().amax((1, 2))
+        each = self.settings.standardise_advantages == "per_episode"
+        return standardise_each(advantage, alive, size) if each else standardise(advantage, alive, size)
+
+    def _values(self, observation: Tensor) -> Tensor:
+        """The critic's of observations [R, T, ..., *O], piece by piece: [R, T, ...]."""
         critic: Critic = self.model.critic  # type: ignore[assignment]
-        pieces = [critic(batch.observation[:, piece]) for piece in batch.pieces()]
-        return torch.cat(pieces, 1) * batch.alive
+        return torch.cat([critic(observation[:, piece]) for piece in pieces(observation.shape[1])], 1)
 
-    def _log_prob(self, batch: Episodes) -> tuple[Tensor, Tensor]:
+    @torch.no_grad()
+    def _observe(self, played: Rollout) -> None:
+        """What the normalisers and the running mean remember of an update."""
+        modules = [module for module in self.model.modules() if isinstance(module, Normaliser | RunningMean)]
+        units = [module for module in modules if isinstance(module, ReturnUnit | RunningMean)]
+        guess = self._values(played.observation) if units and self._segments else None
+        returns = reward_to_go(played.reward, self.settings.discount) if units else played.reward
+        if guess is not None:
+            returns = self._targets(played, guess)[0]
+        for module in modules:
+            if isinstance(module, RunningMean):
+                module.observe(returns[:, 0])
+            elif isinstance(module, ReturnUnit):
+                module.observe(returns.unsqueeze(3), played.alive)
+            else:
+                module.observe(played.observation, played.alive)
+
+    def _episodes(self, batch: Rollout) -> dict[str, Tensor]:
+        """Of the episodes of the update; in segments of the last one that has ended in each slot, NaN before any."""
+        length = batch.length.to(batch.reward.dtype)
+        returns, taken = batch.reward.sum(1), length
+        if self._segments:
+            finished = torch.from_numpy(self._segments.finished).to(length.dtype)
+            returns, taken = finished.reshape(2, *length.shape)
+        return {
+            "episode/return": returns.nanmean(1),
+            "episode/length": taken.nanmean(1),
+            "episode/env_steps": length.sum(1),
+        }
+
+    def _log_prob(self, batch: Rollout) -> tuple[Tensor, Tensor]:
         """Of the actions taken, and the entropy at the observations they were chosen on: both [R, T, B]."""
         log_prob, entropy = [], []
         for piece in batch.pieces():
@@ -325,18 +386,31 @@ class Reinforce:
             memory = RunningMean(settings.replicas)
         return Agent(made, critic, memory, unit())
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a run needs to go on, besides the model: the episodes that segments have not finished."""
+        return self._segments.state_dict() if self._segments else {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Raises RunError where the environment does not come to the same state again."""
+        if self._segments:
+            self._segments.load_state_dict(state)
+
+    def _copies(self, episodes: int) -> Environments:
+        settings = self.settings
+        return make(
+            settings.environment,
+            settings.replicas,
+            episodes,
+            options=settings.environment_options,
+            simulator=settings.simulator,
+        )
+
     def _streams(self, purpose: Purpose, step: int = 0) -> list[Any]:
         return streams(self.settings.seed, self.settings.replicas, purpose, step)
 
-    def _play(self, purpose: Purpose, step: int, episodes: int, greedy: bool = False) -> Episodes:
+    def _play(self, purpose: Purpose, step: int, episodes: int, greedy: bool = False) -> Rollout:
         if episodes not in self._environments:
-            self._environments[episodes] = make(
-                self.settings.environment,
-                self.settings.replicas,
-                episodes,
-                options=self.settings.environment_options,
-                ours=self.settings.simulator == "auto",
-            )
+            self._environments[episodes] = self._copies(episodes)
         environments, drawn = self._environments[episodes], self._streams(purpose, step)
         return play(self.model.policy, environments, drawn, episodes, greedy=greedy, limit=self.settings.episode_limit)
 
@@ -348,13 +422,17 @@ def check(settings: Settings) -> None:
         message = f"the baseline {settings.baseline} needs at least two episodes an update; set 2 or more, or "
         raise SettingError(("episodes",), message + "baseline: none")
     if settings.baseline != "critic":
-        for name, plain in (("gae_lambda", 1.0), ("time_limit", "end")):
+        for name, plain in (("gae_lambda", 1.0), ("time_limit", "end"), ("segment", None)):
             if getattr(settings, name) != plain:
-                raise SettingError(
-                    (name,), f"only a critic can guess what is to come: set baseline: critic, or {plain}"
-                )
+                said = "null" if plain is None else plain
+                raise SettingError((name,), f"only a critic can guess what is to come: set baseline: critic, or {said}")
     elif settings.returns == "whole":
         raise SettingError(("returns",), "a critic values what is to come: set reward_to_go")
+    if settings.segment and settings.discount < 1 and settings.discount_weighting:
+        message = "in segments all states count alike, however late in their episode: set it to false"
+        raise SettingError(("discount_weighting",), message)
+    if settings.segment and settings.standardise_advantages == "per_episode":
+        raise SettingError(("standardise_advantages",), "per_episode needs whole episodes, not segments: set true")
     if settings.standardise_advantages and settings.baseline.startswith("optimal"):
         raise SettingError(("standardise_advantages",), f"not with the baseline {settings.baseline}")
 
@@ -384,6 +462,16 @@ def quality_of_gradient(credit: Tensor, parameters: list[nn.Parameter]) -> dict[
 def explained_variance(guess: Tensor, target: Tensor, alive: Tensor) -> Tensor:
     """1 - Var(target - guess) / Var(target) [R] over the steps alive: 1 is perfect, 0 no better than the mean."""
     return 1 - moments(target - guess, alive)[1] / moments(target, alive)[1].clamp(min=1e-12)
+
+
+def effective_number(log_ratio: Tensor) -> Tensor:
+    """How many of the B episodes still count for the policy after the update: (Σ w)² / Σ w² [R], where w is how much
+    more probable an episode has become (Kong 1992). B where nothing has changed, 1 where one outweighs all others.
+
+    log_ratio: [R, T, B], of the probability of each action after the update and before; 0 after an end.
+    """
+    share = torch.softmax(log_ratio.sum(1), 1)
+    return 1 / share.square().sum(1)
 
 
 def with_gradient_of(value: Tensor, surrogate: Tensor) -> Tensor:

@@ -27,10 +27,13 @@ TAGS = {
     "policy/entropy": "Entropy of the policy at the observations of the update, mean over steps and replicas (nats).",
     "policy/kl": "Kullback-Leibler divergence from the policy before the update to the one after it, at the update's "
     "steps (nats); every `diagnose_every_updates`.",
+    "policy/effective_episodes": "How many of the update's episodes still count for the policy after it, whose actions "
+    "are more or less probable than before: all of them where nothing has changed (episodes); every "
+    "`diagnose_every_updates`.",
+    "baseline/explained_variance": "Part of the variance of what actions are credited with that the baseline explains: "
+    "1 is perfect, 0 is no better than one number for all (1); every `diagnose_every_updates`.",
     "critic/error": "Half the mean squared error of the critic at the steps of the update, before it learned from them "
     "(squared reward).",
-    "critic/explained_variance": "Part of the variance of what the critic is to guess that its guess explains: 1 is "
-    "perfect, 0 is no better than guessing the mean (1).",
     "batch/accuracy": "Part of the update's examples whose most probable label is the right one, mean over replicas "
     "(0 to 1).",
     "batch/log_loss": "Mean negative log-likelihood of the update's labels, without any penalty (nats per example).",

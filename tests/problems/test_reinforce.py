@@ -10,7 +10,7 @@ from rlgrad import make_optimizer, updates
 from rlgrad.config import load
 from rlgrad.policies import CategoricalPolicy
 from rlgrad.problems.reinforce import Reinforce
-from rlgrad.rollouts import Episodes, masked
+from rlgrad.rollouts import Rollout, masked
 from rlgrad.run.training import effect
 from rlgrad.settings import UsageError
 from tests.environments import OBSERVATIONS, REWARDS, TRANSITIONS
@@ -46,7 +46,7 @@ def trajectories() -> list[tuple[list[int], list[int], float]]:
     return found
 
 
-def batch_of(groups: list[tuple[int, ...]]) -> Episodes:
+def batch_of(groups: list[tuple[int, ...]]) -> Rollout:
     """One replica for each group of trajectory numbers; after an end stands what must never be used."""
     every = trajectories()
     shape = (len(groups), 2, len(groups[0]))
@@ -57,12 +57,14 @@ def batch_of(groups: list[tuple[int, ...]]) -> Episodes:
             for t, (state, chosen) in enumerate(zip(*every[number][:2], strict=True)):
                 observation[r, t, b] = torch.from_numpy(OBSERVATIONS[state])
                 reward[r, t, b], action[r, t, b], alive[r, t, b] = float(REWARDS[state, chosen]), chosen, True
-    return Episodes(
+    return Rollout(
         masked(observation, alive),
         action,
         masked(reward, alive),
         alive,
-        torch.ones_like(alive[:, 0]),
+        ends := alive & ~torch.cat([alive[:, 1:], torch.zeros_like(alive[:, :1])], 1),
+        torch.zeros_like(alive),
+        ends,
         torch.zeros(len(groups), len(groups[0]), 2),
     )
 
@@ -245,7 +247,7 @@ def test_what_comes_after_an_end_never_reaches_the_gradient(float64: None) -> No
         observation=batch.observation.clone().masked_fill(dead.unsqueeze(-1), 1e6), action=batch.action | dead.long()
     )
 
-    def gradients(played: Episodes) -> list[Tensor]:
+    def gradients(played: Rollout) -> list[Tensor]:
         value = problem.objective(played).value.sum()
         return list(torch.autograd.grad(value, list(problem.model.parameters())))
 
