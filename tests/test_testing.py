@@ -1,0 +1,197 @@
+"""The conformance kit: its own numbers by hand, ours against it, and that it finds the field's usual mistakes."""
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from torch import Tensor, nn
+
+from rlgrad.config import load
+from rlgrad.environments import VectorEnvironments
+from rlgrad.rollouts import Segments, play
+from rlgrad.streams import Purpose, streams
+from rlgrad.testing import CASES, Learned, conformance, envpool_conformance, expected, script, vectors
+
+
+class Given(nn.Module):
+    """A critic that knows the values."""
+
+    def __init__(self, value: Any):
+        super().__init__()
+        self.value = value
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return self.value(observation)
+
+
+def agent(value: Any, steps: int, discount: float, weight: float, environment: str = "rlgrad/Scripted-v0") -> Any:
+    """The problem `reinforce` as it is, but for its critic and for a policy that always takes action 0."""
+    options = {"case": "terminated"} if "Scripted" in environment else {}
+    settings = {
+        "problem": "reinforce", "environment": environment, "environment_options": options, "segment": steps,
+        "episodes": 2, "baseline": "critic", "discount": discount, "discount_weighting": False, "gae_lambda": weight,
+        "time_limit": "bootstrap", "policy": {"hidden": []}, "updates": 1, "optimizer": {"name": "SGD", "lr": 1.0},
+    }  # fmt: skip
+    problem = load(settings).build().problem
+    problem.model.critic = Given(value)
+    *_, bias = problem.model.policy.parameters()
+    for parameter in problem.model.policy.parameters():
+        nn.init.zeros_(parameter)
+    with torch.no_grad():
+        bias[..., 0] = 1e9
+    return problem
+
+
+def ours(env: VectorEnv, value: Any, steps: int, segments: int, discount: float, weight: float) -> Iterable[Learned]:
+    problem = agent(
+        value,
+        steps,
+        discount,
+        weight,
+        "CartPole-v1" if env.single_observation_space.shape == (4,) else "rlgrad/Scripted-v0",
+    )
+    problem._segments = Segments(VectorEnvironments(lambda _: env, 1, 2), 1, 2)
+    for step in range(segments):
+        batch = problem.sample(step)
+        guess = problem._values(batch.observation)
+        target, advantage = problem._targets(batch, guess)
+        yield from zip(*(x[batch.alive].tolist() for x in (guess, advantage, target)), strict=True)
+
+
+def test_our_segments_conform_in_every_kind_of_vector_environment_and_each_of_its_modes() -> None:
+    assert conformance(ours) == []
+
+
+def test_our_segments_conform_in_envpool() -> None:
+    pytest.importorskip("envpool")
+    assert envpool_conformance(ours) == []
+
+
+BY_HAND = {  # γ = λ = 1/2; of the first copy: observation, advantage, return
+    ("terminated", True): [  # 3 steps with rewards 1, 2, 3, then the reset, then the first step of another episode
+        (1, 1.375, 2.375), (2, 1.5, 3.5), (3, 0.0, 3.0), (51, -24.0, 27.0),
+        (52, -31.083984375, None), (53, -23 - 29.34375 / 4, None), (54, -22.5 - 27.375 / 4, None),
+        (55, -22 - 21.5 / 4, None), (56, -21.5, 34.5),  # the second segment, cut again
+    ],
+    ("terminated", False): [  # no row goes to the reset
+        (1, 1.375, 2.375), (2, 1.5, 3.5), (3, 0.0, 3.0), (51, -24 - 23.5 / 4, None), (52, -23.5, 28.5),
+    ],
+    ("truncated", False): [  # the last step counts with half the value 4 of what was seen last
+        (1, 1.5, 2.5), (2, 2.0, 4.0), (3, 2.0, 5.0), (51, -24 - 23.5 / 4, None), (52, -23.5, 28.5),
+    ],
+    ("both at once", False): [(1, 1.375, 2.375), (2, 1.5, 3.5), (3, 0.0, 3.0)],
+    ("at the first step", False): [(1, 0.0, 1.0), (51, -24.0, 27.0), (101, -100.0, 1.0)],
+    ("at the first step", True): [(1, 0.0, 1.0), (51, -24.0, 27.0), (101, -100.0, 1.0)],
+    ("at the last step", False): [(5, 0.0, 5.0), (4, 2.5, 6.5), (55, -22.0, 33.0)],
+    ("longer than the segments", False): [(5, 3.0, 8.0), (4, 2.5 + 3 / 4, None), (10, 5.5, 15.5)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("case", "resets"), BY_HAND)
+def test_the_kit_s_numbers_are_those_worked_out_by_hand(case: str, resets: bool) -> None:
+    found = {observation: rest for observation, *rest in expected(script(case, 0), resets)}
+    for observation, *rest in BY_HAND[case, resets]:
+        for number, by_hand in zip(found[observation], rest, strict=True):
+            assert by_hand is None or number == pytest.approx(by_hand), (observation, number, by_hand)
+
+
+class Plain:
+    """A collector as one finds them: it stores every row, and masks with the flags that it is told to mask with."""
+
+    def __init__(self, resets: bool = True, ends: str = "both", final: bool = True):
+        self.skip_resets, self.ends, self.final = resets, ends, final
+
+    def __call__(
+        self, env: VectorEnv, value: Any, steps: int, segments: int, discount: float, weight: float
+    ) -> Iterable[Learned]:
+        mode = env.metadata["autoreset_mode"]
+        observation, _ = env.reset()
+        observation, over = observation.copy(), np.zeros(env.num_envs, bool)
+        for _ in range(segments):
+            rows = []
+            for _ in range(steps):
+                if mode == AutoresetMode.DISABLED and over.any():
+                    observation = env.reset(options={"reset_mask": over.copy()})[0].copy()
+                void = over if mode == AutoresetMode.NEXT_STEP else np.zeros_like(over)
+                following, reward, terminated, truncated, info = env.step(np.zeros(env.num_envs, int))
+                over, after = terminated | truncated, following.copy()
+                if mode == AutoresetMode.SAME_STEP and over.any() and self.final:
+                    after[over] = np.stack(list(info["final_obs"][over]))
+                rows.append(
+                    (value(observation), reward.copy(), value(after), terminated.copy(), over.copy(), void.copy())
+                )
+                observation = following.copy()
+            carried = np.zeros(env.num_envs)
+            for v, reward, after, terminated, ended, void in reversed(rows):
+                end = terminated if self.ends == "terminated" else ended
+                dead = ended if self.ends == "time limits are deaths" else terminated
+                delta = reward + discount * after * ~dead - v
+                carried = delta + discount * weight * carried * ~end
+                for k in range(env.num_envs):
+                    if not (void[k] and self.skip_resets):
+                        yield float(v[k]), float(carried[k]), float(carried[k] + v[k])
+
+
+def test_a_collector_that_does_it_right_passes() -> None:
+    assert conformance(Plain()) == []
+
+
+@pytest.mark.parametrize(
+    ("mistake", "said"),
+    [
+        (Plain(resets=False), "NEXT_STEP: the step from 4 is none to learn from"),  # the reset stored as a step
+        (Plain(ends="terminated"), "truncated, SyncVectorEnv, SAME_STEP: the step from 3 has the advantage"),  # a leak
+        (Plain(ends="time limits are deaths"), "DISABLED: the step from 3 has the advantage 0, not 2"),
+        (Plain(final=False), "SAME_STEP: the step from 3 has the advantage"),  # the next episode's first for the last
+    ],
+)
+def test_the_usual_mistakes_are_found(mistake: Plain, said: str) -> None:
+    found = conformance(mistake, ["terminated", "truncated"])
+    assert any(said in line for line in found), found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_whole_episodes_in_every_kind_of_vector_environment(case: str) -> None:
+    """Played to their ends, as the script has them, whatever each mode does afterwards."""
+    problem = agent(lambda seen: seen[..., 0], 5, 1.0, 1.0)
+    for kind, mode, env in vectors(case):
+        copies = VectorEnvironments(lambda _, env=env: env, 1, 2)
+        played = play(problem.model.policy, copies, streams(0, 1, Purpose.SAMPLE), 2)
+        for copy in range(2):
+            first = script(case, copy)[0]
+            alive = played.alive[0, :, copy]
+            assert played.observation[0, alive, copy, 0].tolist() == first.observations[:-1], (kind, mode)
+            assert played.reward[0, alive, copy].tolist() == first.rewards
+            assert bool(played.terminated[0, :, copy].any()) == (first.end != "truncated")
+            assert bool(played.truncated[0, :, copy].any()) == (first.end != "terminated")
+        last = played.after(played.last_observation[..., 0])[0].sum(0)
+        assert last.tolist() == [script(case, copy)[0].observations[-1] for copy in range(2)]
+        env.close()
+
+
+def test_segments_are_put_back_by_their_seeds_and_actions() -> None:
+    """Three updates, then three more; or three, and three more in another process that was given the state."""
+
+    def rewards(problem: Any, steps: Iterable[int]) -> list[Tensor]:
+        return [torch.cat([(batch := problem.sample(step)).reward, batch.observation[..., 0]], 1) for step in steps]
+
+    make = functools.partial(
+        load,
+        {
+            "problem": "reinforce", "environment": "CartPole-v1", "segment": 9, "episodes": 3, "replicas": 2,
+            "baseline": "critic", "updates": 1, "optimizer": {"name": "SGD", "lr": 1.0},
+        },
+    )  # fmt: skip
+    whole, begun, resumed = (make().build().problem for _ in range(3))
+    expected = rewards(whole, range(8))
+    assert all(torch.equal(a, b) for a, b in zip(rewards(begun, range(4)), expected, strict=False))
+    state = begun.state_dict()
+    assert len(state["actions"]) < 9 * 4  # those of episodes that have ended are forgotten
+    resumed.load_state_dict(state)
+    assert all(torch.equal(a, b) for a, b in zip(rewards(resumed, range(4, 8)), expected[4:], strict=True))
+    for name in ("earned", "taken", "finished"):
+        np.testing.assert_array_equal(getattr(resumed._segments, name), getattr(whole._segments, name))
