@@ -12,6 +12,7 @@ import torch
 from rlgrad.exact import PROBLEMS, estimates, exact_return, policy_problem
 
 REPLICAS, EPISODES, DISCOUNT, ROUNDS = 1000, 8, 0.9, 4
+SEGMENTS = {"baseline": "critic", "segment": 4, "discount_weighting": False}
 VARIANTS: dict[str, dict[str, Any]] = {
     "no baseline, whole return": {"baseline": "none", "returns": "whole"},
     "no baseline": {"baseline": "none"},
@@ -24,13 +25,19 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "critic, λ = 0": {"baseline": "critic", "gae_lambda": 0.0},
     "batch mean": {"baseline": "batch_mean"},
     "leave-one-out, standardised": {"baseline": "leave_one_out", "standardise_advantages": True},
+    "leave-one-out, standardised within each episode": {
+        "baseline": "leave_one_out", "standardise_advantages": "per_episode"
+    },
     "leave-one-out, without γᵗ": {"baseline": "leave_one_out", "discount_weighting": False},
-}
-BIASED = ("critic, λ = 0.9", "critic, λ = 0", "batch mean", "leave-one-out, standardised", "leave-one-out, without γᵗ")
+    "segments of 4 steps, critic": SEGMENTS,
+    "segments of 4 steps, critic, λ = 0.9": SEGMENTS | {"gae_lambda": 0.9},
+}  # fmt: skip
+UNBIASED = tuple(VARIANTS)[:7]  # the others are known to be biased
 
 
 def measure(name: str, settings: dict[str, Any]) -> dict[str, float]:
-    problem = policy_problem(name, REPLICAS, DISCOUNT, episodes=EPISODES, **settings)
+    fewer = 4 if "segment" in settings else 1  # these are played one after the other, and so in fewer replicas
+    problem = policy_problem(name, REPLICAS // fewer, DISCOUNT, episodes=EPISODES, **settings)
     if problem.model.critic:
         fit = torch.optim.Adam(problem.model.critic.parameters(), lr=0.05)
         for step in range(60):  # a critic that has had time to learn, and a policy that has not moved
@@ -40,14 +47,17 @@ def measure(name: str, settings: dict[str, Any]) -> dict[str, float]:
         for step in range(20):
             problem.sample(step)
     seconds, every = [], []
-    for step in range(1000, 1000 + ROUNDS):
+    for step in range(1000, 1000 + ROUNDS * fewer):
         batch = problem.sample(step)
         problem.model.zero_grad()
         began = time.perf_counter()
         problem.objective(batch).value.sum().backward()
         seconds.append(time.perf_counter() - began)
-        found = [p.grad.flatten(1) for p in problem.model.policy.parameters()]
-        every.append(torch.cat(found, 1).double())
+        found = torch.cat([p.grad.flatten(1) for p in problem.model.policy.parameters()], 1).double()
+        if problem.settings.segment:  # their objective counts steps, the return counts episodes
+            ended = batch.over & (batch.terminated | batch.truncated)
+            found = found * float(batch.alive.sum() / ended.sum())
+        every.append(found)
     found, exact = torch.cat(every), exact_return(problem, name)[1]
     mean, size = found.mean(0), float(exact.norm())
     variance = float((found - mean).square().sum(1).mean())
@@ -55,9 +65,9 @@ def measure(name: str, settings: dict[str, Any]) -> dict[str, float]:
         "bias": float((mean - exact).norm()) / size,
         "chance": (variance / len(found)) ** 0.5 / size,
         "variance": variance / size**2,
-        "snr": float(mean.norm()) ** 2 / variance,
+        "snr": float(mean.norm()) ** 2 / variance if variance else 0.0,
         "cosine": float(torch.nn.functional.cosine_similarity(found, exact[None]).mean()),
-        "seconds": statistics.median(seconds),
+        "seconds": statistics.median(seconds) * fewer,
     }
 
 
@@ -73,6 +83,9 @@ episodes each, at a discount of {DISCOUNT}. Written by `python benchmarks/estima
   alone would leave of an unbiased one. Those whose name is in italics are known to be biased.
 - **variance**: mean squared distance of an estimate from their mean, in units of the exact gradient's squared length.
 - **SNR**: squared length of the mean over the variance. **cosine**: mean cosine between estimate and exact gradient.
+- Segments have the gradient of another objective, the mean return still to come from the states visited, all of them
+  alike: here it is multiplied by the mean length of an episode, so that both are the same where a discount of 1 and the
+  exact values would make them so.
 - **cost**: time of objective and gradient, compared with no baseline (playing the episodes not counted).
 
 `tests/test_mdp.py` holds unbiased ones to the exact gradient by Hotelling's test; `tests/problems/test_reinforce.py`
@@ -85,7 +98,7 @@ for name in PROBLEMS:
     found = {variant: measure(name, settings) for variant, settings in VARIANTS.items()}
     unit = found["no baseline"]["seconds"]
     for variant, row in found.items():
-        title = f"*{variant}*" if variant in BIASED else variant
+        title = variant if variant in UNBIASED else f"*{variant}*"
         print(
             f"| {title} | {row['bias']:.3f} | {row['chance']:.3f} | {row['variance']:.3g} | {row['snr']:.3g} "
             f"| {row['cosine']:.2f} | {row['seconds'] / unit:.1f} |"

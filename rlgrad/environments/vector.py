@@ -78,7 +78,7 @@ class VectorEnvironments:
         self.make, self.anew, self.episodes = make, anew, episodes
         self.each = [self._made(range(episodes)) for _ in range(replicas)]
         self.mode = AutoresetMode(self.each[0].metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
-        self.repeatable = self.mode == AutoresetMode.DISABLED
+        self.repeatable = self.mode == AutoresetMode.DISABLED and takes_many_seeds(self.each[0])
         self.seen = self.each[0].single_observation_space
         self.over = np.zeros(replicas * episodes, bool)
 
@@ -140,5 +140,10 @@ def reset(env: VectorEnv[Any, Any, Any], seeds: list[int], which: np.ndarray | N
     """Begin again in all copies, or in those of a mask, with a seed each; or with one for all, where that is all that
     the environment takes."""
     options = None if which is None else {"reset_mask": which.copy()}
-    several = hasattr(env.unwrapped, "envs") or hasattr(env.unwrapped, "env_fns")
-    return np.asarray(env.reset(seed=seeds if several else seeds[0], options=options)[0])  # type: ignore[arg-type]
+    seed: Any = seeds if takes_many_seeds(env) else seeds[0]
+    return np.asarray(env.reset(seed=seed, options=options)[0])
+
+
+def takes_many_seeds(env: VectorEnv[Any, Any, Any]) -> bool:
+    """One of single environments does; an environment's own vector form has one generator for all its copies."""
+    return hasattr(env.unwrapped, "env_fns")

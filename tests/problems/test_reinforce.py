@@ -146,6 +146,7 @@ def test_the_mean_of_the_batch_makes_the_gradient_too_small(float64: None, disco
     "settings",
     [
         {"baseline": "leave_one_out", "episodes": 2, "standardise_advantages": True},
+        {"baseline": "none", "episodes": 1, "standardise_advantages": "per_episode"},
         {"baseline": "critic", "episodes": 1, "gae_lambda": 0.0},
         {"baseline": "none", "episodes": 1, "discount_weighting": False},
     ],
@@ -309,14 +310,14 @@ def test_what_the_policy_cannot_serve_is_refused_in_a_line(settings: dict, said:
 
 def test_the_quality_of_the_gradient_and_what_the_step_came_to(float64: None) -> None:
     """Over many replicas with the same policy, the estimates from two halves are right on average."""
-    settings = {"episodes": 20, "baseline": "none", "replicas": 3000, "policy": {"hidden": []}}
+    settings = {"episodes": 20, "baseline": "none", "replicas": 600, "policy": {"hidden": []}}
     parts = load(SETTINGS | settings | {"optimizer": {"name": "SGD", "lr": 0.01}}).build()
     problem: Reinforce = parts.problem
     before = [p.detach().clone() for p in problem.model.parameters()]
     update = next(iter(updates(problem, parts.optimizer)))
     gradient = torch.cat([p.grad.flatten(1) for p in problem.model.parameters()], 1)
     variance = (gradient - gradient.mean(0)).square().sum(1).mean()
-    assert float(update.metrics["gradient/deviation"].square().mean()) == pytest.approx(float(variance), rel=0.05)
+    assert float(update.metrics["gradient/deviation"].square().mean()) == pytest.approx(float(variance), rel=0.1)
     found = effect(problem, update, before)
     promised = 0.01 * gradient.square().sum(1)
     assert torch.allclose(found["objective/predicted_change"], promised, atol=1e-12)
@@ -324,19 +325,19 @@ def test_the_quality_of_the_gradient_and_what_the_step_came_to(float64: None) ->
     with torch.no_grad():
         for parameter, was in zip(old.parameters(), before, strict=True):
             parameter.copy_(was)
-    batch, seen = problem.sample(0), torch.from_numpy(OBSERVATIONS).expand(3000, -1, -1)
+    batch, seen = problem.sample(0), torch.from_numpy(OBSERVATIONS).expand(600, -1, -1)
     divergence = torch.distributions.kl_divergence(old(seen), problem.model(seen)).mean(1)
     mean = found["policy/kl"].mean()
     assert divergence.min() >= 0
-    assert 0.3 < float(mean / divergence.mean()) < 3  # other weights of the two states, and a sample of actions
+    assert 0.3 < float(mean / divergence.mean().detach()) < 3  # other weights of the two states, and a sample of actions
     achieved = batch.reward.sum(1).mean(1) - update.value
     assert torch.allclose(found["objective/achieved_change"], achieved)
-    error = found["objective/achieved_change"].std() / 3000**0.5
-    exact_change = torch.stack([exact_value(problem.model, k) - exact_value(old, k) for k in range(0, 3000, 10)]).mean()
+    error = found["objective/achieved_change"].std() / 600**0.5
+    exact_change = torch.stack([exact_value(problem.model, k) - exact_value(old, k) for k in range(600)]).mean()
     assert abs(float(found["objective/achieved_change"].mean() - exact_change)) < 5 * float(error) + 1e-3
 
 
 def exact_value(policy: Any, replica: int) -> Tensor:
-    pi = policy(torch.from_numpy(OBSERVATIONS).expand(3000, -1, -1)).probs[replica].detach()
+    pi = policy(torch.from_numpy(OBSERVATIONS).expand(600, -1, -1)).probs[replica].detach()
     rewards, transitions = torch.from_numpy(REWARDS), torch.from_numpy(TRANSITIONS)
     return (pi[0] * (rewards[0] + transitions[0, :, :2] @ (pi * rewards).sum(1))).sum()
