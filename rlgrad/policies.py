@@ -5,11 +5,12 @@ same noise to another policy), and says of each how probable it was:
 
     policy(observation).log_prob(action), policy(observation).entropy()      [R, ...]
 
-What `act` returns is what `log_prob` understands; `to_environment` makes of it what the environment understands.
+What `choose` returns is what `log_prob` understands; `to_environment` makes of it what the environment understands.
+Playing needs no gradient, and so it is done in numpy.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -19,6 +20,8 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Independent
 from torch.nn import functional
+
+from rlgrad.models import frozen
 
 Deviation = Literal["learned", "state_dependent"]
 
@@ -41,11 +44,20 @@ class Policy(nn.Module):
         raise NotImplementedError
 
     def noise(self, rng: np.random.Generator, *shape: int) -> np.ndarray:
-        """What `act` needs to draw actions [*shape], for one replica."""
+        """What `choose` needs to draw actions [*shape], for one replica."""
         raise NotImplementedError
 
-    def act(self, observation: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Actions [R, ..., *A] as the policy draws them with this noise; without noise the most probable ones."""
+    def actor(self) -> Callable[[np.ndarray, np.ndarray | None], np.ndarray]:
+        """The policy as it is now: observations [R, B, *O] and noise [R, B, ...] -> actions [R, B, *A]."""
+        says = frozen(self.network)
+
+        def act(observation: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
+            return self.choose(says(observation), noise)
+
+        return act
+
+    def choose(self, found: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+        """From what the network says to the actions drawn with this noise; without noise to the most probable ones."""
         raise NotImplementedError
 
     def to_environment(self, action: np.ndarray) -> np.ndarray:
@@ -66,10 +78,9 @@ class CategoricalPolicy(Policy):
     def noise(self, rng: np.random.Generator, *shape: int) -> np.ndarray:
         return gumbel(rng, *shape, self.actions)
 
-    def act(self, observation: Tensor, noise: Tensor | None = None) -> Tensor:
+    def choose(self, found: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
         """The argmax of logits and Gumbel noise follows the softmax of the logits (Gumbel 1954), normalized or not."""
-        logits: Tensor = self.network(observation)
-        return (logits if noise is None else logits + noise).argmax(-1)
+        return np.asarray((found if noise is None else found + noise).argmax(-1))
 
     def to_environment(self, action: np.ndarray) -> np.ndarray:
         return action + self.start if self.start else action
@@ -81,6 +92,7 @@ class MultiCategoricalPolicy(Policy):
     def __init__(self, network: nn.Module, sizes: Sequence[int], start: np.ndarray):
         super().__init__(network)
         self.sizes, self.start = list(sizes), start
+        self.starts = np.cumsum(self.sizes)[:-1]  # of the logits of each choice but the first
 
     def forward(self, observation: Tensor) -> "Several":
         logits = self.network(observation).split(self.sizes, -1)
@@ -89,10 +101,9 @@ class MultiCategoricalPolicy(Policy):
     def noise(self, rng: np.random.Generator, *shape: int) -> np.ndarray:
         return gumbel(rng, *shape, sum(self.sizes))
 
-    def act(self, observation: Tensor, noise: Tensor | None = None) -> Tensor:
-        logits = self.network(observation)
-        logits = logits if noise is None else logits + noise
-        return torch.stack([each.argmax(-1) for each in logits.split(self.sizes, -1)], -1)
+    def choose(self, found: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+        logits = found if noise is None else found + noise
+        return np.stack([each.argmax(-1) for each in np.split(logits, self.starts, -1)], -1)
 
     def to_environment(self, action: np.ndarray) -> np.ndarray:
         return np.asarray(action.reshape(-1, *self.start.shape) + self.start)
@@ -127,10 +138,9 @@ class BernoulliPolicy(Policy):
     def noise(self, rng: np.random.Generator, *shape: int) -> np.ndarray:
         return rng.logistic(size=(*shape, math.prod(self.shape))).astype(np.float32)
 
-    def act(self, observation: Tensor, noise: Tensor | None = None) -> Tensor:
+    def choose(self, found: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
         """Logit plus logistic noise is above zero with the probability that the logit stands for."""
-        logits: Tensor = self.network(observation)
-        return ((logits if noise is None else logits + noise) > 0).to(logits.dtype)
+        return ((found if noise is None else found + noise) > 0).astype(found.dtype)
 
     def to_environment(self, action: np.ndarray) -> np.ndarray:
         return action.reshape(-1, *self.shape).astype(np.int8)
@@ -167,23 +177,25 @@ class GaussianPolicy(Policy):
             nn.Parameter(torch.full((replicas, elements), self.initial)) if deviation == "learned" else None
         )
 
-    def moments(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and logarithms of deviations [R, ..., D]."""
-        found: Tensor = self.network(observation)
+    def forward(self, observation: Tensor) -> "Gaussian":
+        return Gaussian(*self.moments(self.network(observation)), self.volume, self.squash)
+
+    def moments(self, found: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and logarithms of deviations [R, ..., D], from what the network says."""
         if self.log_deviation is None:
             mean, log_deviation = found.chunk(2, -1)
             return mean, (log_deviation + self.initial).clamp(-10, 3)
         return found, self.log_deviation.reshape(len(found), *[1] * (found.dim() - 2), -1).expand_as(found)
 
-    def forward(self, observation: Tensor) -> "Gaussian":
-        return Gaussian(*self.moments(observation), self.volume, self.squash)
-
     def noise(self, rng: np.random.Generator, *shape: int) -> np.ndarray:
         return rng.standard_normal((*shape, math.prod(self.shape)), dtype=np.float32)
 
-    def act(self, observation: Tensor, noise: Tensor | None = None) -> Tensor:
-        mean, log_deviation = self.moments(observation)
-        return mean if noise is None else mean + log_deviation.exp() * noise
+    def choose(self, found: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+        mean = found if self.log_deviation is not None else np.split(found, 2, -1)[0]
+        if noise is None:
+            return mean
+        _, log_deviation = self.moments(torch.from_numpy(found))
+        return np.asarray(mean + np.exp(log_deviation.detach().numpy()) * noise)
 
     def to_environment(self, action: np.ndarray) -> np.ndarray:
         unit = np.tanh(action) if self.squash else action

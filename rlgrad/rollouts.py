@@ -105,18 +105,23 @@ class Player:
 
     def __init__(self, policy: Policy, streams: Sequence[np.random.Generator], episodes: int, greedy: bool = False):
         self.policy, self.streams, self.episodes, self.greedy = policy, streams, episodes, greedy
+        self.actor = policy.actor()
+        self.precision = np.dtype(str(torch.get_default_dtype()).rpartition(".")[2])
         self.taken = 0
-        self.noise = torch.empty(0)
 
     def act(self, observation: np.ndarray) -> np.ndarray:
         """The policy's own actions; `policy.to_environment` makes of them what the environment understands."""
-        if not self.greedy and self.taken % CHUNK == 0:
-            drawn = [self.policy.noise(rng, CHUNK, self.episodes) for rng in self.streams]
-            self.noise = torch.from_numpy(np.stack(drawn, axis=1))  # [CHUNK, R, B, ...]
-        seen = as_tensor(observation).reshape(len(self.streams), self.episodes, *observation.shape[1:])
-        noise = None if self.greedy else self.noise[self.taken % CHUNK]
+        noise = None
+        if not self.greedy:
+            if self.taken % CHUNK == 0:
+                drawn = [self.policy.noise(rng, CHUNK, self.episodes) for rng in self.streams]
+                self.noise = np.stack(drawn, axis=1)  # [CHUNK, R, B, ...]
+            noise = self.noise[self.taken % CHUNK]
+        if observation.dtype.kind == "f":
+            observation = observation.astype(self.precision, copy=False)
         self.taken += 1
-        return self.policy.act(seen, noise).flatten(0, 1).numpy()
+        action = self.actor(observation.reshape(len(self.streams), self.episodes, *observation.shape[1:]), noise)
+        return action.reshape(len(observation), *action.shape[2:])
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from rlgrad.models import MLP, LinearClassifier, orthogonal
+from rlgrad.models import MLP, Convolutions, LinearClassifier, Normaliser, frozen, orthogonal
 from rlgrad.policies import CategoricalPolicy
 from rlgrad.streams import Purpose, streams
 
@@ -32,11 +32,33 @@ def test_a_policy_starts_out_almost_uniform() -> None:
     assert torch.allclose(policy(torch.randn(2, 50, 4)).probs, torch.tensor(1 / 3), atol=0.02)
 
 
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_a_frozen_network_says_what_the_network_says(float64: None, activation: str) -> None:
+    """In numpy, as in torch: image, normaliser and layers; and it is the parameters as they are that speak."""
+    drawn = streams(0, 3, Purpose.INITIAL)
+    normaliser = Normaliser(3, 5)
+    normaliser.observe(3 + 2 * torch.randn(3, 40, 2, 5), torch.ones(3, 40, 2, dtype=torch.bool))
+    normaliser.advance()
+    plain = nn.Sequential(normaliser, MLP(5, 4, (6, 7), drawn, activation, 1.0))
+    image = nn.Sequential(convolutions := Convolutions((9, 8, 3), drawn), MLP(convolutions.features, 2, (4,), drawn))
+    seen = torch.randn(3, 11, 5) * 10
+    shown = torch.randint(256, (3, 2, 9, 8, 3), dtype=torch.uint8)
+    for network, x in ((plain, seen), (image, shown)):
+        before = x.clone()
+        for _ in range(2):
+            found = frozen(network)(x.numpy())
+            np.testing.assert_allclose(found, network(x).detach().numpy(), rtol=1e-12, atol=1e-12)
+            assert torch.equal(x, before)
+            with torch.no_grad():
+                for parameter in network.parameters():
+                    parameter.add_(0.1)
+
+
 def test_gumbel_noise_draws_from_the_softmax() -> None:
     policy = CategoricalPolicy(nn.Identity(), 4)
     logits = torch.tensor([1.0, 0.0, -1.0, 2.0])
     noise = torch.from_numpy(policy.noise(np.random.default_rng(0), 40_000))
-    counts = torch.bincount(policy.act(logits, noise), minlength=4).double()
+    counts = torch.bincount(torch.from_numpy(policy.choose(logits.numpy(), noise.numpy())), minlength=4).double()
     expected = logits.softmax(0).double() * 40_000
     chi_square = float(((counts - expected) ** 2 / expected).sum())
     assert chi_square < 21.1  # the 0.9999 quantile with 3 degrees of freedom

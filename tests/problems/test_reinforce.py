@@ -329,7 +329,9 @@ def test_the_quality_of_the_gradient_and_what_the_step_came_to(float64: None) ->
     divergence = torch.distributions.kl_divergence(old(seen), problem.model(seen)).mean(1)
     mean = found["policy/kl"].mean()
     assert divergence.min() >= 0
-    assert 0.3 < float(mean / divergence.mean().detach()) < 3  # other weights of the two states, and a sample of actions
+    assert (
+        0.3 < float(mean / divergence.mean().detach()) < 3
+    )  # other weights of the two states, and a sample of actions
     achieved = batch.reward.sum(1).mean(1) - update.value
     assert torch.allclose(found["objective/achieved_change"], achieved)
     error = found["objective/achieved_change"].std() / 600**0.5
