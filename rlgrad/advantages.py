@@ -39,15 +39,17 @@ def reward_to_go(reward: Tensor, discount: float = 1.0, over: Tensor | None = No
     """Gₜ = rₜ + γ rₜ₊₁ + γ² rₜ₊₂ + …, [R, T, B] -> [R, T, B].
 
     over: [R, T, B] bool, after which steps the sum ends before the last row: what comes next is another episode.
-    Sutton & Barto 2018, eq. 3.8 (http://incompleteideas.net/book/the-book-2nd.html).
+    Sutton & Barto 2018, eq. 3.8 (http://incompleteideas.net/book/the-book-2nd.html); summed over 1, 2, 4, 8, … steps
+    (Hillis & Steele 1986), which takes log T passes instead of T.
     """
-    if discount == 1.0 and over is None:
-        return reward.flip(1).cumsum(1).flip(1)
-    result = reward.clone()
-    on = None if over is None else (~over).to(reward.dtype)
-    for t in range(reward.shape[1] - 2, -1, -1):
-        following = result[:, t + 1] if on is None else result[:, t + 1] * on[:, t]
-        result[:, t].add_(following, alpha=discount)
+    result, on, reach = reward, None if over is None else (~over).to(reward.dtype), 1
+    while reach < reward.shape[1]:
+        ahead = discount**reach * result[:, reach:]
+        if on is not None:
+            ahead = ahead * on[:, :-reach]
+            on = torch.cat([on[:, :-reach] * on[:, reach:], on[:, -reach:]], 1)  # whether no end is among them
+        result = torch.cat([result[:, :-reach] + ahead, result[:, -reach:]], 1)
+        reach *= 2
     return result
 
 

@@ -65,6 +65,14 @@ class Policy(nn.Module):
         raise NotImplementedError
 
 
+class Choice(Categorical):
+    """Categorical, with its entropy from what is computed anyway: no action's logit is minus infinity here."""
+
+    def entropy(self) -> Tensor:
+        log_p: Tensor = self.logits  # normalized
+        return (log_p.exp() * log_p).sum(-1).neg()
+
+
 class CategoricalPolicy(Policy):
     """One choice between finitely many actions. Actions [R, ...]."""
 
@@ -72,8 +80,8 @@ class CategoricalPolicy(Policy):
         super().__init__(network)
         self.actions, self.start = actions, start
 
-    def forward(self, observation: Tensor) -> Categorical:
-        return Categorical(logits=self.network(observation), validate_args=False)
+    def forward(self, observation: Tensor) -> "Choice":
+        return Choice(logits=self.network(observation), validate_args=False)
 
     def noise(self, rng: np.random.Generator, *shape: int) -> np.ndarray:
         return gumbel(rng, *shape, self.actions)
@@ -96,7 +104,7 @@ class MultiCategoricalPolicy(Policy):
 
     def forward(self, observation: Tensor) -> "Several":
         logits = self.network(observation).split(self.sizes, -1)
-        return Several([Categorical(logits=each, validate_args=False) for each in logits])
+        return Several([Choice(logits=each, validate_args=False) for each in logits])
 
     def noise(self, rng: np.random.Generator, *shape: int) -> np.ndarray:
         return gumbel(rng, *shape, sum(self.sizes))
@@ -113,7 +121,7 @@ class MultiCategoricalPolicy(Policy):
 class Several:
     """Independent choices: their log-probabilities and their entropies add up."""
 
-    each: list[Categorical]
+    each: list[Choice]
 
     def log_prob(self, action: Tensor) -> Tensor:
         """action [R, ..., K] -> [R, ...]."""
@@ -121,7 +129,7 @@ class Several:
         return torch.stack([one.log_prob(a) for one, a in chosen]).sum(0)  # type: ignore[no-untyped-call]
 
     def entropy(self) -> Tensor:
-        return torch.stack([one.entropy() for one in self.each]).sum(0)  # type: ignore[no-untyped-call]
+        return torch.stack([one.entropy() for one in self.each]).sum(0)
 
 
 class BernoulliPolicy(Policy):
