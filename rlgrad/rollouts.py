@@ -78,8 +78,11 @@ class Tape:
             alive, terminated, truncated, over,
             self._last(),
         )  # fmt: skip
-        for name in ("observation", "reward"):
-            check_finite(name, getattr(played, name))
+        for name, whose in (
+            ("action", "the policy took an"), ("observation", "the environment returned an"),
+            ("reward", "the environment returned a"),
+        ):  # fmt: skip
+            check_finite(f"{whose} {name}", getattr(played, name))
         return played
 
     def _together(self, steps: Sequence[np.ndarray], rows: int) -> Tensor:
@@ -273,9 +276,8 @@ def masked(x: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask.reshape(*mask.shape, *[1] * (x.dim() - mask.dim())), x, torch.zeros((), dtype=x.dtype))
 
 
-def check_finite(name: str, x: Tensor) -> None:
+def check_finite(what: str, x: Tensor) -> None:
+    """Raises RunError that says where x [R, T, B, ...] is not finite."""
     if not x.isfinite().all():
         replica, t, episode = (~x.isfinite()).nonzero()[0, :3].tolist()
-        raise RunError(
-            f"the environment returned a {name} that is not finite (replica {replica}, episode {episode}, step {t})"
-        )
+        raise RunError(f"{what} that is not finite (replica {replica}, episode {episode}, step {t})")

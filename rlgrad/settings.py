@@ -124,8 +124,8 @@ class RunSettings(Settings):
     wrong_sign: bool = False
     """go against the objective, up a cost or down a return, to see what a wrong sign does; also --wrong-sign"""
     evaluation: Evaluation = Evaluation()
-    diagnose_every_updates: PositiveInt = 50
-    """updates between looks at the gradient's quality and at what the step came to; each costs about two updates"""
+    diagnose_every_updates: PositiveInt = 25
+    """updates between looks at the gradient's quality and at what the step came to; each costs about one update more"""
     log_every_updates: PositiveInt = 1
     """updates between points in metrics.jsonl and TensorBoard; an evaluation, and the last update, are always there"""
     checkpoint: Checkpoint = Checkpoint()

@@ -171,14 +171,15 @@ class Reinforce:
         self.solved: tuple[str, float] | None = None if threshold is None else ("return", threshold)
         self.model = self._agent(environment.observation_space, environment.action_space)
         environment.close()
-        self._environments: dict[int, Any] = {}  # by the number of episodes
+        environments = self._copies(settings.episodes)
+        self._environments = {settings.episodes: environments}  # by the number of episodes
         self._segments: Segments | None = None
         if settings.segment:
-            environments = self._copies(settings.episodes)
             if not isinstance(environments, Continuing):  # one of ours that only begins all its episodes at once
                 environments = GymnasiumEnvironments(
                     settings.environment, settings.replicas * settings.episodes, settings.environment_options
                 )
+            self._environments = {}  # what is evaluated in between must not touch the episodes that go on
             self._segments = Segments(environments, settings.replicas, settings.episodes)
 
     def sample(self, step: int) -> Rollout:

@@ -2,6 +2,7 @@ import copy
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch import Tensor
 from rlgrad import make_optimizer, updates
 from rlgrad.config import load
 from rlgrad.policies import CategoricalPolicy
-from rlgrad.problems.reinforce import Reinforce
+from rlgrad.problems.reinforce import Reinforce, effective_number
 from rlgrad.rollouts import Rollout, masked
 from rlgrad.run.training import effect
 from rlgrad.settings import UsageError
@@ -296,6 +297,13 @@ def test_replica_k_of_many_is_the_run_alone_with_seed_plus_k() -> None:
         ({"environment": "tests/Texts-v0"}, "no policy can read the observations of tests/Texts-v0: Text"),
         ({"environment": "tests/Levers-v0"}, "no policy can give the actions that tests/Levers-v0 wants, Box"),
         ({"baseline": "leave_one_out", "gae_lambda": 0.9}, "only a critic"),
+        ({"segment": 5}, "segment: only a critic can guess what is to come: set baseline: critic, or null"),
+        (
+            {"segment": 5, "baseline": "critic", "discount": 0.9},
+            "discount_weighting: in segments all states count alike",
+        ),
+        ({"segment": 5, "baseline": "critic", "standardise_advantages": "per_episode"}, "needs whole episodes"),
+        ({"simulator": "vector"}, "simulator: tests/TwoStep-v0 brings no vector form of its own"),
         ({"baseline": "critic", "returns": "whole"}, "a critic values what is to come"),
         ({"environment": "CartPole-v11"}, "did you mean CartPole-v1"),
         ({"episodes": 1}, "at least two episodes"),
@@ -343,3 +351,65 @@ def exact_value(policy: Any, replica: int) -> Tensor:
     pi = policy(torch.from_numpy(OBSERVATIONS).expand(600, -1, -1)).probs[replica].detach()
     rewards, transitions = torch.from_numpy(REWARDS), torch.from_numpy(TRANSITIONS)
     return (pi[0] * (rewards[0] + transitions[0, :, :2] @ (pi * rewards).sum(1))).sum()
+
+
+def test_the_objective_of_a_segment_is_what_is_still_to_come(float64: None) -> None:
+    """The mean over its steps of the λ-return, and Σ A ∇log π over their number, by the definition."""
+    settings = {
+        "environment": "CartPole-v1", "baseline": "critic", "segment": 12, "episodes": 3, "replicas": 2,
+        "gae_lambda": 0.7, "discount": 0.9, "discount_weighting": False, "critic": {"hidden": [3]},
+    }  # fmt: skip
+    problem: Reinforce = load(SETTINGS | settings).build().problem
+    for step in range(2):  # the second has ends in it
+        batch = problem.sample(step)
+    assert batch.over[:, :-1].any()
+    value = problem.model.critic(batch.observation).detach()
+    after = problem.model.critic(batch.last_observation).detach()
+    estimate = problem.objective(batch)
+    policy = list(problem.model.policy.parameters())
+    found = torch.autograd.grad(estimate.value.sum(), policy, retain_graph=True)
+    for replica in range(2):
+        log_prob = problem.model(batch.observation).log_prob(batch.action)[replica]
+        returns, surrogate = [], torch.zeros(())
+        ends = batch.over[replica].nonzero().tolist()
+        for b in range(3):
+            advantage = 0.0
+            for t in reversed(range(12)):
+                v, r = float(value[replica, t, b]), float(batch.reward[replica, t, b])
+                if batch.over[replica, t, b]:
+                    dead = bool((batch.terminated | batch.truncated)[replica, t, b])
+                    following = 0.0 if dead else float(after[replica, ends.index([t, b])])
+                    advantage = r + 0.9 * following - v
+                else:
+                    advantage = r + 0.9 * float(value[replica, t + 1, b]) - v + 0.9 * 0.7 * advantage
+                returns.append(advantage + v)
+                surrogate = surrogate + advantage * log_prob[t, b] / 36
+        assert float(estimate.value[replica].detach()) == pytest.approx(sum(returns) / 36)
+        expected = torch.autograd.grad(surrogate, policy)
+        for a, e in zip(found, expected, strict=True):
+            assert torch.allclose(a[replica], e[replica], atol=1e-12)
+    finished = problem._segments.finished[0]
+    assert (np.isfinite(finished)).any()
+    assert estimate.metrics["episode/return"].tolist() == pytest.approx(np.nanmean(finished.reshape(2, 3), 1).tolist())
+
+
+def test_what_a_step_came_to_in_a_segment_is_told_by_the_same_steps(float64: None) -> None:
+    settings = {
+        "environment": "CartPole-v1",
+        "baseline": "critic",
+        "segment": 30,
+        "episodes": 8,
+        "critic": {"hidden": [3]},
+    }
+    parts = load(SETTINGS | settings | {"optimizer": {"name": "SGD", "lr": 1e-4}}).build()
+    before = [p.detach().clone() for p in parts.problem.model.parameters()]
+    update = next(iter(updates(parts.problem, parts.optimizer)))
+    found = effect(parts.problem, update, before)
+    achieved, predicted = found["objective/achieved_change"], found["objective/predicted_change"]
+    assert float(achieved) == pytest.approx(float(predicted), rel=0.01)  # a small step: to first order
+    assert 7.9 < float(found["policy/effective_episodes"]) <= 8
+
+
+def test_the_effective_number_of_episodes() -> None:
+    log_ratio = torch.tensor([[[0.0, 0.0, 0.0, 0.0]], [[0.0, 50.0, 0.0, 0.0]], [[0.0, 0.0, -50.0, -50.0]]])
+    assert effective_number(log_ratio).tolist() == pytest.approx([4, 1, 2])

@@ -1,0 +1,100 @@
+"""Where the time of a run goes: `--profile`.
+
+Nothing here costs anything unless asked for: the functions that do the work are replaced by timed ones for as long as
+the run is watched.
+"""
+
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, record_function
+
+from rlgrad import rollouts
+
+TRACED = 3  # updates in the trace, after as many that are not: a longer one is slow to look at
+
+
+class Profile:
+    """Seconds by what they were spent on: each second counts once, for the innermost thing that goes on.
+
+    trace: where to write a trace of a few updates, for Perfetto (ui.perfetto.dev) or chrome://tracing.
+    """
+
+    def __init__(self, trace: Path):
+        self.trace = trace
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.calls: dict[str, int] = defaultdict(int)
+        self.stack = ["everything else"]
+        self.since = time.perf_counter()
+
+    @contextlib.contextmanager
+    def watching(self, problem: Any, optimizer: Any, log: Any) -> Iterator[None]:
+        """Time what these do, and all that is played."""
+        step = optimizer.step
+        replaced: list[tuple[Any, str, Callable[..., Any]]] = [
+            (rollouts, "step", self.timed("environment", rollouts.step)),
+            (rollouts.Player, "act", self.timed("policy", rollouts.Player.act)),
+            (problem, "sample", self.timed("sampling, besides", problem.sample)),
+            (problem, "evaluate", self.timed("evaluation, besides", problem.evaluate)),
+            (problem, "again", self.timed("diagnostics, besides", problem.again)),
+            (optimizer, "step", self.timed("optimizer", lambda closure: step(self.timed("objective", closure)))),
+            (log, "write", self.timed("logging", log.write)),
+            (log, "lengths", self.timed("logging", log.lengths)),
+        ]
+        before = [(owner, name, vars(owner).get(name)) for owner, name, _ in replaced]
+        for owner, name, function in replaced:
+            setattr(owner, name, function)
+        self.since = time.perf_counter()
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
+        schedule = torch.profiler.schedule(wait=TRACED - 1, warmup=1, active=TRACED, repeat=1)
+        try:
+            with torch.profiler.profile(
+                activities=activities, schedule=schedule, on_trace_ready=self._write
+            ) as self.torch:
+                yield
+        finally:
+            self._count()
+            for owner, name, function in before:
+                if function is None:
+                    delattr(owner, name)
+                else:
+                    setattr(owner, name, function)
+
+    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            self._count()
+            self.stack.append(name)
+            self.calls[name] += 1
+            try:
+                with record_function(name):
+                    return function(*arguments, **options)
+            finally:
+                self._count()
+                self.stack.pop()
+
+        return call
+
+    def update_done(self) -> None:
+        """The trace is of whole updates."""
+        self.torch.step()
+
+    def report(self) -> list[str]:
+        """A line for each thing, the longest first."""
+        whole = sum(self.seconds.values())
+        lines = [f"{'where the time went':24} {'seconds':>9} {'part':>6} {'calls':>9}"]
+        for name, seconds in sorted(self.seconds.items(), key=lambda item: item[1], reverse=True):
+            lines.append(f"{name:24} {seconds:9.3f} {seconds / whole:6.1%} {self.calls.get(name, 0) or '':>9}")
+        return lines
+
+    def _count(self) -> None:
+        now = time.perf_counter()
+        self.seconds[self.stack[-1]] += now - self.since
+        self.since = now
+
+    def _write(self, profiler: Any) -> None:
+        profiler.export_chrome_trace(str(self.trace))
