@@ -12,20 +12,18 @@ n-step actor-critic, A2C (Mnih et al. 2016, https://arxiv.org/abs/1602.01783). I
 from the states that the policy visits.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import torch
-from gymnasium import spaces
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
-from torch import Tensor, nn
+from pydantic import Field, NonNegativeFloat, PositiveInt
+from torch import Tensor
 
 from rlgrad.advantages import (
     batch_mean,
     discount_factors,
     generalized_advantage,
     leave_one_out,
-    moments,
     next_values,
     pieces,
     reward_to_go,
@@ -33,46 +31,18 @@ from rlgrad.advantages import (
     standardise_each,
     total,
 )
+from rlgrad.agent import AgentSettings, make_agent
 from rlgrad.baselines import RunningMean, optimal_constant
 from rlgrad.environments import Continuing, Environments, GymnasiumEnvironments, Simulator, describe, make
-from rlgrad.environments.spaces import flat, is_image
 from rlgrad.loop import Direction, Estimate
-from rlgrad.models import MLP, Activation, Convolutions, Critic, Normaliser, ReturnUnit
-from rlgrad.policies import Deviation, Policy, outputs, policy_for
+from rlgrad.models import Critic, Normaliser, ReturnUnit
+from rlgrad.quality import divergence, effective_number, explained_variance, quality_of_gradient
 from rlgrad.rollouts import Rollout, Segments, play
-from rlgrad.settings import Evaluation, RunSettings, SettingError
+from rlgrad.settings import Evaluation, SettingError
 from rlgrad.settings import Settings as Group
 from rlgrad.streams import Purpose, streams
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class PolicySettings(Group):
-    """The network that gives the probabilities of the actions."""
-
-    hidden: tuple[PositiveInt, ...] = (32,)
-    """widths of the hidden layers; []: a linear policy"""
-    activation: Activation = "tanh"
-    """of the hidden layers"""
-    initial_gain: PositiveFloat = 0.01
-    """size of the last layer's initial weights: where it is small, the first policy is almost uniform"""
-    deviation: Deviation = "learned"
-    """of continuous actions. learned: a number for each element, the same everywhere; state_dependent: the network's"""
-    initial_deviation: PositiveFloat = 1.0
-    """of continuous actions, where 1 is half the width of their box"""
-    squash: bool = False
-    """whether continuous actions are brought into their box by a tanh, instead of being clipped"""
-
-
-class CriticSettings(Group):
-    """The network that guesses returns."""
-
-    hidden: tuple[PositiveInt, ...] = (32,)
-    """widths of the hidden layers"""
-    activation: Activation = "tanh"
-    """of the hidden layers"""
-    learning_rate: PositiveFloat | None = None
-    """its own; null: that of the policy"""
 
 
 class EntropyBonus(Group):
@@ -91,19 +61,10 @@ class HeldOutEpisodes(Evaluation):
     """episodes of each evaluation, each with an initial state that training never sees"""
 
 
-Baseline = Literal[
-    "none", "batch_mean", "leave_one_out", "running_mean", "optimal_constant", "optimal_per_parameter", "critic"
-]
-
-
-class Settings(RunSettings):
+class Settings(AgentSettings):
     """A policy that learns to act in a Gymnasium environment."""
 
     problem: Literal["reinforce"] = "reinforce"
-    environment: str
-    """any registered Gymnasium id, such as CartPole-v1"""
-    environment_options: dict[str, Any] = {}
-    """keyword arguments of the environment"""
     simulator: Simulator = "auto"
     """auto: our vectorized form of the environment where there is one; gymnasium: always Gymnasium's, copy after copy;
     vector: the vector form that the environment brings; envpool: that of the package envpool"""
@@ -122,39 +83,16 @@ class Settings(RunSettings):
     """what an action is credited with: the rewards that come after it, or those of the whole episode (more noise)"""
     time_limit: Literal["end", "bootstrap"] = "end"
     """end: what a time limit cuts off does not count. bootstrap: the critic guesses it, as if the episode went on"""
-    baseline: Baseline = "leave_one_out"
-    """subtracted from the returns. batch_mean, leave_one_out: the mean of all, or of the other, episodes of the update
-    at the same step; running_mean: of earlier updates; optimal_constant, optimal_per_parameter: the number that leaves
-    the least variance (two further backward passes an episode); critic: a learned value of the state"""
-    critic: CriticSettings = CriticSettings()
-    """of the baseline `critic`, and of no other"""
     gae_lambda: Fraction = 1.0
     """with a critic: how far ahead rewards count before its guess replaces them; 1: to the end, which has no bias"""
     standardise_advantages: bool | Literal["per_episode"] = False
     """true: mean 0 and deviation 1 in every batch, which biases the gradient, and makes the size of the rewards
     irrelevant; per_episode: within each episode, which biases it more"""
     entropy_bonus: EntropyBonus | None = None
-    normalise_returns: bool = False
-    """advantages, and what a critic guesses, in units of the deviation of the returns of earlier updates; it makes the
-    size of the rewards irrelevant, and leaves the direction of the gradient as it is"""
-    normalise_observations: bool = False
-    """mean 0 and deviation 1 in every feature, by what each replica has seen in earlier updates"""
-    policy: PolicySettings = PolicySettings()
     evaluation: HeldOutEpisodes = HeldOutEpisodes()
 
     def build(self) -> "Reinforce":
         return Reinforce(self)
-
-
-class Agent(nn.Module):
-    """All that a run learns or remembers. It answers as its policy does: observation -> distribution over actions."""
-
-    def __init__(self, policy: Policy, critic: Critic | None, memory: RunningMean | None, unit: ReturnUnit | None):
-        super().__init__()
-        self.policy, self.critic, self.memory, self.unit = policy, critic, memory, unit
-
-    def forward(self, observation: Tensor) -> Any:
-        return self.policy(observation)
 
 
 class Reinforce:
@@ -169,7 +107,8 @@ class Reinforce:
         environment = describe(settings.environment, settings.environment_options)
         threshold = environment.spec.reward_threshold if environment.spec else None
         self.solved: tuple[str, float] | None = None if threshold is None else ("return", threshold)
-        self.model = self._agent(environment.observation_space, environment.action_space)
+        drawn = self._streams(Purpose.INITIAL)
+        self.model = make_agent(settings, environment.observation_space, environment.action_space, drawn)
         environment.close()
         environments = self._copies(settings.episodes)
         self._environments = {settings.episodes: environments}  # by the number of episodes
@@ -244,7 +183,7 @@ class Reinforce:
         batch, before, advantage, mean = self._learned
         log_ratio = (self._log_prob(batch)[0] - before) * batch.alive
         moved = {
-            "policy/kl": total((log_ratio.exp() - 1 - log_ratio) * batch.alive) / batch.alive.sum((1, 2)),
+            "policy/kl": divergence(log_ratio, batch.alive),
             "policy/effective_episodes": effective_number(log_ratio),
         }
         if self._segments:
@@ -347,46 +286,6 @@ class Reinforce:
         final = bonus.coefficient if bonus.final is None else bonus.final
         return bonus.coefficient + (final - bonus.coefficient) * min(1.0, step / max(1, self.settings.updates - 1))
 
-    def _agent(self, observation: spaces.Space[Any], action: spaces.Space[Any]) -> Agent:
-        settings, policy, id = self.settings, self.settings.policy, self.settings.environment
-        try:
-            seen = flat(observation)
-        except TypeError as error:
-            raise SettingError(("environment",), f"no policy can read the observations of {id}: {error}") from error
-        wanted = outputs(action, policy.deviation)
-        if wanted is None:
-            message = f"no policy can give the actions that {id} wants, {action}: it must be Discrete, MultiDiscrete, "
-            raise SettingError(("environment",), message + "MultiBinary, or a Box of real numbers")
-        if settings.normalise_observations and is_image(seen):
-            raise SettingError(("normalise_observations",), f"{id} shows images, which need none")
-        drawn = self._streams(Purpose.INITIAL)
-
-        def network(outputs: int, hidden: Sequence[int], activation: Activation, gain: float) -> nn.Module:
-            layers: list[nn.Module] = []
-            size = seen.shape[0]  # type: ignore[index]
-            if is_image(seen):
-                layers.append(convolutions := Convolutions(seen.shape, drawn))  # type: ignore[arg-type]
-                size = convolutions.features
-            if settings.normalise_observations:
-                layers.append(Normaliser(settings.replicas, size))
-            return nn.Sequential(*layers, MLP(size, outputs, hidden, drawn, activation, gain))
-
-        net = network(wanted, policy.hidden, policy.activation, policy.initial_gain)
-        made = policy_for(
-            action, net, settings.replicas, policy.deviation, policy.initial_deviation, squash=policy.squash
-        )
-        critic, memory = None, None
-
-        def unit() -> ReturnUnit | None:
-            return ReturnUnit(settings.replicas) if settings.normalise_returns else None
-
-        if settings.baseline == "critic":
-            described = settings.critic
-            critic = Critic(network(1, described.hidden, described.activation, 1.0), unit(), described.learning_rate)
-        if settings.baseline == "running_mean":
-            memory = RunningMean(settings.replicas)
-        return Agent(made, critic, memory, unit())
-
     def state_dict(self) -> dict[str, Tensor]:
         """What a run needs to go on, besides the model: the episodes that segments have not finished."""
         return self._segments.state_dict() if self._segments else {}
@@ -436,43 +335,6 @@ def check(settings: Settings) -> None:
         raise SettingError(("standardise_advantages",), "per_episode needs whole episodes, not segments: set true")
     if settings.standardise_advantages and settings.baseline.startswith("optimal"):
         raise SettingError(("standardise_advantages",), f"not with the baseline {settings.baseline}")
-
-
-def quality_of_gradient(credit: Tensor, parameters: list[nn.Parameter]) -> dict[str, Tensor]:
-    """How much of the gradient is signal, by the gradients g and h of the two halves of the episodes: [R] each.
-
-    Both have the same mean, and so g·h is an unbiased estimate of its squared length, and |g - h|²/4 one of the
-    variance of the whole batch's gradient, which is their mean.
-
-    credit: [R, T, B], what each step adds to the surrogate.
-    """
-    half = credit.shape[2] // 2
-    found = []
-    for part, episodes in ((credit[:, :, :half], half), (credit[:, :, half:], credit.shape[2] - half)):
-        gradient = torch.autograd.grad(total(part).sum(), parameters, retain_graph=True)
-        found.append(torch.cat([one.flatten(1) for one in gradient], 1) * credit.shape[2] / episodes)
-    g, h = found
-    variance = (g - h).square().sum(1) / 4
-    return {
-        "gradient/half_cosine": torch.cosine_similarity(g, h, dim=1),
-        "gradient/deviation": variance.sqrt(),
-        "gradient/signal_to_noise": (g * h).sum(1).clamp(min=0) / variance.clamp(min=1e-30),
-    }
-
-
-def explained_variance(guess: Tensor, target: Tensor, alive: Tensor) -> Tensor:
-    """1 - Var(target - guess) / Var(target) [R] over the steps alive: 1 is perfect, 0 no better than the mean."""
-    return 1 - moments(target - guess, alive)[1] / moments(target, alive)[1].clamp(min=1e-12)
-
-
-def effective_number(log_ratio: Tensor) -> Tensor:
-    """How many of the B episodes still count for the policy after the update: (Σ w)² / Σ w² [R], where w is how much
-    more probable an episode has become (Kong 1992). B where nothing has changed, 1 where one outweighs all others.
-
-    log_ratio: [R, T, B], of the probability of each action after the update and before; 0 after an end.
-    """
-    share = torch.softmax(log_ratio.sum(1), 1)
-    return 1 / share.square().sum(1)
 
 
 def with_gradient_of(value: Tensor, surrogate: Tensor) -> Tensor:

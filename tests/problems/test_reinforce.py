@@ -10,7 +10,8 @@ from torch import Tensor
 from rlgrad import make_optimizer, updates
 from rlgrad.config import load
 from rlgrad.policies import CategoricalPolicy
-from rlgrad.problems.reinforce import Reinforce, effective_number
+from rlgrad.problems.reinforce import Reinforce
+from rlgrad.quality import effective_number
 from rlgrad.rollouts import Rollout, masked
 from rlgrad.run.training import effect
 from rlgrad.settings import UsageError

@@ -1,0 +1,52 @@
+"""Is this gradient any good? What one batch tells of it, and of the step that was taken along it."""
+
+import torch
+from torch import Tensor, nn
+
+from rlgrad.advantages import moments, total
+
+
+def quality_of_gradient(credit: Tensor, parameters: list[nn.Parameter]) -> dict[str, Tensor]:
+    """How much of the gradient is signal, by the gradients g and h of the two halves of the episodes: [R] each.
+
+    Both have the same mean, and so g·h is an unbiased estimate of its squared length, and |g - h|²/4 one of the
+    variance of the whole batch's gradient, which is their mean.
+
+    credit: [R, T, B], what each step adds to the surrogate.
+    """
+    half = credit.shape[2] // 2
+    found = []
+    for part, episodes in ((credit[:, :, :half], half), (credit[:, :, half:], credit.shape[2] - half)):
+        gradient = torch.autograd.grad(total(part).sum(), parameters, retain_graph=True)
+        found.append(torch.cat([one.flatten(1) for one in gradient], 1) * credit.shape[2] / episodes)
+    g, h = found
+    variance = (g - h).square().sum(1) / 4
+    return {
+        "gradient/half_cosine": torch.cosine_similarity(g, h, dim=1),
+        "gradient/deviation": variance.sqrt(),
+        "gradient/signal_to_noise": (g * h).sum(1).clamp(min=0) / variance.clamp(min=1e-30),
+    }
+
+
+def explained_variance(guess: Tensor, target: Tensor, alive: Tensor) -> Tensor:
+    """1 - Var(target - guess) / Var(target) [R] over the steps alive: 1 is perfect, 0 no better than the mean."""
+    return 1 - moments(target - guess, alive)[1] / moments(target, alive)[1].clamp(min=1e-12)
+
+
+def effective_number(log_ratio: Tensor) -> Tensor:
+    """How many of the B episodes still count for the policy after the update: (Σ w)² / Σ w² [R], where w is how much
+    more probable an episode has become (Kong 1992). B where nothing has changed, 1 where one outweighs all others.
+
+    log_ratio: [R, T, B], of the probability of each action after the update and before; 0 after an end.
+    """
+    share = torch.softmax(log_ratio.sum(1), 1)
+    return 1 / share.square().sum(1)
+
+
+def divergence(log_ratio: Tensor, alive: Tensor) -> Tensor:
+    """The Kullback-Leibler divergence [R] from the policy before the update to the one after it, at the steps alive:
+    the mean of r - 1 - log r, unbiased and never negative (Schulman 2020, http://joschu.net/blog/kl-approx.html).
+
+    log_ratio: [R, T, B], log r, of the probability of each action after the update and before.
+    """
+    return total((log_ratio.exp() - 1 - log_ratio) * alive) / alive.sum((1, 2))
