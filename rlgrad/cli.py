@@ -22,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         parser = make_parser()
         options, overrides = parser.parse_known_args(arguments)
-        return options.command(options, overrides)  # type: ignore[no-any-return]
+        code: int = options.command(options, overrides)
+        sys.stdout.flush()
+        return code
     except UsageError as error:
         print(f"rlgrad: {error}", file=sys.stderr)
         return USAGE
@@ -31,6 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except BrokenPipeError:  # `rlgrad schema | head -1`
+        from rlgrad.run.signals import silence
+
+        silence(sys.stdout)
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        print(f"rlgrad: {error}", file=sys.stderr)
+        return FAILED
 
 
 def make_parser() -> Parser:
@@ -39,7 +49,8 @@ def make_parser() -> Parser:
 
     train = commands.add_parser("train", help="train as a config says", allow_abbrev=False, add_help=False)
     train.add_argument("--config", metavar="FILE", help="a YAML file, or a name in configs/")
-    train.add_argument("--resume", metavar="RUN", help="continue the run in this directory")
+    train.add_argument("--resume", metavar="RUN", help="continue the run in this directory; auto: the config's newest")
+    train.add_argument("--extend-to", type=int, metavar="N", help="with --resume: up to N updates in all")
     train.add_argument("--out", metavar="DIR", help="the run directory, instead of runs/<config>-<number>")
     train.add_argument("--allow-imports", action="store_true", help="let the config import modules, which runs code")
     train.add_argument("--wrong-sign", action="store_true", help="go against the objective, on purpose")
@@ -52,6 +63,13 @@ def make_parser() -> Parser:
     evaluate.add_argument("--episode-seed", type=int, default=1, metavar="N", help="other held-out episodes for each N")
     evaluate.add_argument("--allow-imports", action="store_true", help="let its config import modules")
     evaluate.set_defaults(command=evaluate_command)
+
+    reproduce = commands.add_parser("reproduce", help="run it again, and compare bit for bit", allow_abbrev=False)
+    reproduce.add_argument("run", metavar="RUN", help="the directory of a completed run")
+    reproduce.add_argument("--out", metavar="DIR", help="of the second run, instead of runs/<RUN>-again-<number>")
+    reproduce.add_argument("--allow-imports", action="store_true", help="let its config import modules")
+    reproduce.add_argument("--quiet", action="store_true", help="print nothing but the verdict")
+    reproduce.set_defaults(command=reproduce_command)
 
     check = commands.add_parser("check", help="say what the suite sees of an environment", allow_abbrev=False)
     check.add_argument("environment", metavar="ENV", help="a Gymnasium id; package:ENV imports the package first")
@@ -79,6 +97,7 @@ def refuse_leftovers(leftovers: Sequence[str]) -> None:
 def train_command(options: argparse.Namespace, overrides: list[str]) -> int:
     from rlgrad.config import load
     from rlgrad.run import resume, train
+    from rlgrad.run.resuming import recorded_config
     from rlgrad.run.startup import spare_dynamo
 
     if options.help:
@@ -89,14 +108,21 @@ def train_command(options: argparse.Namespace, overrides: list[str]) -> int:
             print("\nEvery setting of a config can be given as --setting value; --config FILE --help lists them.")
         return DONE
     spare_dynamo()
+    overrides += ["--wrong_sign", "true"] if options.wrong_sign else []
+    source = options.config
     if options.resume:
-        if options.config or options.out or options.wrong_sign or overrides:
-            raise UsageError("--resume continues a run as it was begun: it takes no config, --out or other settings")
-        run = resume(options.resume, quiet=options.quiet, allow_imports=options.allow_imports)
-    elif options.config:
-        overrides += ["--wrong_sign", "true"] if options.wrong_sign else []
-        config = load(options.config, overrides, options.allow_imports)
-        run = train(config, out=options.out, quiet=options.quiet)
+        if options.out:
+            raise UsageError("--resume continues a run where it is: it takes no --out")
+        if options.resume != "auto":
+            recorded_config(Path(options.resume), options.allow_imports)
+            source = source or (Path(options.resume) / "config.yaml" if overrides else None)
+        config = load(source, overrides, options.allow_imports) if source else None
+        asked = {"config": config, "extend_to": options.extend_to, "allow_imports": options.allow_imports}
+        run = resume(options.resume, quiet=options.quiet, **asked)
+    elif options.extend_to is not None:
+        raise UsageError("--extend-to lengthens a run: --resume RUN, to say which, is missing")
+    elif source:
+        run = train(load(source, overrides, options.allow_imports), out=options.out, quiet=options.quiet)
     else:
         raise UsageError("which config? --config FILE, or a name: " + ", ".join(shipped()))
     return 128 + run.signal if run.signal else DONE
@@ -140,6 +166,7 @@ def evaluate_command(options: argparse.Namespace, leftovers: list[str]) -> int:
     from safetensors.torch import load_file
 
     from rlgrad.config import Config, read
+    from rlgrad.run.faults import attempt
     from rlgrad.run.progress import number
     from rlgrad.run.statistics import summarize
 
@@ -155,12 +182,24 @@ def evaluate_command(options: argparse.Namespace, leftovers: list[str]) -> int:
         problem.model.load_state_dict(load_file(path / "model.safetensors"))
     except Exception as error:  # a damaged file: safetensors and torch raise what they like
         raise UsageError(f"{path}/model.safetensors cannot be used: {str(error).splitlines()[0]}") from error
-    for name, values in problem.evaluate(config.settings.updates + options.episode_seed).items():
+    step = config.settings.updates + options.episode_seed
+    for name, values in attempt(lambda: problem.evaluate(step), config.settings.update_seconds_limit).items():
         found = summarize(values.tolist())
         low, high = found["ci95"]
         interval = "" if low is None else f"  95% interval {low:.4g} to {high:.4g}  IQM {found['iqm']:.4g}"
         print(f"{name:20} {number(found['mean'])}{interval}")
     return DONE
+
+
+def reproduce_command(options: argparse.Namespace, leftovers: list[str]) -> int:
+    from rlgrad.run.reproduction import reproduce
+    from rlgrad.run.startup import spare_dynamo
+
+    refuse_leftovers(leftovers)
+    spare_dynamo()
+    verdict = reproduce(options.run, out=options.out, quiet=options.quiet, allow_imports=options.allow_imports)
+    print(verdict.sentence)
+    return DONE if verdict.identical else FAILED
 
 
 def check_command(options: argparse.Namespace, leftovers: list[str]) -> int:

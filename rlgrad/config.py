@@ -3,6 +3,7 @@
 Every value remembers where it was written, so that an error can name the file and line, or the option.
 """
 
+import copy
 import importlib
 import inspect
 import pkgutil
@@ -19,7 +20,7 @@ from torch import optim
 import rlgrad.problems
 from rlgrad import schedules
 from rlgrad.loop import Direction, Problem, make_optimizer
-from rlgrad.settings import Named, RunSettings, SettingError, Settings, UsageError, nearest
+from rlgrad.settings import Named, RunError, RunSettings, SettingError, Settings, UsageError, nearest
 
 MAX_NODES = 10_000  # values in a config: far more than anyone writes, and few enough that no alias bomb goes off
 
@@ -63,13 +64,25 @@ class Config:
             at = where if not dotted or where == f"--{dotted}" else f"{where}: {dotted}"
             raise UsageError(f"{at}: {error}") from error
 
+    def with_settings(self, settings: RunSettings, name: str | None = None) -> "Config":
+        """The same config with other settings, which are valid already."""
+        other = copy.copy(self)
+        other.settings, other.name = settings, name or self.name
+        return other
+
     def build(self) -> "Built":
         """What the settings describe. Raises UsageError."""
         with self.located():
             self._import()
-            problem = self.settings.build()
-            optimizer = build_optimizer(self.settings, problem)
-            return Built(problem, optimizer, build_schedule(self.settings, optimizer, problem.direction))
+            try:
+                problem = self.settings.build()
+                optimizer = build_optimizer(self.settings, problem)
+                return Built(problem, optimizer, build_schedule(self.settings, optimizer, problem.direction))
+            except (SettingError, RunError):
+                raise
+            except Exception as error:  # an environment that cannot be made, too little memory: it can be anything
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                raise SettingError((), f"what it describes cannot be made: {reason[:300]}") from error
 
     def _import(self) -> None:
         """The only place where a config makes code run, and only where the user has said so."""

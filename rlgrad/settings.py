@@ -5,7 +5,7 @@ A problem's own settings derive from `RunSettings`, in the problem's file.
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from torch import Tensor
@@ -83,11 +83,20 @@ class Checkpoint(Settings):
     every_updates: PositiveInt | None = None
     """updates between checkpoints; null: as often as the seconds say"""
     every_seconds: PositiveFloat | None = 60.0
-    """seconds between checkpoints; null: as often as the updates say"""
+    """seconds between checkpoints, but at least 50 times as long as one takes; null: as often as the updates say"""
 
 
 class Trainable(Problem, Protocol):
-    """What a run asks of a problem beyond what the loop asks."""
+    """What a run asks of a problem beyond what the loop asks.
+
+    Two things are optional. `conclusion() -> list[str]` says in sentences what has come out. And where an update
+    depends on more than the parameters, the buffers of `model` and the update's number, such as episodes that go on
+    across updates, a problem has `state_dict()` and `load_state_dict(state)`: what a checkpoint is to hold besides.
+    Such a state is made of tensors, numbers, texts, bytes, lists and dicts, as nothing else is ever read from a
+    checkpoint (a pickled environment would run a stranger's code). What it cannot hold is drawn again from the streams
+    of the update, or `state_dict` raises RunError and says so. `load_state_dict` raises ValueError where the state is
+    not one of its own.
+    """
 
     work: str  # the metric that counts the work of an update, such as "episode/env_steps"
     solved: tuple[str, float] | None  # an evaluation metric, and the value from which the problem counts as solved
@@ -129,10 +138,20 @@ class RunSettings(Settings):
     log_every_updates: PositiveInt = 1
     """updates between points in metrics.jsonl and TensorBoard; an evaluation, and the last update, are always there"""
     checkpoint: Checkpoint = Checkpoint()
+    on_divergence: Literal["stop", "set_aside"] = "stop"
+    """what is done where a replica's objective, gradient or step is not finite. stop: the run fails. set_aside: that
+    replica keeps its last finite parameters and counts no more, and the others go on"""
+    update_seconds_limit: PositiveFloat | None = 3600.0
+    """the run fails where an update or an evaluation takes longer, as with an environment that hangs; null: never"""
     stop_when_solved: bool = False
     """end the run at the first evaluation at which every replica reaches the environment's reward threshold"""
     threads: PositiveInt = 1
     """threads of torch; small networks are fastest on one"""
+
+    def bound_to_updates(self) -> str | None:
+        """The setting, if there is one, that means something else where `updates` is another: such a run cannot be
+        extended, as its past would not be that of the longer run."""
+        return None
 
     def heading(self, direction: Direction) -> Direction:
         """Which way the run goes, if its objective is to go in this direction."""

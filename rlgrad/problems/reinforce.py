@@ -94,6 +94,9 @@ class Settings(AgentSettings):
     def build(self) -> "Reinforce":
         return Reinforce(self)
 
+    def bound_to_updates(self) -> str | None:
+        return "entropy_bonus.final" if self.entropy_bonus and self.entropy_bonus.final is not None else None
+
 
 class Reinforce:
     """Whole episodes and a baseline: the gradient of the expected return, estimated without bias unless asked for."""

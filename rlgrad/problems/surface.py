@@ -7,6 +7,7 @@ run says from the gradient and the Hessian what each of them has reached, and ho
 descent comes to rest on is the minimum, and where it is concave, ascent comes to rest on the maximum.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
@@ -87,7 +88,9 @@ class SurfaceProblem:
         """The function's values [R]. Raises RunError where a point has run away."""
         value = self.function(self.model())
         if not batch.any():  # later evaluations are the trials of a line search, which may go far
-            self._refuse_divergence(value.detach())
+            within = self._within(value.detach())
+            if not within.all():
+                value = value.where(within, torch.full_like(value, math.nan))
         batch += 1
         return Estimate(value, {self.work: batch})
 
@@ -101,7 +104,7 @@ class SurfaceProblem:
         known and of the kind that is sought. Raises RunError where a point has run away."""
         point = self.model().detach()
         value, gradient, hessian = derivatives(self.function, point)
-        self._refuse_divergence(value)
+        self._within(value)
         curvatures = eigenvalues(hessian)
         found = {
             "value": value,
@@ -141,12 +144,13 @@ class SurfaceProblem:
         sentences.append(f"f is {curve} where that was checked: at {curve.points} points with {box}")
         return sentences
 
-    def _refuse_divergence(self, value: Tensor) -> None:
-        """Raises RunError where a point, or its value [R], is beyond the bound."""
+    def _within(self, value: Tensor) -> Tensor:
+        """Whether points and their values are within the bound: [R]. Raises RunError where one is not, unless it is to
+        be set aside."""
         point, bound = self.model().detach(), self.settings.bound
-        within = (value.abs() <= bound) & (point.abs() <= bound).all(1)  # [R]; nan is not
-        if within.all():
-            return
+        within: Tensor = (value.abs() <= bound) & (point.abs() <= bound).all(1)  # [R]; nan is not
+        if within.all() or self.settings.on_divergence == "set_aside":
+            return within
         k = int((~within).nonzero()[0])
         at = f"replica {k} is at {place(self.function.variables, point[k])}, f = {value[k]:.4g}"
         if value[k].isnan():

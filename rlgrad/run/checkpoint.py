@@ -1,47 +1,91 @@
 """Saving and restoring a run, so that it continues bit for bit.
 
-All randomness is a function of (seed, replica, step), so a checkpoint needs no generator's state.
+All randomness is a function of (seed, replica, step), so a checkpoint needs no generator's state. It is a file of
+`torch.save` with its SHA-256 at the end; the one before it is kept, and used where the newest is damaged.
 """
 
-import os
+import hashlib
+import io
+import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from rlgrad.run import files
 from rlgrad.settings import UsageError
 
-FORMAT = 1
+FORMAT = 2
+CURRENT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+SEAL = b"\nsha256 of all that comes before this line: "
 
 
-def save(path: Path, content: dict[str, Any]) -> None:
-    """Write to a temporary file, bring it to the disk and rename it: a checkpoint is whole or not there."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        torch.save({"format": FORMAT, **content}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def save(directory: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint, and keep the one before it. Raises OSError; a good one is there even then."""
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **content}, buffer)
+    files.write(directory / CURRENT, sealed(buffer.getvalue()), directory / PREVIOUS)
 
 
-def load(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint; nothing in it is executed. Raises UsageError in one line."""
+def exists(directory: Path) -> bool:
+    return (directory / CURRENT).exists() or (directory / PREVIOUS).exists()
+
+
+def load(directory: Path) -> dict[str, Any] | None:
+    """The content of the newest checkpoint that is whole; None where there is none at all.
+
+    Nothing in it is executed. A damaged one is named on standard error. Raises UsageError where all are damaged.
+    """
+    faults: list[str] = []
+    for path in (directory / CURRENT, directory / PREVIOUS):
+        try:
+            content = read(path)
+        except FileNotFoundError:
+            continue
+        except (ValueError, OSError) as error:
+            faults.append(f"{path}: not a readable checkpoint: {error}")
+            continue
+        for fault in faults:
+            print(f"{fault}; going on from {path.name} instead", file=sys.stderr)
+        return content
+    if faults:
+        raise UsageError("; ".join(faults))
+    return None
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of one file. Raises OSError, and ValueError where it is not what `save` wrote."""
+    data = unsealed(path.read_bytes())
     try:
-        content = torch.load(path, weights_only=True)
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: there is no checkpoint to resume from") from error
-    except Exception as error:  # torch raises whatever the broken bytes lead to
-        raise UsageError(f"{path}: not a readable checkpoint: {str(error).splitlines()[0]}") from error
+        content = torch.load(io.BytesIO(data), weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError("it holds more than numbers, and reading that could run code") from error
+    except Exception as error:  # torch raises whatever the bytes lead to
+        raise ValueError(" ".join(str(error).split())[:200]) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UsageError(f"{path}: not a checkpoint of this version of rlgrad")
+        raise ValueError("it is not of this version of rlgrad")
     return content
 
 
-def save_weights(path: Path, model: nn.Module) -> None:
-    """The parameters [R, ...] by name, in the safetensors format."""
-    from safetensors.torch import save_file
+def sealed(data: bytes) -> bytes:
+    """The data with its checksum behind it, which torch.load does not mind."""
+    return data + SEAL + hashlib.sha256(data).hexdigest().encode() + b"\n"
 
-    temporary = path.with_name(path.name + ".tmp")
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
-    os.replace(temporary, path)
+
+def unsealed(content: bytes) -> bytes:
+    """The data without its checksum. Raises ValueError where the two do not belong together."""
+    data, found, _ = content.rpartition(SEAL)
+    if not found:
+        raise ValueError("it is cut off, as its checksum is missing")
+    if sealed(data) != content:
+        raise ValueError("it is damaged, as its checksum is another")
+    return data
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """The parameters [R, ...] by name, in the safetensors format. Raises OSError."""
+    from safetensors.torch import save
+
+    files.write(path, save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}))

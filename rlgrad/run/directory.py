@@ -6,18 +6,26 @@ import itertools
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
+from rlgrad.run import files
 from rlgrad.settings import RunSettings, UsageError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 PACKAGES = ("rlgrad", "torch", "gymnasium", "numpy", "tensorboard")
+LIBRARIES = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "ONEDNN_", "DNNL_", "ATEN_", "TORCH_", "CUBLAS_")  # their variables
 
 
 def claim(name: str, out: str | Path | None) -> Path:
@@ -44,15 +52,33 @@ def claim(name: str, out: str | Path | None) -> Path:
     return directory
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Readers see the old file or the new one, never half of one."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+@contextlib.contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """Keeps others out of a run while it is written. The system lets go of it when the process ends, in whatever way.
+
+    Raises UsageError where another is at work on it. A file system without locks, or Windows, does not notice.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UsageError(f"{directory}: another process is at work on this run") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    files.write(path, text.encode())
 
 
 def write_json(path: Path, content: Any) -> None:
-    write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def dump(settings: RunSettings) -> str:
@@ -68,9 +94,38 @@ def environment(settings: RunSettings) -> dict[str, Any]:
         "commit": commit(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
-        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "machine": {"system": platform.platform(), "processor": processor(), "cores": os.cpu_count()},
         "threads": torch.get_num_threads(),
+        "arithmetic": arithmetic(),
     }
+
+
+def arithmetic() -> dict[str, Any]:
+    """What the last bits of a result hang on, where the versions are the same."""
+    blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
+    return {
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "blas": blas.group(1) if blas else None,
+        "mkldnn": torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "variables": {name: value for name, value in sorted(os.environ.items()) if name.startswith(LIBRARIES)},
+    }
+
+
+def processor() -> str:
+    """The model of the processor where the system tells, and otherwise its kind."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def otherwise(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Where two environments differ in something that may change bits: 'packages.torch: 2.12.0 -> 2.13.0'."""
+    parts = ("python", "packages", "machine", "arithmetic")
+    a, b = (flat({part: one.get(part) for part in parts}) for one in (recorded, now))
+    return [f"{key}: {a.get(key)} -> {b.get(key)}" for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
 
 
 def version(package: str) -> str | None:

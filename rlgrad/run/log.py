@@ -4,10 +4,11 @@ Both only grow. A checkpoint remembers how long they were, so that a resumed run
 point is there twice, and none is missing.
 """
 
+import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,25 +20,27 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor
 
 from rlgrad.loop import Direction
+from rlgrad.run.state import State
 from rlgrad.run.statistics import finite, summarize
 from rlgrad.run.tags import description
 
 FLUSH_SECONDS = 2.0
+METRICS, EVENTS = "metrics.jsonl", "events.out.tfevents."
 
 
 class Log:
-    """Appends to the two files. `lengths`: where a checkpoint says they ended, if they are to be continued."""
+    """Appends to the two files. `lengths`: where a checkpoint says they ended, if they are to be continued.
+
+    Raises OSError, and ValueError where the files are not those that the checkpoint remembers.
+    """
 
     def __init__(self, directory: Path, lengths: Mapping[str, int] | None = None):
         self.files: dict[str, BinaryIO] = {}
         if lengths is None:
-            for name in ("metrics.jsonl", f"events.out.tfevents.{int(time.time())}.rlgrad"):
+            for name in (METRICS, f"{EVENTS}{int(time.time())}.rlgrad"):
                 self.files[name] = (directory / name).open("xb")
         else:
-            for name, length in lengths.items():
-                self.files[name] = (directory / name).open("r+b")
-                self.files[name].truncate(length)
-                self.files[name].seek(length)
+            self.files = reopened(directory, lengths)
         self.metrics, events = self.files.values()
         self.events = RecordWriter(events)
         self.described: set[str] = set()  # tags whose first point is written: TensorBoard reads their sentence from it
@@ -50,9 +53,15 @@ class Log:
         against = ", but this run goes **the wrong way, on purpose**" if wrong_sign else ""
         self._text("direction", f"`objective/value` is to be **{direction.name.lower()}d**{against}")
 
-    def write(self, step: int, values: Mapping[str, Tensor], rate: float, speed: float, pace: float) -> None:
+    def extend(self, step: int, config: str) -> None:
+        """Show the config of a run that is to go on for longer than it was begun for."""
+        self._text("config", f"```yaml\n{config}```", step)
+
+    def write(
+        self, step: int, values: Mapping[str, Tensor], state: State, rate: float, speed: float, pace: float
+    ) -> None:
         """An update: a line with the values [R] of all replicas, and a point for their mean; of an evaluation also
-        their interquartile mean and interval.
+        their interquartile mean and interval. Replicas set aside do not count.
 
         rate: learning rate. speed: work per second. pace: updates per second.
         """
@@ -62,20 +71,22 @@ class Log:
             numbers = value.tolist()
             line[tag] = [finite(number) for number in numbers]
             if tag.startswith("evaluation/"):
-                points |= {f"{tag}/{ending}": number for ending, number in endings(summarize(numbers)).items()}
+                statistics = summarize(numbers, state.set_aside)
+                points |= {f"{tag}/{ending}": number for ending, number in endings(statistics).items()}
             else:
-                points[tag] = float(value.mean())
+                points[tag] = state.mean(value)
         self.metrics.write(json.dumps(line, allow_nan=False).encode() + b"\n")
         self._scalars(step, points)
         if time.monotonic() - self.flushed > FLUSH_SECONDS:
             self.flush()
 
-    def end(self, settings: Mapping[str, Any], evaluation: Mapping[str, Sequence[float]]) -> None:
-        """The settings beside the results, the intervals as bands; and no more."""
+    def end(self, settings: Mapping[str, Any], state: State) -> None:
+        """The settings beside the results, and the intervals as bands."""
         from torch.utils.tensorboard.summary import custom_scalars, hparams
 
         given = {key: value for key, value in settings.items() if value is not None}
         shown = {key: value if isinstance(value, bool | int | float) else str(value) for key, value in given.items()}
+        evaluation = {name: state.remaining(values) for name, values in state.evaluation.items()}
         results = {f"evaluation/{name}/mean": sum(values) / len(values) for name, values in evaluation.items()}
         for summary in hparams(shown, results):  # type: ignore[no-untyped-call]
             self._event(step=0, summary=summary)
@@ -87,8 +98,13 @@ class Log:
         if bands:
             layout = {"mean and 95% interval over replicas": bands}
             self._event(step=0, summary=custom_scalars(layout))  # type: ignore[no-untyped-call]
+        self.flush()
+
+    def close(self) -> None:
+        """Whatever could not be written by now is lost."""
         for file in self.files.values():
-            file.close()
+            with contextlib.suppress(OSError):
+                file.close()
 
     def lengths(self) -> dict[str, int]:
         """How long the files are, once all of it is on the disk."""
@@ -112,17 +128,44 @@ class Log:
             values.append(Summary.Value(tag=tag, simple_value=number, metadata=metadata))
         self._event(step=step, summary=Summary(value=values))
 
-    def _text(self, tag: str, markdown: str) -> None:
+    def _text(self, tag: str, markdown: str, step: int = 0) -> None:
         metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
         tensor = TensorProto(
             dtype="DT_STRING",
             string_val=[markdown.encode()],
             tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)]),
         )
-        self._event(step=0, summary=Summary(value=[Summary.Value(tag=tag, metadata=metadata, tensor=tensor)]))
+        self._event(step=step, summary=Summary(value=[Summary.Value(tag=tag, metadata=metadata, tensor=tensor)]))
 
     def _event(self, **content: Any) -> None:
         self.events.write(Event(wall_time=time.time(), **content).SerializeToString())
+
+
+def reopened(directory: Path, lengths: Mapping[str, int]) -> dict[str, BinaryIO]:
+    """The two files, cut off where a checkpoint says that they ended. A checkpoint may come from a stranger: it can
+    name no other files, and links are not followed. Raises OSError and ValueError."""
+    metrics, events = lengths
+    if metrics != METRICS or not events.startswith(EVENTS) or Path(events).name != events:
+        raise ValueError(f"it names {', '.join(lengths)} as the log")
+    opened: dict[str, BinaryIO] = {}
+    for name, length in lengths.items():
+        opened[name] = open(directory / name, "r+b", opener=without_links)  # noqa: SIM115
+        if not 0 <= length <= os.fstat(opened[name].fileno()).st_size:
+            raise ValueError(f"{name} is shorter than it was at that time")
+    for name, file in opened.items():
+        file.truncate(lengths[name])
+        file.seek(lengths[name])
+    return opened
+
+
+def without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
+
+
+def clear(directory: Path) -> None:
+    """Remove the record of a run that was killed before its first checkpoint, and so is begun again."""
+    for path in (directory / METRICS, *directory.glob(f"{EVENTS}*")):
+        path.unlink(missing_ok=True)
 
 
 def endings(statistics: Mapping[str, Any]) -> dict[str, float]:

@@ -2,19 +2,38 @@
 
 import re
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from torch import Tensor
 
 from rlgrad.loop import Direction
+from rlgrad.run.signals import silence
 from rlgrad.run.state import State
 
 LINES = 10  # how many lines a run prints where the output is no terminal
+
+
+class Console(RichConsole):
+    """Standard output, until nobody reads it any more: then it falls silent, and `gone` says so."""
+
+    gone = False
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        try:
+            super().print(*objects, **options)
+        except OSError:  # a full disk, or a closed pipe where rich has no name for it yet
+            self.on_broken_pipe()
+
+    def on_broken_pipe(self) -> None:
+        self.gone = self.quiet = True
+        print("standard output cannot be written to: the run ends here", file=sys.stderr, flush=True)
+        silence(sys.stdout)
 
 
 class Display:
@@ -41,12 +60,12 @@ class Display:
 
     def show(self, state: State, values: Mapping[str, Tensor], speed: float) -> None:
         """After an update: the objective, work per second, and the evaluation if there was one."""
-        value = f"{self.objective} {float(values['objective/value'].mean()):.4g}"
+        value = f"{self.objective} {state.mean(values['objective/value']):.4g}"
         pace = f"{speed:,.0f} {self.unit}/s"
         if self.bar:
             self.bar.update(self.task, completed=state.done, description=value, speed=pace)
         elif state.done == self.updates or state.done % max(1, self.updates // LINES) == 0:
-            means = {tag: float(value.mean()) for tag, value in values.items() if tag.startswith("evaluation/")}
+            means = {tag: state.mean(value) for tag, value in values.items() if tag.startswith("evaluation/")}
             found = "".join(f"  {tag.partition('/')[2]} {mean:.4g}" for tag, mean in means.items())
             self.say(f"update {state.done}/{self.updates}  {value}  {pace}{found}")
 
@@ -63,6 +82,7 @@ class Display:
         self.close()
         replicas = summary["replicas"]
         many = f"{replicas} replicas" if replicas > 1 else "1 replica"
+        many += f", {len(summary['set_aside'])} of them set aside" if summary["set_aside"] else ""
         status, updates, seconds = summary["status"], summary["updates"], summary["wall_seconds"]
         self.say(f"\n{directory}: {status} after {updates} updates, {seconds:.1f} s, {many}")
         table = Table(box=None, pad_edge=False)

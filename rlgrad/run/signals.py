@@ -1,5 +1,6 @@
 """Interruptions: a run finishes its update before it ends."""
 
+import os
 import signal
 import sys
 import threading
@@ -28,3 +29,10 @@ def interruptions() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def silence(stream: Any) -> None:
+    """Let what is written to a stream from here on, and what is still in its buffer, go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

@@ -1,9 +1,11 @@
 """How far a run is, and what its summary says."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rlgrad.loop import Update
+from torch import Tensor
+
 from rlgrad.run.clock import seconds_since_start
 from rlgrad.run.statistics import summarize
 from rlgrad.settings import RunSettings, Trainable
@@ -23,30 +25,45 @@ class State:
     seconds: float = 0.0  # wall time, over all sittings
     objective: list[float] = field(default_factory=list)  # of the last update
     evaluation: dict[str, list[float]] = field(default_factory=dict)  # the metrics of the last evaluation
-    first_solved: dict[str, float] | None = None
+    first_solved: dict[str, int | float] | None = None
+    saving: float = 0.0  # seconds that went into checkpoints
+    set_aside: dict[int, int] = field(default_factory=dict)  # replicas that diverged, and in which update
 
-    def absorb(self, update: Update, work: str) -> None:
-        """Take note of an update."""
-        counted = update.metrics[work].tolist()
-        self.done = update.step + 1
+    def absorb(self, step: int, values: Mapping[str, Tensor], work: str) -> None:
+        """Take note of an update and of its values [R]."""
+        counted = values[work].tolist()
+        self.done = step + 1
         self.work = [a + b for a, b in zip(self.work or [0.0] * len(counted), counted, strict=True)]
-        self.objective = update.value.tolist()
+        self.objective = values["objective/value"].tolist()
 
-    def solved(self, problem: Trainable) -> bool:
-        """Whether the last evaluation of every replica is at the threshold; the first such time is remembered."""
-        if problem.solved is None:
-            return False
+    def judge(self, problem: Trainable) -> None:
+        """Remember when the last evaluation of every replica was at the threshold for the first time."""
+        if problem.solved is None or self.first_solved is not None:
+            return
         metric, threshold = problem.solved
-        if min(self.evaluation[metric]) < threshold:
-            return False
-        if self.first_solved is None:
+        if min(self.remaining(self.evaluation[metric])) >= threshold:
             self.first_solved = {"env_steps": self.steps, "seconds": round(seconds_since_start(), 3)}
-        return True
+
+    def over(self, settings: RunSettings) -> bool:
+        """Whether there is nothing left to do."""
+        solved = settings.stop_when_solved and self.first_solved is not None
+        return self.done >= settings.updates or solved
+
+    def remaining(self, values: list[float]) -> list[float]:
+        """Those of the replicas that have not been set aside."""
+        return [value for replica, value in enumerate(values) if replica not in self.set_aside]
+
+    def mean(self, value: Tensor) -> float:
+        """Of values [R], over the replicas that have not been set aside."""
+        if self.set_aside:
+            value = value[[replica for replica in range(len(value)) if replica not in self.set_aside]]
+        return float(value.mean())
 
     @property
     def steps(self) -> int:
         """Work so far, mean over replicas."""
-        return round(sum(self.work) / max(1, len(self.work)))
+        counted = self.remaining(self.work)
+        return round(sum(counted) / max(1, len(counted)))
 
     def summary(self, settings: RunSettings, problem: Trainable, status: str) -> dict[str, Any]:
         """The content of summary.json. Keys only ever get added."""
@@ -59,8 +76,11 @@ class State:
             "seed": settings.seed,
             "replicas": settings.replicas,
             unit(problem): self.steps,
-            "objective": summarize(self.objective) if self.objective else None,
+            "objective": summarize(self.objective, self.set_aside) if self.objective else None,
+            "set_aside": {str(replica): step for replica, step in self.set_aside.items()},
+            "saving_seconds": round(self.saving, 3),
         }
         if problem.solved is not None:
             result["first_solved"] = self.first_solved
-        return result | {f"evaluation.{name}": summarize(values) for name, values in self.evaluation.items()}
+        found = {name: summarize(values, self.set_aside) for name, values in self.evaluation.items()}
+        return result | {f"evaluation.{name}": statistics for name, statistics in found.items()}

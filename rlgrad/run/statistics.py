@@ -2,20 +2,22 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 
-def summarize(values: Sequence[float]) -> dict[str, Any]:
+def summarize(values: Sequence[float], without: Collection[int] = ()) -> dict[str, Any]:
     """Mean, interquartile mean and 95% interval of the mean over replicas, and the values themselves.
+
+    without: replicas that do not count; their values are shown as None.
 
     The interval is the BCa bootstrap's (Efron 1987), the interquartile mean that of Agarwal et al. 2021
     (https://arxiv.org/abs/2108.13264). One replica says nothing about the spread: its interval is [None, None].
     What is not finite becomes None, as JSON has no name for it.
     """
-    x = np.asarray(values, dtype=float)
+    x = np.asarray([value for replica, value in enumerate(values) if replica not in without], dtype=float)
     mean, iqm, low, high = x.mean(), x.mean(), math.nan, math.nan
     if len(x) > 1 and np.isfinite(x).all():
         low = high = mean
@@ -29,7 +31,7 @@ def summarize(values: Sequence[float]) -> dict[str, Any]:
         "mean": finite(mean),
         "iqm": finite(iqm),
         "ci95": [finite(low), finite(high)],
-        "per_replica": [finite(value) for value in x],
+        "per_replica": [None if replica in without else finite(value) for replica, value in enumerate(values)],
     }
 
 

@@ -1,7 +1,8 @@
 """A run: the loop's updates, watched. Evaluation, log, checkpoints, progress and the end are here, not in the loop."""
 
-import itertools
 import math
+import signal
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,16 +11,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from rlgrad.config import Built, Config, load, read
+from rlgrad.config import Built, Config, load
 from rlgrad.loop import Update, norm_per_replica, parts_of, updates
-from rlgrad.run import checkpoint, directory
+from rlgrad.run import checkpoint, directory, divergence
+from rlgrad.run.faults import attempt
+from rlgrad.run.files import reason
 from rlgrad.run.log import Log
 from rlgrad.run.progress import Display
 from rlgrad.run.signals import interruptions
 from rlgrad.run.state import State, unit
-from rlgrad.settings import RunError, RunSettings, Trainable, UsageError
+from rlgrad.settings import RunError, RunSettings, Trainable
+
+SHARE = 0.02  # of a run's time: more does not go into checkpoints that are made by the clock
 
 
 @dataclass(frozen=True)
@@ -55,32 +60,23 @@ def train(
     torch.set_num_threads(config.settings.threads)
     built = config.build()
     path = directory.claim(config.name, out)
-    directory.write_atomically(path / "config.yaml", directory.dump(config.settings))
-    directory.write_json(path / "environment.json", directory.environment(config.settings))
-    log = Log(path)
-    log.begin(built.problem.direction, config.settings.wrong_sign, directory.dump(config.settings))
-    return follow(path, config.settings, built, State(), log, quiet)
+    with directory.held(path):
+        try:
+            directory.write_text(path / "config.yaml", directory.dump(config.settings))
+            directory.write_json(path / "environment.json", directory.environment(config.settings))
+        except OSError as error:
+            raise RunError(f"{path}: the run directory cannot be written to: {reason(error)}") from error
+        return begin(path, config.settings, built, quiet)
 
 
-def resume(path: str | Path, *, quiet: bool = True, allow_imports: bool = False) -> Run:
-    """Continue a run from its checkpoint, bit for bit as if nothing had happened. Raises UsageError."""
-    path = Path(path)
-    if not (path / "config.yaml").is_file():
-        raise UsageError(f"--resume {path}: there is no run here (no config.yaml)")
-    config = Config(*read(path / "config.yaml"), path.name, allow_imports)
-    torch.set_num_threads(config.settings.threads)
-    saved = checkpoint.load(path / "checkpoint.pt")
-    built = config.build()
+def begin(path: Path, settings: RunSettings, built: Built, quiet: bool) -> Run:
+    """Train from the first update."""
     try:
-        built.problem.model.load_state_dict(saved["model"])
-        built.optimizer.load_state_dict(saved["optimizer"])
-        if built.schedule:
-            built.schedule.load_state_dict(saved["schedule"])
-        state, log = State(**saved["state"]), Log(path, saved["lengths"])
-    except (KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"{path}: checkpoint.pt does not belong to the rest of the run: {reason}") from error
-    return follow(path, config.settings, built, state, log, quiet)
+        log = Log(path)
+        log.begin(built.problem.direction, settings.wrong_sign, directory.dump(settings))
+    except OSError as error:
+        raise RunError(f"{path}: the run directory cannot be written to: {reason(error)}") from error
+    return follow(path, settings, built, State(), log, quiet)
 
 
 def follow(path: Path, settings: RunSettings, built: Built, state: State, log: Log, quiet: bool) -> Run:
@@ -92,70 +88,91 @@ def follow(path: Path, settings: RunSettings, built: Built, state: State, log: L
     parameters = list(problem.model.parameters())
     before = [p.detach().clone() for p in parameters]
     stream = updates(problem, optimizer, state.done, settings.max_gradient_norm or math.inf)
+    limit = settings.update_seconds_limit
     watch = Stopwatch(state.seconds)
     status, failure = "failed", None
     conclusion: list[str] | None = None
 
     def save() -> None:
+        began = time.monotonic()
         content = {
             "model": problem.model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "schedule": schedule.state_dict() if schedule else None,
+            "problem": problem.state_dict() if hasattr(problem, "state_dict") else None,  # optional: see Trainable
             "state": vars(state),
             "lengths": log.lengths(),
         }
-        checkpoint.save(path / "checkpoint.pt", content)
-        watch.saved = watch.now
+        checkpoint.save(path, content)
+        checkpoint.save_weights(path / "model.safetensors", problem.model)
+        watch.saved = time.monotonic()
+        watch.cost = watch.saved - began
+        state.saving += watch.cost
 
     with interruptions() as received:
         try:
-            for update in itertools.islice(stream, max(0, settings.updates - state.done)):
+            over = state.over(settings)
+            while not over:
+                update = attempt(lambda: next(stream), limit)
                 values = {"objective/value": update.value, "gradient/norm": update.gradient_norm, **update.metrics}
                 if update.step % settings.diagnose_every_updates == 0:
-                    values |= effect(problem, update, before)
-                values["update/size"] = movement(before, parameters)
-                check(values)
-                state.absorb(update, problem.work)
+                    values |= attempt(lambda: effect(problem, update, before), limit)  # noqa: B023 - called at once
+                values["update/size"] = norm_per_replica(
+                    p.detach() - b for p, b in zip(parameters, before, strict=True)
+                )
+                for sentence in divergence.judge(update.step, values, state.set_aside, settings.on_divergence):
+                    print(sentence, file=sys.stderr, flush=True)
+                divergence.freeze(parameters, before, state.set_aside)
+                remember(before, parameters)
+                values = divergence.blank(values, state.set_aside)
+                state.absorb(update.step, values, problem.work)
                 values[problem.work] = torch.tensor(state.work)
-                last = state.done == settings.updates
-                evaluated = last or state.done % settings.evaluation.every_updates == 0
+                evaluated = state.done == settings.updates or state.done % settings.evaluation.every_updates == 0
                 if evaluated:
-                    found = problem.evaluate(update.step)
+                    found = attempt(lambda: problem.evaluate(update.step), limit)  # noqa: B023
+                    found = divergence.blank(found, state.set_aside)
                     values |= {f"evaluation/{name}": value for name, value in found.items()}
                     state.evaluation = {name: value.tolist() for name, value in found.items()}
-                    solved = state.solved(problem)
-                else:
-                    solved = False
+                    state.judge(problem)
                 state.seconds, lap = watch.lap()
                 speed = float(update.metrics[problem.work].sum()) / lap
                 if evaluated or state.done % settings.log_every_updates == 0:
-                    log.write(update.step, values, optimizer.param_groups[0]["lr"], speed, 1 / lap)
+                    log.write(update.step, values, state, optimizer.param_groups[0]["lr"], speed, 1 / lap)
                 display.show(state, values, speed)
-                if isinstance(schedule, ReduceLROnPlateau):
-                    schedule.step(float(update.value.mean()))
-                elif schedule:
-                    schedule.step()
-                if received or (solved and settings.stop_when_solved):
-                    break
-                if save_is_due(settings, state.done, watch):
+                if schedule:
+                    attempt(lambda: advance(schedule, state.mean(values["objective/value"])))  # noqa: B023
+                if display.console.gone:
+                    received.append(signal.SIGPIPE)
+                over = bool(received) or state.over(settings)
+                if not over and save_is_due(settings, state.done, watch):
                     save()
-            status = "interrupted" if received and state.done < settings.updates else "completed"
             save()
-            checkpoint.save_weights(path / "model.safetensors", problem.model)
             if hasattr(problem, "conclusion"):  # optional: what has come out, in sentences
-                conclusion = problem.conclusion()
+                conclusion = attempt(problem.conclusion)
+            status = "completed" if state.over(settings) else "interrupted"
         except RunError as error:
             failure = f"update {state.done}: {error}"
+        except OSError as error:
+            failure = f"update {state.done}: the run directory cannot be written to: {reason(error)}"
         finally:
             display.close()
-            summary = state.summary(settings, problem, status)
-            summary |= {"conclusion": conclusion} if conclusion else {}
-            log.end(directory.flat(settings.model_dump(mode="json")), state.evaluation)
-            directory.write_json(path / "summary.json", summary | ({"error": failure} if failure else {}))
+        summary = state.summary(settings, problem, status) | ({"conclusion": conclusion} if conclusion else {})
+        summary |= {"error": failure} if failure else {}
+        try:
+            log.end(directory.flat(settings.model_dump(mode="json")), state)
+            directory.write_json(path / "summary.json", summary)
+        except OSError as error:
+            failure = failure or f"the run directory cannot be written to: {reason(error)}"
+        log.close()
     if failure:
-        raise RunError(f"{path}: {failure}")
+        raise RunError(f"{path}: {failure}; {remains(path)}")
     display.report(path, summary)
     return Run(path, settings, problem, summary, received[0] if status == "interrupted" else None)
+
+
+def remains(path: Path) -> str:
+    """What there is to go on from after a failure."""
+    return "the last checkpoint is whole" if checkpoint.exists(path) else "there is no checkpoint"
 
 
 class Stopwatch:
@@ -164,6 +181,7 @@ class Stopwatch:
     def __init__(self, earlier: float):
         self.began = self.now = self.saved = time.monotonic()
         self.earlier = earlier
+        self.cost = 0.0  # of the last checkpoint
 
     def lap(self) -> tuple[float, float]:
         """Seconds in all, earlier sittings included, and since the last call."""
@@ -189,24 +207,23 @@ def effect(problem: Trainable, update: Update, before: list[Tensor]) -> dict[str
     }  # a step may leave where a function is defined
 
 
-def movement(before: list[Tensor], parameters: list[torch.nn.Parameter]) -> Tensor:
-    """How far [R] the parameters have moved since they were in `before`, which follows them."""
-    size = norm_per_replica([p.detach() - b for p, b in zip(parameters, before, strict=True)])
+def remember(before: list[Tensor], parameters: list[torch.nn.Parameter]) -> None:
+    """Let `before` follow the parameters."""
     for kept, parameter in zip(before, parameters, strict=True):
         kept.copy_(parameter.detach())
-    return size
 
 
-def check(values: Mapping[str, Tensor]) -> None:
-    """Raises RunError where an update cannot be trusted."""
-    for tag in ("objective/value", "gradient/norm", "update/size"):
-        if not values[tag].isfinite().all():
-            replica = int((~values[tag].isfinite()).nonzero()[0])
-            hint = "a smaller learning rate or a max_gradient_norm may help"
-            raise RunError(f"{tag} of replica {replica} is not finite; {hint}")
+def advance(schedule: LRScheduler, value: float) -> None:
+    """The next learning rate. value: the objective, which some schedules watch."""
+    if isinstance(schedule, ReduceLROnPlateau):
+        schedule.step(value)
+    else:
+        schedule.step()
 
 
 def save_is_due(settings: RunSettings, done: int, watch: Stopwatch) -> bool:
     every = settings.checkpoint
     by_updates = every.every_updates is not None and done % every.every_updates == 0
-    return by_updates or (every.every_seconds is not None and watch.now - watch.saved >= every.every_seconds)
+    if by_updates or every.every_seconds is None:
+        return by_updates
+    return watch.now - watch.saved >= max(every.every_seconds, watch.cost / SHARE)

@@ -1,0 +1,57 @@
+"""What goes wrong in a problem's own code, above all in its environments: a clear line instead of a traceback."""
+
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rlgrad.settings import RunError
+
+Answer = TypeVar("Answer")
+
+
+def attempt(call: Callable[[], Answer], seconds: float | None = None) -> Answer:
+    """What `call` returns. Whatever it raises becomes a RunError of one line, and so does a silence that is longer than
+    `seconds`, be it that of an environment or of a process that an environment waits for."""
+    try:
+        with limited(seconds):
+            return call()
+    except RunError:
+        raise
+    except Exception as error:  # an environment may raise anything
+        raise RunError(blame(error)) from error
+
+
+def blame(error: Exception) -> str:
+    """'ValueError: no such move (my_environment.py:31)', with the innermost line that is nobody's library."""
+    text = " ".join(str(error).split())[:300]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename and frame.filename.endswith(".py")]
+    place = (own or frames)[-1]
+    return f"{type(error).__name__}{': ' if text else ''}{text} ({Path(place.filename).name}:{place.lineno})"
+
+
+@contextmanager
+def limited(seconds: float | None) -> Iterator[None]:
+    """Raises RunError in the body where it takes longer.
+
+    It works in the main thread of systems with SIGALRM, and between two instructions of Python: code that hangs inside
+    a C function without ever returning is out of its reach.
+    """
+    if seconds is None or not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        raise RunError(f"it takes longer than {seconds:g} s, the `update_seconds_limit`; does the environment hang?")
+
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again every second, in case somebody swallows the error
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,97 @@
+"""Running a run again, and holding the two against each other."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rlgrad.run import directory
+from rlgrad.run.log import METRICS
+from rlgrad.run.resuming import extensions, recorded_config, recorded_environment, resume
+from rlgrad.run.training import train
+from rlgrad.settings import UsageError
+
+WEIGHTS = "model.safetensors"
+
+
+class Verdict(NamedTuple):
+    """What came out."""
+
+    directory: Path  # of the second run
+    identical: bool
+    sentence: str
+
+
+def reproduce(
+    path: str | Path, *, out: str | Path | None = None, quiet: bool = True, allow_imports: bool = False
+) -> Verdict:
+    """Train again as a completed run was trained, in a directory of its own, and compare the two bit for bit.
+
+    Raises UsageError where there is no completed run, and RunError where the second does not get to its end.
+    """
+    path = Path(path)
+    config = recorded_config(path, allow_imports)
+    status = summary_of(path).get("status")
+    if status != "completed":
+        raise UsageError(f"{path}: the run is not completed, so there is no end to compare; --resume it first")
+    environment = recorded_environment(path)
+    updates = config.settings.updates
+    lengths = [*(each for each in extensions(environment) if each < updates), updates]  # each was an end once
+    first = config.with_settings(config.settings.model_copy(update={"updates": lengths[0]}), f"{path.name}-again")
+    run = train(first, out=out, quiet=quiet)
+    for length in lengths[1:]:
+        run = resume(run.directory, extend_to=length, quiet=quiet, allow_imports=allow_imports)
+    changed = directory.otherwise(environment, directory.environment(config.settings))
+    return compare(path, run.directory, changed)
+
+
+def compare(a: Path, b: Path, changed: list[str]) -> Verdict:
+    """Whether two runs are the same to the bit, and otherwise where they first differ."""
+    difference = first_difference_of_metrics(a, b) or first_difference_of_weights(a, b)
+    if difference:
+        because = f"; between the two, these have changed: {', '.join(changed)}" if changed else ""
+        return Verdict(b, False, f"{a} and {b} differ: {difference}{because}")
+    return Verdict(b, True, f"{a} and {b} are identical: every number of {METRICS} and every bit of {WEIGHTS}")
+
+
+def first_difference_of_metrics(a: Path, b: Path) -> str | None:
+    old, new = rows(a), rows(b)
+    for one, other in zip(old, new, strict=False):
+        for key in sorted(one.keys() | other.keys()):
+            if one.get(key) != other.get(key):
+                pair = f"{one.get(key)} in the one, {other.get(key)} in the other"
+                return f"{METRICS}, step {one.get('step')}: {key} is {pair}"
+    return f"{METRICS} has {len(old)} lines in the one, {len(new)} in the other" if len(old) != len(new) else None
+
+
+def first_difference_of_weights(a: Path, b: Path) -> str | None:
+    from safetensors.torch import load_file
+
+    try:
+        old, new = load_file(a / WEIGHTS), load_file(b / WEIGHTS)
+    except Exception as error:  # a damaged file: safetensors raises what it likes
+        raise UsageError(f"{a / WEIGHTS} cannot be read: {' '.join(str(error).split())}") from error
+    for name in sorted(old.keys() | new.keys()):
+        x, y = old.get(name), new.get(name)
+        if x is None or y is None or (x.shape, x.dtype) != (y.shape, y.dtype):
+            return f"{WEIGHTS}: {name} has another shape, or is in one of them only"
+        if x.numpy().tobytes() != y.numpy().tobytes():
+            place = (x != y).nonzero()[:1].flatten().tolist()
+            return f"{WEIGHTS}: {name}{place} is {x[tuple(place)]} in the one, {y[tuple(place)]} in the other"
+    return None
+
+
+def rows(path: Path) -> list[Mapping[str, Any]]:
+    """The lines of metrics.jsonl. Raises UsageError."""
+    try:
+        return [dict(json.loads(line)) for line in (path / METRICS).read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise UsageError(f"{path / METRICS} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def summary_of(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,185 @@
+"""Going on with a run: from its last checkpoint, to the same bits as if it had never stopped."""
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+
+from rlgrad.config import Built, Config, load, read
+from rlgrad.run import checkpoint, directory
+from rlgrad.run.files import reason
+from rlgrad.run.log import Log, clear
+from rlgrad.run.state import State
+from rlgrad.run.training import Run, begin, follow
+from rlgrad.settings import RunSettings, UsageError
+
+SHOWN = 10  # differences in one message
+
+
+def resume(
+    path: str | Path,
+    *,
+    config: str | Path | Mapping[str, Any] | Config | None = None,
+    extend_to: int | None = None,
+    quiet: bool = True,
+    allow_imports: bool = False,
+    **overrides: Any,
+) -> Run:
+    """Continue a run from its last checkpoint, bit for bit as if nothing had happened.
+
+    path: the run directory; or "auto", for the newest run of `config` in runs/.
+    config, overrides: as for `train`; where they ask for other settings than the run has, it is refused.
+    extend_to: how many updates the run is to have in all, more than it was begun with.
+
+    Raises UsageError with nothing changed, and RunError where the run cannot go on.
+    """
+    if str(path) == "auto":
+        if config is None or isinstance(config, Mapping):
+            raise UsageError("--resume auto finds the newest run of a config: --config NAME is missing")
+        path = newest(config.name if isinstance(config, Config) else load(config).name)
+    path = Path(path)
+    recorded = recorded_config(path, allow_imports)
+    given = directory.flat(overrides)
+    if config is not None or given:
+        asked = (
+            config
+            if isinstance(config, Config)
+            else load(config if config is not None else path / "config.yaml", given)
+        )
+        refuse_changes(path, recorded.settings, asked.settings, extend_to)
+    with directory.held(path):
+        settings = recorded.settings if extend_to is None else longer(path, recorded, extend_to)
+        torch.set_num_threads(settings.threads)
+        saved = checkpoint.load(path)
+        built = recorded.with_settings(settings).build()
+        if saved is None:
+            if (path / "summary.json").exists():
+                raise UsageError(f"{path}: there is no checkpoint to resume from")
+            print(f"{path}: it was killed before its first checkpoint, and begins again", file=sys.stderr)
+            clear(path)
+            record_extension(path, recorded.settings, settings, 0)
+            return begin(path, settings, built, quiet)
+        state, log = restored(path, saved, settings, built)
+        say_what_has_changed(path, settings)
+        if state.over(settings) and not quiet:
+            print(f"{path} is completed already; --extend-to N lengthens it")
+        if settings is not recorded.settings:
+            record_extension(path, recorded.settings, settings, state.done)
+            log.extend(state.done, directory.dump(settings))
+        (path / "summary.json").unlink(missing_ok=True)
+        return follow(path, settings, built, state, log, quiet)
+
+
+def newest(name: str) -> Path:
+    """The run of a config, runs/<name>-<number>, that was begun last. Raises UsageError where there is none."""
+    found = [
+        path for path in Path("runs").glob("*/config.yaml") if re.fullmatch(rf"{re.escape(name)}-\d+", path.parent.name)
+    ]
+    if not found:
+        raise UsageError(f"--resume auto: there is no run of {name} in {Path('runs').absolute()}")
+    return max(found, key=lambda path: path.stat().st_mtime_ns).parent
+
+
+def recorded_config(path: Path, allow_imports: bool = False) -> Config:
+    """The config that a run was begun with. Raises UsageError."""
+    file = path / "config.yaml"
+    if not file.is_file():
+        raise UsageError(f"{path}: there is no run here (no config.yaml)")
+    if not file.stat().st_size:
+        raise UsageError(f"{path}: the run was killed before it began, and nothing is lost: begin it again elsewhere")
+    return Config(*read(file), path.name, allow_imports)
+
+
+def refuse_changes(path: Path, recorded: RunSettings, asked: RunSettings, extend_to: int | None) -> None:
+    """Raises UsageError where the settings asked for are not those of the run."""
+    old, new = (directory.flat(settings.model_dump(mode="json")) for settings in (recorded, asked))
+    if extend_to is not None and new["updates"] == extend_to:
+        del old["updates"], new["updates"]
+    changed = [key for key in old | new if old.get(key) != new.get(key)]
+    if not changed:
+        return
+    shown = ", ".join(f"{key}: {old.get(key)} -> {new.get(key)}" for key in changed[:SHOWN])
+    more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+    hint = ", --extend-to N lengthens it" if "updates" in changed else ""
+    raise UsageError(f"{path} was begun with other settings: {shown}{more}; --resume {path} goes on with its own{hint}")
+
+
+def longer(path: Path, recorded: Config, updates: int) -> RunSettings:
+    """The settings of a run with more updates. Raises UsageError where that would change what has been."""
+    settings = recorded.settings
+    if updates <= settings.updates:
+        raise UsageError(f"--extend-to {updates}: {path} has {settings.updates} updates already")
+    if bound := settings.bound_to_updates():
+        raise UsageError(
+            f"--extend-to: {path} cannot be lengthened: its {bound} is reached at the last update, and with more "
+            "updates all earlier ones would have been others"
+        )
+    if settings.schedule:
+        arguments = ", ".join(f"{key}: {value}" for key, value in settings.schedule.arguments.items())
+        print(f"the schedule {settings.schedule.name} goes on by its own settings ({arguments})", file=sys.stderr)
+    return settings.model_copy(update={"updates": updates})
+
+
+def record_extension(path: Path, before: RunSettings, after: RunSettings, done: int) -> None:
+    """Write the longer config; and where the run was at its end, which has an evaluation that a longer run might not
+    have there, note that in environment.json. Raises UsageError where nothing can be written."""
+    if after is before:
+        return
+    try:
+        if done == before.updates:
+            environment = recorded_environment(path)
+            environment["extended_from"] = sorted({*extensions(environment), done})
+            directory.write_json(path / "environment.json", environment)
+        directory.write_text(path / "config.yaml", directory.dump(after))
+    except OSError as error:
+        raise UsageError(f"{path}: the run directory cannot be written to: {reason(error)}") from error
+
+
+def restored(path: Path, saved: Mapping[str, Any], settings: RunSettings, built: Built) -> tuple[State, Log]:
+    """Everything as the checkpoint has it, the record cut off where it was then. Raises UsageError."""
+    problem, optimizer, schedule = built
+    try:
+        problem.model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        if schedule:
+            schedule.load_state_dict(saved["schedule"])
+        if hasattr(problem, "load_state_dict"):
+            problem.load_state_dict(saved["problem"])
+        state = TypeAdapter(State).validate_python(saved["state"])
+        lists = [state.work, state.objective, *state.evaluation.values()]
+        if any(len(each) not in (0, settings.replicas) for each in lists) or not state.done <= settings.updates:
+            raise ValueError("it is of a run with other settings")
+        return state, Log(path, saved["lengths"])
+    except OSError as error:
+        raise UsageError(f"{path}: the run cannot be written to: {reason(error)}") from error
+    except Exception as error:  # torch raises whatever a state of another shape leads to
+        message = f"{path}: the checkpoint does not belong to the rest of the run: "
+        raise UsageError(message + " ".join(str(error).split())[:200]) from error
+
+
+def recorded_environment(path: Path) -> dict[str, Any]:
+    """What environment.json says; nothing where it is not there or not readable."""
+    try:
+        found = json.loads((path / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def extensions(environment: Mapping[str, Any]) -> list[int]:
+    """The numbers of updates at which a run was at its end, before it was lengthened."""
+    found = environment.get("extended_from")
+    return [each for each in found if isinstance(each, int)] if isinstance(found, list) else []
+
+
+def say_what_has_changed(path: Path, settings: RunSettings) -> None:
+    """Bits are promised on the same machine and with the same versions; say so where these are others."""
+    recorded = recorded_environment(path)
+    changed = directory.otherwise(recorded, directory.environment(settings)) if recorded else []
+    if changed:
+        print(f"{path}: its last bits may change, as these have: {', '.join(changed)}", file=sys.stderr)
