@@ -332,7 +332,11 @@ def build_schedule(
     """Any scheduler in rlgrad.schedules (torch's are), nested ones included. Raises SettingError."""
     if settings.schedule is None:
         return None
-    return make_schedule(("schedule",), settings.schedule, optimizer, direction.value)
+    made = make_schedule(("schedule",), settings.schedule, optimizer, direction.value)
+    ends = getattr(made, "total_steps", None)  # OneCycleLR refuses to be stepped any further
+    if ends is not None and ends < settings.updates:
+        raise SettingError(("schedule",), f"{settings.schedule.name} ends after {ends} updates, before the run")
+    return made
 
 
 def make_schedule(path: Key, named: Named, optimizer: optim.Optimizer, mode: str) -> optim.lr_scheduler.LRScheduler:

@@ -11,6 +11,7 @@ import torch
 from pydantic import TypeAdapter
 
 from rlgrad.config import Built, Config, load, read
+from rlgrad.loop import PerReplica
 from rlgrad.run import checkpoint, directory
 from rlgrad.run.files import reason
 from rlgrad.run.log import Log, clear
@@ -145,7 +146,7 @@ def restored(path: Path, saved: Mapping[str, Any], settings: RunSettings, built:
     problem, optimizer, schedule = built
     try:
         problem.model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
+        restore_optimizer(optimizer, saved["optimizer"])
         if schedule:
             schedule.load_state_dict(saved["schedule"])
         if hasattr(problem, "load_state_dict"):
@@ -160,6 +161,19 @@ def restored(path: Path, saved: Mapping[str, Any], settings: RunSettings, built:
     except Exception as error:  # torch raises whatever a state of another shape leads to
         message = f"{path}: the checkpoint does not belong to the rest of the run: "
         raise UsageError(message + " ".join(str(error).split())[:200]) from error
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Load the state to the bit: torch's own `load_state_dict` casts all of it to the dtype of the parameters, and for
+    NAdam and ASGD, which keep some numbers in another, that changes what comes after."""
+    optimizer.load_state_dict(saved)
+    pairs = [(optimizer, saved)]
+    if isinstance(optimizer, PerReplica):
+        pairs = list(zip(optimizer.each, saved["each"], strict=True))
+    for each, state in pairs:
+        parameters = [parameter for group in each.param_groups for parameter in group["params"]]
+        for number, values in state["state"].items():
+            each.state[parameters[number]] = values
 
 
 def recorded_environment(path: Path) -> dict[str, Any]:

@@ -1,0 +1,247 @@
+"""A run that stops, and goes on as if it had not."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from rlgrad.cli import main
+from rlgrad.config import subclasses_in
+from rlgrad.run import resume, train
+from rlgrad.run.directory import held
+from rlgrad.settings import UsageError
+from tests.run.support import AGENT, CLASSIFIER, SURFACE, assert_same, crashing, events, points, rows, summary, timeless
+
+CRITIC = {
+    "baseline": "critic",
+    "critic": {"hidden": [4], "learning_rate": 0.1},
+    "gae_lambda": 0.9,
+    "time_limit": "bootstrap",
+}
+NORMALISED = {
+    "normalise_observations": True,
+    "normalise_returns": True,
+    "entropy_bonus": {"coefficient": 0.1, "final": 0},
+}
+PLACES = {"problem": "reinforce", "environment": "tests/Discrete-v0", "baseline": "running_mean", "episodes": 3}
+CASES = {
+    "agent": AGENT,
+    "critic": AGENT | CRITIC | NORMALISED,
+    "running_mean": AGENT | PLACES | {"normalise_returns": True},
+    "classifier": CLASSIFIER,
+    "surface": SURFACE | {"schedule": {"name": "CosineAnnealingLR", "T_max": 5}},
+    "chained": SURFACE
+    | {"schedule": {"name": "SequentialLR", "milestones": [2], "schedulers": [{"name": "ConstantLR", "factor": 0.5}, {"name": "ExponentialLR", "gamma": 0.9}]}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(tmp_path: Path, case: str) -> None:
+    whole = train(CASES[case], out=tmp_path / "whole", checkpoint={"every_updates": 2}).directory
+    broken = tmp_path / "broken"
+    crashing(4, lambda: train(CASES[case], out=broken, checkpoint={"every_updates": 2}))
+    assert len(rows(broken)) == 5  # more was logged than saved
+    assert resume(broken).summary["status"] == "completed"
+    assert_same(whole, broken)
+
+
+@pytest.mark.parametrize("name", sorted(subclasses_in(torch.optim, torch.optim.Optimizer) - {"SparseAdam"}))
+def test_every_optimizer_resumes_bit_for_bit(tmp_path: Path, name: str) -> None:
+    arguments = {"lr": 1e-4} if name == "ASGD" else {}  # it would leap away
+    config = SURFACE | {"optimizer": {"name": name, **arguments}, "checkpoint": {"every_updates": 3}}
+    whole = train(config, out=tmp_path / "whole").directory
+    crashing(4, lambda: train(config, out=tmp_path / "broken"))
+    resume(tmp_path / "broken")
+    assert_same(whole, tmp_path / "broken", with_events=False)
+
+
+def test_a_resumed_run_that_breaks_off_again_is_still_the_same(tmp_path: Path) -> None:
+    config = AGENT | {"checkpoint": {"every_updates": 1}}
+    whole = train(config, out=tmp_path / "whole").directory
+    crashing(1, lambda: train(config, out=tmp_path / "broken"))
+    for step in (1, 3, 3, 5):
+        crashing(step, lambda: resume(tmp_path / "broken"))
+    resume(tmp_path / "broken")
+    assert_same(whole, tmp_path / "broken")
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(tmp_path: Path, capsys) -> None:
+    whole = train(AGENT, out=tmp_path / "whole").directory
+    crashing(3, lambda: train(AGENT, out=tmp_path / "broken"))
+    resume(tmp_path / "broken")
+    assert "it was killed before its first checkpoint, and begins again" in capsys.readouterr().err
+    assert_same(whole, tmp_path / "broken")
+
+
+def test_a_run_that_was_killed_before_it_began_has_nothing_to_lose(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(UsageError, match="killed before it began, and nothing is lost"):
+        resume(tmp_path)
+
+
+def test_resuming_a_completed_run_changes_nothing(tmp_path: Path, capsys) -> None:
+    path = train(AGENT, out=tmp_path / "run").directory
+    before = rows(path), points(path), timeless(path)
+    assert main(["train", "--resume", str(path)]) == 0
+    assert "completed already; --extend-to N lengthens it" in capsys.readouterr().out
+    assert (rows(path), points(path), timeless(path)) == before
+
+
+def test_a_run_that_stopped_as_it_was_solved_is_over(tmp_path: Path) -> None:
+    settings = {"evaluation": {"every_updates": 1, "episodes": 5}, "stop_when_solved": True, "replicas": 1}
+    run = train("cartpole", out=tmp_path / "run", **settings)
+    assert run.summary["updates"] < 40
+    assert resume(run.directory).summary["updates"] == run.summary["updates"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--seed", "3"], "was begun with other settings: seed: 0 -> 3; --resume "),
+        (["--optimizer.lr", "1", "--updates", "9"], "updates: 6 -> 9, optimizer.lr: 0.05 -> 1; --resume "),
+        (["--updates", "9"], " goes on with its own, --extend-to N lengthens it"),
+        (["--schedule", "null"], "schedule.name: ExponentialLR -> None"),
+        (["--config", "cartpole"], " and "),
+        (["--wrong-sign"], "wrong_sign: False -> True"),
+        (["--extend-to", "6"], "--extend-to 6: {} has 6 updates already"),
+        (["--extend-to", "9", "--seed", "1"], "seed: 0 -> 1; "),
+        (["--sead", "3"], "--sead: unknown setting; did you mean seed"),
+    ],
+)
+def test_other_settings_are_refused_and_shown(finished: Path, capsys, arguments: list[str], said: str) -> None:
+    before = {path.name: path.read_bytes() for path in finished.iterdir()}
+    assert main(["train", "--resume", str(finished), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert said.format(finished) in error
+    assert error.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
+
+
+def test_the_same_settings_are_not_refused(finished: Path) -> None:
+    (finished / "again.yaml").write_text(yaml.safe_dump(AGENT))
+    assert main(["train", "--resume", str(finished), "--config", str(finished / "again.yaml"), "--seed", "0"]) == 0
+    (finished / "again.yaml").unlink()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(AGENT, out=tmp_path_factory.mktemp("finished") / "run").directory
+
+
+@pytest.mark.parametrize("config", [CLASSIFIER, SURFACE], ids=["classifier", "surface"])
+def test_an_extended_run_is_one_that_was_always_so_long(tmp_path: Path, config: dict, capsys) -> None:
+    """All is as in the longer run, but that the evaluation at the old end stays."""
+    config = config | {"evaluation": {"every_updates": 3}}
+    whole = train(config, out=tmp_path / "whole", updates=11).directory
+    path = train(config, out=tmp_path / "run", updates=7).directory
+    run = resume(path, extend_to=11)
+    assert (run.summary["status"], run.summary["updates"]) == ("completed", 11)
+    assert yaml.safe_load((path / "config.yaml").read_text())["updates"] == 11
+    longer, shorter = rows(whole), rows(path)
+    assert any(key.startswith("evaluation/") for key in shorter[6])
+    shorter[6] = {key: value for key, value in shorter[6].items() if not key.startswith("evaluation/")}
+    assert shorter == longer
+    assert timeless(path) == timeless(whole)
+    found = events(path)
+    assert [point.step for point in found.Tensors("config")] == [0, 7]  # as it was begun, and as it went on
+    assert b"updates: 11" in found.Tensors("config")[1].tensor_proto.string_val[0]
+    assert len(set(points(path))) == len(points(path))
+    if "schedule" in config:
+        assert (
+            "the schedule ReduceLROnPlateau goes on by its own settings (patience: 0, factor: 0.5)"
+            in capsys.readouterr().err
+        )
+
+
+def test_a_run_is_not_extended_where_that_would_change_its_past(tmp_path: Path) -> None:
+    config = AGENT | {"entropy_bonus": {"coefficient": 0.1, "final": 0.0}}
+    path = train(config, out=tmp_path / "run").directory
+    with pytest.raises(UsageError, match=r"its entropy_bonus.final is reached at the last update"):
+        resume(path, extend_to=10)
+
+
+def test_a_schedule_that_cannot_go_on_is_not_extended(tmp_path: Path) -> None:
+    schedule = {"name": "OneCycleLR", "max_lr": 1e-4, "total_steps": 8}
+    path = train(SURFACE | {"schedule": schedule}, out=tmp_path / "run").directory
+    with pytest.raises(UsageError, match="OneCycleLR ends after 8 updates, before the run"):
+        resume(path, extend_to=9)
+    assert yaml.safe_load((path / "config.yaml").read_text())["updates"] == 8
+
+
+def test_auto_finds_the_newest_run_of_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("surface", "surface-2"):  # surface-2-1 is a run of another config
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(SURFACE))
+    for number in (1, 2):
+        crashing(3, lambda: train("surface", checkpoint={"every_updates": 1}))
+        os.utime(f"runs/surface-{number}/config.yaml", (number, number))
+    crashing(3, lambda: train("surface-2", checkpoint={"every_updates": 1}))
+    command = ["train", "--resume", "auto", "--config", "surface"]
+    assert main([*command, "--quiet"]) == 2
+    assert (
+        "runs/surface-2 was begun with other settings: checkpoint.every_updates: 1 -> None" in capsys.readouterr().err
+    )
+    assert main([*command, "--quiet", "--checkpoint.every_updates", "1"]) == 0
+    assert summary(tmp_path / "runs" / "surface-2")["status"] == "completed"
+    assert not (tmp_path / "runs" / "surface-1" / "summary.json").exists()
+
+
+def test_two_processes_never_work_on_one_run(tmp_path: Path) -> None:
+    path = train(SURFACE, out=tmp_path / "run").directory
+    with held(path), pytest.raises(UsageError, match="another process is at work on this run"):
+        resume(path)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:  # holds the run until it is killed
+        with held(path):
+            os.write(writing, b"!")
+            signal.pause()
+    assert os.read(reading, 1) == b"!"
+    with pytest.raises(UsageError, match="another process"):
+        resume(path)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert resume(path).summary["status"] == "completed"
+
+
+def test_a_problem_may_have_a_state_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rlgrad.problems.surface import SurfaceProblem
+
+    class WithMemory(SurfaceProblem):
+        """The function is added to how often it has been asked for."""
+
+        asked = 0
+
+        def objective(self, batch):
+            self.asked += 1
+            estimate = super().objective(batch)
+            return estimate._replace(value=estimate.value + self.asked)
+
+        def state_dict(self):
+            return {"asked": self.asked, "more": torch.zeros(2)}
+
+        def load_state_dict(self, state):
+            self.asked = state["asked"]
+
+    monkeypatch.setattr("rlgrad.problems.surface.SurfaceProblem", WithMemory)
+    config = SURFACE | {"checkpoint": {"every_updates": 2}}
+    whole = train(config, out=tmp_path / "whole").directory
+    crashing(4, lambda: train(config, out=tmp_path / "broken"))
+    resume(tmp_path / "broken")
+    assert_same(whole, tmp_path / "broken")
+
+
+def test_other_versions_are_pointed_out(tmp_path: Path, capsys) -> None:
+    path = train(SURFACE, out=tmp_path / "run").directory
+    file = path / "environment.json"
+    file.write_text(file.read_text().replace(f'"torch": "{torch.__version__}"', '"torch": "1.0"'))
+    resume(path)
+    assert (
+        f"its last bits may change, as these have: packages.torch: 1.0 -> {torch.__version__}"
+        in capsys.readouterr().err
+    )
+    file.write_text("[1]")  # whatever it holds
+    assert resume(path).summary["status"] == "completed"
