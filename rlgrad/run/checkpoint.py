@@ -8,6 +8,7 @@ import hashlib
 import io
 import pickle
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ def read(path: Path) -> dict[str, Any]:
     """The content of one file. Raises OSError, and ValueError where it is not what `save` wrote."""
     data = unsealed(path.read_bytes())
     try:
-        content = torch.load(io.BytesIO(data), weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            content = torch.load(io.BytesIO(data), weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError("it holds more than numbers, and reading that could run code") from error
     except Exception as error:  # torch raises whatever the bytes lead to

@@ -1,6 +1,7 @@
 """The run directory: where it is, what is written into it, and that no two runs ever share one."""
 
 import contextlib
+import functools
 import importlib.metadata
 import itertools
 import json
@@ -128,6 +129,7 @@ def otherwise(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [f"{key}: {a.get(key)} -> {b.get(key)}" for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
 
 
+@functools.cache
 def version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)

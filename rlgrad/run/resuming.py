@@ -151,7 +151,7 @@ def restored(path: Path, saved: Mapping[str, Any], settings: RunSettings, built:
             schedule.load_state_dict(saved["schedule"])
         if hasattr(problem, "load_state_dict"):
             problem.load_state_dict(saved["problem"])
-        state = TypeAdapter(State).validate_python(saved["state"])
+        state = TypeAdapter(State).validate_python(vars(State(**saved["state"])))
         lists = [state.work, state.objective, *state.evaluation.values()]
         if any(len(each) not in (0, settings.replicas) for each in lists) or not state.done <= settings.updates:
             raise ValueError("it is of a run with other settings")
