@@ -31,10 +31,10 @@ def judge(step: int, values: Mapping[str, Tensor], set_aside: dict[int, int], po
                 found.setdefault(replica, f"{tag} of replica {replica} is not finite")
     if found and policy == "stop":
         raise RunError(f"{found[min(found)]}; {HINT}")
-    set_aside |= dict.fromkeys(sorted(found), step)
-    left = len(values[WATCHED[0]]) - len(set_aside)
-    if not left:
+    left = len(values[WATCHED[0]]) - len(set_aside) - len(found)
+    if found and not left:
         raise RunError(f"{found[min(found)]}, and no other replica is left; {HINT}")
+    set_aside |= dict.fromkeys(sorted(found), step)
     return [f"update {step}: {sentence}: it is set aside, {left} go on" for sentence in found.values()]
 
 

@@ -4,7 +4,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,7 @@ def follow(path: Path, settings: RunSettings, built: Built, state: State, log: L
                 update = attempt(lambda: next(stream), limit)
                 values = {"objective/value": update.value, "gradient/norm": update.gradient_norm, **update.metrics}
                 if update.step % settings.diagnose_every_updates == 0:
-                    values |= attempt(lambda: effect(problem, update, before), limit)  # noqa: B023 - called at once
+                    values |= attempt(lambda: effect(problem, update, before, state.set_aside), limit)  # noqa: B023 - called at once
                 values["update/size"] = norm_per_replica(
                     p.detach() - b for p, b in zip(parameters, before, strict=True)
                 )
@@ -189,11 +189,12 @@ class Stopwatch:
         return self.earlier + self.now - self.began, max(self.now - last, 1e-9)
 
 
-def effect(problem: Trainable, update: Update, before: list[Tensor]) -> dict[str, Tensor]:
+def effect(problem: Trainable, update: Update, before: list[Tensor], set_aside: Collection[int]) -> dict[str, Tensor]:
     """What the update came to, beside what its gradient promised: [R] each.
 
-    before: the parameters before the update.
+    before: the parameters before the update. set_aside: replicas that do not count.
     """
+    remaining = [replica for replica in range(len(update.value)) if replica not in set_aside]
     mine = set(parts_of(problem.model, problem.direction)[0].parameters)  # a critic's error is another objective
     pairs = [
         (p, b) for p, b in zip(problem.model.parameters(), before, strict=True) if p in mine and p.grad is not None
@@ -202,9 +203,8 @@ def effect(problem: Trainable, update: Update, before: list[Tensor]) -> dict[str
     value, found = problem.again(update.step)
     change = {"predicted_change": torch.stack(promised).sum(0), "achieved_change": value - update.value}
     found = {f"objective/{name}": one for name, one in change.items()} | dict(found)
-    return {
-        tag: one for tag, one in found.items() if one.isfinite().all()
-    }  # a step may leave where a function is defined
+    # a step may leave where a function is defined
+    return {tag: one for tag, one in found.items() if one[remaining].isfinite().all()}
 
 
 def remember(before: list[Tensor], parameters: list[torch.nn.Parameter]) -> None:

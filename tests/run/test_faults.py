@@ -1,0 +1,265 @@
+"""What goes wrong while a run goes on: a line that says what, and nothing lost."""
+
+import contextlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rlgrad.cli import main
+from rlgrad.run import checkpoint, resume, train
+from rlgrad.run.statistics import summarize
+from rlgrad.settings import RunError
+from tests.environments import Countdown
+from tests.run.support import AGENT, POINT, SURFACE, assert_same, crashing, events, forked, rows, summary
+
+WORKERS: list[subprocess.Popen] = []
+
+
+@pytest.fixture(autouse=True)
+def no_worker_is_left():
+    yield
+    for each in WORKERS:
+        each.kill()
+        each.wait()
+    WORKERS.clear()
+
+
+class Faulty(Countdown):
+    """Works for some steps, and then does what `fault` says. Its worker is a process that repeats what it is told."""
+
+    def __init__(self, fault: str, after: int = 40):
+        super().__init__(fixed=4)
+        self.fault, self.steps_left = fault, after
+        if fault.startswith("worker"):
+            self.worker = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            WORKERS.append(self.worker)
+
+    def step(self, action):
+        observation, reward, *rest = super().step(action)
+        self.steps_left -= 1
+        if self.fault.startswith("worker"):
+            if self.steps_left < 0:
+                self.worker.send_signal(signal.SIGKILL if self.fault == "worker dies" else signal.SIGSTOP)
+            self.worker.stdin.write(b"step\n")
+            self.worker.stdin.flush()
+            if self.worker.stdout.readline() != b"step\n":
+                raise EOFError("the worker has died")
+        if self.steps_left < 0:
+            if self.fault == "raises":
+                raise KeyError("no such\nmove")
+            if self.fault == "hangs":
+                while True:
+                    time.sleep(1)
+            if self.fault == "swallows":
+                while True:
+                    with contextlib.suppress(Exception):
+                        time.sleep(1)
+            if self.fault == "shape":
+                observation = np.zeros((2, 3), np.float32)
+            if self.fault == "nan reward":
+                reward = math.nan
+            if self.fault == "nan observation":
+                observation = observation * math.nan
+            if self.fault == "reward of another shape":
+                reward = np.zeros(2)
+            if self.fault == "nothing":
+                return None
+        return observation, reward, *rest
+
+
+gymnasium.register("tests/Faulty-v0", Faulty)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("raises", r"KeyError: 'no such\\nmove' \(test_faults.py:\d+\)"),
+        ("nan reward", r"the environment returned a reward that is not finite \(replica \d, episode \d, step \d+\)"),
+        ("nan observation", r"the environment returned a observation that is not finite \(replica \d, "),
+        ("shape", r"ValueError: "),
+        ("reward of another shape", r"ValueError: "),
+        ("nothing", r"TypeError: "),
+        ("worker dies", r"(BrokenPipeError|EOFError|ConnectionResetError).* \(test_faults.py:\d+\)"),
+        ("worker hangs", r"it takes longer than 0.5 s, the `update_seconds_limit`; does the environment hang\?"),
+        ("hangs", r"it takes longer than 0.5 s, the `update_seconds_limit`"),
+    ],
+)
+def test_an_environment_that_goes_wrong_is_one_line(tmp_path: Path, fault: str, said: str) -> None:
+    config = AGENT | {"environment": "tests/Faulty-v0", "environment_options": {"fault": fault}, "episodes": 2}
+    config |= {
+        "update_seconds_limit": 0.5,
+        "checkpoint": {"every_updates": 1},
+        "evaluation": {"every_updates": 100},
+        "updates": 99,
+    }
+    with pytest.raises(RunError, match=rf"update \d+: {said}.*; the last checkpoint is whole") as caught:
+        train(config, out=tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    found = summary(tmp_path / "run")
+    assert found["status"] == "failed"
+    assert found["error"] in str(caught.value)
+    assert checkpoint.read(tmp_path / "run" / "checkpoint.pt")["state"]["done"] == len(rows(tmp_path / "run")) > 0
+
+
+LEAPS = SURFACE | {  # descent on x^4 from 9 leaps further at every step, and from 0.3 and 1 it does not
+    "function": "x**4",
+    "direction": "minimize",
+    "start": [[0.3], [9.0], [1.0]],
+    "box": {"x": [-2, 2]},
+    "optimizer": {"name": "SGD", "lr": 0.05, "momentum": 0.5},
+    "on_divergence": "set_aside",
+    "evaluation": {"every_updates": 2},
+    "checkpoint": {"every_updates": 1},
+}
+
+
+def test_a_replica_that_diverges_is_set_aside_and_the_others_do_not_notice(tmp_path: Path, capsys) -> None:
+    path = train(LEAPS, out=tmp_path / "run").directory
+    assert "replica 1 is not finite: it is set aside, 2 go on" in capsys.readouterr().err
+    found = summary(path)
+    assert found["status"] == "completed"
+    (step,) = found["set_aside"].values()
+    assert list(found["set_aside"]) == ["1"]
+    alone = train(LEAPS | {"start": [[0.3], [1.0]], "replicas": 2}, out=tmp_path / "alone").directory
+    for row, other in zip(rows(path), rows(alone), strict=True):
+        for tag, values in row.items():
+            if isinstance(values, list):
+                assert [values[0], values[2]] == other[tag], tag
+                assert (values[1] is None) == (row["step"] >= step), tag
+    for key in ("objective", "evaluation.value"):
+        first, middle, last = found[key]["per_replica"]
+        assert middle is None
+        assert found[key] == summarize([first, last]) | {"per_replica": [first, None, last]}
+    weights = load_file(path / "model.safetensors")["point"]
+    assert weights.isfinite().all()
+    means = {point.step: point.value for point in events(path).Scalars("objective/value")}
+    for row in rows(path)[step:]:
+        first, _, last = row["objective/value"]
+        assert means[row["step"]] == pytest.approx((first + last) / 2)
+
+
+def test_a_run_with_a_replica_set_aside_resumes_bit_for_bit(tmp_path: Path) -> None:
+    whole = train(LEAPS, out=tmp_path / "whole").directory
+    for step in range(8):
+        crashing(step, lambda: train(LEAPS, out=tmp_path / "broken") if step == 0 else resume(tmp_path / "broken"))  # noqa: B023
+    resume(tmp_path / "broken")
+    assert_same(whole, tmp_path / "broken")
+
+
+@pytest.fixture
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradient of replica 1 is not finite in update 2, nor after it."""
+    from rlgrad.problems.reinforce import Reinforce
+    from rlgrad.problems.surface import SurfaceProblem
+
+    for problem in (Reinforce, SurfaceProblem):
+
+        def sample(self, step, original=problem.sample):
+            self.bad = step >= 2
+            return original(self, step)
+
+        def objective(self, batch, original=problem.objective):
+            estimate = original(self, batch)
+            poison = torch.ones_like(estimate.value)
+            poison[1:2] = math.inf if self.bad else 1.0
+            return estimate._replace(value=estimate.value * poison)
+
+        monkeypatch.setattr(problem, "sample", sample)
+        monkeypatch.setattr(problem, "objective", objective)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "LBFGS", "Muon", "Adafactor"])
+def test_no_optimizer_lets_a_replica_feel_that_another_diverges(tmp_path: Path, poisoned, name: str) -> None:
+    starts = [[0.5, 0.5], [-0.5, 1.0], [0.2, 0.1]]
+    config = SURFACE | {"on_divergence": "set_aside", "optimizer": {"name": name, "lr": 1e-3}, "start": starts}
+    run = train(config, out=tmp_path / "run")
+    assert run.summary["set_aside"] == {"1": 2}
+    shorter = train(config, out=tmp_path / "shorter", updates=2)
+    alone = [train(config, out=tmp_path / str(k), start=[starts[k]], replicas=1) for k in (0, 2)]
+    points = [each.problem.model().detach() for each in (run, shorter, *alone)]
+    assert torch.equal(points[0], torch.stack([points[2][0], points[1][1], points[3][0]]))
+
+
+def test_an_agent_that_diverges_is_set_aside(tmp_path: Path, poisoned) -> None:
+    config = AGENT | {"on_divergence": "set_aside", "diagnose_every_updates": 1}
+    path = train(config, out=tmp_path / "run").directory
+    assert summary(path)["set_aside"] == {"1": 2}
+    alone = train(config | {"replicas": 1}, out=tmp_path / "alone").directory
+    assert [row["episode/return"][0] for row in rows(path)] == [row["episode/return"][0] for row in rows(alone)]
+    assert all(row["episode/return"][1] is None for row in rows(path)[2:])
+    assert rows(path)[5]["objective/achieved_change"][0] is not None
+    assert all(tensor.isfinite().all() for tensor in load_file(path / "model.safetensors").values())
+
+
+def test_where_every_replica_diverges_the_run_fails(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="replica 0 is not finite, and no other replica is left"):
+        train(LEAPS | {"start": [[9.0], [9.0], [9.0]]}, out=tmp_path / "run")
+
+
+def test_a_closed_pipe_ends_the_run_as_an_interruption_does(tmp_path: Path) -> None:
+    """`rlgrad train ... | head -1`."""
+    reading, writing = os.pipe()
+
+    def work() -> int:
+        os.dup2(writing, 1)
+        os.close(reading)
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+        sys.stderr = open(tmp_path / "errors", "w")  # noqa: SIM115
+        (tmp_path / "config.yaml").write_text(json.dumps(POINT | {"updates": 200}))
+        return main(["train", "--config", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "run")])
+
+    child = forked(work)
+    os.close(writing)
+    os.close(reading)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 128 + signal.SIGPIPE
+    assert (tmp_path / "errors").read_text() == "standard output cannot be written to: the run ends here\n"
+    assert summary(tmp_path / "run")["status"] == "interrupted"
+    assert checkpoint.exists(tmp_path / "run")
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert condition()
+
+
+def test_a_second_interrupt_leaves_at_once(tmp_path: Path) -> None:
+    """While an update goes on that would never end."""
+    config = AGENT | {"environment": "tests/Faulty-v0", "environment_options": {"fault": "swallows"}, "updates": 99}
+    config |= {"checkpoint": {"every_updates": 1}}
+    path, output = tmp_path / "run", tmp_path / "output"
+
+    def work() -> int:
+        (tmp_path / "config.yaml").write_text(json.dumps(config))
+        return main(["train", "--config", str(tmp_path / "config.yaml"), "--out", str(path), "--quiet"])
+
+    child = forked(work, output)
+    wait_for(lambda: (path / "checkpoint.pt").exists())
+    os.kill(child, signal.SIGINT)
+    wait_for(lambda: "again to leave at once" in output.read_text())
+    os.kill(child, signal.SIGINT)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
+    assert "Traceback" not in output.read_text()
+    assert not (path / "summary.json").exists()
+
+
+def test_commands_into_a_closed_pipe_are_silent() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rlgrad", "schema"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 128 + signal.SIGPIPE
