@@ -268,6 +268,7 @@ def validate(data: Mapping[str, Any]) -> RunSettings:
         raise SettingError((), f"`problem` is missing: one of {', '.join(problem_names())}")
     if problem not in problem_names():
         raise SettingError(("problem",), f"unknown problem {problem!r}", problem_names(), str(problem))
+    refuse_huge(data)
     cls = settings_class(problem)
     try:
         return cls.model_validate(with_lists(cls, data))
@@ -281,6 +282,18 @@ def validate(data: Mapping[str, Any]) -> RunSettings:
         message = first["msg"].removeprefix("Value error, ")
         given = "" if isinstance(first["input"], dict) else f" (here: {str(first['input'])[:60]})"
         raise SettingError(path, message[0].lower() + message[1:] + given) from error
+
+
+def refuse_huge(data: Any, path: Key = ()) -> None:
+    """Raises SettingError where a whole number does not fit into 64 bits: nothing here counts so far."""
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            refuse_huge(value, (*path, str(key)))
+    elif isinstance(data, list | tuple):
+        for number, value in enumerate(data):
+            refuse_huge(value, (*path, str(number)))
+    elif isinstance(data, int) and abs(data) >= 2**63:
+        raise SettingError(path, "the number is too large: it must fit into 64 bits")
 
 
 def with_lists(cls: type[BaseModel], data: Any) -> Any:

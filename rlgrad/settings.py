@@ -15,11 +15,18 @@ from rlgrad.loop import Direction, Problem
 NonNegativeInt = Annotated[int, Field(ge=0)]
 
 
-class UsageError(Exception):
+class OneLine(Exception):
+    """An error whose message is one line, whatever it quotes: a stranger's file does not get to steer the terminal."""
+
+    def __init__(self, message: str):
+        super().__init__("".join(c if c.isprintable() else " " for c in message))
+
+
+class UsageError(OneLine):
     """Something the user wrote is wrong; the message is one line that says what, where, and what to do."""
 
 
-class SettingError(Exception):
+class SettingError(OneLine):
     """A setting is wrong: its path in the config, what is wrong, and the valid values that a mistyped one is held to.
 
     Whoever knows where the setting was written turns it into a UsageError with file and line.
@@ -30,7 +37,7 @@ class SettingError(Exception):
         self.path = path
 
 
-class RunError(Exception):
+class RunError(OneLine):
     """A run cannot go on; the message is one line that says why."""
 
 
@@ -121,7 +128,7 @@ class RunSettings(Settings):
     """how many times the parameters are moved"""
     seed: NonNegativeInt = 0
     """replica k draws all its random numbers from streams of seed + k"""
-    replicas: PositiveInt = 1
+    replicas: Annotated[int, Field(ge=1, le=100_000)] = 1
     """how many independent copies are trained side by side"""
     optimizer: Optimizer
     """name: any optimizer of torch.optim; the other keys are its own arguments"""
@@ -145,7 +152,7 @@ class RunSettings(Settings):
     """the run fails where an update or an evaluation takes longer, as with an environment that hangs; null: never"""
     stop_when_solved: bool = False
     """end the run at the first evaluation at which every replica reaches the environment's reward threshold"""
-    threads: PositiveInt = 1
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
     """threads of torch; small networks are fastest on one"""
 
     def bound_to_updates(self) -> str | None:
