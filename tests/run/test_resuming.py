@@ -90,13 +90,6 @@ def test_resuming_a_completed_run_changes_nothing(tmp_path: Path, capsys) -> Non
     assert (rows(path), points(path), timeless(path)) == before
 
 
-def test_a_run_that_stopped_as_it_was_solved_is_over(tmp_path: Path) -> None:
-    settings = {"evaluation": {"every_updates": 1, "episodes": 5}, "stop_when_solved": True, "replicas": 1}
-    run = train("cartpole", out=tmp_path / "run", **settings)
-    assert run.summary["updates"] < 40
-    assert resume(run.directory).summary["updates"] == run.summary["updates"]
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

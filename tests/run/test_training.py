@@ -2,14 +2,12 @@
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -21,42 +19,7 @@ from rlgrad.cli import main
 from rlgrad.config import SHIPPED
 from rlgrad.run import resume, train
 from rlgrad.settings import RunError, UsageError
-
-AGENT = {
-    "problem": "reinforce",
-    "environment": "CartPole-v1",
-    "episodes": 4,
-    "updates": 6,
-    "replicas": 2,
-    "policy": {"hidden": [4]},
-    "optimizer": {"name": "Adam", "lr": 0.05},
-    "schedule": {"name": "ExponentialLR", "gamma": 0.9},
-    "evaluation": {"every_updates": 2, "episodes": 5},
-}
-CLASSIFIER = {
-    "problem": "logistic",
-    "data": "iris",
-    "batch_size": 16,
-    "updates": 6,
-    "replicas": 2,
-    "optimizer": {"name": "LBFGS", "lr": 0.1, "max_iter": 3},
-    "schedule": {"name": "ReduceLROnPlateau", "patience": 0, "factor": 0.5},
-}
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-
-
-def events(path: Path) -> Any:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    accumulator = EventAccumulator(str(path), size_guidance={"scalars": 0, "tensors": 0})
-    return accumulator.Reload()
-
-
-def summary(path: Path) -> dict[str, Any]:
-    return json.loads((path / "summary.json").read_text())
+from tests.run.support import AGENT, CLASSIFIER, events, rows, summary
 
 
 def test_a_run_directory_holds_what_it_promises(tmp_path: Path) -> None:
@@ -122,6 +85,7 @@ def test_first_solved_and_stopping_when_solved(tmp_path: Path) -> None:
     assert found["first_solved"]["seconds"] > 0
     earlier = [row for row in rows(run.directory)[:-1] if "evaluation/return" in row]
     assert all(min(row["evaluation/return"]) < 475 for row in earlier)
+    assert resume(run.directory).summary["updates"] == found["updates"]  # it is over
 
 
 def test_what_tensorboard_reads(tmp_path: Path) -> None:
@@ -165,51 +129,6 @@ def test_every_logged_tag_has_a_sentence(tmp_path: Path, config: dict) -> None:
     path = train(config, out=tmp_path / "run").directory
     for tag in events(path).Tags()["scalars"]:
         assert description(tag), tag
-
-
-def without_time(path: Path) -> list[tuple[str, int, float]]:
-    found = events(path)
-    return [(tag, p.step, p.value) for tag in found.Tags()["scalars"] if "speed" not in tag for p in found.Scalars(tag)]
-
-
-@pytest.mark.parametrize("config", [AGENT, CLASSIFIER], ids=["agent", "classifier"])
-def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(tmp_path: Path, config: dict) -> None:
-    whole = train(config, out=tmp_path / "whole").directory
-    config = config | {"checkpoint": {"every_updates": 2}}
-
-    class Crash(Exception):
-        pass
-
-    broken = tmp_path / "broken"
-    from rlgrad.run import training
-
-    original, calls = training.Log.write, []
-
-    def write(self, step, *rest):  # the process dies in the middle of update 4, after more was logged than saved
-        original(self, step, *rest)
-        calls.append(step)
-        if step == 4:
-            self.flush()
-            raise Crash
-
-    training.Log.write = write
-    try:
-        with pytest.raises(Crash):
-            train(config, out=broken)
-    finally:
-        training.Log.write = original
-    assert len(rows(broken)) == 5
-    resumed = resume(broken)
-    assert resumed.summary["status"] == "completed"
-    assert [row["step"] for row in rows(broken)] == list(range(6))
-    assert rows(broken) == rows(whole)
-    assert without_time(broken) == without_time(whole)
-    a, b = load_file(whole / "model.safetensors"), load_file(broken / "model.safetensors")
-    assert all(torch.equal(a[name], b[name]) for name in a)
-    ignored = {"wall_seconds", "saving_seconds"}
-    assert {k: v for k, v in summary(whole).items() if k not in ignored} == {
-        k: v for k, v in summary(broken).items() if k not in ignored
-    }
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -288,25 +207,6 @@ def test_a_run_that_diverges_fails_with_a_sentence(tmp_path: Path, capsys: pytes
     arguments = ["train", "--config", "breast_cancer", "--optimizer.lr", "1e38", "--schedule", "null"]
     assert main([*arguments, "--out", str(tmp_path / "other")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
-    path = train(AGENT, out=tmp_path / "run").directory
-
-    class Trap:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "sprung"),)
-
-    torch.save({"format": 1, "model": Trap()}, path / "checkpoint.pt")
-    with pytest.raises(UsageError, match="not a readable checkpoint"):
-        resume(path)
-    assert not (tmp_path / "sprung").exists()
-    (path / "checkpoint.pt").write_bytes(b"torn")
-    with pytest.raises(UsageError, match="not a readable checkpoint"):
-        resume(path)
-    (path / "checkpoint.pt").unlink()
-    with pytest.raises(UsageError, match="no checkpoint"):
-        resume(path)
 
 
 def test_the_command_prints_lines_a_table_and_what_to_do_next(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
