@@ -128,7 +128,7 @@ class RunSettings(Settings):
     """how many times the parameters are moved"""
     seed: NonNegativeInt = 0
     """replica k draws all its random numbers from streams of seed + k"""
-    replicas: Annotated[int, Field(ge=1, le=100_000)] = 1
+    replicas: Annotated[int, Field(gt=0, le=100_000)] = 1
     """how many independent copies are trained side by side"""
     optimizer: Optimizer
     """name: any optimizer of torch.optim; the other keys are its own arguments"""
@@ -152,7 +152,7 @@ class RunSettings(Settings):
     """the run fails where an update or an evaluation takes longer, as with an environment that hangs; null: never"""
     stop_when_solved: bool = False
     """end the run at the first evaluation at which every replica reaches the environment's reward threshold"""
-    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    threads: Annotated[int, Field(gt=0, le=1024)] = 1
     """threads of torch; small networks are fastest on one"""
 
     def bound_to_updates(self) -> str | None:
