@@ -30,6 +30,7 @@ PLACES = {"problem": "reinforce", "environment": "tests/Discrete-v0", "baseline"
 CASES = {
     "agent": AGENT,
     "critic": AGENT | CRITIC | NORMALISED,
+    "segments": AGENT | CRITIC | {"segment": 20, "updates": 8},
     "running_mean": AGENT | PLACES | {"normalise_returns": True},
     "classifier": CLASSIFIER,
     "surface": SURFACE | {"schedule": {"name": "CosineAnnealingLR", "T_max": 5}},
