@@ -31,6 +31,8 @@ for name in sys.argv[1:]:
     for seed in SEEDS:
         with tempfile.TemporaryDirectory() as folder:
             found.append(train(name, seed=seed, out=Path(folder) / "run").summary)
+        if found[-1]["status"] != "completed":
+            sys.exit(f"{name} was {found[-1]['status']}: there is nothing to report of it")
         for metric in [key for key in found[-1] if key.startswith(("objective", "evaluation."))]:
             print(name, seed, metric, json.dumps(found[-1][metric]["per_replica"]), file=sys.stderr, flush=True)
     first = found[0]
