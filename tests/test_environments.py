@@ -1,36 +1,178 @@
+import sys
+from collections.abc import Callable
+from typing import Any
+
 import gymnasium
 import numpy as np
 import pytest
 
 from rlgrad.cli import main
-from rlgrad.environments import CartPole, GymnasiumEnvironments, describe, make
+from rlgrad.environments import Continuing, GymnasiumEnvironments, Simulator, describe, make
 from rlgrad.settings import SettingError
 from rlgrad.streams import Purpose, streams
 
+Controller = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+COPIES = 6
 
-def test_cartpole_is_gymnasium_s_step_for_step() -> None:
+
+def erratic(good: np.ndarray, other: np.ndarray, rng: np.random.Generator, worst: float) -> np.ndarray:
+    """Good actions in the first copies, and less and less often in the others."""
+    return np.where(rng.random(COPIES) < np.linspace(0, worst, COPIES), other, good)
+
+
+def balance(state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    good = state[2] + 0.3 * state[3] + 0.02 * state[0] + 0.05 * state[1] > 0
+    return erratic(good.astype(np.int64), rng.integers(2, size=COPIES), rng, 0.5)
+
+
+def swing(state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return erratic(1 + np.sign(state[3]).astype(np.int64), rng.integers(3, size=COPIES), rng, 1)
+
+
+def pump(state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return erratic(np.where(state[1] < 0, 0, 2), rng.integers(3, size=COPIES), rng, 1)
+
+
+def pump_gently(state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    push = np.where(state[1] < 0, -1, 1) * np.linspace(0, 1.2, COPIES)
+    return push[:, None].astype(np.float32)
+
+
+def anything(state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return rng.uniform(-3, 3, (COPIES, 1)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("id", "controller", "ends"),
+    [
+        ("Acrobot-v1", swing, "both"),
+        ("CartPole-v1", balance, "both"),
+        ("MountainCar-v0", pump, "both"),
+        ("MountainCarContinuous-v0", pump_gently, "both"),
+        ("Pendulum-v1", anything, "truncated"),
+    ],
+)
+def test_ours_is_gymnasium_s_step_for_step(id: str, controller: Controller, ends: str) -> None:
     rng = np.random.default_rng(0)
-    ours = CartPole(12)
+    ours: Any = make(id, 3, COPIES // 3, options={})
+    assert not isinstance(ours, GymnasiumEnvironments)
     first = ours.reset(streams(0, 3, Purpose.SAMPLE))
-    theirs = [gymnasium.make("CartPole-v1") for _ in range(12)]
-    for env, state in zip(theirs, ours.state.T, strict=True):
+    theirs: list[Any] = [gymnasium.make(id) for _ in range(COPIES)]
+    for env, seen in zip(theirs, first, strict=True):
         env.reset()
-        env.unwrapped.state = tuple(state)
-    assert (np.abs(first) <= 0.05).all()
-    alive, ends = np.ones(12, bool), 0
-    for t in range(500):
-        # a controller that holds the pole up in the first copies, and less and less well in the others
-        good = (ours.state[2] + 0.3 * ours.state[3] + 0.02 * ours.state[0] + 0.05 * ours.state[1] > 0).astype(np.int64)
-        action = np.where(rng.random(12) < np.linspace(0, 0.5, 12), rng.integers(2, size=12), good)
+        assert seen.dtype == np.float32
+        assert seen in env.observation_space
+    assert ((ours.state.T >= ours.LOW) & (ours.state.T <= ours.HIGH)).all()
+    alive, terminated_in_all = np.ones(COPIES, bool), 0
+    for t in range(1000):
+        action = controller(ours.state, rng)
+        for env, state in zip(theirs, ours.state.T, strict=True):  # so that no rounding error grows: Acrobot is chaotic
+            env.unwrapped.state = state.copy()
         observation, reward, terminated, truncated = ours.step(action)
         for k in np.flatnonzero(alive):
             expected = theirs[k].step(action[k])
             np.testing.assert_allclose(observation[k], expected[0], rtol=0, atol=1e-6)
-            assert (reward[k], terminated[k], truncated[k]) == expected[1:4], f"copy {k}, step {t}"
-        ends += int((alive & terminated).sum())
+            assert reward[k] == pytest.approx(expected[1], rel=0, abs=1e-6)
+            assert (terminated[k], truncated[k]) == expected[2:4], f"copy {k}, step {t}"
+        terminated_in_all += int((alive & terminated).sum())
         alive &= ~(terminated | truncated)
+        if not alive.any():
+            break
     assert not alive.any()
-    assert 0 < ends < 12  # both kinds of end were seen
+    assert 0 < terminated_in_all < COPIES if ends == "both" else terminated_in_all == 0
+
+
+@pytest.mark.parametrize(
+    "id", ["Acrobot-v1", "CartPole-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"]
+)
+def test_initial_states_fill_the_box_that_gymnasium_s_come_from(id: str) -> None:
+    ours: Any = make(id, 1, 4000, options={})
+    ours.reset(streams(0, 1, Purpose.SAMPLE))
+    theirs: Any = gymnasium.make(id).unwrapped
+    found = np.array([theirs.reset(seed=seed) and np.array(theirs.state) for seed in range(1000)])
+    for mine, other, low, high in zip(ours.state, found.T, ours.LOW, ours.HIGH, strict=True):
+        for sample in (mine, other):
+            assert low - 1e-6 <= sample.min() <= low + 0.02 * (high - low)  # a thousand uniform numbers: p < 1e-8
+            assert high - 0.02 * (high - low) <= sample.max() <= high + 1e-6
+
+
+@pytest.mark.parametrize("id", ["CliffWalking-v1", "FrozenLake-v1", "FrozenLake8x8-v1"])
+def test_a_table_is_gymnasium_s_step_for_step(id: str) -> None:
+    """With the same random numbers: one copy a replica, and Gymnasium's generator made the same as that replica's."""
+    ours: Any = make(id, COPIES, 1, options={})
+    assert not isinstance(ours, GymnasiumEnvironments)
+    observation = ours.reset(streams(0, COPIES, Purpose.SAMPLE))
+    theirs: list[Any] = [gymnasium.make(id) for _ in range(COPIES)]
+    for k, (env, own) in enumerate(zip(theirs, streams(0, COPIES, Purpose.SAMPLE), strict=True)):
+        env.reset()
+        env.unwrapped.np_random = own.spawn(1)[0]
+        assert observation[k].argmax() == env.reset()[0]
+    rng = np.random.default_rng(0)
+    actions = theirs[0].action_space.n
+    alive, terminated_in_all, earned = np.ones(COPIES, bool), 0, 0.0
+    for t in range(300):
+        action = rng.integers(actions, size=COPIES)
+        observation, reward, terminated, truncated = ours.step(action)
+        for k in np.flatnonzero(alive):
+            state, *expected = theirs[k].step(action[k])
+            np.testing.assert_array_equal(observation[k], np.eye(theirs[k].observation_space.n)[state])
+            assert [reward[k], terminated[k], truncated[k]] == expected[:3], f"copy {k}, step {t}"
+        terminated_in_all += int((alive & terminated).sum())
+        earned += reward[alive].sum()
+        alive &= ~(terminated | truncated)
+        if not alive.any():
+            break
+    assert terminated_in_all > 0 or earned < -100  # a hole; or, more than once, a cliff
+
+
+def test_copies_of_ours_begin_again_one_by_one() -> None:
+    ours: Any = make("Pendulum-v1", 2, 2, options={}, continuing=True)
+    assert isinstance(ours, Continuing)
+    ours.reset(streams(0, 2, Purpose.SAMPLE))
+    for _ in range(150):
+        ours.step(np.ones((4, 1), dtype=np.float32))
+    before = ours.state.copy()
+    observation, ready = ours.restart(np.array([False, True, False, True]), np.array([1, 2, 3, 4]))
+    np.testing.assert_array_equal(ours.state[:, ::2], before[:, ::2])
+    again = observation[1]
+    assert ready.all()
+    for t in range(200):
+        truncated = ours.step(np.ones((4, 1), dtype=np.float32)).truncated
+        assert truncated.tolist() == [t >= 49, t >= 199, t >= 49, t >= 199]
+    other: Any = make("Pendulum-v1", 1, 1, options={})
+    other.reset(streams(5, 1, Purpose.SAMPLE))
+    np.testing.assert_array_equal(other.restart(np.array([True]), np.array([2]))[0][0], again)
+
+
+@pytest.mark.parametrize("simulator", ["auto", "gymnasium"])
+def test_an_action_is_held_until_its_steps_are_over_or_the_episode_is(simulator: Simulator) -> None:
+    held: Any = make("MountainCarContinuous-v0", 1, 4, options={}, simulator=simulator, action_repeat=7)
+    plain: Any = make("MountainCarContinuous-v0", 1, 4, options={}, simulator="gymnasium")
+    observation = held.reset(streams(0, 1, Purpose.SAMPLE))
+    if simulator == "auto":
+        plain.reset(streams(0, 1, Purpose.SAMPLE))
+        for env, state in zip(plain.copies, held.inner.state.T, strict=True):
+            env.unwrapped.state = state.copy()
+    else:
+        np.testing.assert_array_equal(observation, plain.reset(streams(0, 1, Purpose.SAMPLE)))
+    alive, inside = np.ones(4, bool), 0
+    push = np.array([[0.0], [0.8], [0.9], [1.0]], dtype=np.float32)  # the first never arrives
+    while alive.any():
+        action = np.where(observation[:, 1:] < 0, -push, push)
+        observation, reward, terminated, truncated = held.step(action)
+        for k in np.flatnonzero(alive):
+            earned = 0.0
+            for step in range(7):
+                seen, one, *over, _ = plain.copies[k].step(action[k])
+                earned += one
+                if any(over):
+                    inside += step < 6
+                    break
+            np.testing.assert_allclose(observation[k], seen, rtol=0, atol=1e-5)
+            assert reward[k] == pytest.approx(earned, rel=0, abs=1e-6)
+            assert [terminated[k], truncated[k]] == over
+        alive &= ~(terminated | truncated)
+    assert inside > 0  # an episode ended before the action did
 
 
 @pytest.mark.parametrize("simulator", ["auto", "gymnasium", "vector", "envpool"])
@@ -92,3 +234,16 @@ def test_check_names_what_no_policy_serves_and_what_gymnasium_finds_wrong(capsys
     for wrong in ("CartPol-v1", "nosuch:Thing-v0"):
         assert main(["check", wrong]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_environment_whose_extra_is_absent_is_refused_by_the_extra_s_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, id, extra in (("Box2D", "LunarLander-v3", "box2d"), ("mujoco", "Hopper-v5", "mujoco")):
+        with monkeypatch.context() as absent:
+            for name in [name for name in sys.modules if name.startswith(f"gymnasium.envs.{extra}")]:
+                absent.delitem(sys.modules, name)
+            absent.setitem(sys.modules, module, None)
+            with pytest.raises(SettingError) as refusal:
+                describe(id, {})
+        said = str(refusal.value)
+        assert f"pip install 'rlgrad[{extra}]'" in said, said
+        assert "\n" not in said

@@ -5,6 +5,7 @@ Gymnasium's), and otherwise Gymnasium's own, one copy after the other. Both begi
 streams, so what replica k plays does not depend on how many others play beside it.
 """
 
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -12,9 +13,11 @@ from typing import Any, Literal
 
 import gymnasium
 
-from rlgrad.environments.classic import CartPole
+from rlgrad.environments.classic import Acrobot, CartPole, MountainCar, MountainCarContinuous, Pendulum
+from rlgrad.environments.held import Held
 from rlgrad.environments.interface import Continuing, Environments, Transition
 from rlgrad.environments.small import Regulators, TabularEnvironments
+from rlgrad.environments.toy_text import Tables
 from rlgrad.environments.vector import GymnasiumEnvironments, VectorEnvironments
 from rlgrad.mdp import MDPS, LinearQuadratic
 from rlgrad.settings import SettingError
@@ -26,7 +29,16 @@ __all__ = [
 
 Simulator = Literal["auto", "gymnasium", "vector", "envpool"]
 
-OURS: dict[str, Callable[[int], Environments]] = {"CartPole-v1": CartPole}  # by the number of copies
+EXTRAS = ("box2d", "mujoco")  # of this project and of Gymnasium, by the same names
+
+OURS: dict[str, Callable[[int], Environments]] = {  # by the number of copies
+    "Acrobot-v1": Acrobot,
+    "CartPole-v1": CartPole,
+    "MountainCar-v0": MountainCar,
+    "MountainCarContinuous-v0": MountainCarContinuous,
+    "Pendulum-v1": Pendulum,
+    **{id: partial(Tables, id) for id in ("CliffWalking-v1", "FrozenLake-v1", "FrozenLake8x8-v1")},
+}
 
 for _name, _mdp in MDPS.items():
     gymnasium.register(
@@ -44,23 +56,35 @@ OURS["rlgrad/LinearQuadratic-v0"] = Regulators
 
 
 def make(
-    id: str, replicas: int, episodes: int, *, options: Mapping[str, Any], simulator: Simulator = "auto"
+    id: str,
+    replicas: int,
+    episodes: int,
+    *,
+    options: Mapping[str, Any],
+    simulator: Simulator = "auto",
+    action_repeat: int = 1,
+    continuing: bool = False,
 ) -> Environments:
     """`episodes` copies of the environment for each of the replicas.
 
     options: keyword arguments of the environment (an environment of ours has none, so any calls for Gymnasium's).
     simulator: auto: ours if there is one, else Gymnasium's; gymnasium: one copy after the other; vector: the vector
     form that the environment brings itself; envpool: that of the package envpool.
+    action_repeat: for how many steps each action is held.
+    continuing: whether its copies have to be `Continuing`, which some of ours are not.
 
     Raises SettingError where the environment has no such form.
     """
+    made: Environments | None = None
     if simulator == "auto" and not options and id in OURS:
-        return OURS[id](replicas * episodes)
-    if simulator == "vector":
-        return VectorEnvironments(partial(vector_form, id, options), replicas, episodes)
-    if simulator == "envpool":
-        return VectorEnvironments(partial(pool, id, options), replicas, episodes, anew=True)
-    return GymnasiumEnvironments(id, replicas * episodes, options)
+        made = OURS[id](replicas * episodes)
+    elif simulator == "vector":
+        made = VectorEnvironments(partial(vector_form, id, options), replicas, episodes)
+    elif simulator == "envpool":
+        made = VectorEnvironments(partial(pool, id, options), replicas, episodes, anew=True)
+    if made is None or (continuing and not isinstance(made, Continuing)):
+        made = GymnasiumEnvironments(id, replicas * episodes, options)
+    return made if action_repeat == 1 else Held(made, action_repeat)
 
 
 def vector_form(id: str, options: Mapping[str, Any], seeds: Sequence[int]) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
@@ -93,6 +117,10 @@ def describe(id: str, options: Mapping[str, Any]) -> gymnasium.Env:
     except gymnasium.error.UnregisteredEnv as error:
         message = f"Gymnasium knows no environment {id!r}"
         raise SettingError(("environment",), message, gymnasium.registry, id) from error
+    except gymnasium.error.DependencyNotInstalled as error:
+        named = re.search(rf"gymnasium\[({'|'.join(EXTRAS)})\]", str(error))
+        how = f"install the extra: pip install 'rlgrad[{named[1]}]'" if named else " ".join(str(error).split())
+        raise SettingError(("environment",), f"{id} needs what is not installed; {how}") from error
     except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
         message = f"Gymnasium cannot make {id!r}: {' '.join(str(error).split())}"
         raise SettingError(("environment",), message) from error

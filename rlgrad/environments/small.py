@@ -35,6 +35,26 @@ class Tabular(gymnasium.Env):
         return self.mdp.observation[self.state].astype(np.float32), reward, terminated, False, {}
 
 
+class Chance:
+    """A uniform number for each copy and step, from its replica's stream. Many steps are drawn at once: that is faster,
+    and the numbers are the same."""
+
+    STEPS = 32
+
+    def __init__(self, streams: Sequence[np.random.Generator], copies: int):
+        self.streams = [rng.spawn(1)[0] for rng in streams]  # what chance draws does not shift what the policy draws
+        self.size = (self.STEPS, copies // len(streams))
+        self.drawn = 0
+
+    def draw(self) -> np.ndarray:
+        """[N]."""
+        step = self.drawn % self.STEPS
+        if step == 0:
+            self.numbers = np.concatenate([rng.random(self.size) for rng in self.streams], axis=1)
+        self.drawn += 1
+        return np.asarray(self.numbers[step])
+
+
 class TabularEnvironments:
     """Many copies of an MDP in one array."""
 
@@ -44,14 +64,14 @@ class TabularEnvironments:
         self.seen = mdp.observation.astype(np.float32)
 
     def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
-        self.streams = [rng.spawn(1)[0] for rng in streams]  # what chance draws does not shift what the policy draws
-        self.state = (self.mdp.initial.cumsum() <= self._draw()[:, None]).sum(1).clip(max=len(self.mdp.initial) - 1)
+        self.chance = Chance(streams, self.copies)
+        self.state = (self.mdp.initial.cumsum()[:-1] <= self.chance.draw()[:, None]).sum(1)
         self.taken = 0
         return self._observe()
 
     def step(self, action: np.ndarray) -> Transition:
         reward = self.mdp.reward[self.state, action]
-        following = (self.upto[self.state, action] <= self._draw()[:, None]).sum(1)
+        following = (self.upto[self.state, action] <= self.chance.draw()[:, None]).sum(1)
         terminated = following == len(self.mdp.initial)
         self.state = np.where(terminated, self.state, following)
         self.taken += 1
@@ -60,11 +80,6 @@ class TabularEnvironments:
 
     def _observe(self) -> np.ndarray:
         return np.asarray(self.seen[self.state])
-
-    def _draw(self) -> np.ndarray:
-        """A uniform number for each copy, from its replica's stream."""
-        each = self.copies // len(self.streams)
-        return np.concatenate([rng.random(each) for rng in self.streams])
 
 
 class Regulator(gymnasium.Env):

@@ -33,7 +33,7 @@ from rlgrad.advantages import (
 )
 from rlgrad.agent import AgentSettings, make_agent
 from rlgrad.baselines import RunningMean, optimal_constant
-from rlgrad.environments import Continuing, Environments, GymnasiumEnvironments, Simulator, describe, make
+from rlgrad.environments import Simulator, describe, make
 from rlgrad.loop import Direction, Estimate
 from rlgrad.models import Critic, Normaliser, ReturnUnit
 from rlgrad.quality import divergence, effective_number, explained_variance, quality_of_gradient
@@ -68,6 +68,9 @@ class Settings(AgentSettings):
     simulator: Simulator = "auto"
     """auto: our vectorized form of the environment where there is one; gymnasium: always Gymnasium's, copy after copy;
     vector: the vector form that the environment brings; envpool: that of the package envpool"""
+    action_repeat: PositiveInt = 1
+    """for how many steps of the environment each action is held; an episode's length, its limit, a segment and the
+    discount count actions"""
     episodes: PositiveInt = 32
     """whole episodes that each replica plays for one update; with `segment`, how many it plays side by side"""
     segment: PositiveInt | None = None
@@ -113,14 +116,10 @@ class Reinforce:
         drawn = self._streams(Purpose.INITIAL)
         self.model = make_agent(settings, environment.observation_space, environment.action_space, drawn)
         environment.close()
-        environments = self._copies(settings.episodes)
+        environments = self._copies(settings.episodes, continuing=settings.segment is not None)
         self._environments = {settings.episodes: environments}  # by the number of episodes
         self._segments: Segments | None = None
         if settings.segment:
-            if not isinstance(environments, Continuing):  # one of ours that only begins all its episodes at once
-                environments = GymnasiumEnvironments(
-                    settings.environment, settings.replicas * settings.episodes, settings.environment_options
-                )
             self._environments = {}  # what is evaluated in between must not touch the episodes that go on
             self._segments = Segments(environments, settings.replicas, settings.episodes)
 
@@ -271,7 +270,7 @@ class Reinforce:
         return {
             "episode/return": returns.nanmean(1),
             "episode/length": taken.nanmean(1),
-            "episode/env_steps": length.sum(1),
+            "episode/env_steps": length.sum(1) * self.settings.action_repeat,
         }
 
     def _log_prob(self, batch: Rollout) -> tuple[Tensor, Tensor]:
@@ -298,7 +297,7 @@ class Reinforce:
         if self._segments:
             self._segments.load_state_dict(state)
 
-    def _copies(self, episodes: int) -> Environments:
+    def _copies(self, episodes: int, continuing: bool = False) -> Any:
         settings = self.settings
         return make(
             settings.environment,
@@ -306,6 +305,8 @@ class Reinforce:
             episodes,
             options=settings.environment_options,
             simulator=settings.simulator,
+            action_repeat=settings.action_repeat,
+            continuing=continuing,
         )
 
     def _streams(self, purpose: Purpose, step: int = 0) -> list[Any]:
@@ -336,6 +337,9 @@ def check(settings: Settings) -> None:
         raise SettingError(("discount_weighting",), message)
     if settings.segment and settings.standardise_advantages == "per_episode":
         raise SettingError(("standardise_advantages",), "per_episode needs whole episodes, not segments: set true")
+    if settings.segment and settings.action_repeat > 1 and settings.simulator in ("vector", "envpool"):
+        message = f"in segments the simulator {settings.simulator} may begin a new episode while an action is held: "
+        raise SettingError(("action_repeat",), message + "use auto or gymnasium")
     if settings.standardise_advantages and settings.baseline.startswith("optimal"):
         raise SettingError(("standardise_advantages",), f"not with the baseline {settings.baseline}")
 

@@ -21,8 +21,8 @@ TAGS = {
     "step).",
     "episode/return": "Undiscounted return of the episodes played for the update, mean over episodes and replicas "
     "(reward).",
-    "episode/length": "Length of the episodes played for the update, mean over episodes and replicas (environment "
-    "steps).",
+    "episode/length": "Length of the episodes played for the update, mean over episodes and replicas (actions: "
+    "environment steps, unless `action_repeat` holds them).",
     "episode/env_steps": "Environment steps played so far, mean over replicas (environment steps).",
     "policy/entropy": "Entropy of the policy at the observations of the update, mean over steps and replicas (nats).",
     "policy/kl": "Kullback-Leibler divergence from the policy before the update to the one after it, at the update's "
@@ -39,7 +39,8 @@ TAGS = {
     "batch/log_loss": "Mean negative log-likelihood of the update's labels, without any penalty (nats per example).",
     "batch/examples": "Examples learned from so far, repetitions counted, mean over replicas (examples).",
     "evaluation/return": "Undiscounted return of the greedy policy on held-out episodes, after the update (reward).",
-    "evaluation/length": "Length of those held-out episodes (environment steps).",
+    "evaluation/length": "Length of those held-out episodes (actions: environment steps, unless `action_repeat` holds "
+    "them).",
     "evaluation/accuracy": "Part of the held-out examples whose most probable label is the right one, after the update "
     "(0 to 1).",
     "evaluation/log_loss": "Mean negative log-likelihood of the held-out labels, after the update (nats per example).",

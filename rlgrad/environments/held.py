@@ -1,0 +1,39 @@
+"""Actions that are held for several steps."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rlgrad.environments.interface import Transition
+
+
+class Held:
+    """Environments in which every action is repeated for `steps` steps, or until the episode is over.
+
+    The rewards of these steps add up, without a discount among them; what is seen is what follows the last of them.
+    """
+
+    def __init__(self, inner: Any, steps: int):
+        self.inner, self.steps = inner, steps
+        self.repeatable: bool = getattr(inner, "repeatable", False)
+
+    def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
+        return self.inner.reset(streams)  # type: ignore[no-any-return]
+
+    def restart(self, over: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.inner.restart(over, seeds)  # type: ignore[no-any-return]
+
+    def step(self, action: np.ndarray) -> Transition:
+        observation, reward, terminated, truncated = self.inner.step(action)
+        for _ in range(self.steps - 1):
+            goes_on = ~(terminated | truncated)
+            if not goes_on.any():
+                break
+            following = self.inner.step(action)  # a copy that is over returns anything: none of that is taken
+            wide = goes_on.reshape(-1, *[1] * (observation.ndim - 1))
+            observation = np.where(wide, following.observation, observation)
+            reward = np.where(goes_on, reward + following.reward, reward)
+            terminated = terminated | (goes_on & following.terminated)
+            truncated = truncated | (goes_on & following.truncated)
+        return Transition(observation, reward, terminated, truncated)
