@@ -54,6 +54,7 @@ def make_parser() -> Parser:
     train.add_argument("--out", metavar="DIR", help="the run directory, instead of runs/<config>-<number>")
     train.add_argument("--allow-imports", action="store_true", help="let the config import modules, which runs code")
     train.add_argument("--wrong-sign", action="store_true", help="go against the objective, on purpose")
+    train.add_argument("--profile", action="store_true", help="print where the time went, and write a trace of it")
     train.add_argument("--quiet", action="store_true", help="print nothing but errors")
     train.add_argument("-h", "--help", action="store_true", help="show this, and with --config all its settings")
     train.set_defaults(command=train_command, parser=train)
@@ -122,7 +123,8 @@ def train_command(options: argparse.Namespace, overrides: list[str]) -> int:
     elif options.extend_to is not None:
         raise UsageError("--extend-to lengthens a run: --resume RUN, to say which, is missing")
     elif source:
-        run = train(load(source, overrides, options.allow_imports), out=options.out, quiet=options.quiet)
+        config = load(source, overrides, options.allow_imports)
+        run = train(config, out=options.out, quiet=options.quiet, profile=options.profile)
     else:
         raise UsageError("which config? --config FILE, or a name: " + ", ".join(shipped()))
     return 128 + run.signal if run.signal else DONE

@@ -6,6 +6,7 @@ point is there twice, and none is missing.
 
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -73,8 +74,8 @@ class Log:
             if tag.startswith("evaluation/"):
                 statistics = summarize(numbers, state.set_aside)
                 points |= {f"{tag}/{ending}": number for ending, number in endings(statistics).items()}
-            else:
-                points[tag] = state.mean(value)
+            elif math.isfinite(mean := state.mean(value)):
+                points[tag] = mean
         self.metrics.write(json.dumps(line, allow_nan=False).encode() + b"\n")
         self._scalars(step, points)
         if time.monotonic() - self.flushed > FLUSH_SECONDS:

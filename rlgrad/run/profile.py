@@ -15,8 +15,11 @@ import torch
 from torch.profiler import ProfilerActivity, record_function
 
 from rlgrad import rollouts
+from rlgrad.run import checkpoint
+from rlgrad.run.log import Log
 
 TRACED = 3  # updates in the trace, after as many that are not: a longer one is slow to look at
+SAMPLING = "sampling, else"
 
 
 class Profile:
@@ -31,34 +34,34 @@ class Profile:
         self.calls: dict[str, int] = defaultdict(int)
         self.stack = ["everything else"]
         self.since = time.perf_counter()
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
+        self.torch = torch.profiler.profile(activities=activities, acc_events=True)
+        self.tracing = False
 
     @contextlib.contextmanager
-    def watching(self, problem: Any, optimizer: Any, log: Any) -> Iterator[None]:
-        """Time what these do, and all that is played."""
+    def watching(self, problem: Any, optimizer: Any) -> Iterator[None]:
+        """Time what these do, all that is played, and what is written."""
         step = optimizer.step
         replaced: list[tuple[Any, str, Callable[..., Any]]] = [
             (rollouts, "step", self.timed("environment", rollouts.step)),
             (rollouts.Player, "act", self.timed("policy", rollouts.Player.act)),
-            (problem, "sample", self.timed("sampling, besides", problem.sample)),
-            (problem, "evaluate", self.timed("evaluation, besides", problem.evaluate)),
-            (problem, "again", self.timed("diagnostics, besides", problem.again)),
+            (problem, "sample", self.timed(SAMPLING, problem.sample)),
+            (problem, "evaluate", self.timed("evaluation, else", problem.evaluate)),
+            (problem, "again", self.timed("diagnosis, else", problem.again)),
             (optimizer, "step", self.timed("optimizer", lambda closure: step(self.timed("objective", closure)))),
-            (log, "write", self.timed("logging", log.write)),
-            (log, "lengths", self.timed("logging", log.lengths)),
+            (Log, "write", self.timed("logging", Log.write)),
+            (Log, "end", self.timed("logging", Log.end)),
+            (checkpoint, "save", self.timed("checkpoint", checkpoint.save)),
         ]
         before = [(owner, name, vars(owner).get(name)) for owner, name, _ in replaced]
         for owner, name, function in replaced:
             setattr(owner, name, function)
         self.since = time.perf_counter()
-        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
-        schedule = torch.profiler.schedule(wait=TRACED - 1, warmup=1, active=TRACED, repeat=1)
         try:
-            with torch.profiler.profile(
-                activities=activities, schedule=schedule, on_trace_ready=self._write
-            ) as self.torch:
-                yield
+            yield
         finally:
             self._count()
+            self._write()
             for owner, name, function in before:
                 if function is None:
                     delattr(owner, name)
@@ -68,8 +71,11 @@ class Profile:
     def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
             self._count()
-            self.stack.append(name)
             self.calls[name] += 1
+            if name == SAMPLING:
+                self._begin_update()
+                self.since = time.perf_counter()  # what the trace itself takes does not count
+            self.stack.append(name)
             try:
                 with record_function(name):
                     return function(*arguments, **options)
@@ -78,10 +84,6 @@ class Profile:
                 self.stack.pop()
 
         return call
-
-    def update_done(self) -> None:
-        """The trace is of whole updates."""
-        self.torch.step()
 
     def report(self) -> list[str]:
         """A line for each thing, the longest first."""
@@ -96,5 +98,16 @@ class Profile:
         self.seconds[self.stack[-1]] += now - self.since
         self.since = now
 
-    def _write(self, profiler: Any) -> None:
-        profiler.export_chrome_trace(str(self.trace))
+    def _begin_update(self) -> None:
+        number = self.calls[SAMPLING]
+        if number == TRACED + 1:
+            self.torch.start()
+            self.tracing = True
+        elif number == 2 * TRACED + 1:
+            self._write()
+
+    def _write(self) -> None:
+        if self.tracing:
+            self.tracing = False
+            self.torch.stop()
+            self.torch.export_chrome_trace(str(self.trace))

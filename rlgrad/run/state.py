@@ -54,10 +54,11 @@ class State:
         return [value for replica, value in enumerate(values) if replica not in self.set_aside]
 
     def mean(self, value: Tensor) -> float:
-        """Of values [R], over the replicas that have not been set aside."""
+        """Of values [R], over the replicas that have not been set aside; of those that there are, where some have none
+        yet, as before a segment's first episode has ended."""
         if self.set_aside:
             value = value[[replica for replica in range(len(value)) if replica not in self.set_aside]]
-        return float(value.mean())
+        return float(value.nanmean())
 
     @property
     def steps(self) -> int:

@@ -44,6 +44,7 @@ def train(
     out: str | Path | None = None,
     quiet: bool = True,
     allow_imports: bool = False,
+    profile: bool = False,
     **overrides: Any,
 ) -> Run:
     """Train as a config says, and write it all to a run directory.
@@ -51,6 +52,7 @@ def train(
     config: a file, a name in configs/, or a mapping.
     out: the run directory, instead of runs/<config>-<number>.
     allow_imports: whether the config's `imports` may run code.
+    profile: whether to print where the time went, and to write a trace of a few updates to trace.json.
     overrides: settings in place of the config's; nested ones as mappings, optimizer={"lr": 0.1}.
 
     Raises UsageError before anything is written, and RunError where the run cannot go on (its summary says `failed`).
@@ -66,7 +68,15 @@ def train(
             directory.write_json(path / "environment.json", directory.environment(config.settings))
         except OSError as error:
             raise RunError(f"{path}: the run directory cannot be written to: {reason(error)}") from error
-        return begin(path, config.settings, built, quiet)
+        if not profile:
+            return begin(path, config.settings, built, quiet)
+        from rlgrad.run.profile import Profile
+
+        watched = Profile(path / "trace.json")
+        with watched.watching(built.problem, built.optimizer):
+            run = begin(path, config.settings, built, quiet)
+        print("\n".join(["", *watched.report()]))
+        return run
 
 
 def begin(path: Path, settings: RunSettings, built: Built, quiet: bool) -> Run:

@@ -16,6 +16,13 @@ def test_mean_iqm_and_interval() -> None:
     assert found["per_replica"] == x.tolist()
 
 
+@pytest.mark.parametrize("n", [2, 3, 8, 33])
+def test_the_interval_is_scipy_s(n: int) -> None:
+    x = np.random.default_rng(n).exponential(size=n)
+    low, high = stats.bootstrap((x,), np.mean, rng=np.random.default_rng(0)).confidence_interval
+    assert summarize(x.tolist())["ci95"] == pytest.approx([low, high], rel=1e-12)
+
+
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     hits = 0
