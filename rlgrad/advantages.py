@@ -43,12 +43,12 @@ def reward_to_go(reward: Tensor, discount: float = 1.0, over: Tensor | None = No
     (Hillis & Steele 1986), which takes log T passes instead of T.
     """
     result, on, reach = reward, None if over is None else (~over).to(reward.dtype), 1
-    while reach < reward.shape[1]:
+    while (early := reward.shape[1] - reach) > 0:  # the rows before those that are out of reach
         ahead = discount**reach * result[:, reach:]
         if on is not None:
-            ahead = ahead * on[:, :-reach]
-            on = torch.cat([on[:, :-reach] * on[:, reach:], on[:, -reach:]], 1)  # whether no end is among them
-        result = torch.cat([result[:, :-reach] + ahead, result[:, -reach:]], 1)
+            ahead = ahead * on[:, :early]
+            on = torch.cat([on[:, :early] * on[:, reach:], on[:, early:]], 1)  # whether no end is among them
+        result = torch.cat([result[:, :early] + ahead, result[:, early:]], 1)
         reach *= 2
     return result
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from torch import optim
 
 import rlgrad.problems
-from rlgrad import schedules
+from rlgrad import optimizers, schedules
 from rlgrad.loop import Direction, Problem, make_optimizer
 from rlgrad.settings import Named, RunError, RunSettings, SettingError, Settings, UsageError, nearest
 
@@ -325,9 +325,9 @@ def keys_at(cls: type[Settings] | None, path: Key) -> list[str]:
 
 
 def build_optimizer(settings: RunSettings, problem: Problem) -> optim.Optimizer:
-    """Any optimizer of torch.optim. Raises SettingError for a wrong name or argument."""
-    valid = subclasses_in(optim, optim.Optimizer) - {"SparseAdam"}  # it serves sparse gradients only
-    check_named(("optimizer",), settings.optimizer, optim, valid, without=("params", "maximize"))
+    """Any optimizer in rlgrad.optimizers (torch's are). Raises SettingError for a wrong name or argument."""
+    valid = subclasses_in(optimizers, optim.Optimizer) - {"SparseAdam"}  # it serves sparse gradients only
+    check_named(("optimizer",), settings.optimizer, optimizers, valid, without=("params", "maximize", "heading"))
     name, arguments, heading = (
         settings.optimizer.name,
         settings.optimizer.arguments,
@@ -408,7 +408,7 @@ def schema() -> dict[str, Any]:
     adapter: TypeAdapter[Any] = TypeAdapter(Union[classes])  # type: ignore[arg-type]  # noqa: UP007 - built as it runs
     result = adapter.json_schema()
     for name, module, base in (
-        ("Optimizer", optim, optim.Optimizer), ("Schedule", schedules, optim.lr_scheduler.LRScheduler)
+        ("Optimizer", optimizers, optim.Optimizer), ("Schedule", schedules, optim.lr_scheduler.LRScheduler)
     ):  # fmt: skip
         result["$defs"][name]["properties"]["name"]["enum"] = sorted(subclasses_in(module, base))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "rlgrad config", **result}

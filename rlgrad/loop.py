@@ -11,6 +11,7 @@ one value per replica; as replicas share no parameter, the gradient of the sum g
 """
 
 import enum
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from rlgrad import optimizers
 
 
 class Direction(enum.Enum):
@@ -41,8 +44,29 @@ class Direction(enum.Enum):
 class Estimate(NamedTuple):
     """What a problem says of one batch."""
 
-    value: Tensor  # [R] the objective; its gradient is the gradient estimate
+    value: Tensor  # [R] the objective; its gradient, unless stated below, is the gradient estimate
     metrics: Mapping[str, Tensor]  # [R] each, detached: what else is worth logging
+    gradient: Sequence[Tensor | None] | None = None  # of each parameter, where the problem knows it
+
+
+class Lazy(Mapping[str, Tensor]):
+    """Metrics that are computed when the first of them is asked for: not every update is watched."""
+
+    def __init__(self, compute: Callable[[], Mapping[str, Tensor]]):
+        self._compute = compute
+
+    @functools.cached_property
+    def _found(self) -> Mapping[str, Tensor]:
+        return self._compute()
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
 
 
 class Problem(Protocol):
@@ -59,6 +83,8 @@ class Problem(Protocol):
 
     def objective(self, batch: Any) -> Estimate:
         """The objective on that data, at the parameters as they are now."""
+
+    # optional, and what Newton needs: curvature(batch) -> Curvature, the objective's second derivatives there
 
 
 class Update(NamedTuple):
@@ -85,16 +111,25 @@ def updates(
         batch = problem.sample(step)
         evaluations: list[tuple[Estimate, Tensor]] = []  # LBFGS evaluates several times a step, the others once
 
-        def evaluate() -> Tensor:
-            optimizer.zero_grad()
+        def evaluate(curved: bool = False) -> Any:
+            if curved:  # Newton's method asks this as well
+                return problem.curvature(batch)  # type: ignore[attr-defined]  # noqa: B023
             estimate = problem.objective(batch)  # noqa: B023 - called within this step only
-            estimate.value.sum().backward()  # type: ignore[no-untyped-call]
+            differentiate(estimate, parameters)
             evaluations.append((estimate, clip_per_replica(parameters, max_gradient_norm)))  # noqa: B023
             return estimate.value.detach()
 
-        optimizer.step(evaluate)  # type: ignore[arg-type]  # θ + α∇J where J is maximized, θ − α∇J where minimized
+        optimizer.step(evaluate)  # θ + α∇J where J is maximized, θ − α∇J where minimized
         estimate, gradient_norm = evaluations[0]
         yield Update(step, estimate.value.detach(), estimate.metrics, gradient_norm)
+
+
+def differentiate(estimate: Estimate, parameters: Sequence[nn.Parameter]) -> None:
+    """Give each parameter its gradient of the objective, in place of any that it had."""
+    for parameter, gradient in zip(parameters, estimate.gradient or itertools.repeat(None)):  # noqa: B905
+        parameter.grad = gradient
+    if estimate.gradient is None:
+        estimate.value.sum().backward()  # type: ignore[no-untyped-call]
 
 
 def clip_per_replica(parameters: Iterable[Tensor], max_norm: float = math.inf) -> Tensor:
@@ -110,7 +145,8 @@ def clip_per_replica(parameters: Iterable[Tensor], max_norm: float = math.inf) -
 
 def norm_per_replica(tensors: Iterable[Tensor]) -> Tensor:
     """The Euclidean norm [R] over all elements of tensors [R, ...] that belong to the same replica."""
-    return torch.stack([t.reshape(len(t), -1).square().sum(1) for t in tensors]).sum(0).sqrt()
+    norm: Tensor = torch.linalg.vector_norm(torch.cat([t.reshape(len(t), -1) for t in tensors], 1), dim=1)
+    return norm
 
 
 # These update every element on its own, so one optimizer serves all replicas at once. Any other couples the elements
@@ -123,13 +159,17 @@ ELEMENTWISE = frozenset(
 def make_optimizer(
     problem: Problem, name: str = "SGD", *, direction: Direction | None = None, **arguments: Any
 ) -> torch.optim.Optimizer:
-    """The optimizer of `torch.optim` called `name`, going the problem's way.
+    """The optimizer of that name in rlgrad.optimizers, where torch's are too, going the problem's way.
 
     direction: another way than the problem's own (to see what the wrong sign does).
     arguments: the optimizer's own. Raises what it raises where they are wrong.
     """
     parts = parts_of(problem.model, direction or problem.direction)
-    optimizer_class = getattr(torch.optim, name)
+    optimizer_class = getattr(optimizers, name)
+    if name == "Newton":
+        if len(parts) > 1 or not hasattr(problem, "curvature"):
+            raise ValueError("it needs a curvature, which this problem does not have")
+        return optimizers.Newton(parts[0].parameters, parts[0].direction, **arguments)
     if name in ELEMENTWISE:
         groups = [dict(params=p.parameters, maximize=p.direction.sign > 0, **p.arguments) for p in parts]
         optimizer: torch.optim.Optimizer = optimizer_class(groups, **arguments)

@@ -246,7 +246,10 @@ class LinearClassifier(nn.Module):
         self.linear = Linear(replicas, features, 1 if classes == 2 else classes)
 
     def forward(self, x: Tensor) -> Distribution:
-        logits = self.linear(x)
+        return self.predict(self.linear(x))
+
+    def predict(self, logits: Tensor) -> Distribution:
+        """Of labels [R, N], from what the linear model says of them: [R, N, 1], or [R, N, K] if K > 2."""
         if self.classes == 2:
             return Bernoulli(logits=logits.squeeze(-1), validate_args=False)
         return Categorical(logits=logits, validate_args=False)

@@ -70,7 +70,7 @@ class Named(Settings):
 
 
 class Optimizer(Named):
-    """Any optimizer of torch.optim: its name, and its own arguments as further keys."""
+    """Any optimizer of torch.optim, or Newton: its name, and its own arguments as further keys."""
 
 
 class Schedule(Named):
@@ -131,7 +131,8 @@ class RunSettings(Settings):
     replicas: Annotated[int, Field(gt=0, le=100_000)] = 1
     """how many independent copies are trained side by side"""
     optimizer: Optimizer
-    """name: any optimizer of torch.optim; the other keys are its own arguments"""
+    """name: any optimizer of torch.optim, or Newton {max_iter, tolerance, solver} where the objective's curvature is
+    known; the other keys are its own arguments"""
     schedule: Schedule | None = None
     """name: any scheduler of torch.optim.lr_scheduler, or Hyperbolic {epoch_length, decay, floor}; stepped after every
     update"""

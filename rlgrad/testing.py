@@ -70,7 +70,7 @@ def script(case: str, copy: int, episodes: int = 12) -> list[Episode]:
 class Scripted(gymnasium.Env[np.ndarray, Any]):
     """Plays the script of a copy; a reset leads to its next episode."""
 
-    observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    observation_space = spaces.Box(0, np.inf, (1,), np.float32)
     action_space = spaces.Discrete(2)
 
     def __init__(self, case: str, copy: int = 0):

@@ -10,6 +10,7 @@ from torch import nn
 
 import rlgrad
 from rlgrad.loop import ELEMENTWISE, Direction, Estimate, clip_per_replica, make_optimizer, updates
+from rlgrad.optimizers import Differentiated
 
 ARGUMENTS = {
     "SGD": {"lr": 0.02, "momentum": 0.9, "weight_decay": 0.1},
@@ -19,8 +20,9 @@ ARGUMENTS = {
     "Rprop": {"lr": 0.05},
     "Muon": {"lr": 0.05, "weight_decay": 0.1},
     "LBFGS": {"lr": 0.5, "line_search_fn": "strong_wolfe", "max_iter": 5},
+    "Newton": {"max_iter": 1},
 }
-OPTIMIZERS = sorted(ELEMENTWISE | {"LBFGS", "Muon", "Adafactor"})
+OPTIMIZERS = sorted(ELEMENTWISE | {"LBFGS", "Muon", "Adafactor", "Newton"})
 
 
 class Hill(nn.Module):
@@ -43,6 +45,9 @@ class Hill(nn.Module):
     def objective(self, batch: float) -> Estimate:
         height = (torch.sin(self.point) - batch * self.point.square() - 0.1 * self.point.pow(4)).sum((1, 2))
         return Estimate(height.neg() if self.turned else height, {})
+
+    def curvature(self, batch: float) -> Differentiated:
+        return Differentiated(self.objective(batch).value, self.parameters())
 
 
 def trained(problem: Hill, name: str, steps: int = 10, **arguments: object) -> torch.Tensor:
@@ -89,7 +94,7 @@ def test_a_replica_of_many_is_the_run_alone(name: str) -> None:
         assert torch.allclose(trained(one, name)[0], many[replica], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["Adam", "LBFGS"])
+@pytest.mark.parametrize("name", ["Adam", "LBFGS", "Newton"])
 def test_an_optimizer_continues_from_its_state(name: str) -> None:
     whole = trained(Hill(), name, steps=10)
     problem = Hill()

@@ -173,8 +173,9 @@ def test_whole_episodes_in_every_kind_of_vector_environment(case: str) -> None:
         env.close()
 
 
-def test_segments_are_put_back_by_their_seeds_and_actions() -> None:
-    """Three updates, then three more; or three, and three more in another process that was given the state."""
+@pytest.mark.parametrize("simulator", ["auto", "gymnasium"])
+def test_segments_are_put_back_by_their_seeds_and_actions(simulator: str) -> None:
+    """Twelve updates; or eight, and four more by another problem that was given the state."""
 
     def rewards(problem: Any, steps: Iterable[int]) -> list[Tensor]:
         return [torch.cat([(batch := problem.sample(step)).reward, batch.observation[..., 0]], 1) for step in steps]
@@ -183,15 +184,15 @@ def test_segments_are_put_back_by_their_seeds_and_actions() -> None:
         load,
         {
             "problem": "reinforce", "environment": "CartPole-v1", "segment": 9, "episodes": 3, "replicas": 2,
-            "baseline": "critic", "updates": 1, "optimizer": {"name": "SGD", "lr": 1.0},
+            "baseline": "critic", "updates": 1, "optimizer": {"name": "SGD", "lr": 1.0}, "simulator": simulator,
         },
     )  # fmt: skip
     whole, begun, resumed = (make().build().problem for _ in range(3))
-    expected = rewards(whole, range(8))
-    assert all(torch.equal(a, b) for a, b in zip(rewards(begun, range(4)), expected, strict=False))
+    expected = rewards(whole, range(12))
+    assert all(torch.equal(a, b) for a, b in zip(rewards(begun, range(8)), expected, strict=False))
     state = begun.state_dict()
-    assert len(state["actions"]) < 9 * 4  # those of episodes that have ended are forgotten
+    assert len(state["actions"]) < 9 * 8  # those of episodes that have ended are forgotten
     resumed.load_state_dict(state)
-    assert all(torch.equal(a, b) for a, b in zip(rewards(resumed, range(4, 8)), expected[4:], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(rewards(resumed, range(8, 12)), expected[8:], strict=True))
     for name in ("earned", "taken", "finished"):
         np.testing.assert_array_equal(getattr(resumed._segments, name), getattr(whole._segments, name))

@@ -6,22 +6,26 @@ It is concave, so it has a maximum to climb to; its negative is convex and has a
 same point, and both gradients are the same but for the sign (Hastie, Tibshirani & Friedman 2009, section 4.4.1).
 """
 
+import functools
 import math
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import FiniteFloat, NonNegativeFloat, PositiveInt
+from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from rlgrad import data
-from rlgrad.loop import Direction, Estimate
+from rlgrad.likelihood import Information, penalised
+from rlgrad.loop import Direction, Estimate, Lazy
 from rlgrad.models import LinearClassifier
+from rlgrad.optimizers import Curvature, Differentiated
 from rlgrad.settings import RunSettings
-from rlgrad.streams import Purpose, stream
+from rlgrad.streams import Purpose, stream, streams
 
 DIRECTIONS = {"log_likelihood": Direction.MAXIMIZE, "negative_log_likelihood": Direction.MINIMIZE}
+GATHERED = 1 << 18  # numbers that are gathered at a time, where batches are small: these stay in the cache
 
 
 class Settings(data.DataSettings, RunSettings):
@@ -34,6 +38,8 @@ class Settings(data.DataSettings, RunSettings):
     """whether the objective is the mean over the examples of an update or their sum"""
     batch_size: PositiveInt | None = None
     """examples in an update; null: all of them"""
+    batch_growth: Annotated[FiniteFloat, Field(ge=1)] = 1.0
+    """each update takes this many times as many examples as the one before, drawn anew, until it takes all"""
     order: Literal["shuffled", "file", "slipped"] = "shuffled"
     """the order of the examples in an epoch, where an update does not take all of them. shuffled: a new one in every
     epoch. file: as in the source. slipped: as the program printed in Harrington's "Machine Learning in Action" (5.2.4)
@@ -47,6 +53,12 @@ class Settings(data.DataSettings, RunSettings):
     """where weights and intercept start"""
     initial_deviation: NonNegativeFloat = 0.0
     """initial weights are normal around it with this deviation; 0: none is different"""
+    gradient: Literal["closed_form", "autograd"] = "closed_form"
+    """closed_form: the textbook's formula, in one pass through the examples. autograd: torch's, by way of the model's
+    distribution, as for any other objective; the same but for rounding, and slower. Newton's curvature likewise"""
+    curvature_examples: PositiveInt | None = None
+    """of how many examples, evenly spaced over an update's, Newton computes the curvature; null: of all. The gradient
+    is always all examples', and so the optimum is the same"""
 
     def build(self) -> "Logistic":
         return Logistic(self, data.load(self))
@@ -76,6 +88,7 @@ class Logistic:
                 weight.copy_(settings.initial_value + settings.initial_deviation * torch.from_numpy(deviate))
         linear.bias.requires_grad_(settings.intercept)
         self._orders: dict[int, Tensor] = {}  # the epoch under way: [R, N]
+        self._gathered: tuple[Any, list[Batch]] = (None, [])  # some batches of it, and which
 
     def sample(self, step: int) -> Batch:
         """The next examples of each replica's epoch, or all examples."""
@@ -83,20 +96,63 @@ class Logistic:
         if size is None or size >= examples:
             replicas = self.settings.replicas
             return Batch(self.dataset.x.expand(replicas, -1, -1), self.dataset.y.expand(replicas, -1))
+        if self.settings.batch_growth > 1:
+            return self._grown(step, size)
         epoch, number = divmod(step, math.ceil(examples / size))
-        rows = self._order(epoch)[:, number * size : (number + 1) * size]
-        return Batch(self.dataset.x[rows], self.dataset.y[rows])
+        together = max(1, GATHERED // (self.settings.replicas * size * self.dataset.x.shape[1]))
+        block, place = divmod(number, together)
+        if self._gathered[0] != (epoch, block):
+            rows = self._order(epoch)[:, block * together * size : (block + 1) * together * size]  # [R, several B]
+            x, y = (part.index_select(0, rows.reshape(-1)) for part in self.dataset[:2])  # faster than part[rows]
+            x, y = x.reshape(*rows.shape, -1), y.reshape(rows.shape)
+            batches = [Batch(*parts) for parts in zip(torch.split(x, size, 1), torch.split(y, size, 1), strict=True)]
+            self._gathered = (epoch, block), batches
+        return self._gathered[1][place]
+
+    def _grown(self, step: int, size: int) -> Batch:
+        """The examples of an update that takes more of them than the one before."""
+        examples, replicas = len(self.dataset.y), self.settings.replicas
+        if math.log(size) + step * math.log(self.settings.batch_growth) >= math.log(examples):
+            return Batch(self.dataset.x.expand(replicas, -1, -1), self.dataset.y.expand(replicas, -1))
+        count = int(size * self.settings.batch_growth**step)
+        drawn = [
+            np.arange(count) if self.settings.order == "file" else rng.choice(examples, count, replace=False)
+            for rng in streams(self.settings.seed, replicas, Purpose.SAMPLE, step)
+        ]
+        rows = torch.from_numpy(np.stack(drawn))  # [R, B]
+        x, y = (part.index_select(0, rows.reshape(-1)) for part in self.dataset[:2])
+        return Batch(x.reshape(*rows.shape, -1), y.reshape(rows.shape))
 
     def objective(self, batch: Batch) -> Estimate:
         """The log-likelihood [R] of the batch, as mean or sum, less the penalty; or the same as a cost."""
-        distribution = self.model(batch.x)
-        each = distribution.log_prob(batch.y)  # [R, B]
-        log_likelihood = each.mean(1) if self.settings.reduction == "mean" else each.sum(1)
-        penalty = self.settings.l2 / 2 * self.model.linear.weight.square().sum((1, 2))
-        with torch.no_grad():
-            metrics = {f"batch/{name}": value for name, value in quality(distribution, batch.y).items()}
-            metrics["batch/examples"] = torch.full_like(log_likelihood, batch.y.shape[1])
-        return Estimate(self.direction.sign * (log_likelihood - penalty), metrics)
+        sign, linear, l2 = self.direction.sign, self.model.linear, self.settings.l2
+        scale = 1 / batch.y.shape[1] if self.settings.reduction == "mean" else 1.0
+        if self.settings.gradient == "closed_form":
+            with torch.no_grad():
+                found = penalised(linear.weight, linear.bias, batch.x, batch.y, sign * scale, sign * l2)
+            metrics = Lazy(functools.partial(self._metrics, found.scores.mT, batch.y))
+            return Estimate(found.value, metrics, (found.weight, found.bias if self.settings.intercept else None))
+        logits = linear(batch.x)
+        log_likelihood = scale * self.model.predict(logits).log_prob(batch.y).sum(1)
+        value = sign * (log_likelihood - l2 / 2 * linear.weight.square().sum((1, 2)))
+        return Estimate(value, Lazy(functools.partial(self._metrics, logits.detach(), batch.y)))
+
+    def curvature(self, batch: Batch) -> Curvature:
+        """Of the objective, over weights [D, K] and intercepts [K]."""
+        if self.settings.gradient == "autograd":
+            return Differentiated(self.objective(batch).value, self.model.parameters())
+        linear, examples = self.model.linear, batch.y.shape[1]
+        every = max(1, examples // (self.settings.curvature_examples or examples))
+        x = batch.x[:, ::every]
+        scale = 1 / x.shape[1] if self.settings.reduction == "mean" else examples / x.shape[1]
+        sign = self.direction.opposite.sign  # a log-likelihood curves downwards
+        weights, l2 = (linear.weight.detach(), linear.bias.detach()), self.settings.l2
+        return Information(*weights, x, sign, scale, l2, self.settings.intercept)
+
+    @torch.no_grad()
+    def _metrics(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
+        found = {f"batch/{name}": figure for name, figure in quality(self.model.predict(logits), y).items()}
+        return found | {"batch/examples": torch.full_like(found["batch/accuracy"], y.shape[1])}
 
     @torch.no_grad()
     def again(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:

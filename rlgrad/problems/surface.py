@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from rlgrad.calculus import Kind, classify, curvature, derivatives, eigenvalues, kinked
 from rlgrad.expressions import Expression, ExpressionError, parse
 from rlgrad.loop import Direction, Estimate
+from rlgrad.optimizers import Dense
 from rlgrad.settings import RunError, RunSettings, SettingError
 from rlgrad.streams import Purpose, streams
 from rlgrad.surfaces import SURFACES, Box
@@ -93,6 +94,10 @@ class SurfaceProblem:
                 value = value.where(within, torch.full_like(value, math.nan))
         batch += 1
         return Estimate(value, {self.work: batch})
+
+    def curvature(self, batch: Tensor) -> Dense:
+        """The function's Hessians [R, D, D] at the points."""
+        return Dense(derivatives(self.function, self.model().detach())[2])
 
     @torch.no_grad()
     def again(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:

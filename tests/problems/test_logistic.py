@@ -6,6 +6,7 @@ import torch
 
 from rlgrad import updates
 from rlgrad.config import Built, load
+from rlgrad.loop import differentiate
 from rlgrad.problems.logistic import Logistic
 
 pytest.importorskip("sklearn")
@@ -40,7 +41,7 @@ def test_the_gradient_is_the_closed_form(float64: None, data: str, objective: st
     problem = built(data=data, objective=objective, l2=0.3, initial_deviation=0.5, replicas=2, dtype="float64").problem
     batch = problem.sample(0)
     estimate = problem.objective(batch)
-    estimate.value.sum().backward()
+    differentiate(estimate, list(problem.model.parameters()))
     linear, x, n = problem.model.linear, problem.dataset.x, len(problem.dataset.y)
     for replica in range(2):
         w, b = linear.weight[replica].detach(), linear.bias[replica].detach()
@@ -61,12 +62,22 @@ def test_the_gradient_is_the_closed_form(float64: None, data: str, objective: st
 
 @pytest.mark.parametrize(("data", "l2"), [("breast_cancer", 0.01), ("iris", 0.02)])
 @pytest.mark.parametrize("objective", ["log_likelihood", "negative_log_likelihood"])
-def test_the_optimum_is_scikit_learn_s(float64: None, data: str, l2: float, objective: str) -> None:
+@pytest.mark.parametrize(
+    ("optimizer", "updates_needed"),
+    [
+        ({"name": "LBFGS", "line_search_fn": "strong_wolfe", "tolerance_change": 1e-14, "tolerance_grad": 1e-10}, 30),
+        ({"name": "Newton", "tolerance": 1e-15}, 1),
+        ({"name": "Newton", "tolerance": 1e-15, "solver": "cg", "max_iter": 40}, 1),
+    ],
+    ids=["LBFGS", "Newton", "Newton-cg"],
+)
+def test_the_optimum_is_scikit_learn_s(
+    float64: None, data: str, l2: float, objective: str, optimizer: dict, updates_needed: int
+) -> None:
     from sklearn.linear_model import LogisticRegression
 
-    lbfgs = {"name": "LBFGS", "line_search_fn": "strong_wolfe", "tolerance_change": 1e-14, "tolerance_grad": 1e-10}
-    parts = built(data=data, l2=l2, objective=objective, optimizer=lbfgs, dtype="float64")
-    problem = run(parts, 30)
+    parts = built(data=data, l2=l2, objective=objective, optimizer=optimizer, dtype="float64")
+    problem = run(parts, updates_needed)
     x, y = problem.dataset.x.numpy(), problem.dataset.y.numpy()
     reference = LogisticRegression(C=1 / (l2 * len(y)), tol=1e-12, max_iter=10_000, solver="newton-cholesky").fit(x, y)
     weight, bias = weights(problem)
@@ -82,7 +93,12 @@ def test_the_optimum_is_scikit_learn_s(float64: None, data: str, l2: float, obje
 
 @pytest.mark.parametrize(
     "optimizer",
-    [{"name": "SGD", "lr": 0.5, "momentum": 0.9, "weight_decay": 0.01}, {"name": "LBFGS", "max_iter": 3}],
+    [
+        {"name": "SGD", "lr": 0.5, "momentum": 0.9, "weight_decay": 0.01},
+        {"name": "LBFGS", "max_iter": 3},
+        {"name": "Newton", "max_iter": 2},
+        {"name": "Newton", "max_iter": 2, "solver": "cg"},
+    ],
 )
 @pytest.mark.parametrize("data", ["breast_cancer", "iris"])
 def test_ascent_and_descent_end_with_the_same_weights_bit_for_bit(data: str, optimizer: dict) -> None:
@@ -118,14 +134,21 @@ def test_an_epoch_sees_every_example_once_and_each_in_an_order_of_its_own() -> N
     assert torch.equal(first, epoch(0))  # any update can be done again
 
 
-def test_a_frozen_or_spoiled_replica_leaves_the_others_as_they_are() -> None:
+@pytest.mark.parametrize("data", ["breast_cancer", "iris"])
+@pytest.mark.parametrize("batch_size", [32, None])
+@pytest.mark.parametrize(
+    "optimizer", [{"name": "Adam", "lr": 0.1}, {"name": "Newton"}, {"name": "Newton", "solver": "cg"}]
+)
+def test_a_frozen_or_spoiled_replica_leaves_the_others_as_they_are(
+    optimizer: dict, batch_size: int | None, data: str
+) -> None:
     def trained(spoil: float | None) -> list[torch.Tensor]:
-        parts = built(batch_size=32, replicas=3, optimizer={"name": "Adam", "lr": 0.1})
+        parts = built(data=data, batch_size=batch_size, replicas=3, optimizer=optimizer, l2=0.01)
         if spoil is not None:
             with torch.no_grad():
                 for parameter in parts.problem.model.parameters():
                     parameter[1] = spoil
-        return weights(run(parts, 10))
+        return weights(run(parts, 3))
 
     untouched = trained(None)
     for spoil in (torch.nan, 1e3):

@@ -1,0 +1,43 @@
+"""Install what users would pick instead, each into an environment of its own: .peers/NAME at the top of the project.
+
+    python benchmarks/peers.py               # all of them
+    python benchmarks/peers.py classifiers   # one
+
+A benchmark leaves out, and names, a peer that is not installed. torch comes first, in the version that this project
+runs with: on Linux, where pip would fetch gigabytes of CUDA, set PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS to a place with
+CPU builds, as pytorch.org says.
+"""
+
+import importlib.metadata
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent.parent / ".peers"
+
+PEERS = {  # name -> what pip installs there, beside this project's torch if it says "torch"
+    "classifiers": ["torch", "scikit-learn", "skorch", "lightning"],
+}
+
+
+def python_of(name: str) -> Path:
+    """The Python of a peer's environment, whether it is there or not."""
+    return FOLDER / name / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+
+def install(name: str) -> None:
+    torch = f"torch=={importlib.metadata.version('torch').partition('+')[0]}"
+    wanted = [torch if requirement == "torch" else requirement for requirement in PEERS[name]]
+    venv.create(FOLDER / name, with_pip=True)
+    for step in ([torch], wanted) if torch in wanted else (wanted,):
+        subprocess.run([str(python_of(name)), "-m", "pip", "install", "--quiet", *step], check=True)
+
+
+if __name__ == "__main__":
+    unknown = set(sys.argv[1:]) - set(PEERS)
+    if unknown:
+        sys.exit(f"no peers {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
+    for name in sys.argv[1:] or PEERS:
+        install(name)
+        print(f"{name}: {python_of(name)}")

@@ -1,0 +1,126 @@
+"""Closed forms are held against what autograd finds by way of the model's distribution."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rlgrad import likelihood
+from rlgrad.data import Dataset
+from rlgrad.loop import differentiate
+from rlgrad.optimizers import Differentiated, flat
+from rlgrad.problems.logistic import Batch, Logistic, Settings
+
+EXAMPLES, FEATURES, REPLICAS = 50, 4, 3
+
+
+def made(classes: int, **settings: Any) -> Logistic:
+    """A problem on data that no linear model separates, each replica at weights of its own."""
+    rng = np.random.default_rng(1)
+    x = torch.from_numpy(rng.standard_normal((EXAMPLES, FEATURES)))
+    y = torch.from_numpy(rng.integers(0, classes, EXAMPLES))
+    given = {"replicas": REPLICAS, "initial_deviation": 0.7, "l2": 0.3, "optimizer": {"name": "SGD"}} | settings
+    y = y.double() if classes == 2 else y
+    return Logistic(Settings(data="made.csv", updates=1, **given), Dataset(x, y, x, y, classes))
+
+
+def drawn(problem: Logistic, shared: bool) -> Batch:
+    """All examples, or other ones for each replica."""
+    if shared:
+        return problem.sample(0)
+    rows = torch.from_numpy(np.random.default_rng(2).integers(0, EXAMPLES, (REPLICAS, 30)))
+    return Batch(problem.dataset.x[rows], problem.dataset.y[rows])
+
+
+@pytest.mark.parametrize("pieces", [1, 7])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"objective": "log_likelihood", "reduction": "sum"},
+        {"l2": 0.0},
+        {"intercept": False, "objective": "log_likelihood"},
+    ],
+    ids=str,
+)
+def test_value_gradient_and_metrics_are_autograd_s(
+    float64: None, monkeypatch: pytest.MonkeyPatch, settings: dict, classes: int, shared: bool, pieces: int
+) -> None:
+    monkeypatch.setattr(likelihood, "PIECE", EXAMPLES * FEATURES // pieces)
+
+    def found(gradient: str) -> tuple[torch.Tensor, list[torch.Tensor | None], dict[str, torch.Tensor]]:
+        problem = made(classes, gradient=gradient, **settings)
+        estimate = problem.objective(drawn(problem, shared))
+        assert (estimate.gradient is None) == (gradient == "autograd")
+        parameters = list(problem.model.parameters())
+        differentiate(estimate, parameters)
+        return estimate.value.detach(), [p.grad for p in parameters], dict(estimate.metrics)
+
+    closed, twin = found("closed_form"), found("autograd")
+    torch.testing.assert_close(closed, twin, rtol=1e-12, atol=1e-12)
+    assert len({float(value) for value in closed[0]}) == REPLICAS
+
+
+@pytest.mark.parametrize("pieces", [1, 7])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"objective": "log_likelihood", "reduction": "sum"}, {"intercept": False}],
+    ids=str,
+)
+def test_the_curvature_is_autograd_s(
+    float64: None, monkeypatch: pytest.MonkeyPatch, settings: dict, classes: int, shared: bool, pieces: int
+) -> None:
+    monkeypatch.setattr(likelihood, "PIECE", EXAMPLES * FEATURES // pieces)
+    problem, plain = made(classes, **settings), made(classes, gradient="autograd", **settings)
+    batch = drawn(problem, shared)
+    curvature, twin = problem.curvature(batch), plain.curvature(batch)
+    assert isinstance(twin, Differentiated)
+    assert not isinstance(curvature, Differentiated)
+    matrix = curvature.matrix()
+    torch.testing.assert_close(matrix, twin.matrix(), rtol=1e-11, atol=1e-12)
+    v = torch.randn(REPLICAS, matrix.shape[1], generator=torch.Generator().manual_seed(0))
+    product = torch.einsum("rpq,rq->rp", matrix, v)
+    torch.testing.assert_close(curvature.times(v), product, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(twin.times(v), product, rtol=1e-11, atol=1e-12)
+    if classes == 2:  # there the rough inverse is the inverse, of the positive one of ±H
+        torch.testing.assert_close(problem.direction.opposite.sign * curvature.undo(product), v, rtol=1e-8, atol=1e-8)
+    else:
+        assert ((curvature.undo(v) * v).sum(1) > 0).all()
+
+
+def test_autograd_s_curvature_is_that_of_torch_s_hessian(float64: None) -> None:
+    def function(point: torch.Tensor) -> torch.Tensor:
+        return (point.sin() * point.roll(1, -1).square()).sum(-1)
+
+    point = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    matrix = Differentiated(function(point), [point]).matrix()
+    for replica in range(3):
+        exact = torch.autograd.functional.hessian(function, point[replica].detach())
+        torch.testing.assert_close(matrix[replica], exact)
+
+
+def test_single_precision_loses_nothing_where_scores_are_large() -> None:
+    weight, bias = torch.full((1, 1, 1), 1.0), torch.zeros(1, 1, 1)
+    x, y = torch.tensor([[[-90.0], [-30.0], [0.0], [30.0], [90.0]]]), torch.tensor([[0.0, 1, 0, 1, 1]])
+    found = likelihood.penalised(weight, bias, x, y, 1.0, 0.0)
+    assert float(found.value) == pytest.approx(-30 - np.log(2))
+    assert float(found.weight) == pytest.approx(-30)
+
+
+def test_metrics_are_of_the_weights_before_the_step_though_asked_for_after_it(float64: None) -> None:
+    problem = made(2)
+    estimate = problem.objective(problem.sample(0))
+    with torch.no_grad():
+        for parameter in problem.model.parameters():
+            parameter.zero_()
+    again = made(2)
+    expected = dict(again.objective(again.sample(0)).metrics)
+    assert {name: value.tolist() for name, value in estimate.metrics.items()} == {
+        name: value.tolist() for name, value in expected.items()
+    }
+    assert flat(problem.model.parameters()).abs().max() == 0

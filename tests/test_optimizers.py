@@ -1,0 +1,166 @@
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rlgrad import UsageError, updates
+from rlgrad.config import load
+from rlgrad.data import Dataset
+from rlgrad.loop import make_optimizer
+from rlgrad.problems.logistic import Logistic, Settings
+
+NEWTON = {"name": "Newton"}
+
+
+def synthetic(examples: int, features: int, classes: int = 2, dtype: torch.dtype = torch.float32) -> Dataset:
+    """Labels drawn from a linear model, which therefore does not separate them."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((examples, features)) @ (np.eye(features) + 0.3)
+    scores = x @ rng.standard_normal((features, classes)) + rng.gumbel(size=(examples, classes))
+    y = torch.from_numpy(scores.argmax(1))
+    inputs = torch.from_numpy(x).to(dtype)
+    y = y.to(dtype) if classes == 2 else y
+    return Dataset(inputs, y, inputs[:9], y[:9], classes)
+
+
+def fitted(dataset: Dataset, steps: int, optimizer: dict[str, Any], **settings: Any) -> Logistic:
+    problem = Logistic(Settings(data="made.csv", updates=1, optimizer=NEWTON, **settings), dataset)
+    for _ in itertools.islice(updates(problem, make_optimizer(problem, **optimizer)), steps):
+        pass
+    return problem
+
+
+@pytest.mark.parametrize("solver", ["direct", "cg"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_unpenalised_optimum_is_statsmodels_s(float64: None, classes: int, solver: str) -> None:
+    models = pytest.importorskip("statsmodels.discrete.discrete_model")
+    dataset = synthetic(300, 3, classes, torch.float64)
+    optimizer = NEWTON | {"solver": solver, "tolerance": 1e-15, "max_iter": 40}
+    linear = fitted(dataset, 1, optimizer, objective="log_likelihood").model.linear
+    inputs = np.column_stack([np.ones(300), dataset.x.numpy()])
+    model = (models.Logit if classes == 2 else models.MNLogit)(dataset.y.numpy(), inputs)
+    expected = model.fit(disp=0, tol=1e-12, method="newton").params.reshape(4, -1)  # [intercept and features, K or K-1]
+    found = torch.cat([linear.bias[0], linear.weight[0]]).detach().numpy()
+    found = found if classes == 2 else (found - found[:, :1])[:, 1:]  # there the first class is what others are held to
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("objective", ["log_likelihood", "negative_log_likelihood"])
+@pytest.mark.parametrize(
+    ("classes", "settings"),
+    [
+        (2, {}),
+        (2, {"batch_size": 500, "batch_growth": 8.0, "curvature_examples": 4000}),
+        (3, {"batch_size": 500, "batch_growth": 8.0}),
+    ],
+)
+def test_shortcuts_and_single_precision_end_at_scikit_learn_s_optimum(
+    classes: int, settings: dict, objective: str
+) -> None:
+    """To 1e-6 of the objective, where it is evaluated in double precision."""
+    from sklearn.linear_model import LogisticRegression
+
+    dataset = synthetic(20_000, 10, classes)
+    optimizer = NEWTON | {"tolerance": 1e-8, "solver": "direct" if classes == 2 else "cg"}
+    l2 = 1 / len(dataset.y)
+    problem = fitted(dataset, 3, optimizer, l2=l2, objective=objective, **settings)
+    x, y = dataset.x.double(), dataset.y
+    exact = dataset._replace(x=x, y=y.double() if classes == 2 else y)
+
+    def cost(weight: torch.Tensor, bias: torch.Tensor) -> float:
+        judge = Logistic(Settings(data="made.csv", updates=1, optimizer=NEWTON, l2=l2, gradient="autograd"), exact)
+        with torch.no_grad():
+            judge.model.linear.weight.copy_(weight)
+            judge.model.linear.bias.copy_(bias)
+            return float(judge.objective(judge.sample(0)).value)
+
+    reference = LogisticRegression(tol=1e-10, max_iter=1000, solver="newton-cg").fit(x.numpy(), y.numpy())
+    best = cost(torch.from_numpy(reference.coef_.T)[None], torch.from_numpy(reference.intercept_)[None, None])
+    linear = problem.model.linear
+    assert cost(linear.weight, linear.bias) / best - 1 < 1e-6
+
+
+def test_a_batch_that_grows_is_a_function_of_seed_replica_and_step() -> None:
+    def made(seed: int, replicas: int) -> Logistic:
+        settings = {"seed": seed, "replicas": replicas, "batch_size": 40, "batch_growth": 3.0}
+        return Logistic(Settings(data="made.csv", updates=1, optimizer=NEWTON, **settings), synthetic(1000, 3))
+
+    many = made(5, 3)
+    assert [many.sample(step).x.shape for step in range(4)] == [
+        (3, 40, 3), (3, 120, 3), (3, 360, 3), (3, 1000, 3)
+    ]  # fmt: skip
+    assert many.sample(10**9).x.shape == (3, 1000, 3)
+    for step in (1, 2):
+        batch = many.sample(step)
+        assert torch.equal(batch.x, made(5, 3).sample(step).x)  # in any order, and again
+        for replica in range(3):
+            assert torch.equal(batch.x[replica], made(5 + replica, 1).sample(step).x[0])
+            assert len(batch.x[replica].unique(dim=0)) == batch.x.shape[1]  # none twice
+        assert not torch.equal(batch.x[0], batch.x[1])
+
+
+def test_a_quadratic_takes_one_step_up_or_down() -> None:
+    for name in ("bowl", "dome"):
+        problem, optimizer, _ = load(name, {"optimizer": NEWTON | {"max_iter": 1}, "schedule": None}).build()
+        next(updates(problem, optimizer))
+        assert (problem.evaluate(0)["distance"] < 1e-6).all(), name
+
+
+def test_it_leaves_a_saddle_downhill_though_the_plain_step_would_lead_there() -> None:
+    given = {"problem": "surface", "function": "x**2 - y**2 + y**4 / 4", "direction": "minimize", "updates": 1}
+    start = [[0.5, 0.3], [-1.0, -0.2]]
+    settings = given | {"start": start, "replicas": 2, "optimizer": NEWTON | {"tolerance": 0.0, "max_iter": 50}}
+    problem, optimizer, _ = load(settings).build()
+    next(updates(problem, optimizer))
+    expected = torch.tensor([[0, math.sqrt(2)], [0, -math.sqrt(2)]], dtype=torch.float64)
+    torch.testing.assert_close(problem.model().detach(), expected, atol=1e-6, rtol=0)
+
+
+def test_a_step_that_is_too_long_is_halved() -> None:
+    """From here the plain step runs away: log cosh is straight where |x| is large (Nesterov 2018, example 1.2.3)."""
+    given = {"problem": "surface", "function": "log(exp(x) + exp(0 - x))", "direction": "minimize", "updates": 1}
+    settings = given | {"start": [[3.0], [0.5]], "replicas": 2, "optimizer": NEWTON | {"max_iter": 1}}
+    problem, optimizer, _ = load(settings).build()
+    values = [update.value for update in itertools.islice(updates(problem, optimizer), 12)]
+    assert all((later <= earlier + 1e-12).all() for earlier, later in itertools.pairwise(values))
+    assert (problem.model().abs() < 1e-6).all()
+
+
+def test_the_wrong_sign_goes_the_wrong_way_with_newton_too() -> None:
+    given = {"problem": "logistic", "data": "breast_cancer", "updates": 1, "l2": 0.01, "initial_deviation": 0.1}
+    problem, optimizer, _ = load(given | {"optimizer": NEWTON | {"max_iter": 1}, "wrong_sign": True}).build()
+    values = [float(update.value) for update in itertools.islice(updates(problem, optimizer), 4)]
+    assert values == sorted(values)
+    assert values[-1] > values[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"optimizer": NEWTON | {"max_iter": 0}},
+            "optimizer: Newton: max_iter must be a whole number from 1 on, not 0",
+        ),
+        ({"optimizer": NEWTON | {"lr": 0}}, "optimizer: Newton: lr must be positive, not 0"),
+        ({"optimizer": NEWTON | {"lr": "fast"}}, "optimizer: Newton: "),
+        ({"optimizer": NEWTON | {"tolerance": -1}}, "optimizer: Newton: tolerance must be 0 or more, not -1"),
+        ({"optimizer": NEWTON | {"solver": "lu"}}, "optimizer: Newton: solver must be direct or cg, not 'lu'"),
+        ({"optimizer": NEWTON | {"heading": 1}}, "optimizer.heading: Newton has no such argument"),
+        ({"optimizer": {"name": "Newtom"}}, "did you mean Newton?"),
+        ({"batch_growth": 0.5}, "batch_growth"),
+    ],
+)
+def test_a_mistake_is_one_line(change: dict, said: str) -> None:
+    given = {"problem": "logistic", "data": "breast_cancer", "updates": 1, "optimizer": NEWTON}
+    with pytest.raises(UsageError) as caught:
+        load(given | change).build()
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_policy_has_no_curvature_to_offer() -> None:
+    with pytest.raises(UsageError, match="Newton: it needs a curvature, which this problem does not have"):
+        load("cartpole", {"optimizer": NEWTON, "schedule": None}).build()
