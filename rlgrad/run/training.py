@@ -199,7 +199,9 @@ class Stopwatch:
         return self.earlier + self.now - self.began, max(self.now - last, 1e-9)
 
 
-def effect(problem: Trainable, update: Update, before: list[Tensor], set_aside: Collection[int]) -> dict[str, Tensor]:
+def effect(
+    problem: Trainable, update: Update, before: list[Tensor], set_aside: Collection[int] = ()
+) -> dict[str, Tensor]:
     """What the update came to, beside what its gradient promised: [R] each.
 
     before: the parameters before the update. set_aside: replicas that do not count.
