@@ -260,6 +260,8 @@ def step(environments: Environments, action: np.ndarray, t: int) -> Transition:
     """Raises RunError where the environment raises anything."""
     try:
         return environments.step(action)
+    except RunError:  # it takes too long
+        raise
     except Exception as error:  # an environment is anybody's code
         reason = " ".join(str(error).split())
         raise RunError(f"the environment raised {type(error).__name__} at step {t}: {reason}") from error

@@ -120,7 +120,7 @@ def test_a_file_that_is_not_text(capsys, tmp_path, monkeypatch) -> None:
         (["--config", "cartpole", "--policy.hidden", "[3"], "--policy.hidden: '[3' is not a value"),
         (["--config", "cartpole", "extra"], "unexpected argument 'extra'"),
         (["--confi", "cartpole"], "which config?"),
-        ([], "which config? --config FILE, or a name: bowl, breast_cancer, "),
+        ([], "which config? --config FILE, or a name: acrobot, bowl, breast_cancer, "),
         (["--resume", "nowhere"], "nowhere: there is no run here"),
         (["--resume", "nowhere", "--seed", "3"], "nowhere: there is no run here"),
         (["--resume", "nowhere", "--config", "cartpole"], "nowhere: there is no run here"),
