@@ -123,8 +123,9 @@ def versions(python: Path, names: Sequence[str]) -> dict[str, str]:
         return {}
     script = (
         "import importlib.metadata as m, json, sys; "
-        "have = {d.metadata['Name'].lower(): d.version for d in m.distributions()}; "
-        "print(json.dumps({n: have[n.lower()] for n in sys.argv[1:] if n.lower() in have}))"
+        "plain = lambda name: name.lower().replace('_', '-'); "  # the same distribution, however it is written
+        "have = {plain(d.metadata['Name']): d.version for d in m.distributions()}; "
+        "print(json.dumps({n: have[plain(n)] for n in sys.argv[1:] if plain(n) in have}))"
     )
     done = subprocess.run([str(python), "-c", script, *names], capture_output=True, text=True)
     return dict(json.loads(done.stdout)) if done.returncode == 0 else {}

@@ -18,6 +18,9 @@ FOLDER = Path(__file__).resolve().parent.parent / ".peers"
 
 PEERS = {  # name -> what pip installs there, beside this project's torch if it says "torch"
     "classifiers": ["torch", "scikit-learn", "skorch", "lightning"],
+    "sb3": ["torch", "stable-baselines3", "gymnasium"],
+    "tianshou": ["torch", "tianshou==2.0.1", "gymnasium"],
+    "jax": ["jax==0.10.2", "rejax", "gymnax==0.0.9"],  # rejax 0.1 does not know what gymnax 1 returns from a step
 }
 
 

@@ -1,13 +1,18 @@
 """The command `rlgrad`; scripts/train.py is `rlgrad train`."""
 
 import argparse
+import gc
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from rlgrad.settings import RunError, UsageError
+gc.disable()  # torch makes some hundred thousand objects that stay: there is no garbage to look for among them,
+from rlgrad.settings import RunError, UsageError  # noqa: E402
+
+gc.freeze()  # neither now nor each time that garbage is looked for later
+gc.enable()
 
 DONE, FAILED, USAGE = 0, 1, 2
 

@@ -17,10 +17,10 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
-from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor
 
 from rlgrad.loop import Direction
+from rlgrad.run.records import RecordWriter
 from rlgrad.run.state import State
 from rlgrad.run.statistics import finite, summarize
 from rlgrad.run.tags import description
