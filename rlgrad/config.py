@@ -327,7 +327,7 @@ def keys_at(cls: type[Settings] | None, path: Key) -> list[str]:
 def build_optimizer(settings: RunSettings, problem: Problem) -> optim.Optimizer:
     """Any optimizer in rlgrad.optimizers (torch's are). Raises SettingError for a wrong name or argument."""
     valid = subclasses_in(optimizers, optim.Optimizer) - {"SparseAdam"}  # it serves sparse gradients only
-    check_named(("optimizer",), settings.optimizer, optimizers, valid, without=("params", "maximize", "heading"))
+    check_named(("optimizer",), settings.optimizer, optimizers, valid, without=("params", "maximize", "sign"))
     name, arguments, heading = (
         settings.optimizer.name,
         settings.optimizer.arguments,

@@ -15,7 +15,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ class Direction(enum.Enum):
     MINIMIZE = "min"
 
     @property
-    def sign(self) -> int:
+    def sign(self) -> Literal[1, -1]:
         """The sign in θ ± α∇J. It also turns a score into this direction's objective: a score s is maximized as it is,
         and its cost, −s, is minimized; both have the same optimum, and their gradients differ in nothing but the sign.
         """
@@ -169,7 +169,7 @@ def make_optimizer(
     if name == "Newton":
         if len(parts) > 1 or not hasattr(problem, "curvature"):
             raise ValueError("it needs a curvature, which this problem does not have")
-        return optimizers.Newton(parts[0].parameters, parts[0].direction, **arguments)
+        return optimizers.Newton(parts[0].parameters, parts[0].direction.sign, **arguments)
     if name in ELEMENTWISE:
         groups = [dict(params=p.parameters, maximize=p.direction.sign > 0, **p.arguments) for p in parts]
         optimizer: torch.optim.Optimizer = optimizer_class(groups, **arguments)

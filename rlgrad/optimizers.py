@@ -1,18 +1,13 @@
 """The optimizers of a config: all of torch's, and Newton's method, which torch does not have."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.optim import *  # noqa: F403 - a config finds them all by name in this one module
 from torch.optim import Optimizer
-
-if TYPE_CHECKING:
-    from rlgrad.loop import Direction
 
 HALVINGS = 12  # of a step that does not improve the objective as it should; then it is not taken
 ACCURATE = 0.2  # how much of the gradient, in the measure of H⁻¹, conjugate gradients may leave
@@ -78,7 +73,7 @@ class Newton(Optimizer):
     eigenvalues (Dauphin et al. 2014, https://arxiv.org/abs/1406.2572), and a step that improves J too little is halved.
     Directions in which J does not curve, but for rounding, are left as they are.
 
-    heading: which way J is to go.
+    sign: 1 where J is to be maximized, -1 where it is to be minimized.
     lr: what part of the step is taken.
     max_iter: steps in an update, on the same data.
     tolerance: a replica rests where a step would change, or has changed, J by no more than this part of it.
@@ -89,7 +84,7 @@ class Newton(Optimizer):
     def __init__(
         self,
         params: Iterable[Tensor],
-        heading: Direction,
+        sign: Literal[1, -1],
         lr: float = 1.0,
         max_iter: int = 20,
         tolerance: float = 1e-9,
@@ -104,14 +99,14 @@ class Newton(Optimizer):
         if solver not in ("direct", "cg"):
             raise ValueError(f"solver must be direct or cg, not {solver!r}")
         super().__init__(params, {"lr": lr, "max_iter": max_iter, "tolerance": tolerance, "solver": solver})
-        self.heading = heading
+        self.sign = sign
 
     @torch.no_grad()
     def step(self, closure: Callable[..., Any]) -> None:  # type: ignore[override]
         """closure() evaluates J [R] and its gradient; closure(curved=True) gives its curvature at the same place."""
         (group,) = self.param_groups
         parameters = [parameter for parameter in group["params"] if parameter.requires_grad]
-        sign = self.heading.sign
+        sign, bowl = self.sign, 1 if self.sign < 0 else -1  # J curves upwards at a minimum, downwards at a maximum
 
         def evaluate() -> tuple[Tensor, Tensor]:
             with torch.enable_grad():
@@ -123,7 +118,7 @@ class Newton(Optimizer):
         for _ in range(group["max_iter"]):
             with torch.enable_grad():
                 curvature = closure(curved=True)
-            uphill = (direct if group["solver"] == "direct" else conjugate)(curvature, gradient, self.heading)
+            uphill = (direct if group["solver"] == "direct" else conjugate)(curvature, gradient, bowl)
             promised = (gradient * uphill).sum(1)
             little = group["tolerance"] * value.abs()
             active &= promised / 2 > little  # [R]; nan rests
@@ -145,9 +140,9 @@ class Newton(Optimizer):
             value = new
 
 
-def direct(curvature: Curvature, gradient: Tensor, heading: Direction) -> Tensor:
-    """|H|⁻¹ times the gradient [R, P]."""
-    matrix = heading.opposite.sign * curvature.matrix().double()  # positive where the extremum is of the right kind
+def direct(curvature: Curvature, gradient: Tensor, bowl: int) -> Tensor:
+    """|H|⁻¹ times the gradient [R, P]. bowl: 1 where H is positive at the extremum that is sought, else -1."""
+    matrix = bowl * curvature.matrix().double()
     size = matrix.diagonal(dim1=1, dim2=2).abs().amax(1)
     flattest = torch.finfo(gradient.dtype).eps * size  # [R] what rounding leaves of a zero
     factor, failed = torch.linalg.cholesky_ex(matrix)
@@ -168,14 +163,14 @@ def spectral(matrix: Tensor, gradient: Tensor, flattest: Tensor) -> Tensor:
     return torch.bmm(vectors, inverse.unsqueeze(2) * along).squeeze(2)
 
 
-def conjugate(curvature: Curvature, gradient: Tensor, heading: Direction) -> Tensor:
+def conjugate(curvature: Curvature, gradient: Tensor, bowl: int) -> Tensor:
     """About H⁻¹ times the gradient [R, P], in double precision but for the products with H."""
     found, residual = torch.zeros_like(gradient, dtype=torch.float64), gradient.double()
     way = better = curvature.undo(residual)
     left = whole = (residual * better).sum(1)
     active = whole > 0
     for number in range(gradient.shape[1]):
-        bent = heading.opposite.sign * curvature.times(way.to(gradient.dtype)).double()
+        bent = bowl * curvature.times(way.to(gradient.dtype)).double()
         bend = (way * bent).sum(1)
         if number == 0:  # where J curves the wrong way there is nowhere to go but along the gradient
             found = torch.where((active & ~(bend > 0)).unsqueeze(1), way, found)

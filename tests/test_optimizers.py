@@ -148,7 +148,7 @@ def test_the_wrong_sign_goes_the_wrong_way_with_newton_too() -> None:
         ({"optimizer": NEWTON | {"lr": "fast"}}, "optimizer: Newton: "),
         ({"optimizer": NEWTON | {"tolerance": -1}}, "optimizer: Newton: tolerance must be 0 or more, not -1"),
         ({"optimizer": NEWTON | {"solver": "lu"}}, "optimizer: Newton: solver must be direct or cg, not 'lu'"),
-        ({"optimizer": NEWTON | {"heading": 1}}, "optimizer.heading: Newton has no such argument"),
+        ({"optimizer": NEWTON | {"sign": 1}}, "optimizer.sign: Newton has no such argument"),
         ({"optimizer": {"name": "Newtom"}}, "did you mean Newton?"),
         ({"batch_growth": 0.5}, "batch_growth"),
     ],
