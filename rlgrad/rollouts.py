@@ -216,12 +216,9 @@ class Segments:
         self.actions, self.begun = self.actions[first:], self.begun - first
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Raises RunError where the environment cannot be brought back here."""
+        """What `load_state_dict` needs of environments that are `repeatable`."""
         if self.observation is None:
             return {}
-        if not self.environments.repeatable:
-            message = "segments of this simulator cannot be saved: its episodes cannot be begun again from a seed; "
-            raise RunError(message + "use simulator: gymnasium")
         shape = (len(self.actions), *(self.actions[0].shape if self.actions else (0,)))
         arrays = {
             "seeds": self.seeds, "begun": self.begun, "earned": self.earned, "taken": self.taken,

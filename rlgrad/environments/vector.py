@@ -1,5 +1,6 @@
 """Gymnasium's environments: one copy after the other, or in a vector environment of whatever kind."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -79,7 +80,6 @@ class VectorEnvironments:
         self.each = [self._made(range(episodes)) for _ in range(replicas)]
         self.mode = AutoresetMode(self.each[0].metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         self.repeatable = self.mode == AutoresetMode.DISABLED and takes_many_seeds(self.each[0])
-        self.seen = self.each[0].single_observation_space
         self.over = np.zeros(replicas * episodes, bool)
 
     def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
@@ -128,12 +128,15 @@ class VectorEnvironments:
 
     def _made(self, seeds: Sequence[int]) -> VectorEnv[Any, Any, Any]:
         made = self.make(seeds)
-        space = made.single_observation_space
-        return made if flat(space) == space else FlattenObservation(made)
+        with warnings.catch_warnings(action="ignore"):  # some make their spaces anew, and imprecisely, at every look
+            space = made.single_observation_space
+            seen = flat(space)
+        self.precision = precision(seen)
+        return made if seen == space else FlattenObservation(made)
 
     def _joined(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         """A copy: Gymnasium may write the next observations into the same array."""
-        return np.concatenate(parts).astype(precision(self.seen))
+        return np.concatenate(parts).astype(self.precision)
 
 
 def reset(env: VectorEnv[Any, Any, Any], seeds: list[int], which: np.ndarray | None = None) -> np.ndarray:

@@ -120,6 +120,9 @@ class Reinforce:
         self._environments = {settings.episodes: environments}  # by the number of episodes
         self._segments: Segments | None = None
         if settings.segment:
+            if not environments.repeatable:  # then no checkpoint could be gone on from
+                message = f"{settings.simulator} cannot begin an episode again from a seed, as segments need: use auto"
+                raise SettingError(("simulator",), message)
             self._environments = {}  # what is evaluated in between must not touch the episodes that go on
             self._segments = Segments(environments, settings.replicas, settings.episodes)
 

@@ -304,6 +304,10 @@ def test_replica_k_of_many_is_the_run_alone_with_seed_plus_k() -> None:
             "discount_weighting: in segments all states count alike",
         ),
         ({"segment": 5, "baseline": "critic", "standardise_advantages": "per_episode"}, "needs whole episodes"),
+        (
+            {"segment": 5, "baseline": "critic", "environment": "CartPole-v1", "simulator": "vector"},
+            "simulator: vector cannot begin an episode again from a seed",
+        ),
         ({"simulator": "vector"}, "simulator: tests/TwoStep-v0 brings no vector form of its own"),
         ({"baseline": "critic", "returns": "whole"}, "a critic values what is to come"),
         ({"environment": "CartPole-v11"}, "did you mean CartPole-v1"),
