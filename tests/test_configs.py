@@ -17,6 +17,9 @@ NAMES = sorted(path.stem for path in SHIPPED.glob("*.yaml") if not path.stem.sta
 SETTINGS = {
     "acrobot": {"replicas": 2, "episodes": 8, "updates": 16},
     "frozen_lake": {"replicas": 4, "updates": 24},
+    "hopper": {"replicas": 4, "episodes": 8, "updates": 6},
+    "inverted_pendulum": {"replicas": 4, "updates": 6},
+    "lunar_lander": {"replicas": 4, "episodes": 8, "updates": 6},
     "pendulum": {"replicas": 2, "episodes": 8, "updates": 4},
 }
 SLOW = ("pendulum",)  # it improves within hundreds of updates only, as benchmarks/configs.py shows: here it has to run

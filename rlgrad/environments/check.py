@@ -53,14 +53,18 @@ def report(id: str, options: Mapping[str, Any]) -> dict[str, str]:
 
 
 def speed(id: str, options: Mapping[str, Any], copies: int, action: gymnasium.Space[Any]) -> float:
-    """Environment steps per second with random actions."""
+    """Environment steps per second with random actions, resets included; what a finished copy does is none."""
     environments = make(id, 1, copies, options=options)
-    environments.reset(streams(0, 1, Purpose.SAMPLE))
+    rng = streams(0, 1, Purpose.SAMPLE)
     actions = np.stack([np.asarray(action.sample()) for _ in range(copies)])
-    steps, began = 0, time.perf_counter()
+    steps, alive, began = 0, np.zeros(copies, bool), time.perf_counter()
     while time.perf_counter() - began < SECONDS:
-        environments.step(actions)
-        steps += copies
+        if not alive.any():
+            environments.reset(rng)
+            alive[:] = True
+        found = environments.step(actions)
+        steps += int(alive.sum())
+        alive &= ~(found.terminated | found.truncated)
     return steps / (time.perf_counter() - began)
 
 
