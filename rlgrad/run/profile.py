@@ -5,6 +5,7 @@ the run is watched.
 """
 
 import contextlib
+import functools
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -42,13 +43,18 @@ class Profile:
     def watching(self, problem: Any, optimizer: Any) -> Iterator[None]:
         """Time what these do, all that is played, and what is written."""
         step = optimizer.step
+
+        @functools.wraps(step)  # or else a schedule warns that somebody has replaced it
+        def timed_step(closure: Callable[..., Any]) -> Any:
+            return step(self.timed("objective", closure))
+
         replaced: list[tuple[Any, str, Callable[..., Any]]] = [
             (rollouts, "step", self.timed("environment", rollouts.step)),
             (rollouts.Player, "act", self.timed("policy", rollouts.Player.act)),
             (problem, "sample", self.timed(SAMPLING, problem.sample)),
             (problem, "evaluate", self.timed("evaluation, else", problem.evaluate)),
             (problem, "again", self.timed("diagnosis, else", problem.again)),
-            (optimizer, "step", self.timed("optimizer", lambda closure: step(self.timed("objective", closure)))),
+            (optimizer, "step", self.timed("optimizer", timed_step)),
             (Log, "write", self.timed("logging", Log.write)),
             (Log, "end", self.timed("logging", Log.end)),
             (checkpoint, "save", self.timed("checkpoint", checkpoint.save)),
@@ -69,6 +75,7 @@ class Profile:
                     setattr(owner, name, function)
 
     def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
         def call(*arguments: Any, **options: Any) -> Any:
             self._count()
             self.calls[name] += 1

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from rlgrad.run import directory
 from rlgrad.run.log import METRICS
-from rlgrad.run.resuming import extensions, recorded_config, recorded_environment, resume
+from rlgrad.run.resuming import content_of, extensions, recorded_config, recorded_environment, resume
 from rlgrad.run.training import train
 from rlgrad.settings import UsageError
 
@@ -31,7 +31,7 @@ def reproduce(
     """
     path = Path(path)
     config = recorded_config(path, allow_imports)
-    status = summary_of(path).get("status")
+    status = content_of(path / "summary.json").get("status")
     if status != "completed":
         raise UsageError(f"{path}: the run is not completed, so there is no end to compare; --resume it first")
     environment = recorded_environment(path)
@@ -87,11 +87,3 @@ def rows(path: Path) -> list[Mapping[str, Any]]:
         return [dict(json.loads(line)) for line in (path / METRICS).read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"{path / METRICS} cannot be read: {' '.join(str(error).split())}") from error
-
-
-def summary_of(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((path / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

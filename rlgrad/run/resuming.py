@@ -177,9 +177,13 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -
 
 
 def recorded_environment(path: Path) -> dict[str, Any]:
-    """What environment.json says; nothing where it is not there or not readable."""
+    return content_of(path / "environment.json")
+
+
+def content_of(file: Path) -> dict[str, Any]:
+    """What a file of JSON in a run directory says; nothing where it is not there or not readable."""
     try:
-        found = json.loads((path / "environment.json").read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
