@@ -145,7 +145,7 @@ def clip_per_replica(parameters: Iterable[Tensor], max_norm: float = math.inf) -
 
 def norm_per_replica(tensors: Iterable[Tensor]) -> Tensor:
     """The Euclidean norm [R] over all elements of tensors [R, ...] that belong to the same replica."""
-    norm: Tensor = torch.linalg.vector_norm(torch.cat([t.reshape(len(t), -1) for t in tensors], 1), dim=1)
+    norm: Tensor = torch.linalg.vector_norm(torch.cat([t.flatten(1) for t in tensors], 1), dim=1)
     return norm
 
 
@@ -172,6 +172,8 @@ def make_optimizer(
         return optimizers.Newton(parts[0].parameters, parts[0].direction.sign, **arguments)
     if name in ELEMENTWISE:
         groups = [dict(params=p.parameters, maximize=p.direction.sign > 0, **p.arguments) for p in parts]
+        if "fused" not in arguments:  # what torch chooses on a CPU, where asking it at every step takes as long as SGD
+            arguments.setdefault("foreach", False)
         optimizer: torch.optim.Optimizer = optimizer_class(groups, **arguments)
         return optimizer
     return PerReplica(parts, optimizer_class, arguments)
