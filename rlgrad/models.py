@@ -20,11 +20,8 @@ from rlgrad.advantages import total
 from rlgrad.loop import Direction
 
 Activation = Literal["tanh", "relu"]
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "relu": torch.relu}
-IN_PLACE: dict[str, Callable[[np.ndarray], object]] = {
-    "tanh": lambda x: np.tanh(x, out=x),
-    "relu": lambda x: np.maximum(x, 0, out=x),
-}
+# in place, and a number of which each makes exactly 1
+ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {"tanh": (torch.tanh_, 20.0), "relu": (torch.relu_, 1.0)}
 Frozen = Callable[[np.ndarray], np.ndarray]  # [R, N, ...] -> [R, N, ...]
 
 
@@ -81,7 +78,7 @@ class MLP(nn.Module):
         sizes = [inputs, *hidden, outputs]
         gains = [math.sqrt(2)] * len(hidden) + [output_gain]
         self.layers = nn.ModuleList(Linear(len(streams), a, b) for a, b in itertools.pairwise(sizes))
-        self.activation, self.in_place = ACTIVATIONS[activation], IN_PLACE[activation]
+        self.inputs, (self.activation, self.one) = inputs, ACTIVATIONS[activation]
         with torch.no_grad():
             for layer, gain in zip(self.layers, gains, strict=True):
                 for weight, rng in zip(layer.weight, streams, strict=True):  # type: ignore[arg-type]
@@ -89,23 +86,40 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         leading = x.shape[:-1]
-        x = x.flatten(1, -2)  # [R, N, inputs]
-        *hidden, last = self.layers
-        for layer in hidden:
-            x = self.activation(layer(x))
-        return last(x).reshape(*leading, -1)  # type: ignore[no-any-return]
+        x = x.flatten(1, -2).mT  # [R, inputs, N]: matrix products and sums over few outputs are several times as fast
+        for number, layer in enumerate(self.layers):
+            if number:
+                x = self.activation(x)
+            x = torch.baddbmm(layer.bias.mT, layer.weight.mT, x)
+        return x.mT.reshape(*leading, -1)
 
     def frozen(self) -> Frozen:
-        """The same for x [R, N, inputs], in numpy."""
-        layers = [(layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in self.layers]  # type: ignore[operator]
+        """The same for x [R, N, inputs], in numpy. A bias is the weight of one more input here, which is always 1; each
+        hidden layer has one more unit, which hands the 1 on.
+        """
+        *hidden, last = [torch.cat([layer.weight, layer.bias], 1).detach() for layer in self.layers]  # type: ignore[list-item]
+        weights = []
+        for weight in hidden:  # [R, units, inputs], this way round
+            one = torch.zeros_like(weight[:, :, :1])
+            one[:, -1] = self.one
+            weights.append(torch.cat([weight, one], 2).mT.contiguous().numpy())
+        last = last.numpy()
 
+        @functools.cache
+        def memory(count: int) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray, Tensor]]]:
+            """Of the inputs, and of each hidden layer beside its weights: the same at every call."""
+            units = [np.empty((*weight.shape[:2], count), last.dtype) for weight in weights]
+            hidden = [(weight, one, torch.from_numpy(one)) for weight, one in zip(weights, units, strict=True)]
+            return np.ones((len(last), self.inputs + 1, count), last.dtype), hidden
+
+        @np.errstate(invalid="ignore")  # an observation that is not finite gets a message of its own
         def forward(x: np.ndarray) -> np.ndarray:
-            for number, (weight, bias) in enumerate(layers):
-                if number:
-                    self.in_place(x)
-                x = np.matmul(x, weight)
-                x += bias
-            return x
+            seen, layers = memory(x.shape[1])
+            seen[:, :-1] = x.swapaxes(1, 2)
+            for weight, result, same in layers:
+                seen = np.matmul(weight, seen, out=result)
+                self.activation(same)
+            return np.matmul(seen.swapaxes(1, 2), last)  # type: ignore[no-any-return]
 
         return forward
 

@@ -127,24 +127,20 @@ class Player:
         return action.reshape(len(observation), *action.shape[2:])
 
 
-@torch.no_grad()
-def play(
+def steps(
     policy: Policy,
     environments: Environments,
     streams: Sequence[np.random.Generator],
     episodes: int,
-    *,
-    greedy: bool = False,
-    limit: int = 100_000,
-) -> Rollout:
-    """Play `episodes` whole episodes for each stream; noise and initial states come from the replica's own.
+    greedy: bool,
+    limit: int,
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, Transition]]:
+    """One step of all R * B episodes after the other, until none goes on: the observations, the actions chosen on them,
+    whose episodes still go on, and what came of it.
 
-    greedy: take the most probable action, instead of drawing one.
-    limit: steps after which an episode that goes on is taken to be one that never ends.
-
-    Raises RunError where an environment never ends or returns something that is not finite.
+    Raises RunError where an environment never ends.
     """
-    tape, player = Tape(len(streams), episodes), Player(policy, streams, episodes, greedy)
+    player = Player(policy, streams, episodes, greedy)
     observation = environments.reset(streams)
     alive = np.ones(len(observation), dtype=bool)
     while alive.any():
@@ -152,9 +148,61 @@ def play(
             raise RunError(f"an episode did not end within {limit} steps; set `episode_limit` if it may last longer")
         action = player.act(observation)
         found = step(environments, policy.to_environment(action), player.taken)
-        alive = alive & ~tape.note(observation, action, alive, False, found)
+        yield observation, action, alive, found
+        alive = alive & ~(found.terminated | found.truncated)
         observation = found.observation
-    return tape.rollout(math.ceil(player.taken / CHUNK) * CHUNK)
+
+
+@torch.no_grad()
+def play(
+    policy: Policy,
+    environments: Environments,
+    streams: Sequence[np.random.Generator],
+    episodes: int,
+    *,
+    limit: int = 100_000,
+) -> Rollout:
+    """Play `episodes` whole episodes for each stream; noise and initial states come from the replica's own.
+
+    limit: steps after which an episode that goes on is taken to be one that never ends.
+
+    Raises RunError where an environment never ends or returns something that is not finite.
+    """
+    tape = Tape(len(streams), episodes)
+    for observation, action, alive, found in steps(policy, environments, streams, episodes, False, limit):
+        tape.note(observation, action, alive, False, found)
+    return tape.rollout(math.ceil(len(tape.rows) / CHUNK) * CHUNK)
+
+
+@torch.no_grad()
+def score(
+    policy: Policy,
+    environments: Environments,
+    streams: Sequence[np.random.Generator],
+    episodes: int,
+    *,
+    greedy: bool = False,
+    discount: float = 1.0,
+    limit: int = 100_000,
+) -> tuple[Tensor, Tensor]:
+    """The returns and lengths [R, B] of the episodes that `play` would play, of which nothing else is kept.
+
+    greedy: take the most probable action, instead of drawing one.
+    """
+
+    def apart(x: np.ndarray) -> Tensor:
+        """[R * B, ...] -> [R, 1, B, ...]."""
+        return as_tensor(x).reshape(len(streams), 1, episodes, *x.shape[1:])
+
+    returns, lengths = np.zeros((2, len(streams) * episodes))
+    stream = steps(policy, environments, streams, episodes, greedy, limit)
+    for t, (observation, _, alive, found) in enumerate(stream):
+        for name, x in (("an observation", observation), ("a reward", found.reward)):
+            if x.dtype.kind == "f" and not np.isfinite(x).all():
+                check_finite(f"the environment returned {name}", masked(apart(x), apart(alive)), t)
+        np.add(returns, discount**t * found.reward, out=returns, where=alive)
+        lengths += alive
+    return apart(returns)[:, 0], apart(lengths)[:, 0]
 
 
 class Segments:
@@ -275,8 +323,8 @@ def masked(x: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask.reshape(*mask.shape, *[1] * (x.dim() - mask.dim())), x, torch.zeros((), dtype=x.dtype))
 
 
-def check_finite(what: str, x: Tensor) -> None:
-    """Raises RunError that says where x [R, T, B, ...] is not finite."""
+def check_finite(what: str, x: Tensor, first: int = 0) -> None:
+    """Raises RunError that says where x [R, T, B, ...] is not finite. first: the number of its first step."""
     if not x.isfinite().all():
         replica, t, episode = (~x.isfinite()).nonzero()[0, :3].tolist()
-        raise RunError(f"{what} that is not finite (replica {replica}, episode {episode}, step {t})")
+        raise RunError(f"{what} that is not finite (replica {replica}, episode {episode}, step {first + t})")

@@ -1,13 +1,15 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from rlgrad.advantages import CHUNK
+from rlgrad.advantages import CHUNK, reward_to_go
 from rlgrad.environments import GymnasiumEnvironments
 from rlgrad.models import MLP
 from rlgrad.policies import CategoricalPolicy
-from rlgrad.rollouts import Rollout, play
+from rlgrad.rollouts import Player, Rollout, play, score
 from rlgrad.settings import RunError
 from rlgrad.streams import Purpose, streams
 
@@ -61,10 +63,19 @@ def test_actions_follow_the_policy_s_probabilities() -> None:
 
 def test_the_greedy_policy_takes_the_most_probable_action() -> None:
     model = policy(1, 1)
-    environments = GymnasiumEnvironments("tests/Countdown-v0", 5, {})
-    episodes = play(model, environments, streams(0, 1, Purpose.SAMPLE), 5, greedy=True)
-    likely = model(episodes.observation).probs.argmax(-1)
-    assert torch.equal(episodes.action[episodes.alive], likely[episodes.alive])
+    observation = np.linspace(-3, 3, 50, dtype=np.float32).reshape(50, 1)
+    action = Player(model, streams(0, 1, Purpose.SAMPLE), 50, greedy=True).act(observation)
+    assert torch.equal(torch.from_numpy(action), model(torch.from_numpy(observation)[None]).probs[0].argmax(-1))
+
+
+@pytest.mark.parametrize("discount", [1.0, 0.9])
+def test_the_score_is_that_of_the_same_episodes(discount: float) -> None:
+    model, environments = policy(1, 2), GymnasiumEnvironments("tests/Countdown-v0", 10, {})
+    episodes = play(model, environments, streams(0, 2, Purpose.SAMPLE), 5)
+    returns, lengths = score(model, environments, streams(0, 2, Purpose.SAMPLE), 5, discount=discount)
+    torch.testing.assert_close(returns, reward_to_go(episodes.reward, discount)[:, 0])
+    assert torch.equal(lengths, episodes.length.to(lengths.dtype))
+    assert lengths.min() < lengths.max()
 
 
 def test_replica_k_plays_what_it_plays_alone() -> None:
@@ -79,9 +90,11 @@ def test_replica_k_plays_what_it_plays_alone() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_not_finite_is_named_where_it_arises(value: float) -> None:
+@pytest.mark.parametrize("how", [play, score])
+def test_what_is_not_finite_is_named_where_it_arises(how: Callable, value: float) -> None:
+    environments = GymnasiumEnvironments("tests/Countdown-v0", 6, {"poison": value, "fixed": 3})
     with pytest.raises(RunError, match=r"observation that is not finite \(replica 0, episode 0, step 2\)"):
-        played("tests/Countdown-v0", poison=value, fixed=3)
+        how(policy(1), environments, streams(0, 2, Purpose.SAMPLE), 3)
 
 
 def test_an_environment_that_never_ends_is_noticed() -> None:

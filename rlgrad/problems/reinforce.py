@@ -12,7 +12,7 @@ n-step actor-critic, A2C (Mnih et al. 2016, https://arxiv.org/abs/1602.01783). I
 from the states that the policy visits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import torch
@@ -37,7 +37,7 @@ from rlgrad.environments import Simulator, describe, make
 from rlgrad.loop import Direction, Estimate
 from rlgrad.models import Critic, Normaliser, ReturnUnit
 from rlgrad.quality import divergence, effective_number, explained_variance, quality_of_gradient
-from rlgrad.rollouts import Rollout, Segments, play
+from rlgrad.rollouts import Rollout, Segments, play, score
 from rlgrad.settings import Evaluation, SettingError
 from rlgrad.settings import Settings as Group
 from rlgrad.streams import Purpose, streams
@@ -135,7 +135,7 @@ class Reinforce:
             drawn, steps = self._streams(Purpose.SAMPLE, step), self.settings.segment or 0
             played = self._segments.play(self.model.policy, drawn, steps)._replace(step=step)
         else:
-            played = self._play(Purpose.SAMPLE, step, self.settings.episodes)._replace(step=step)
+            played = self._play(play, Purpose.SAMPLE, step, self.settings.episodes)._replace(step=step)
         self._observe(played)
         return played
 
@@ -193,14 +193,14 @@ class Reinforce:
         }
         if self._segments:
             return mean + total((log_ratio.exp() - 1) * advantage), moved
-        played = self._play(Purpose.SAMPLE, step, self.settings.episodes)
-        return reward_to_go(played.reward, self.settings.discount)[:, 0].mean(1), moved
+        returns, _ = self._play(score, Purpose.SAMPLE, step, self.settings.episodes, discount=self.settings.discount)
+        return returns.mean(1), moved
 
     def evaluate(self, step: int) -> Mapping[str, Tensor]:
         """Undiscounted return and length [R] of the greedy policy, over new episodes."""
-        played = self._play(Purpose.EVALUATE, step, self.settings.evaluation.episodes, greedy=True)
-        dtype = played.reward.dtype
-        return {"return": reward_to_go(played.reward)[:, 0].mean(1), "length": played.length.to(dtype).mean(1)}
+        episodes = self.settings.evaluation.episodes
+        returns, lengths = self._play(score, Purpose.EVALUATE, step, episodes, greedy=True)
+        return {"return": returns.mean(1), "length": lengths.mean(1)}
 
     @property
     def _weighted(self) -> bool:
@@ -315,11 +315,13 @@ class Reinforce:
     def _streams(self, purpose: Purpose, step: int = 0) -> list[Any]:
         return streams(self.settings.seed, self.settings.replicas, purpose, step)
 
-    def _play(self, purpose: Purpose, step: int, episodes: int, greedy: bool = False) -> Rollout:
+    def _play(self, how: Callable[..., Any], purpose: Purpose, step: int, episodes: int, **options: Any) -> Any:
+        """how: play, or score, with its options."""
         if episodes not in self._environments:
             self._environments[episodes] = self._copies(episodes)
         environments, drawn = self._environments[episodes], self._streams(purpose, step)
-        return play(self.model.policy, environments, drawn, episodes, greedy=greedy, limit=self.settings.episode_limit)
+        limit = self.settings.episode_limit
+        return how(self.model.policy, environments, drawn, episodes, limit=limit, **options)
 
 
 def check(settings: Settings) -> None:
