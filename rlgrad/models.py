@@ -85,25 +85,31 @@ class MLP(nn.Module):
                     weight.copy_(gain * orthogonal(weight.shape[0], weight.shape[1], rng))
 
     def forward(self, x: Tensor) -> Tensor:
-        leading = x.shape[:-1]
-        x = x.flatten(1, -2).mT  # [R, inputs, N]: matrix products and sums over few outputs are several times as fast
-        for number, layer in enumerate(self.layers):
-            if number:
-                x = self.activation(x)
-            x = torch.baddbmm(layer.bias.mT, layer.weight.mT, x)
-        return x.mT.reshape(*leading, -1)
+        *hidden, last = self.products()
+        seen = torch.cat([x, x.new_ones(()).expand(*x.shape[:-1], 1)], -1).flatten(1, -2).mT  # [R, inputs + 1, N]
+        for weight in hidden:
+            seen = self.activation(torch.bmm(weight, seen))
+        return torch.bmm(last, seen).mT.reshape(*x.shape[:-1], -1)
+
+    def products(self) -> list[Tensor]:
+        """The layers as mere products, each [R, outputs, inputs + 1]: a bias is the weight of one more input, which is
+        always 1, and each hidden layer has one more unit, which hands the 1 on.
+
+        So no layer passes through its outputs once more to add a bias, nor to sum up its gradient. This way round,
+        [outputs, inputs] times [inputs, N], products and sums over few outputs are several times as fast.
+        """
+        *hidden, last = [torch.cat([layer.weight.mT, layer.bias.mT], 2) for layer in self.layers]  # type: ignore[operator]
+        result = []
+        for weight in hidden:
+            one = torch.zeros_like(weight[:, :1])
+            one[:, :, -1] = self.one
+            result.append(torch.cat([weight, one], 1))
+        return [*result, last]
 
     def frozen(self) -> Frozen:
-        """The same for x [R, N, inputs], in numpy. A bias is the weight of one more input here, which is always 1; each
-        hidden layer has one more unit, which hands the 1 on.
-        """
-        *hidden, last = [torch.cat([layer.weight, layer.bias], 1).detach() for layer in self.layers]  # type: ignore[list-item]
-        weights = []
-        for weight in hidden:  # [R, units, inputs], this way round
-            one = torch.zeros_like(weight[:, :, :1])
-            one[:, -1] = self.one
-            weights.append(torch.cat([weight, one], 2).mT.contiguous().numpy())
-        last = last.numpy()
+        """The same for x [R, N, inputs], in numpy."""
+        *weights, last = [weight.detach().numpy() for weight in self.products()]
+        last = np.ascontiguousarray(last.swapaxes(1, 2))
 
         @functools.cache
         def memory(count: int) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray, Tensor]]]:
