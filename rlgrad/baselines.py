@@ -42,34 +42,32 @@ class RunningMean(nn.Module):
         self.pending_weight.zero_()
 
 
-def optimal_constant(log_prob: Tensor, returns: Tensor, parameters: Sequence[nn.Parameter], each: bool) -> Tensor:
-    """A surrogate [R] whose gradient is the policy gradient with the constant baseline that leaves the least variance.
+def optimal_constant(
+    contributions: Sequence[Sequence[Tensor]], scores: Sequence[Sequence[Tensor]], each: bool
+) -> list[Tensor]:
+    """The policy gradient with the constant baseline that leaves the least variance.
 
     With gᵦ the gradient that episode β contributes without a baseline and sᵦ its score, Σₜ ∇log π, the gradient with a
     baseline b is gᵦ − b sᵦ, and its variance is least at b = E[gᵦ·sᵦ] / E[sᵦ·sᵦ] (for whole returns: Greensmith,
     Bartlett & Baxter 2004, https://jmlr.org/papers/v5/greensmith04a.html; per parameter: Peters & Schaal 2008, eq. 15).
     For each episode b is estimated from the others, and so the gradient stays unbiased.
 
-    log_prob: [R, T, B], zero after the end. returns: [R, T, B], what each action is credited with.
+    contributions, scores: gᵦ and sᵦ of each of B episodes, a tensor [R, ...] for each parameter.
     each: one constant for each parameter, instead of one for all.
     """
-    episodes = log_prob.shape[2]
-    contributions: list[tuple[Tensor, ...]] = []  # [B] of [R, ...] for each parameter
-    scores: list[tuple[Tensor, ...]] = []
-    for episode in range(episodes):
-        mine = log_prob[:, :, episode]
-        for of, kept in ((mine * returns[:, :, episode], contributions), (mine, scores)):
-            kept.append(torch.autograd.grad(of.sum(), parameters, retain_graph=True))
-    surrogate = torch.zeros(len(log_prob))
-    g = [torch.stack(each_b).flatten(2) for each_b in zip(*contributions, strict=True)]  # each [B, R, P]
-    s = [torch.stack(each_b).flatten(2) for each_b in zip(*scores, strict=True)]
-    above = [a * b for a, b in zip(g, s, strict=True)]
-    below = [b * b for b in s]
+    g = [torch.stack(of_all) for of_all in zip(*contributions, strict=True)]  # each [B, R, ...]
+    s = [torch.stack(of_all) for of_all in zip(*scores, strict=True)]
+    above, below = [a * b for a, b in zip(g, s, strict=True)], [b * b for b in s]
     if not each:
-        above = [torch.cat(above, 2).sum(2, keepdim=True)] * len(g)
-        below = [torch.cat(below, 2).sum(2, keepdim=True)] * len(g)
-    for a, b, up, down, parameter in zip(g, s, above, below, parameters, strict=True):
-        others = (up.sum(0) - up) / (down.sum(0) - down).clamp(min=1e-30)  # [B, R, P or 1]
-        gradient = (a - others * b).mean(0)
-        surrogate = surrogate + (parameter.flatten(1) * gradient).sum(1)
-    return surrogate
+        above, below = in_all(above), in_all(below)
+    gradient = []
+    for a, b, up, down in zip(g, s, above, below, strict=True):
+        others = (up.sum(0) - up) / (down.sum(0) - down).clamp(min=1e-30)
+        gradient.append((a - others * b).mean(0))
+    return gradient
+
+
+def in_all(parts: Sequence[Tensor]) -> list[Tensor]:
+    """The sum over all elements of all parameters, for each [B, R, ...] in its number of dimensions."""
+    whole = torch.stack([part.flatten(2).sum(2) for part in parts]).sum(0)  # [B, R]
+    return [whole.reshape(*whole.shape, *[1] * (part.dim() - 2)) for part in parts]

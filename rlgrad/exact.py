@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rlgrad.config import load
+from rlgrad.loop import differentiate
 from rlgrad.mdp import MDPS, LinearQuadratic
 from rlgrad.problems.reinforce import Reinforce
 
@@ -48,8 +49,7 @@ def exact_return(problem: Reinforce, name: str) -> tuple[float, Tensor]:
 
 def estimates(problem: Reinforce, step: int = 0) -> tuple[Tensor, Tensor]:
     """Each replica's estimate of the return [R] and of its gradient [R, P], from the episodes of one update."""
-    problem.model.zero_grad()
-    value = problem.objective(problem.sample(step)).value
-    value.sum().backward()  # type: ignore[no-untyped-call]
+    estimate = problem.objective(problem.sample(step))
+    differentiate(estimate, list(problem.model.parameters()))
     found = [p.grad.flatten(1) for p in problem.model.policy.parameters() if p.grad is not None]
-    return value.detach().double(), torch.cat(found, 1).double()
+    return estimate.value.detach().double(), torch.cat(found, 1).double()

@@ -21,7 +21,10 @@ from rlgrad.loop import Direction
 
 Activation = Literal["tanh", "relu"]
 # in place, and a number of which each makes exactly 1
-ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {"tanh": (torch.tanh_, 20.0), "relu": (torch.relu_, 1.0)}
+ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
+    "tanh": (torch.tanh_, 20.0),
+    "relu": (torch.relu_, 1.0),
+}
 Frozen = Callable[[np.ndarray], np.ndarray]  # [R, N, ...] -> [R, N, ...]
 
 
@@ -98,7 +101,7 @@ class MLP(nn.Module):
         So no layer passes through its outputs once more to add a bias, nor to sum up its gradient. This way round,
         [outputs, inputs] times [inputs, N], products and sums over few outputs are several times as fast.
         """
-        *hidden, last = [torch.cat([layer.weight.mT, layer.bias.mT], 2) for layer in self.layers]  # type: ignore[operator]
+        *hidden, last = [torch.cat([layer.weight.mT, layer.bias.mT], 2) for layer in self.layers]  # type: ignore[list-item]
         result = []
         for weight in hidden:
             one = torch.zeros_like(weight[:, :1])

@@ -1,25 +1,17 @@
 """Is this gradient any good? What one batch tells of it, and of the step that was taken along it."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlgrad.advantages import moments, total
 
 
-def quality_of_gradient(credit: Tensor, parameters: list[nn.Parameter]) -> dict[str, Tensor]:
-    """How much of the gradient is signal, by the gradients g and h of the two halves of the episodes: [R] each.
+def quality_of_gradient(g: Tensor, h: Tensor) -> dict[str, Tensor]:
+    """How much of the gradient is signal, by the gradients g and h [R, P] of the two halves of the episodes: [R] each.
 
     Both have the same mean, and so g·h is an unbiased estimate of its squared length, and |g - h|²/4 one of the
     variance of the whole batch's gradient, which is their mean.
-
-    credit: [R, T, B], what each step adds to the surrogate.
     """
-    half = credit.shape[2] // 2
-    found = []
-    for part, episodes in ((credit[:, :, :half], half), (credit[:, :, half:], credit.shape[2] - half)):
-        gradient = torch.autograd.grad(total(part).sum(), parameters, retain_graph=True)
-        found.append(torch.cat([one.flatten(1) for one in gradient], 1) * credit.shape[2] / episodes)
-    g, h = found
     variance = (g - h).square().sum(1) / 4
     return {
         "gradient/half_cosine": torch.cosine_similarity(g, h, dim=1),

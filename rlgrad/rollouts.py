@@ -40,6 +40,11 @@ class Rollout(NamedTuple):
     def pieces(self) -> Iterator[slice]:
         return pieces(self.alive.shape[1])
 
+    def of(self, episodes: slice) -> "Rollout":
+        """Some of the slots; `last_observation` stays that of all."""
+        parts = {name: getattr(self, name)[:, :, episodes] for name in Rollout._fields[:7]}
+        return self._replace(**parts)
+
     def after(self, value: Tensor) -> Tensor:
         """Numbers [R, E] that belong to `last_observation`, in the rows that they follow: [R, T, B], elsewhere 0."""
         number = self.over.flatten(1).cumsum(1) - 1  # which of the ends

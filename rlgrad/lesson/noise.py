@@ -9,7 +9,7 @@ from torch import Tensor
 from rlgrad.config import load
 from rlgrad.lesson.drawing import COLOUR, EXACT, panels
 from rlgrad.lesson.page import Chapter, table
-from rlgrad.loop import Direction
+from rlgrad.loop import Direction, differentiate
 from rlgrad.mdp import MDPS
 
 ESTIMATES = 1000  # each is what one replica says of the same policy
@@ -59,7 +59,7 @@ def estimates(episodes: int, baseline: str) -> Tensor:
     with torch.no_grad():
         weight.copy_(LOGITS)
         bias.zero_()
-    problem.objective(problem.sample(0)).value.sum().backward()
+    differentiate(problem.objective(problem.sample(0)), [weight, bias])
     return along(weight.grad)
 
 

@@ -12,7 +12,7 @@ n-step actor-critic, A2C (Mnih et al. 2016, https://arxiv.org/abs/1602.01783). I
 from the states that the policy visits.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import torch
@@ -36,6 +36,7 @@ from rlgrad.baselines import RunningMean, optimal_constant
 from rlgrad.environments import Simulator, describe, make
 from rlgrad.loop import Direction, Estimate
 from rlgrad.models import Critic, Normaliser, ReturnUnit
+from rlgrad.optimizers import flat
 from rlgrad.quality import divergence, effective_number, explained_variance, quality_of_gradient
 from rlgrad.rollouts import Rollout, Segments, play, score
 from rlgrad.settings import Evaluation, SettingError
@@ -139,45 +140,45 @@ class Reinforce:
         self._observe(played)
         return played
 
+    @torch.no_grad()
     def objective(self, batch: Rollout) -> Estimate:
         """The objective [R], with the policy gradient as its gradient: the mean return, discounted if the settings say
         so; in segments the mean over their steps of what is still to come, guessed by the critic after their end."""
         settings, alive = self.settings, batch.alive
         value = self._values(batch.observation) if self.model.critic else None
-        target, advantage = self._targets(batch, torch.zeros(()) if value is None else value.detach())
-        steps = alive.sum((1, 2))
+        target, advantage = self._targets(batch, torch.zeros(()) if value is None else value)
+        steps = alive.sum((1, 2)).reshape(-1, 1, 1)
         discounts = discount_factors(alive.shape[1], settings.discount)
         if self._segments:
-            mean, share = total(target * alive) / steps, alive / steps.reshape(-1, 1, 1)
+            mean, share = total(target * alive) / steps.flatten(), alive / steps
         else:
             mean, share = total(batch.reward * discounts) / alive.shape[2], alive / alive.shape[2]
         weight = discounts if self._weighted else torch.ones(())
-        scale = self.model.unit.moments(mean.reshape(-1, 1, 1))[1].flatten() if self.model.unit else torch.ones(())
+        scale = self.model.unit.moments(mean.reshape(-1, 1, 1))[1] if self.model.unit else torch.ones(())
         diagnosed = batch.step % settings.diagnose_every_updates == 0
-        log_prob, entropy = self._log_prob(batch)
         metrics: dict[str, Tensor] = {}
         if diagnosed and settings.baseline != "none":
             metrics["baseline/explained_variance"] = explained_variance(target - advantage, target, alive)
-        advantage = self._standardised(advantage / scale.reshape(-1, 1, 1), alive, target)
-        self._learned = batch, log_prob.detach(), advantage * share, mean
-        policy = list(self.model.policy.parameters())
-        if settings.baseline.startswith("optimal"):
-            each = settings.baseline == "optimal_per_parameter"
-            surrogate = optimal_constant(log_prob * weight * alive, advantage, policy, each)
-        else:
-            credit = log_prob * advantage * weight * share
-            surrogate = total(credit)
-            if diagnosed and settings.episodes > 1:
-                metrics |= quality_of_gradient(credit, policy)
-        mean_entropy = total(entropy * alive) / steps
+        advantage = self._standardised(advantage / scale, alive, target)
+
+        # the gradient is Σ credit ∇log π + bonus ∇entropy + pull ∇value over all steps
+        credit, bonus, pull = advantage * weight * share, None, None
         if settings.entropy_bonus:
-            surrogate = surrogate + self._entropy_coefficient(batch.step) * mean_entropy
-        metrics |= self._episodes(batch) | {"policy/entropy": mean_entropy.detach()}
-        if value is not None:
-            error = total((value - target).square() * alive) / steps / 2
-            surrogate = surrogate + error / scale.square()
-            metrics["critic/error"] = error.detach()
-        return Estimate(with_gradient_of(mean, surrogate), metrics)
+            bonus = self._entropy_coefficient(batch.step) * alive / steps
+        if value is not None:  # down the squared error, in the same units
+            error = (value - target) * alive
+            pull = error / steps / scale.square()
+            metrics["critic/error"] = total(error.square()) / steps.flatten() / 2
+        optimal = settings.baseline.startswith("optimal")
+        gradient, log_prob, entropy = self._gradient(batch, 0 * credit if optimal else credit, bonus, pull)
+        if optimal:
+            for whole, part in zip(gradient, self._optimal(batch, weight * alive, advantage), strict=True):
+                whole += part
+        elif diagnosed and settings.episodes > 1:
+            metrics |= quality_of_gradient(*self._halves(batch, credit))
+        metrics |= self._episodes(batch) | {"policy/entropy": total(entropy * alive) / steps.flatten()}
+        self._learned = batch, log_prob, advantage * share, mean
+        return Estimate(mean, metrics, gradient)
 
     @torch.no_grad()
     def again(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
@@ -186,7 +187,7 @@ class Reinforce:
         have become (Kakade & Langford 2002, eq. 4.1).
         """
         batch, before, advantage, mean = self._learned
-        log_ratio = (self._log_prob(batch)[0] - before) * batch.alive
+        log_ratio = (self._log_prob(batch) - before) * batch.alive
         moved = {
             "policy/kl": divergence(log_ratio, batch.alive),
             "policy/effective_episodes": effective_number(log_ratio),
@@ -276,15 +277,56 @@ class Reinforce:
             "episode/env_steps": length.sum(1) * self.settings.action_repeat,
         }
 
-    def _log_prob(self, batch: Rollout) -> tuple[Tensor, Tensor]:
-        """Of the actions taken, and the entropy at the observations they were chosen on: both [R, T, B]."""
-        log_prob, entropy = [], []
+    def _gradient(
+        self, batch: Rollout, credit: Tensor, bonus: Tensor | None = None, pull: Tensor | None = None
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Σ credit ∇log π + bonus ∇entropy + pull ∇value over the steps of a batch, each [R, T, B]: a tensor for each
+        parameter of the policy, and of the critic if it is pulled; beside it log π and the entropy [R, T, B].
+
+        It goes piece by piece: each is differentiated while what its graph holds is still in the cache, and no graph
+        grows with the length of the episodes.
+        """
+        model = self.model if pull is not None else self.model.policy
+        parameters = list(model.parameters())
+        gradient = [torch.zeros_like(parameter) for parameter in parameters]
+        log_probs, entropies = [], []
         for piece in batch.pieces():
-            distribution = self.model(batch.observation[:, piece])
-            log_prob.append(distribution.log_prob(batch.action[:, piece]))
-            with torch.set_grad_enabled(self.settings.entropy_bonus is not None):
-                entropy.append(distribution.entropy())
-        return torch.cat(log_prob, 1), torch.cat(entropy, 1)
+            observation = batch.observation[:, piece]
+            with torch.enable_grad():
+                distribution = self.model(observation)
+                log_prob = distribution.log_prob(batch.action[:, piece])
+                of = [(log_prob, credit)]
+                if bonus is not None:
+                    of.append((distribution.entropy(), bonus))
+                if pull is not None:
+                    of.append((self.model.critic(observation), pull))  # type: ignore[misc]
+            log_probs.append(log_prob.detach())
+            entropies.append(distribution.entropy().detach())
+            outputs, weights = zip(*((output, each[:, piece]) for output, each in of), strict=True)
+            for whole, part in zip(gradient, torch.autograd.grad(outputs, parameters, weights), strict=True):
+                whole += part
+        return gradient, torch.cat(log_probs, 1), torch.cat(entropies, 1)
+
+    def _halves(self, batch: Rollout, credit: Tensor) -> Iterator[Tensor]:
+        """The policy's gradient [R, P] by either half of the episodes."""
+        episodes = batch.alive.shape[2]
+        for part in (slice(0, episodes // 2), slice(episodes // 2, episodes)):
+            gradient, *_ = self._gradient(batch.of(part), credit[:, :, part] * episodes / len(range(episodes)[part]))
+            yield flat(gradient)
+
+    def _optimal(self, batch: Rollout, weight: Tensor, returns: Tensor) -> list[Tensor]:
+        """The policy's gradient with the constant baseline that leaves the least variance."""
+        episodes = [slice(each, each + 1) for each in range(batch.alive.shape[2])]
+        contributions, scores = (
+            [self._gradient(batch.of(each), credit[:, :, each])[0] for each in episodes]
+            for credit in (weight * returns, weight.expand_as(returns))
+        )
+        return optimal_constant(contributions, scores, self.settings.baseline == "optimal_per_parameter")
+
+    def _log_prob(self, batch: Rollout) -> Tensor:
+        """Of the actions taken [R, T, B]."""
+        pieces = batch.pieces()
+        return torch.cat([self.model(batch.observation[:, p]).log_prob(batch.action[:, p]) for p in pieces], 1)
 
     def _entropy_coefficient(self, step: int) -> float:
         bonus: EntropyBonus = self.settings.entropy_bonus  # type: ignore[assignment]
@@ -347,12 +389,3 @@ def check(settings: Settings) -> None:
         raise SettingError(("action_repeat",), message + "use auto or gymnasium")
     if settings.standardise_advantages and settings.baseline.startswith("optimal"):
         raise SettingError(("standardise_advantages",), f"not with the baseline {settings.baseline}")
-
-
-def with_gradient_of(value: Tensor, surrogate: Tensor) -> Tensor:
-    """A tensor with the value of the one and the gradient of the other.
-
-    A score-function estimate is the gradient of a surrogate whose own value means nothing; so that the number logged
-    is the objective, only the surrogate's gradient is kept (cf. Foerster et al. 2018, https://arxiv.org/abs/1802.05098).
-    """
-    return value + surrogate - surrogate.detach()

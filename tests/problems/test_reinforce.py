@@ -96,9 +96,9 @@ def expected_gradient(problem: Reinforce, groups: list[tuple[int, ...]]) -> tupl
     """The estimator's value and gradient, summed over all batches with their probabilities."""
     p = probability(problem, groups).detach()
     assert torch.allclose(p.sum(), torch.ones(()))
-    value = problem.objective(batch_of(groups)).value
-    gradients = torch.autograd.grad((p * value).sum(), list(problem.model.policy.parameters()))
-    return (p * value).sum().detach(), [g.sum(0) for g in gradients]
+    estimate = problem.objective(batch_of(groups))
+    gradients = estimate.gradient[: len(list(problem.model.policy.parameters()))]  # and not the critic's
+    return (p * estimate.value).sum(), [torch.tensordot(p, g, 1) for g in gradients]
 
 
 UNBIASED: list[dict[str, Any]] = [
@@ -164,7 +164,7 @@ def test_the_best_constant_leaves_the_least_variance(float64: None) -> None:
     """Of all constants, over all trajectories: the formula's, whole and for each parameter."""
     problem = two_step(replicas=len(trajectories()), episodes=1, baseline="none", returns="whole")
     batch, p = batch_of(groups_of(1)), probability(problem, groups_of(1)).detach()
-    (log_prob, _), returns = problem._log_prob(batch), batch.reward.sum(1)
+    log_prob, returns = problem.model(batch.observation).log_prob(batch.action), batch.reward.sum(1)
     score = per_replica((log_prob * batch.alive).sum(), problem)  # [G, P]
     contribution = returns * score
 
@@ -194,11 +194,9 @@ def test_the_critic_descends_while_the_policy_ascends(float64: None) -> None:
     before = [p.detach().clone() for p in (*policy, *critic)]
     batch = problem.sample(0)
     estimate = problem.objective(batch)
-    estimate.value.sum().backward()
-    gradients = [p.grad.clone() for p in (*policy, *critic)]
     next(iter(updates(problem, optimizer)))
     rates = [0.1] * len(policy) + [-0.05] * len(critic)
-    for parameter, old, gradient, rate in zip((*policy, *critic), before, gradients, rates, strict=True):
+    for parameter, old, gradient, rate in zip((*policy, *critic), before, estimate.gradient, rates, strict=True):
         assert torch.allclose(parameter.detach(), old + rate * gradient, atol=1e-12)
     for old, new in zip(before, (*policy, *critic), strict=True):
         assert not torch.equal(old, new)
@@ -213,10 +211,7 @@ def test_the_entropy_bonus_follows_its_schedule(float64: None) -> None:
     entropy = (problem.model(batch.observation).entropy() * batch.alive).sum() / batch.alive.sum()
     of_entropy = torch.autograd.grad(entropy, list(problem.model.parameters()))
     for step, coefficient in ((0, 0.4), (3, 0.25), (6, 0.1), (9, 0.1)):
-        found, without = (
-            torch.autograd.grad(one.objective(batch._replace(step=step)).value.sum(), list(one.model.parameters()))
-            for one in (problem, plain)
-        )
+        found, without = (one.objective(batch._replace(step=step)).gradient for one in (problem, plain))
         for a, b, e in zip(found, without, of_entropy, strict=True):
             assert torch.allclose(a, b + coefficient * e, atol=1e-12)
 
@@ -250,11 +245,7 @@ def test_what_comes_after_an_end_never_reaches_the_gradient(float64: None) -> No
         observation=batch.observation.clone().masked_fill(dead.unsqueeze(-1), 1e6), action=batch.action | dead.long()
     )
 
-    def gradients(played: Rollout) -> list[Tensor]:
-        value = problem.objective(played).value.sum()
-        return list(torch.autograd.grad(value, list(problem.model.parameters())))
-
-    for clean, other in zip(gradients(batch), gradients(spoiled), strict=True):
+    for clean, other in zip(problem.objective(batch).gradient, problem.objective(spoiled).gradient, strict=True):
         assert torch.equal(clean, other)
 
 
@@ -372,7 +363,7 @@ def test_the_objective_of_a_segment_is_what_is_still_to_come(float64: None) -> N
     after = problem.model.critic(batch.last_observation).detach()
     estimate = problem.objective(batch)
     policy = list(problem.model.policy.parameters())
-    found = torch.autograd.grad(estimate.value.sum(), policy, retain_graph=True)
+    found = estimate.gradient[: len(policy)]
     for replica in range(2):
         log_prob = problem.model(batch.observation).log_prob(batch.action)[replica]
         returns, surrogate = [], torch.zeros(())
