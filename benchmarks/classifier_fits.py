@@ -7,8 +7,8 @@
     python classifier_fits.py data NAME FOLDER - optimum                # writes x.npy, y.npy and optimum.json there
 
 FOLDER/x.npy [N, D] and FOLDER/y.npy [N] are the problem. The objective is scikit-learn's over N, C = 1, intercept free:
-mean log-loss + ||w||² / 2N. EFFORT is what the contestant is told about how far to go: iterations, or for rlgrad the
-exponent of its tolerance.
+mean log-loss + ||w||² / 2N. EFFORT is what the contestant is told about how far to go: iterations, or for rlgrad on
+large data the exponent of its tolerance.
 """
 
 import functools
@@ -127,45 +127,34 @@ def torch_parts(x: np.ndarray, y: np.ndarray) -> tuple[Any, Any, Any, Any]:
     return linear, nn.BCEWithLogitsLoss() if binary else nn.CrossEntropyLoss(), torch.from_numpy(x), labels
 
 
-# Large data begins with few examples, and takes the curvature from some of them.
-NEWTON = {
-    "small": {},
-    "many": {"optimizer.solver": "cg"},
-    "large": {"batch_size": 4096, "batch_growth": 8.0, "curvature_examples": 50_000},
-}
-
-
-def built(x: np.ndarray, y: np.ndarray, settings: dict[str, Any]) -> tuple[Any, Any]:
-    """rlgrad's problem and optimizer, as a config describes them, on data that is in memory already."""
+def problem_of(x: np.ndarray, y: np.ndarray, **settings: Any) -> Any:
+    """rlgrad's problem, on data that is in memory already."""
     import torch
 
-    from rlgrad.config import Config, build_optimizer
     from rlgrad.data import Dataset
-    from rlgrad.problems.logistic import Logistic
+    from rlgrad.problems.logistic import Logistic, Settings
 
-    nested: dict[str, Any] = {"problem": "logistic", "data": "memory.csv", "updates": 1}
-    for key, value in settings.items():
-        at = nested
-        *path, last = key.split(".")
-        for step in path:
-            at = at.setdefault(step, {})
-        at[last] = value
-    given = Config(nested, {(): "benchmark"}, "benchmark").settings
     classes = int(y.max()) + 1
     inputs, labels = torch.from_numpy(x), torch.from_numpy(y)
     labels = labels.float() if classes == 2 else labels
-    problem = Logistic(given, Dataset(inputs, labels, inputs[:100], labels[:100], classes))
-    return problem, build_optimizer(given, problem)
+    given = Settings(data="memory.csv", optimizer={"name": "SGD"}, updates=1, **settings)
+    return Logistic(given, Dataset(inputs, labels, inputs[:100], labels[:100], classes))
 
 
-def fit_rlgrad(x: np.ndarray, y: np.ndarray, digits: int) -> tuple[np.ndarray, np.ndarray]:
-    from rlgrad import updates
+# Large data begins with few examples, and takes the curvature from some of them; it goes on until it is near enough.
+LARGE = {"batch_size": 4096, "batch_growth": 8.0, "curvature_examples": 50_000}
 
-    kind = "large" if len(x) > 50_000 else "many" if y.max() > 1 else "small"
-    settings = {"optimizer.name": "Newton", "optimizer.tolerance": 10.0**-digits, "l2": 1 / len(x), **NEWTON[kind]}
-    problem, optimizer = built(x, y, settings)
+
+def fit_rlgrad(x: np.ndarray, y: np.ndarray, effort: int) -> tuple[np.ndarray, np.ndarray]:
+    """effort: iterations; on large data digits."""
+    from rlgrad import make_optimizer, updates
+
+    large = len(x) > 50_000
+    problem = problem_of(x, y, l2=1 / len(x), **(LARGE if large else {}))
+    until = {"tolerance": 10.0**-effort} if large else {"max_iter": effort, "tolerance": 0.0}
+    optimizer = make_optimizer(problem, "Newton", solver="cg" if y.max() > 1 else "direct", **until)
     for update in updates(problem, optimizer):
-        if update.metrics["batch/examples"][0] == len(x):
+        if not large or update.metrics["batch/examples"][0] == len(x):
             break
     linear = problem.model.linear
     return linear.weight[0].detach().numpy().T, linear.bias[0, 0].detach().numpy()
@@ -221,10 +210,10 @@ def measure_fit() -> dict[str, float]:
 
 def epochs_rlgrad(x: np.ndarray, y: np.ndarray, replicas: int) -> Iterator[int]:
     """Yields the examples seen after each epoch."""
-    from rlgrad import updates
+    from rlgrad import make_optimizer, updates
 
-    settings = {"optimizer.name": "SGD", "optimizer.lr": RATE, "batch_size": BATCH, "replicas": replicas}
-    stream = updates(*built(x, y, settings))
+    problem = problem_of(x, y, batch_size=BATCH, replicas=replicas)
+    stream = updates(problem, make_optimizer(problem, "SGD", lr=RATE))
     while True:
         for _ in itertools.islice(stream, -(-len(x) // BATCH)):
             pass
@@ -337,7 +326,7 @@ def measure_floor() -> dict[str, float]:
 
     torch.set_num_threads(int(threads))
     x, y = np.load(FOLDER / "x.npy"), np.load(FOLDER / "y.npy")
-    problem, _ = built(x, y, {"optimizer.name": "SGD", "l2": 1 / len(x)})
+    problem = problem_of(x, y, l2=1 / len(x))
     inputs, batch = torch.from_numpy(x), problem.sample(0)
 
     def best(call: Callable[[], Any]) -> float:

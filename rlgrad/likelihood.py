@@ -121,13 +121,15 @@ class Information:
     def matrix(self) -> Tensor:
         """[R, P, P], in double precision."""
         (replicas, features, classes), size = self.shape, self.shape[1] + self.intercept
-        result = torch.empty(replicas, size, classes, size, classes, dtype=torch.float64)
-        for k in range(classes):
-            for m in range(k + 1):
-                block = self._block([p[:, k] * (float(k == m) - p[:, m]) for _, p in self.parts])
-                result[:, :, k, :, m] = result[:, :, m, :, k] = block
-        result = result.reshape(replicas, size * classes, size * classes)
-        result.diagonal(dim1=1, dim2=2)[:, : features * classes] += self.decay
+        each = range(classes)
+        blocks = {
+            (k, m): self._block([p[:, k] * (float(k == m) - p[:, m]) for _, p in self.parts])
+            for k in each
+            for m in each[: k + 1]
+        }
+        rows = [torch.stack([blocks[max(k, m), min(k, m)] for m in each], 3) for k in each]
+        result = torch.stack(rows, 2).reshape(replicas, size * classes, size * classes)
+        result.diagonal(dim1=1, dim2=2)[:, : features * classes].add_(self.decay)
         return self.sign * result
 
     def times(self, v: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The optimizers of a config: all of torch's, and Newton's method, which torch does not have."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol
 
@@ -114,22 +115,25 @@ class Newton(Optimizer):
             return value, flat(p.grad for p in parameters)
 
         value, gradient = evaluate()
+        at = flat(parameters)
         eps, active = torch.finfo(value.dtype).eps, torch.ones_like(value, dtype=torch.bool)
         for _ in range(group["max_iter"]):
             with torch.enable_grad():
                 curvature = closure(curved=True)
             uphill = (direct if group["solver"] == "direct" else conjugate)(curvature, gradient, bowl)
             promised = (gradient * uphill).sum(1)
-            little = group["tolerance"] * value.abs()
-            active &= promised / 2 > little  # [R]; nan rests
+            size = value.abs()
+            little = group["tolerance"] * size
+            active &= promised > 2 * little  # [R]; nan rests
             if not active.any():
                 return
-            at, uphill = flat(parameters), uphill.nan_to_num(0.0, 0.0, 0.0)
+            uphill = uphill.nan_to_num(0.0, 0.0, 0.0)
             length = group["lr"] * active.to(gradient.dtype)  # [R]
             for halving in itertools.count():
-                put(torch.addcmul(at, uphill, length.unsqueeze(1), value=sign), parameters)
+                there = torch.addcmul(at, uphill, length.unsqueeze(1), value=sign)
+                put(there, parameters)
                 new, gradient = evaluate()
-                enough = ENOUGH * length * promised - 10 * eps * value.abs()  # but for rounding
+                enough = ENOUGH * length * promised - 10 * eps * size  # but for rounding
                 good = sign * (new - value) >= enough
                 if (good | (length == 0)).all():
                     break
@@ -137,28 +141,29 @@ class Newton(Optimizer):
             active &= (new - value).abs() > little
             if not active.any():
                 return
-            value = new
+            value, at = new, there
 
 
 def direct(curvature: Curvature, gradient: Tensor, bowl: int) -> Tensor:
     """|H|⁻¹ times the gradient [R, P]. bowl: 1 where H is positive at the extremum that is sought, else -1."""
     matrix = bowl * curvature.matrix().double()
-    size = matrix.diagonal(dim1=1, dim2=2).abs().amax(1)
-    flattest = torch.finfo(gradient.dtype).eps * size  # [R] what rounding leaves of a zero
     factor, failed = torch.linalg.cholesky_ex(matrix)
-    good = (failed == 0) & (factor.diagonal(dim1=1, dim2=2).square().amin(1) > flattest)  # [R]
+    flattest, steepest = factor.diagonal(dim1=1, dim2=2).aminmax(dim=1)
+    eps = torch.finfo(gradient.dtype).eps  # what rounding leaves of a zero
+    good = (failed == 0) & (flattest > eps**0.5 * steepest)  # [R]
     step = torch.cholesky_solve(gradient.double().unsqueeze(2), factor).squeeze(2)
     if not good.all():
-        step[~good] = spectral(matrix[~good], gradient.double()[~good], flattest[~good])
+        step[~good] = spectral(matrix[~good], gradient.double()[~good], eps)
     return step.to(gradient.dtype)
 
 
-def spectral(matrix: Tensor, gradient: Tensor, flattest: Tensor) -> Tensor:
-    """|H|⁻¹ times the gradient [R, P], where eigenvalues [R, P] below the flattest [R] count as 0, and so do their
-    inverses."""
+def spectral(matrix: Tensor, gradient: Tensor, eps: float) -> Tensor:
+    """|H|⁻¹ times the gradient [R, P], where eigenvalues [R, P] below `eps` times the largest element on the diagonal
+    count as 0, and so do their inverses."""
     usable = matrix.isfinite().flatten(1).all(1).reshape(-1, 1, 1)
+    flattest = eps * matrix.diagonal(dim1=1, dim2=2).abs().amax(1, keepdim=True)
     values, vectors = torch.linalg.eigh(torch.where(usable, matrix, torch.eye(matrix.shape[1], dtype=matrix.dtype)))
-    inverse = torch.where(values.abs() > flattest.unsqueeze(1), 1 / values.abs(), 0.0)
+    inverse = torch.where(values.abs() > flattest, 1 / values.abs(), 0.0)
     along = torch.bmm(vectors.mT, gradient.unsqueeze(2))
     return torch.bmm(vectors, inverse.unsqueeze(2) * along).squeeze(2)
 
@@ -195,7 +200,7 @@ def flat(tensors: Iterable[Tensor]) -> Tensor:
 def unflat(values: Tensor, like: Iterable[Tensor]) -> list[Tensor]:
     """[R, P] -> [R, ...] each."""
     like = list(like)
-    parts = torch.split(values, [tensor[0].numel() for tensor in like], 1)
+    parts = torch.split(values, [math.prod(tensor.shape[1:]) for tensor in like], 1)
     return [part.reshape(tensor.shape) for part, tensor in zip(parts, like, strict=True)]
 
 
