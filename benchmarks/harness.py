@@ -183,11 +183,12 @@ def version_line(found: Mapping[str, str]) -> str:
 
 
 def own_version() -> str:
-    """rlgrad's version and commit."""
-    asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    done = subprocess.run(asked, capture_output=True, text=True)
+    """rlgrad's version and commit; dirty where code or configs are not as they were committed."""
+    git = ["git", "-C", str(ROOT)]
+    done = subprocess.run([*git, "describe", "--always"], capture_output=True, text=True)
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "rlgrad", "benchmarks", "configs"]).returncode
     try:
         version = importlib.metadata.version("rlgrad")
     except importlib.metadata.PackageNotFoundError:
         version = "not installed"
-    return f"{version} ({done.stdout.strip()})" if done.returncode == 0 else version
+    return f"{version} ({done.stdout.strip()}{'-dirty' * changed})" if done.returncode == 0 else version
