@@ -138,31 +138,33 @@ def environments(rounds: int) -> str:
     return table(head, rows) + below(everything, names)
 
 
-REPLICAS = (1, 8, 32, 128)
+REPLICAS = {"1 replica": 1, "8 replicas": 8, "32 replicas": 32, "32 replicas, 2 threads": 32, "128 replicas": 128}
 
 
 def replicas(rounds: int) -> str:
     """The whole command, beside importing torch: when one agent has it solved, what more replicas take."""
     torch = "import torch"
     entered = [Contestant(torch, ["-c", "import torch; print('{}')"])]
-    entered += [ours(f"{count}", "train", "--replicas", str(count)) for count in REPLICAS]
+    for name, count in REPLICAS.items():
+        entered.append(ours(name, "train", "--replicas", str(count), "--threads", "2" if "threads" in name else "1"))
     run(entered[1])  # so that files are cached and compiled
     measured = alternate(entered, rounds, timeout=1800)
     imported = column(measured, torch, "process_seconds")
     rows = [[f"`{torch}`", in_words(measured, torch, "process_seconds", "{:.1f}"), "", "", "", ""]]
-    for name in (str(count) for count in REPLICAS):
+    for name in REPLICAS:
         until = column(measured, name, "solved_seconds")
         rows.append([
-            f"{name} replica{'s' * (name != '1')}",
+            name,
             in_words(measured, name, "process_seconds", "{:.1f}"),
-            "" if name == "1" else beside(measured, name, "1", "process_seconds"),
+            beside(measured, name, "1 replica", "process_seconds"),
             in_words(measured, name, "solved_seconds", "{:.1f}"),
             shown(spread(a / b for a, b in zip(until, imported, strict=True)), "{:.2f}"),
             in_words(measured, name, "megabytes", "{:,.0f}"),
         ])  # fmt: skip
-    memory = [statistics.median(column(measured, str(count), "megabytes")) for count in REPLICAS]
-    line = statistics.linear_regression(REPLICAS, memory)
-    off = max(abs(line.intercept + line.slope * x - y) / y for x, y in zip(REPLICAS, memory, strict=True))
+    counts = list(REPLICAS.values())
+    memory = [statistics.median(column(measured, name, "megabytes")) for name in REPLICAS]
+    line = statistics.linear_regression(counts, memory)
+    off = max(abs(line.intercept + line.slope * x - y) / y for x, y in zip(counts, memory, strict=True))
     says = (
         f"\n\nPeak memory is {line.intercept:.0f} MB and {line.slope:.1f} MB for each replica: no figure is further "
         f"than {off:.0%} from that line."
@@ -189,7 +191,7 @@ def beside(measured: Measured, above: str, below: str, key: str) -> str:
     if above == below or not {above, below} <= set(measured) or len(measured[above]) != len(measured[below]):
         return ""
     found = ratios(measured, above, below, key)
-    return shown(found, "{:.0f}" if found.median >= 20 else "{:.1f}")
+    return shown(found, "{:.3g}")
 
 
 def below(measured: Measured, entered: Iterable[str]) -> str:

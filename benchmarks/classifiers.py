@@ -55,7 +55,7 @@ def fits(problem: str, folder: str, rounds: int) -> str:
     cores = sorted({1, os.cpu_count() or 1}) if "x" in problem else [1]
     entered = []
     for name in SOLVERS:
-        effort = int(run(contestant("search", name, folder, os.cpu_count() or 1), 1200)["effort"])
+        effort = int(run(contestant("search", name, folder, cores[-1]), 1200)["effort"])
         say(f"{problem}: {name} " + (f"is to go to {effort}" if effort else "does not come within 1e-6"))
         if effort:
             entered += [contestant("fit", name, folder, threads, effort) for threads in cores]
