@@ -191,7 +191,7 @@ def beside(measured: Measured, above: str, below: str, key: str) -> str:
     if above == below or not {above, below} <= set(measured) or len(measured[above]) != len(measured[below]):
         return ""
     found = ratios(measured, above, below, key)
-    return shown(found, "{:.3g}")
+    return shown(found, "{:,.0f}" if found.median >= 20 else "{:.3g}")
 
 
 def below(measured: Measured, entered: Iterable[str]) -> str:
