@@ -20,7 +20,6 @@ from harness import Contestant, Measured, Spread, alternate, column, ratios, run
 from peers import python_of
 
 FOLDER = Path(__file__).resolve().parent / "contestants"
-PAGE = harness.ROOT / "docs" / "performance.md"
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # small networks are faster so
 RLGRAD = "rlgrad"
 
@@ -223,22 +222,14 @@ SECTIONS: Mapping[str, Callable[[int], str]] = {
 }  # fmt: skip
 
 
-def replace_block(page: str, name: str, text: str) -> str:
-    """The page with another table between the marks of that name."""
-    begin, end = f"<!-- agents.py {name} -->\n", f"\n<!-- /agents.py {name} -->"
-    if begin not in page or end not in page:
-        sys.exit(f"{PAGE} has no marks {begin.strip()} and {end.strip()}")
-    return page[: page.index(begin) + len(begin)] + text + page[page.index(end) :]
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
-    parser.add_argument("--write", action="store_true", help=f"into {PAGE.relative_to(harness.ROOT)}")
+    parser.add_argument("--write", action="store_true", help=harness.WRITES)
     given = parser.parse_args()
     for section in given.only:
         text = SECTIONS[section](given.rounds)
         print(f"### {section}\n\n{text}\n", flush=True)
         if given.write:
-            PAGE.write_text(replace_block(PAGE.read_text(encoding="utf-8"), section, text), encoding="utf-8")
+            harness.write(f"agents.py {section}", text)

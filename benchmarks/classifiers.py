@@ -2,10 +2,12 @@
 
     python benchmarks/peers.py classifiers      # once: installs them into an environment of their own
     python benchmarks/classifiers.py [--rounds 5] [--only digits breast_cancer 200000x100 1000000x50 minibatches]
+        [--write]
 
 Each contestant fits in a process of its own, and they take turns (see harness.py). First it is found how far each has
 to go for 1e-6 (iterations, or digits of the tolerance, by bisection, not timed); then that fit is timed, from arrays in
-memory to weights. On large data each may use one core or all, whichever is faster for it. Prints Markdown.
+memory to weights. On large data each may use one core or all, whichever is faster for it. Prints Markdown; with
+--write the tables of docs/performance.md are replaced.
 """
 
 import argparse
@@ -115,20 +117,25 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=[*PROBLEMS, "minibatches"], default=[*PROBLEMS, "minibatches"])
+    parser.add_argument("--write", action="store_true", help=harness.WRITES)
     given = parser.parse_args()
     known = harness.versions(
         PEERS if PEERS.exists() else OWN, ["torch", "scikit-learn", "skorch", "lightning", "numpy"]
     )
-    print(f"{harness.machine()}; rlgrad {harness.own_version()}; peers: {harness.version_line(known)}.")
-    print(f"Medians of {given.rounds} rounds.")
+    below = (
+        f"Medians (lowest to highest) of {given.rounds} rounds. {harness.machine()}; rlgrad {harness.own_version()}; "
+        f"peers: {harness.version_line(known)}."
+    )
     for problem in given.only:
         with tempfile.TemporaryDirectory() as folder:
             if problem == "minibatches":
                 run(Contestant("data", [WORK, "data", "200000x100", folder, "-", "-"]), 1200)
-                print(
-                    f"\n### Minibatches of 256, 200,000 x 100, SGD, one thread\n\n{minibatches(folder, given.rounds)}"
-                )
+                text = minibatches(folder, given.rounds)
             else:
-                print(f"\n### {problem}\n\n{fits(problem, folder, given.rounds)}")
+                text = fits(problem, folder, given.rounds)
                 if "x" in problem:
-                    print(f"\n{floor(folder)}", flush=True)
+                    text += f"\n\n{floor(folder)}"
+        text += f"\n\n{below}"
+        print(f"### {problem}\n\n{text}\n", flush=True)
+        if given.write:
+            harness.write(f"classifiers.py {problem}", text)

@@ -169,6 +169,19 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+PAGE = ROOT / "docs" / "performance.md"
+WRITES = f"into {PAGE.relative_to(ROOT)}"
+
+
+def write(name: str, text: str) -> None:
+    """Put another text between the marks of that name on the page."""
+    begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+    page = PAGE.read_text(encoding="utf-8")
+    if begin not in page or end not in page:
+        sys.exit(f"{PAGE} has no marks {begin.strip()} and {end.strip()}")
+    PAGE.write_text(page[: page.index(begin) + len(begin)] + text + page[page.index(end) :], encoding="utf-8")
+
+
 def machine() -> str:
     """What the numbers were measured on, in one line."""
     model = platform.processor() or platform.machine()
