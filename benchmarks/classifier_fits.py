@@ -142,7 +142,7 @@ def problem_of(x: np.ndarray, y: np.ndarray, **settings: Any) -> Any:
 
 
 # Large data begins with few examples, and takes the curvature from some of them; it goes on until it is near enough.
-LARGE = {"batch_size": 4096, "batch_growth": 8.0, "curvature_examples": 50_000}
+LARGE = {"batch_size": 8192, "batch_growth": 25.0, "curvature_examples": 25_000}
 
 
 def fit_rlgrad(x: np.ndarray, y: np.ndarray, effort: int) -> tuple[np.ndarray, np.ndarray]:

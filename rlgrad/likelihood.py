@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-PIECE = 1 << 18  # numbers of the examples' features at a time: a megabyte, in single precision
+PIECE = 1 << 19  # numbers of the examples' features at a time: two megabytes, in single precision
 
 
 class Found(NamedTuple):
@@ -60,9 +60,10 @@ def pieces(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         yield from zip(torch.split(x, count, 1), torch.split(y, count, 1), strict=True)
 
 
-def total(parts: Sequence[Tensor]) -> Tensor:
-    """The sum of tensors of one shape, taken in double precision."""
-    return parts[0] if len(parts) == 1 else torch.stack(list(parts)).sum(0, dtype=torch.float64).to(parts[0].dtype)
+def total(parts: Sequence[Tensor], dtype: torch.dtype | None = None) -> Tensor:
+    """The sum of tensors of one shape, taken in double precision; dtype: of the result, if it is to be another."""
+    whole = parts[0] if len(parts) == 1 else torch.stack(list(parts)).sum(0, dtype=torch.float64)
+    return whole.to(dtype or parts[0].dtype)
 
 
 def score(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
@@ -169,9 +170,15 @@ class Information:
 
         weights: of the examples of each part, [R, B].
         """
-        products = []
+        products, slopes, levels = [], [], []
         for (piece, _), weight in zip(self.parts, weights, strict=True):
-            features = functional.pad(piece, (0, 1), value=1.0) if self.intercept else piece
-            products.append(torch.matmul(features.mT, features * weight.unsqueeze(2)))
-        block = products[0].double() if len(products) == 1 else torch.stack(products).sum(0, dtype=torch.float64)
+            products.append(torch.matmul(piece.mT, piece * weight.unsqueeze(2)))
+            if self.intercept:
+                slopes.append(against(weight.unsqueeze(1), piece))
+                levels.append(weight.sum(1, keepdim=True))
+        block = total(products, torch.float64)
+        if self.intercept:
+            slope = total(slopes, torch.float64)  # [R, 1, D]
+            beside = torch.cat([slope.mT, total(levels, torch.float64).unsqueeze(2)], 1)  # [R, D + 1, 1]
+            block = torch.cat([torch.cat([block, slope], 1), beside], 2)
         return self.scale * block
