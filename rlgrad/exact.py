@@ -12,6 +12,7 @@ from torch import Tensor
 from rlgrad.config import load
 from rlgrad.loop import differentiate
 from rlgrad.mdp import MDPS, LinearQuadratic
+from rlgrad.optimizers import flat
 from rlgrad.problems.reinforce import Reinforce
 
 PROBLEMS = ("Bandit", "TwoRooms", "Ring", "LinearQuadratic")
@@ -51,5 +52,5 @@ def estimates(problem: Reinforce, step: int = 0) -> tuple[Tensor, Tensor]:
     """Each replica's estimate of the return [R] and of its gradient [R, P], from the episodes of one update."""
     estimate = problem.objective(problem.sample(step))
     differentiate(estimate, list(problem.model.parameters()))
-    found = [p.grad.flatten(1) for p in problem.model.policy.parameters() if p.grad is not None]
-    return estimate.value.detach().double(), torch.cat(found, 1).double()
+    found = [p.grad for p in problem.model.policy.parameters() if p.grad is not None]
+    return estimate.value.detach().double(), flat(found).double()

@@ -145,7 +145,7 @@ def clip_per_replica(parameters: Iterable[Tensor], max_norm: float = math.inf) -
 
 def norm_per_replica(tensors: Iterable[Tensor]) -> Tensor:
     """The Euclidean norm [R] over all elements of tensors [R, ...] that belong to the same replica."""
-    norm: Tensor = torch.linalg.vector_norm(torch.cat([t.reshape(t.shape[0], -1) for t in tensors], 1), dim=1)
+    norm: Tensor = torch.linalg.vector_norm(optimizers.flat(tensors), dim=1)
     return norm
 
 

@@ -194,7 +194,7 @@ def conjugate(curvature: Curvature, gradient: Tensor, bowl: int) -> Tensor:
 
 def flat(tensors: Iterable[Tensor]) -> Tensor:
     """[R, ...] each -> [R, P]."""
-    return torch.cat([tensor.reshape(len(tensor), -1) for tensor in tensors], 1)
+    return torch.cat([tensor.reshape(tensor.shape[0], -1) for tensor in tensors], 1)
 
 
 def unflat(values: Tensor, like: Iterable[Tensor]) -> list[Tensor]:

@@ -42,8 +42,8 @@ class Rollout(NamedTuple):
 
     def of(self, episodes: slice) -> "Rollout":
         """Some of the slots; `last_observation` stays that of all."""
-        parts = {name: getattr(self, name)[:, :, episodes] for name in Rollout._fields[:7]}
-        return self._replace(**parts)
+        names = [name for name in Rollout._fields if name not in ("last_observation", "step")]
+        return self._replace(**{name: getattr(self, name)[:, :, episodes] for name in names})
 
     def after(self, value: Tensor) -> Tensor:
         """Numbers [R, E] that belong to `last_observation`, in the rows that they follow: [R, T, B], elsewhere 0."""

@@ -296,12 +296,14 @@ class Reinforce:
                 distribution = self.model(observation)
                 log_prob = distribution.log_prob(batch.action[:, piece])
                 of = [(log_prob, credit)]
-                if bonus is not None:
-                    of.append((distribution.entropy(), bonus))
                 if pull is not None:
                     of.append((self.model.critic(observation), pull))  # type: ignore[misc]
+            with torch.set_grad_enabled(bonus is not None):
+                entropy = distribution.entropy()
+            if bonus is not None:
+                of.append((entropy, bonus))
             log_probs.append(log_prob.detach())
-            entropies.append(distribution.entropy().detach())
+            entropies.append(entropy.detach())
             outputs, weights = zip(*((output, each[:, piece]) for output, each in of), strict=True)
             for whole, part in zip(gradient, torch.autograd.grad(outputs, parameters, weights), strict=True):
                 whole += part
