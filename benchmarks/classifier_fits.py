@@ -143,6 +143,7 @@ def problem_of(x: np.ndarray, y: np.ndarray, **settings: Any) -> Any:
 
 # Large data begins with few examples, and takes the curvature from some of them; it goes on until it is near enough.
 LARGE = {"batch_size": 8192, "batch_growth": 25.0, "curvature_examples": 25_000}
+SMALL_RATE = 1.1  # of two classes: far from the optimum Newton's steps fall short
 
 
 def fit_rlgrad(x: np.ndarray, y: np.ndarray, effort: int) -> tuple[np.ndarray, np.ndarray]:
@@ -152,7 +153,8 @@ def fit_rlgrad(x: np.ndarray, y: np.ndarray, effort: int) -> tuple[np.ndarray, n
     large = len(x) > 50_000
     problem = problem_of(x, y, l2=1 / len(x), **(LARGE if large else {}))
     until = {"tolerance": 10.0**-effort} if large else {"max_iter": effort, "tolerance": 0.0}
-    optimizer = make_optimizer(problem, "Newton", solver="cg" if y.max() > 1 else "direct", **until)
+    way = {"solver": "cg"} if y.max() > 1 else {"solver": "direct", "lr": 1.0 if large else SMALL_RATE}
+    optimizer = make_optimizer(problem, "Newton", **way, **until)
     for update in updates(problem, optimizer):
         if not large or update.metrics["batch/examples"][0] == len(x):
             break

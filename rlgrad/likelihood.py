@@ -6,17 +6,24 @@
 are worked on some thousands at a time, so that they are still in the cache when the gradient reads them for the second
 time; sums over all examples are taken in double precision. Scores are [R, K, B], and weights meet them as [R, K, D]:
 this way round a matrix product with few classes is several times as fast.
+
+The formulas stand here once, for tensors and for numpy's arrays alike: with few examples it is the calls that take the
+time, and one of numpy's takes half of one of torch's.
 """
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 PIECE = 1 << 19  # numbers of the examples' features at a time: two megabytes, in single precision
+FEW = 1 << 17  # numbers of the examples' features up to which numpy is faster
+
+Array = Any  # of torch or of numpy
 
 
 class Found(NamedTuple):
@@ -25,7 +32,8 @@ class Found(NamedTuple):
     value: Tensor  # [R]
     weight: Tensor  # [R, D, K] its gradient there
     bias: Tensor  # [R, 1, K]
-    scores: Tensor  # [R, K, B]
+    scores: Array  # [R, K, B]
+    probabilities: Array  # [R, K, B]
 
 
 def penalised(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor, scale: float, decay: float) -> Found:
@@ -33,67 +41,94 @@ def penalised(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor, scale: float, 
 
     weight [R, D, K], bias [R, 1, K], x [R, B, D], y [R, B]; K = 1 where there are two classes.
     """
-    each = bernoulli if weight.shape[2] == 1 else categorical
-    factor = x.new_full((), scale)  # multiplying by a tensor takes a third of the time that a number takes
-    found = []
+    xp, x, y, w, b = native(x, y, weight, bias)
+    each = bernoulli if w.shape[2] == 1 else categorical
+    scores, probabilities, found = [], [], []
     for piece, labels in pieces(x, y):
-        scores = score(weight, bias, piece)
-        log_likelihood, residual = each(scores, labels)
-        residual *= factor
-        found.append((scores, log_likelihood.sum(1), against(residual, piece), residual.sum(2, keepdim=True)))
-    every, *sums = zip(*found, strict=True)
-    value, slope, level = map(total, sums)
-    value, slope = value * factor, slope.mT.contiguous()
+        z = score(w, b, piece)
+        log_likelihood, p, residual = each(xp, z, labels)
+        scores.append(z)
+        probabilities.append(p)
+        found.append((log_likelihood.sum(1), against(residual, piece), residual.sum(2)))
+    value, slope, level = (total(xp, parts) * scale for parts in zip(*found, strict=True))
+    slope, level = slope.mT, level[:, None]
     if decay:
-        value = value - decay / 2 * weight.square().sum((1, 2))
-        slope = slope - decay * weight
-    return Found(value, slope, level.mT.contiguous(), every[0] if len(every) == 1 else torch.cat(every, 2))
+        value = value - decay / 2 * (w * w).sum((1, 2))
+        slope = slope - decay * w
+    value, slope, level = (tensor(part, weight.dtype) for part in (value, slope, level))
+    return Found(value, slope, level, *(together(xp, parts) for parts in (scores, probabilities)))
 
 
-def pieces(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """The examples some at a time. Data that all replicas share is [1, B, D] here: it need be read only once."""
+def native(x: Tensor, *others: Tensor) -> tuple[Any, ...]:
+    """numpy or torch, whichever is faster with these examples [R, B, D], and everything as its own. Data that all
+    replicas share is [1, B, D] from here on: it need be read only once."""
+    _, examples, features = x.shape
     x = x[:1] if x.stride(0) == 0 else x
+    if examples * max(features, 64) > FEW:
+        return torch, x, *(other.detach() for other in others)
+    return np, x.numpy(), *(other.detach().numpy() for other in others)
+
+
+def pieces(x: Array, *others: Array) -> Iterator[tuple[Array, ...]]:
+    """The examples x [R, B, D] some at a time, with what belongs to them [..., B]."""
     count = max(1, PIECE // x.shape[2])
-    if x.shape[1] <= count:
-        yield x, y
-    else:
-        yield from zip(torch.split(x, count, 1), torch.split(y, count, 1), strict=True)
+    for first in range(0, x.shape[1], count):
+        some = slice(first, first + count)
+        yield x[:, some], *(other[..., some] for other in others)
 
 
-def total(parts: Sequence[Tensor], dtype: torch.dtype | None = None) -> Tensor:
-    """The sum of tensors of one shape, taken in double precision; dtype: of the result, if it is to be another."""
-    whole = parts[0] if len(parts) == 1 else torch.stack(list(parts)).sum(0, dtype=torch.float64)
-    return whole.to(dtype or parts[0].dtype)
+def total(xp: Any, parts: Sequence[Array]) -> Array:
+    """The sum of arrays of one shape, taken in double precision."""
+    return parts[0] if len(parts) == 1 else xp.stack(parts).sum(0, dtype=xp.float64)
 
 
-def score(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+def together(xp: Any, parts: Sequence[Array]) -> Array:
+    """What belongs to the examples, [R, K, some] each: [R, K, B]."""
+    return parts[0] if len(parts) == 1 else xp.concatenate(parts, 2)
+
+
+def tensor(array: Array, dtype: torch.dtype) -> Tensor:
+    """The array as a tensor of that precision, contiguous as some optimizers need their gradients."""
+    found = torch.from_numpy(array) if isinstance(array, np.ndarray) else array
+    return found.to(dtype).contiguous()
+
+
+def score(weight: Array, bias: Array | None, x: Array) -> Array:
     """xᵀw + b [R, K, B]; x is [R, B, D], or [1, B, D] if it is everybody's."""
-    w, b = weight.mT, None if bias is None else bias.mT
-    if shared := x.shape[0] < w.shape[0]:  # one product serves all replicas
-        w, b = w.reshape(1, -1, w.shape[2]), None if b is None else b.reshape(1, -1, 1)
-    scores = torch.bmm(w, x.mT) if b is None else torch.baddbmm(b, w, x.mT)
-    return scores.reshape(*weight.mT.shape[:2], -1) if shared else scores
+    w = weight.mT
+    together = len(x) < len(w)  # one product serves all replicas
+    scores = (w.reshape(1, -1, w.shape[2]) @ x.mT).reshape(*w.shape[:2], -1) if together else w @ x.mT
+    return scores if bias is None else scores + bias.mT
 
 
-def against(scores: Tensor, x: Tensor) -> Tensor:
+def against(scores: Array, x: Array) -> Array:
     """Σ over the examples of scores [R, K, B] times x [R, B, D] or [1, B, D]: [R, K, D]."""
-    if x.shape[0] < scores.shape[0]:
-        return torch.bmm(scores.reshape(1, -1, scores.shape[2]), x).reshape(*scores.shape[:2], -1)
-    return torch.bmm(scores, x)
+    if len(x) < len(scores):
+        return (scores.reshape(1, -1, scores.shape[2]) @ x).reshape(*scores.shape[:2], -1)
+    return scores @ x
 
 
-def bernoulli(scores: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """log p(y) [R, B] for labels 0 and 1, and its derivative y − p [R, 1, B] by the score [R, 1, B] of class 1."""
-    z = scores.squeeze(1)
-    return y * z - functional.softplus(z, threshold=40.0), (y - z.sigmoid()).unsqueeze(1)
+def bernoulli(xp: Any, scores: Array, y: Array) -> tuple[Array, Array, Array]:
+    """log p(y) [R, B] for labels 0 and 1, p [R, 1, B] of class 1, and the derivative y − p [R, 1, B] of log p(y) by the
+    score [R, 1, B]."""
+    if xp is torch:
+        log_rest, p = functional.softplus(scores, threshold=40.0), scores.sigmoid()
+    else:
+        e = np.exp(2 * np.minimum(scores, 0) - scores)  # of −|z|, which does not overflow
+        log_rest, p = np.maximum(scores, 0) + np.log1p(e), np.where(scores > 0, 1, e) / (1 + e)
+    y = y[:, None]
+    return (y * scores - log_rest)[:, 0], p, y - p
 
 
-def categorical(scores: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """log p(y) [R, B] for labels 0 … K-1, and its derivatives [y = k] − p_k [R, K, B] by the scores [R, K, B]."""
-    log_p = scores.log_softmax(1)
-    labels = y.unsqueeze(1)
-    is_label = torch.zeros_like(scores).scatter_(1, labels, 1.0)
-    return log_p.gather(1, labels).squeeze(1), is_label - log_p.exp()
+def categorical(xp: Any, scores: Array, y: Array) -> tuple[Array, Array, Array]:
+    """log p(y) [R, B] for labels 0 … K-1, p [R, K, B], and the derivatives [y = k] − p_k [R, K, B] of log p(y) by the
+    scores [R, K, B]."""
+    z = scores - xp.amax(scores, 1)[:, None]
+    power = xp.exp(z)
+    whole = power.sum(1)
+    p = power / whole[:, None]
+    is_label = y[:, None] == xp.arange(scores.shape[1])[:, None]
+    return (z * is_label).sum(1) - xp.log(whole), p, xp.where(is_label, 1 - p, 0 - p)
 
 
 class Information:
@@ -103,82 +138,67 @@ class Information:
     [D, K] in their order and then, if there are any, the intercepts [K], each the weight of a feature that is 1.
     """
 
-    def __init__(
-        self,
-        weight: Tensor,
-        bias: Tensor,
-        x: Tensor,
-        sign: int,
-        scale: float,
-        decay: float,
-        intercept: bool = True,
-    ):
-        self.shape, self.sign, self.scale, self.decay, self.intercept = weight.shape, sign, scale, decay, intercept
-        self.parts = []  # the examples [R, B, D], some at a time, and their probabilities [R, K, B]
-        for piece, _ in pieces(x, x[:, :, 0]):
-            scores = score(weight, bias, piece)
-            self.parts.append((piece, scores.sigmoid() if scores.shape[1] == 1 else scores.softmax(1)))
+    def __init__(self, x: Tensor, probabilities: Array, sign: int, scale: float, decay: float, intercept: bool = True):
+        """x [R, B, D] and the classes' probabilities [R, K, B] there, as `penalised` has found them."""
+        self.shape = len(probabilities), x.shape[2], probabilities.shape[1]
+        self.sign, self.scale, self.decay, self.intercept = sign, scale, decay, intercept
+        self.xp, x, probabilities = native(x, tensor(probabilities, x.dtype))
+        self.parts = list(pieces(x, probabilities))
 
-    def matrix(self) -> Tensor:
-        """[R, P, P], in double precision."""
+    def matrix(self) -> np.ndarray:
+        """[R, P, P]"""
         (replicas, features, classes), size = self.shape, self.shape[1] + self.intercept
-        each = range(classes)
-        blocks = {
-            (k, m): self._block([p[:, k] * (float(k == m) - p[:, m]) for _, p in self.parts])
-            for k in each
-            for m in each[: k + 1]
-        }
-        rows = [torch.stack([blocks[max(k, m), min(k, m)] for m in each], 3) for k in each]
-        result = torch.stack(rows, 2).reshape(replicas, size * classes, size * classes)
-        result.diagonal(dim1=1, dim2=2)[:, : features * classes].add_(self.decay)
+        result = np.empty((replicas, size, classes, size, classes))
+        for k in range(classes):
+            for m in range(k + 1):
+                block = self._block([p[:, k] * (float(k == m) - p[:, m]) for _, p in self.parts])
+                result[:, :, k, :, m] = result[:, :, m, :, k] = block
+        result = result.reshape(replicas, size * classes, size * classes)
+        result.reshape(replicas, -1)[:, :: size * classes + 1][:, : features * classes] += self.decay
         return self.sign * result
 
-    def times(self, v: Tensor) -> Tensor:
+    def times(self, v: np.ndarray) -> np.ndarray:
         """Its product with v [R, P]."""
         replicas, features, classes = self.shape
-        weight = v[:, : features * classes].reshape(self.shape)
-        bias = v[:, features * classes :].reshape(replicas, 1, -1) if self.intercept else None
+        given = self.xp.asarray(v, dtype=self.parts[0][0].dtype)
+        weight = given[:, : features * classes].reshape(self.shape)
+        bias = given[:, features * classes :].reshape(replicas, 1, -1) if self.intercept else None
         slopes, levels = [], []
         for piece, p in self.parts:
             u = p * score(weight, bias, piece)  # [R, K, B]
-            u = u - p * u.sum(1, keepdim=True)  # where there is one score, too
+            u = u - p * u.sum(1)[:, None]  # where there is one score, too
             slopes.append(against(u, piece))
             levels.append(u.sum(2))
-        result = (self.scale * total(slopes).mT + self.decay * weight).flatten(1)
-        result = torch.cat([result, self.scale * total(levels)], 1) if self.intercept else result
+        slope = np.asarray(total(self.xp, slopes).mT, np.float64).reshape(replicas, -1)
+        level = np.asarray(total(self.xp, levels), np.float64)[:, : classes * self.intercept]
+        result: np.ndarray = self.scale * np.concatenate([slope, level], 1)
+        result[:, : features * classes] += self.decay * v[:, : features * classes]
         return self.sign * result
 
-    def undo(self, v: Tensor) -> Tensor:
+    def undo(self, v: np.ndarray) -> np.ndarray:
         """About the inverse of its absolute value, times v [R, P]: as if every class had the mean of their blocks. Of
         two classes it is the inverse."""
-        v = v.double().reshape(self.shape[0], -1, self.shape[2])
-        return torch.cholesky_solve(v, self._factor).flatten(1)
+        found: np.ndarray = self._inverse @ v.reshape(self.shape[0], -1, self.shape[2])
+        return found.reshape(v.shape)
 
     @functools.cached_property
-    def _factor(self) -> Tensor:
-        """The Cholesky factor [R, D, D] of the mean block over classes."""
-        block = self._block([(p - p.square()).mean(1) for _, p in self.parts])
-        diagonal = block.diagonal(dim1=1, dim2=2)
+    def _inverse(self) -> np.ndarray:
+        """Of the mean block over classes: [R, D, D]."""
+        block = self._block([(p - p * p).mean(1) for _, p in self.parts])
+        diagonal = np.einsum("rdd->rd", block)
         diagonal[:, : self.shape[1]] += self.decay
-        eps = torch.finfo(self.parts[0][0].dtype).eps
-        diagonal += eps * diagonal.amax(1, keepdim=True)  # so that a constant feature does no harm
-        factor: Tensor = torch.linalg.cholesky_ex(block).L
-        return factor
+        eps = self.xp.finfo(self.parts[0][0].dtype).eps
+        diagonal += eps * diagonal.max(1, keepdims=True) + np.finfo(np.float64).tiny  # for a constant feature
+        return np.linalg.inv(block)
 
-    def _block(self, weights: Sequence[Tensor]) -> Tensor:
+    def _block(self, weights: Sequence[Array]) -> np.ndarray:
         """scale Σ weight x xᵀ [R, D, D] over all examples, in double precision, with the intercept as a last feature.
 
         weights: of the examples of each part, [R, B].
         """
-        products, slopes, levels = [], [], []
+        products = []
         for (piece, _), weight in zip(self.parts, weights, strict=True):
-            products.append(torch.matmul(piece.mT, piece * weight.unsqueeze(2)))
-            if self.intercept:
-                slopes.append(against(weight.unsqueeze(1), piece))
-                levels.append(weight.sum(1, keepdim=True))
-        block = total(products, torch.float64)
-        if self.intercept:
-            slope = total(slopes, torch.float64)  # [R, 1, D]
-            beside = torch.cat([slope.mT, total(levels, torch.float64).unsqueeze(2)], 1)  # [R, D + 1, 1]
-            block = torch.cat([torch.cat([block, slope], 1), beside], 2)
-        return self.scale * block
+            ones = self.xp.ones((*piece.shape[:2], int(self.intercept)), dtype=piece.dtype)
+            x = self.xp.concatenate([piece, ones], 2)
+            products.append(x.mT @ (x * weight[:, :, None]))
+        return self.scale * np.asarray(total(self.xp, products), np.float64)

@@ -47,6 +47,7 @@ class Estimate(NamedTuple):
     value: Tensor  # [R] the objective; its gradient, unless stated below, is the gradient estimate
     metrics: Mapping[str, Tensor]  # [R] each, detached: what else is worth logging
     gradient: Sequence[Tensor | None] | None = None  # of each parameter, where the problem knows it
+    curvature: Callable[[], optimizers.Curvature] | None = None  # the second derivatives, which Newton needs
 
 
 class Lazy(Mapping[str, Tensor]):
@@ -84,7 +85,7 @@ class Problem(Protocol):
     def objective(self, batch: Any) -> Estimate:
         """The objective on that data, at the parameters as they are now."""
 
-    # optional, and what Newton needs: curvature(batch) -> Curvature, the objective's second derivatives there
+    # optional: curved = True, where its estimates have a curvature and Newton's method is possible
 
 
 class Update(NamedTuple):
@@ -93,7 +94,12 @@ class Update(NamedTuple):
     step: int
     value: Tensor  # [R] the objective
     metrics: Mapping[str, Tensor]  # [R] each
-    gradient_norm: Tensor  # [R] Euclidean norm, before clipping
+    norm: Callable[[], Tensor]
+
+    @property
+    def gradient_norm(self) -> Tensor:
+        """[R] Euclidean norm, before clipping; until the next update, and computed when asked for."""
+        return self.norm()
 
 
 def updates(
@@ -109,19 +115,19 @@ def updates(
     parameters = list(problem.model.parameters())
     for step in itertools.count(first):
         batch = problem.sample(step)
-        evaluations: list[tuple[Estimate, Tensor]] = []  # LBFGS evaluates several times a step, the others once
+        evaluations: list[tuple[Estimate, Callable[[], Tensor]]] = []  # LBFGS makes several a step, most others one
 
         def evaluate(curved: bool = False) -> Any:
-            if curved:  # Newton's method asks this as well
-                return problem.curvature(batch)  # type: ignore[attr-defined]  # noqa: B023
+            if curved:  # Newton's method asks this as well, of the last place
+                return evaluations[-1][0].curvature()  # type: ignore[misc]  # noqa: B023
             estimate = problem.objective(batch)  # noqa: B023 - called within this step only
             differentiate(estimate, parameters)
             evaluations.append((estimate, clip_per_replica(parameters, max_gradient_norm)))  # noqa: B023
             return estimate.value.detach()
 
         optimizer.step(evaluate)  # θ + α∇J where J is maximized, θ − α∇J where minimized
-        estimate, gradient_norm = evaluations[0]
-        yield Update(step, estimate.value.detach(), estimate.metrics, gradient_norm)
+        estimate, norm = evaluations[0]
+        yield Update(step, estimate.value.detach(), estimate.metrics, norm)
 
 
 def differentiate(estimate: Estimate, parameters: Sequence[nn.Parameter]) -> None:
@@ -132,15 +138,16 @@ def differentiate(estimate: Estimate, parameters: Sequence[nn.Parameter]) -> Non
         estimate.value.sum().backward()  # type: ignore[no-untyped-call]
 
 
-def clip_per_replica(parameters: Iterable[Tensor], max_norm: float = math.inf) -> Tensor:
-    """Scale each replica's gradient down to `max_norm`, and return what the norms [R] were."""
+def clip_per_replica(parameters: Iterable[Tensor], max_norm: float = math.inf) -> Callable[[], Tensor]:
+    """Scale each replica's gradient down to `max_norm`, and return a function that says what the norms [R] were."""
     gradients = [p.grad for p in parameters if p.grad is not None]
+    if max_norm == math.inf:
+        return lambda: norm_per_replica(gradients)
     norm = norm_per_replica(gradients)
-    if max_norm < math.inf:
-        scale = (max_norm / norm).clamp(max=1.0)  # a norm of zero gives infinity, and so 1
-        for g in gradients:
-            g.mul_(scale.reshape(-1, *[1] * (g.dim() - 1)))
-    return norm
+    scale = (max_norm / norm).clamp(max=1.0)  # a norm of zero gives infinity, and so 1
+    for g in gradients:
+        g.mul_(scale.reshape(-1, *[1] * (g.dim() - 1)))
+    return lambda: norm
 
 
 def norm_per_replica(tensors: Iterable[Tensor]) -> Tensor:
@@ -167,7 +174,7 @@ def make_optimizer(
     parts = parts_of(problem.model, direction or problem.direction)
     optimizer_class = getattr(optimizers, name)
     if name == "Newton":
-        if len(parts) > 1 or not hasattr(problem, "curvature"):
+        if len(parts) > 1 or not getattr(problem, "curved", False):
             raise ValueError("it needs a curvature, which this problem does not have")
         return optimizers.Newton(parts[0].parameters, parts[0].direction.sign, **arguments)
     if name in ELEMENTWISE:

@@ -1,15 +1,16 @@
 """The optimizers of a config: all of torch's, and Newton's method, which torch does not have."""
 
 import itertools
-import math
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import *  # noqa: F403 - a config finds them all by name in this one module
 from torch.optim import Optimizer
 
+FEW = 64  # parameters, up to which numpy is faster
 HALVINGS = 12  # of a step that does not improve the objective as it should; then it is not taken
 ACCURATE = 0.2  # how much of the gradient, in the measure of H⁻¹, conjugate gradients may leave
 ENOUGH = 1e-4  # of the improvement that the slope promises (Armijo 1966; Nocedal & Wright 2006, section 3.1)
@@ -18,29 +19,30 @@ ENOUGH = 1e-4  # of the improvement that the slope promises (Armijo 1966; Noceda
 class Curvature(Protocol):
     """The second derivatives of an objective. P counts all elements of the parameters that are trained, in order."""
 
-    def matrix(self) -> Tensor:
+    def matrix(self) -> np.ndarray:
         """[R, P, P]"""
 
-    def times(self, v: Tensor) -> Tensor:
+    def times(self, v: np.ndarray) -> np.ndarray:
         """Its product with v [R, P]: [R, P]."""
 
-    def undo(self, v: Tensor) -> Tensor:
+    def undo(self, v: np.ndarray) -> np.ndarray:
         """Roughly its inverse times v [R, P], eigenvalues taken as positive; v itself where nothing better is known."""
 
 
 class Dense:
     """A curvature that is known as matrices [R, P, P]."""
 
-    def __init__(self, matrices: Tensor):
+    def __init__(self, matrices: np.ndarray):
         self.matrices = matrices
 
-    def matrix(self) -> Tensor:
+    def matrix(self) -> np.ndarray:
         return self.matrices
 
-    def times(self, v: Tensor) -> Tensor:
-        return torch.bmm(self.matrices, v.unsqueeze(2)).squeeze(2)
+    def times(self, v: np.ndarray) -> np.ndarray:
+        product: np.ndarray = self.matrices @ v[:, :, None]
+        return product[:, :, 0]
 
-    def undo(self, v: Tensor) -> Tensor:
+    def undo(self, v: np.ndarray) -> np.ndarray:
         return v
 
 
@@ -52,17 +54,18 @@ class Differentiated:
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.gradient = torch.autograd.grad(value.sum(), self.parameters, create_graph=True)
 
-    def matrix(self) -> Tensor:
-        zeros = torch.zeros_like(flat(self.parameters))
-        units = torch.eye(zeros.shape[1], dtype=zeros.dtype)
-        return torch.stack([self.times(unit.expand_as(zeros)) for unit in units], 2)
+    def matrix(self) -> np.ndarray:
+        replicas, count = flat(self.parameters).shape
+        units = np.eye(count)
+        return np.stack([self.times(np.broadcast_to(unit, (replicas, count))) for unit in units], 2)
 
-    def times(self, v: Tensor) -> Tensor:
-        pieces = unflat(v, self.gradient)
+    def times(self, v: np.ndarray) -> np.ndarray:
+        pieces = unflat(torch.tensor(v, dtype=self.gradient[0].dtype), self.gradient)
         found = torch.autograd.grad(self.gradient, self.parameters, pieces, retain_graph=True, allow_unused=True)
-        return flat(torch.zeros_like(p) if f is None else f for p, f in zip(self.parameters, found, strict=True))
+        product = flat(torch.zeros_like(p) if f is None else f for p, f in zip(self.parameters, found, strict=True))
+        return product.numpy()
 
-    def undo(self, v: Tensor) -> Tensor:
+    def undo(self, v: np.ndarray) -> np.ndarray:
         return v
 
 
@@ -102,94 +105,127 @@ class Newton(Optimizer):
         super().__init__(params, {"lr": lr, "max_iter": max_iter, "tolerance": tolerance, "solver": solver})
         self.sign = sign
 
-    @torch.no_grad()
     def step(self, closure: Callable[..., Any]) -> None:  # type: ignore[override]
-        """closure() evaluates J [R] and its gradient; closure(curved=True) gives its curvature at the same place."""
+        """closure() evaluates J [R] and its gradient; closure(curved=True) gives its curvature at the same place.
+
+        The few numbers in between are numpy's: on so few its calls are faster than torch's.
+        """
         (group,) = self.param_groups
         parameters = [parameter for parameter in group["params"] if parameter.requires_grad]
+        places = [parameter.detach().numpy() for parameter in parameters]
         sign, bowl = self.sign, 1 if self.sign < 0 else -1  # J curves upwards at a minimum, downwards at a maximum
+        towards = direct if group["solver"] == "direct" else conjugate
 
-        def evaluate() -> tuple[Tensor, Tensor]:
-            with torch.enable_grad():
-                value = closure()
-            return value, flat(p.grad for p in parameters)
+        def evaluate() -> tuple[np.ndarray, np.ndarray]:
+            value: np.ndarray = closure().numpy()
+            return value, joined(parameter.grad.numpy() for parameter in parameters)
 
+        at = joined(places)
         value, gradient = evaluate()
-        at = flat(parameters)
-        eps, active = torch.finfo(value.dtype).eps, torch.ones_like(value, dtype=torch.bool)
+        eps, active = np.finfo(value.dtype).eps, np.full(len(value), True)
         for _ in range(group["max_iter"]):
-            with torch.enable_grad():
-                curvature = closure(curved=True)
-            uphill = (direct if group["solver"] == "direct" else conjugate)(curvature, gradient, bowl)
+            uphill = towards(closure(curved=True), gradient, bowl, eps)
             promised = (gradient * uphill).sum(1)
-            size = value.abs()
+            size = np.abs(value)
             little = group["tolerance"] * size
-            active &= promised > 2 * little  # [R]; nan rests
-            if not active.any():
-                return
-            uphill = uphill.nan_to_num(0.0, 0.0, 0.0)
-            length = group["lr"] * active.to(gradient.dtype)  # [R]
+            active &= (promised > 2 * little) & (promised < np.inf)  # [R]; nan rests
+            if not active.all():
+                if not active.any():
+                    return
+                uphill[~active] = 0.0
+            length = group["lr"] * active  # [R]
             for halving in itertools.count():
-                there = torch.addcmul(at, uphill, length.unsqueeze(1), value=sign)
-                put(there, parameters)
+                there = at + sign * length[:, None] * uphill
+                first = 0
+                for place in places:
+                    last = first + place[0].size
+                    place[...] = there[:, first:last].reshape(place.shape)
+                    first = last
                 new, gradient = evaluate()
                 enough = ENOUGH * length * promised - 10 * eps * size  # but for rounding
                 good = sign * (new - value) >= enough
                 if (good | (length == 0)).all():
                     break
-                length = torch.where(good, length, length / 2 if halving < HALVINGS else 0.0)
-            active &= (new - value).abs() > little
-            if not active.any():
-                return
+                length = np.where(good, length, length / 2 if halving < HALVINGS else 0.0)
+            active &= np.abs(new - value) > little
             value, at = new, there
 
 
-def direct(curvature: Curvature, gradient: Tensor, bowl: int) -> Tensor:
-    """|H|⁻¹ times the gradient [R, P]. bowl: 1 where H is positive at the extremum that is sought, else -1."""
-    matrix = bowl * curvature.matrix().double()
-    factor, failed = torch.linalg.cholesky_ex(matrix)
-    flattest, steepest = factor.diagonal(dim1=1, dim2=2).aminmax(dim=1)
-    eps = torch.finfo(gradient.dtype).eps  # what rounding leaves of a zero
-    good = (failed == 0) & (flattest > eps**0.5 * steepest)  # [R]
-    step = torch.cholesky_solve(gradient.double().unsqueeze(2), factor).squeeze(2)
+def direct(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float) -> np.ndarray:
+    """|H|⁻¹ times the gradient [R, P]. bowl: 1 where H is positive at the extremum that is sought, else -1. eps: what
+    rounding leaves of a zero, as a part of the largest."""
+    matrix = bowl * curvature.matrix()
+    step, flattest, steepest = (few if matrix.shape[1] <= FEW else many)(matrix, gradient)
+    good = flattest > eps**0.5 * steepest  # [R]
     if not good.all():
-        step[~good] = spectral(matrix[~good], gradient.double()[~good], eps)
-    return step.to(gradient.dtype)
+        step[~good] = spectral(matrix[~good], gradient[~good], eps)
+    return step
 
 
-def spectral(matrix: Tensor, gradient: Tensor, eps: float) -> Tensor:
+def many(matrix: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """H⁻¹ times the gradient [R, P], and the least and the largest element [R] on the diagonal of H's Cholesky factor.
+    Both are 0 where H is not positive definite."""
+    factor, failed = torch.linalg.cholesky_ex(torch.from_numpy(matrix))
+    step = torch.cholesky_solve(torch.from_numpy(gradient).unsqueeze(2), factor).squeeze(2)
+    ends = (torch.where(failed == 0, end, 0.0) for end in factor.diagonal(dim1=1, dim2=2).aminmax(dim=1))
+    flattest, steepest = (end.numpy() for end in ends)
+    return step.numpy(), flattest, steepest
+
+
+def few(matrix: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same by numpy, whose calls take less time."""
+    try:
+        diagonal = np.linalg.cholesky(matrix).diagonal(axis1=1, axis2=2)
+        return np.linalg.solve(matrix, gradient[:, :, None])[:, :, 0], diagonal.min(1), diagonal.max(1)
+    except np.linalg.LinAlgError:  # of one replica at least
+        if len(matrix) == 1:
+            return np.zeros_like(gradient), np.zeros(1), np.zeros(1)
+        each = [few(m[None], g[None]) for m, g in zip(matrix, gradient, strict=True)]
+        step, flattest, steepest = (np.concatenate(parts) for parts in zip(*each, strict=True))
+        return step, flattest, steepest
+
+
+def spectral(matrix: np.ndarray, gradient: np.ndarray, eps: float) -> np.ndarray:
     """|H|⁻¹ times the gradient [R, P], where eigenvalues [R, P] below `eps` times the largest element on the diagonal
     count as 0, and so do their inverses."""
-    usable = matrix.isfinite().flatten(1).all(1).reshape(-1, 1, 1)
-    flattest = eps * matrix.diagonal(dim1=1, dim2=2).abs().amax(1, keepdim=True)
-    values, vectors = torch.linalg.eigh(torch.where(usable, matrix, torch.eye(matrix.shape[1], dtype=matrix.dtype)))
-    inverse = torch.where(values.abs() > flattest, 1 / values.abs(), 0.0)
-    along = torch.bmm(vectors.mT, gradient.unsqueeze(2))
-    return torch.bmm(vectors, inverse.unsqueeze(2) * along).squeeze(2)
+    usable = np.isfinite(matrix).all((1, 2))[:, None, None]
+    flattest = eps * np.abs(matrix.diagonal(axis1=1, axis2=2)).max(1, keepdims=True)
+    usual = torch.from_numpy(np.where(usable, matrix, np.eye(matrix.shape[1])))
+    values, vectors = (found.numpy() for found in torch.linalg.eigh(usual))
+    size = np.abs(values)
+    inverse = np.divide(1.0, size, out=np.zeros_like(size), where=size > flattest)
+    along = inverse[:, :, None] * (vectors.mT @ gradient[:, :, None])
+    step: np.ndarray = vectors @ along
+    return step[:, :, 0]
 
 
-def conjugate(curvature: Curvature, gradient: Tensor, bowl: int) -> Tensor:
-    """About H⁻¹ times the gradient [R, P], in double precision but for the products with H."""
-    found, residual = torch.zeros_like(gradient, dtype=torch.float64), gradient.double()
+def conjugate(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float) -> np.ndarray:
+    """About H⁻¹ times the gradient [R, P], but for the products with H in double precision."""
+    found, residual = np.zeros(gradient.shape), gradient.astype(np.float64)
     way = better = curvature.undo(residual)
     left = whole = (residual * better).sum(1)
     active = whole > 0
     for number in range(gradient.shape[1]):
-        bent = bowl * curvature.times(way.to(gradient.dtype)).double()
+        bent = bowl * curvature.times(way)
         bend = (way * bent).sum(1)
         if number == 0:  # where J curves the wrong way there is nowhere to go but along the gradient
-            found = torch.where((active & ~(bend > 0)).unsqueeze(1), way, found)
+            found = np.where((active & ~(bend > 0))[:, None], way, found)
         active = active & (bend > 0)
-        length = torch.where(active, left / bend, 0.0).unsqueeze(1)
-        found = torch.where(active.unsqueeze(1), found + length * way, found)
+        length = np.divide(left, bend, out=np.zeros_like(left), where=active)[:, None]
+        found = np.where(active[:, None], found + length * way, found)
         residual = residual - length * bent
         better = curvature.undo(residual)
         previous, left = left, (residual * better).sum(1)
         active = active & (left > ACCURATE**2 * whole)
         if not active.any():
             break
-        way = better + (left / previous).unsqueeze(1) * way
-    return found.to(gradient.dtype)
+        way = better + np.divide(left, previous, out=np.zeros_like(left), where=active)[:, None] * way
+    return found
+
+
+def joined(arrays: Iterable[np.ndarray]) -> np.ndarray:
+    """[R, ...] each -> [R, P], in double precision."""
+    return np.concatenate([array.reshape(len(array), -1) for array in arrays], 1, dtype=np.float64)
 
 
 def flat(tensors: Iterable[Tensor]) -> Tensor:
@@ -200,12 +236,5 @@ def flat(tensors: Iterable[Tensor]) -> Tensor:
 def unflat(values: Tensor, like: Iterable[Tensor]) -> list[Tensor]:
     """[R, P] -> [R, ...] each."""
     like = list(like)
-    parts = torch.split(values, [math.prod(tensor.shape[1:]) for tensor in like], 1)
+    parts = values.split_with_sizes([tensor[0].numel() for tensor in like], 1)
     return [part.reshape(tensor.shape) for part, tensor in zip(parts, like, strict=True)]
-
-
-def put(values: Tensor, parameters: Iterable[Tensor]) -> None:
-    """[R, P] into the parameters."""
-    parameters = list(parameters)
-    for parameter, part in zip(parameters, unflat(values, parameters), strict=True):
-        parameter.copy_(part)

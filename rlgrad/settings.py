@@ -154,7 +154,7 @@ class RunSettings(Settings):
     stop_when_solved: bool = False
     """end the run at the first evaluation at which every replica reaches the environment's reward threshold"""
     threads: Annotated[int, Field(gt=0, le=1024)] = 1
-    """threads of torch; small networks are fastest on one"""
+    """threads of torch; small networks are fastest on one. numpy, which has the small work, gets one"""
 
     def bound_to_updates(self) -> str | None:
         """The setting, if there is one, that means something else where `updates` is another: such a run cannot be

@@ -3,9 +3,11 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from threadpoolctl import threadpool_limits
 
 from tests.environments import Anything, Countdown, TwoStep
 
+threadpool_limits(1, user_api="blas")  # as `train` does
 gymnasium.register("tests/TwoStep-v0", TwoStep)
 gymnasium.register("tests/Countdown-v0", Countdown)
 gymnasium.register("tests/Limited-v0", Countdown, max_episode_steps=3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlgrad import UsageError, updates
+from rlgrad import UsageError, optimizers, updates
 from rlgrad.config import load
 from rlgrad.data import Dataset
 from rlgrad.loop import make_optimizer
@@ -164,3 +164,25 @@ def test_a_mistake_is_one_line(change: dict, said: str) -> None:
 def test_a_policy_has_no_curvature_to_offer() -> None:
     with pytest.raises(UsageError, match="Newton: it needs a curvature, which this problem does not have"):
         load("cartpole", {"optimizer": NEWTON, "schedule": None}).build()
+
+
+def test_numpy_s_way_and_torch_s_to_a_newton_step_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    roots, gradient = rng.standard_normal((5, 6, 6)), rng.standard_normal((5, 6))
+    matrices = roots @ roots.mT
+    matrices[1] *= -1  # a summit, where a valley is sought
+    matrices[2, 0], matrices[2, :, 0] = 0, 0  # flat in one direction
+    matrices[3] = np.nan
+    found = {}
+    for few in (0, 64):
+        monkeypatch.setattr(optimizers, "FEW", few)
+        found[few] = optimizers.direct(optimizers.Dense(matrices), gradient, 1, 1e-12)
+        for replica in range(5):
+            alone = optimizers.Dense(matrices[replica, None])
+            step = optimizers.direct(alone, gradient[replica, None], 1, 1e-12)
+            np.testing.assert_array_equal(step[0], found[few][replica])
+    np.testing.assert_allclose(found[0], found[64], rtol=1e-9)
+    for replica, sign in ((0, 1), (1, -1), (4, 1)):
+        np.testing.assert_allclose(sign * matrices[replica] @ found[64][replica], gradient[replica], rtol=1e-8)
+    flat = np.linalg.pinv(matrices[2]) @ gradient[2]
+    np.testing.assert_allclose(found[64][2], flat, rtol=1e-8, atol=1e-12)

@@ -17,7 +17,7 @@ from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from rlgrad import data
-from rlgrad.likelihood import Information, penalised
+from rlgrad.likelihood import Array, Information, penalised
 from rlgrad.loop import Direction, Estimate, Lazy
 from rlgrad.models import LinearClassifier
 from rlgrad.optimizers import Curvature, Differentiated
@@ -72,6 +72,7 @@ class Batch(NamedTuple):
 class Logistic:
     """The likelihood of the labels under a linear model."""
 
+    curved = True
     solved: tuple[str, float] | None = None
     work = "batch/examples"  # the metric that counts what was learned from
 
@@ -83,9 +84,11 @@ class Logistic:
         linear = self.model.linear
         with torch.no_grad():
             linear.bias.fill_(settings.initial_value if settings.intercept else 0.0)
-            for replica, weight in enumerate(linear.weight):
-                deviate = stream(settings.seed + replica, Purpose.INITIAL).standard_normal(tuple(weight.shape))
-                weight.copy_(settings.initial_value + settings.initial_deviation * torch.from_numpy(deviate))
+            linear.weight.fill_(settings.initial_value)
+            if settings.initial_deviation:
+                drawn = streams(settings.seed, settings.replicas, Purpose.INITIAL)
+                deviates = np.stack([rng.standard_normal(tuple(linear.weight.shape[1:])) for rng in drawn])
+                linear.weight.copy_(settings.initial_value + settings.initial_deviation * torch.from_numpy(deviates))
         linear.bias.requires_grad_(settings.intercept)
         self._orders: dict[int, Tensor] = {}  # the epoch under way: [R, N]
         self._gathered: tuple[Any, list[Batch]] = (None, [])  # some batches of it, and which
@@ -128,30 +131,35 @@ class Logistic:
         sign, linear, l2 = self.direction.sign, self.model.linear, self.settings.l2
         scale = 1 / batch.y.shape[1] if self.settings.reduction == "mean" else 1.0
         if self.settings.gradient == "closed_form":
-            with torch.no_grad():
-                found = penalised(linear.weight, linear.bias, batch.x, batch.y, sign * scale, sign * l2)
-            metrics = Lazy(functools.partial(self._metrics, found.scores.mT, batch.y))
-            return Estimate(found.value, metrics, (found.weight, found.bias if self.settings.intercept else None))
+            found = penalised(linear.weight, linear.bias, batch.x, batch.y, sign * scale, sign * l2)
+            metrics = Lazy(functools.partial(self._metrics, found.scores, batch.y))
+            gradient = found.weight, found.bias if self.settings.intercept else None
+            curvature = functools.partial(self._information, batch.x, found.probabilities)
+            return Estimate(found.value, metrics, gradient, curvature)
         logits = linear(batch.x)
         log_likelihood = scale * self.model.predict(logits).log_prob(batch.y).sum(1)
         value = sign * (log_likelihood - l2 / 2 * linear.weight.square().sum((1, 2)))
-        return Estimate(value, Lazy(functools.partial(self._metrics, logits.detach(), batch.y)))
+        metrics = Lazy(functools.partial(self._metrics, logits.detach().mT, batch.y))
+        return Estimate(value, metrics, curvature=lambda: self._differentiated(batch))
 
-    def curvature(self, batch: Batch) -> Curvature:
-        """Of the objective, over weights [D, K] and intercepts [K]."""
-        if self.settings.gradient == "autograd":
-            return Differentiated(self.objective(batch).value, self.model.parameters())
-        linear, examples = self.model.linear, batch.y.shape[1]
-        every = max(1, examples // (self.settings.curvature_examples or examples))
-        x = batch.x[:, ::every]
-        scale = 1 / x.shape[1] if self.settings.reduction == "mean" else examples / x.shape[1]
+    def _information(self, x: Tensor, probabilities: Array) -> Curvature:
+        """The curvature of the objective, over weights [D, K] and intercepts [K]. probabilities: [R, K, B], of the
+        examples x."""
+        settings, examples = self.settings, x.shape[1]
+        every = max(1, examples // (settings.curvature_examples or examples))
+        x, probabilities = x[:, ::every], probabilities[:, :, ::every]
+        scale = 1 / x.shape[1] if settings.reduction == "mean" else examples / x.shape[1]
         sign = self.direction.opposite.sign  # a log-likelihood curves downwards
-        weights, l2 = (linear.weight.detach(), linear.bias.detach()), self.settings.l2
-        return Information(*weights, x, sign, scale, l2, self.settings.intercept)
+        return Information(x, probabilities, sign, scale, settings.l2, settings.intercept)
+
+    def _differentiated(self, batch: Batch) -> Curvature:
+        with torch.enable_grad():
+            return Differentiated(self.objective(batch).value, self.model.parameters())
 
     @torch.no_grad()
-    def _metrics(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
-        found = {f"batch/{name}": figure for name, figure in quality(self.model.predict(logits), y).items()}
+    def _metrics(self, scores: Array, y: Tensor) -> dict[str, Tensor]:
+        distribution = self.model.predict(torch.as_tensor(scores).mT)
+        found = {f"batch/{name}": figure for name, figure in quality(distribution, y).items()}
         return found | {"batch/examples": torch.full_like(found["batch/accuracy"], y.shape[1])}
 
     @torch.no_grad()

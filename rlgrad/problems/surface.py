@@ -65,6 +65,7 @@ class Points(nn.Module):
 class SurfaceProblem:
     """A function of D variables, and R points on it."""
 
+    curved = True
     solved: tuple[str, float] | None = None
     work = "surface/evaluations"  # the metric that counts how often the function was evaluated
 
@@ -93,11 +94,11 @@ class SurfaceProblem:
             if not within.all():
                 value = value.where(within, torch.full_like(value, math.nan))
         batch += 1
-        return Estimate(value, {self.work: batch})
+        return Estimate(value, {self.work: batch}, curvature=self._hessians)
 
-    def curvature(self, batch: Tensor) -> Dense:
-        """The function's Hessians [R, D, D] at the points."""
-        return Dense(derivatives(self.function, self.model().detach())[2])
+    def _hessians(self) -> Dense:
+        """[R, D, D] at the points."""
+        return Dense(derivatives(self.function, self.model().detach())[2].numpy())
 
     @torch.no_grad()
     def again(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:

@@ -16,7 +16,7 @@ from rlgrad.run import checkpoint, directory
 from rlgrad.run.files import reason
 from rlgrad.run.log import Log, clear
 from rlgrad.run.state import State
-from rlgrad.run.training import Run, begin, follow
+from rlgrad.run.training import Run, begin, follow, use_threads
 from rlgrad.settings import RunSettings, UsageError
 
 SHOWN = 10  # differences in one message
@@ -55,7 +55,7 @@ def resume(
         refuse_changes(path, recorded.settings, asked.settings, extend_to)
     with directory.held(path):
         settings = recorded.settings if extend_to is None else longer(path, recorded, extend_to)
-        torch.set_num_threads(settings.threads)
+        use_threads(settings.threads)
         saved = checkpoint.load(path)
         built = recorded.with_settings(settings).build()
         if saved is None:

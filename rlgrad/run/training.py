@@ -1,5 +1,6 @@
 """A run: the loop's updates, watched. Evaluation, log, checkpoints, progress and the end are here, not in the loop."""
 
+import functools
 import math
 import signal
 import sys
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import threadpoolctl
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -59,7 +61,7 @@ def train(
     """
     if not isinstance(config, Config):
         config = load(config, directory.flat(overrides), allow_imports)
-    torch.set_num_threads(config.settings.threads)
+    use_threads(config.settings.threads)
     built = config.build()
     path = directory.claim(config.name, out)
     with directory.held(path):
@@ -77,6 +79,19 @@ def train(
             run = begin(path, config.settings, built, quiet)
         print("\n".join(["", *watched.report()]))
         return run
+
+
+def use_threads(count: int) -> None:
+    """So many threads for torch; one for numpy's products, whose other threads would only spin beside torch's."""
+    torch.set_num_threads(count)
+    one_thread_for_numpy()
+
+
+@functools.cache
+def one_thread_for_numpy() -> None:
+    for library in threadpoolctl.ThreadpoolController().lib_controllers:
+        if library.user_api == "blas" and "torch" not in library.filepath and library.num_threads != 1:
+            library.set_num_threads(1)
 
 
 def begin(path: Path, settings: RunSettings, built: Built, quiet: bool) -> Run:

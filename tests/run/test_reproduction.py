@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from rlgrad.cli import main
 from rlgrad.run import resume, train
@@ -25,6 +26,8 @@ def test_more_threads_get_the_same_bits(tmp_path: Path, config: dict) -> None:
     for threads in (1, 2, 3):
         train(config, out=tmp_path / str(threads), threads=threads)
         assert torch.get_num_threads() == threads
+        counts = {found["filepath"]: found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"}
+        assert {count for path, count in counts.items() if "torch" not in path} <= {1}  # numpy's
         assert rows(tmp_path / "1") == rows(tmp_path / str(threads))
 
 
