@@ -8,7 +8,7 @@ time; sums over all examples are taken in double precision. Scores are [R, K, B]
 this way round a matrix product with few classes is several times as fast.
 
 The formulas stand here once, for tensors and for numpy's arrays alike: with few examples it is the calls that take the
-time, and one of numpy's takes half of one of torch's.
+time, and numpy's take less.
 """
 
 import functools
@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 PIECE = 1 << 19  # numbers of the examples' features at a time: two megabytes, in single precision
-FEW = 1 << 17  # numbers of the examples' features up to which numpy is faster
+FEW = 1 << 17  # numbers of the examples' features, counted as 64 at least, up to which numpy is faster
 
 Array = Any  # of torch or of numpy
 
