@@ -36,6 +36,7 @@ class Found(NamedTuple):
     probabilities: Array  # [R, K, B]
 
 
+@np.errstate(all="ignore")  # like torch: where a replica diverges its numbers say so
 def penalised(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor, scale: float, decay: float) -> Found:
     """scale log L − decay/2 ||w||².
 
@@ -145,6 +146,7 @@ class Information:
         self.xp, x, probabilities = native(x, tensor(probabilities, x.dtype))
         self.parts = list(pieces(x, probabilities))
 
+    @np.errstate(all="ignore")
     def matrix(self) -> np.ndarray:
         """[R, P, P]"""
         (replicas, features, classes), size = self.shape, self.shape[1] + self.intercept
@@ -157,6 +159,7 @@ class Information:
         result.reshape(replicas, -1)[:, :: size * classes + 1][:, : features * classes] += self.decay
         return self.sign * result
 
+    @np.errstate(all="ignore")
     def times(self, v: np.ndarray) -> np.ndarray:
         """Its product with v [R, P]."""
         replicas, features, classes = self.shape

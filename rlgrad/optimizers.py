@@ -105,6 +105,7 @@ class Newton(Optimizer):
         super().__init__(params, {"lr": lr, "max_iter": max_iter, "tolerance": tolerance, "solver": solver})
         self.sign = sign
 
+    @np.errstate(all="ignore")  # infinite and nan are rested upon
     def step(self, closure: Callable[..., Any]) -> None:  # type: ignore[override]
         """closure() evaluates J [R] and its gradient; closure(curved=True) gives its curvature at the same place.
 

@@ -126,3 +126,15 @@ def test_metrics_are_of_the_weights_before_the_step_though_asked_for_after_it(fl
         name: value.tolist() for name, value in expected.items()
     }
     assert flat(problem.model.parameters()).abs().max() == 0
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("classes", [2, 3])
+def test_numbers_too_large_are_not_finite_and_nothing_is_said(classes: int) -> None:
+    problem = made(classes)
+    with torch.no_grad():
+        problem.model.linear.weight[0] = 1e308
+    estimate = problem.objective(problem.sample(0))
+    assert not estimate.gradient[0][0].isfinite().all()
+    assert estimate.gradient[0][1:].isfinite().all()
+    estimate.curvature().matrix()
