@@ -32,8 +32,8 @@ class Found(NamedTuple):
     value: Tensor  # [R]
     weight: Tensor  # [R, D, K] its gradient there
     bias: Tensor  # [R, 1, K]
-    scores: Array  # [R, K, B]
-    probabilities: Array  # [R, K, B]
+    scores: Tensor  # [R, K, B]
+    probabilities: Tensor  # [R, K, B]
 
 
 @np.errstate(all="ignore")  # like torch: where a replica diverges its numbers say so
@@ -56,8 +56,8 @@ def penalised(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor, scale: float, 
     if decay:
         value = value - decay / 2 * (w * w).sum((1, 2))
         slope = slope - decay * w
-    value, slope, level = (tensor(part, weight.dtype) for part in (value, slope, level))
-    return Found(value, slope, level, *(together(xp, parts) for parts in (scores, probabilities)))
+    every = (together(xp, parts) for parts in (scores, probabilities))
+    return Found(*(tensor(part, weight.dtype) for part in (value, slope, level, *every)))
 
 
 def native(x: Tensor, *others: Tensor) -> tuple[Any, ...]:
@@ -97,8 +97,8 @@ def tensor(array: Array, dtype: torch.dtype) -> Tensor:
 def score(weight: Array, bias: Array | None, x: Array) -> Array:
     """xᵀw + b [R, K, B]; x is [R, B, D], or [1, B, D] if it is everybody's."""
     w = weight.mT
-    together = len(x) < len(w)  # one product serves all replicas
-    scores = (w.reshape(1, -1, w.shape[2]) @ x.mT).reshape(*w.shape[:2], -1) if together else w @ x.mT
+    shared = len(x) < len(w)  # one product serves all replicas
+    scores = (w.reshape(1, -1, w.shape[2]) @ x.mT).reshape(*w.shape[:2], -1) if shared else w @ x.mT
     return scores if bias is None else scores + bias.mT
 
 
@@ -139,11 +139,11 @@ class Information:
     [D, K] in their order and then, if there are any, the intercepts [K], each the weight of a feature that is 1.
     """
 
-    def __init__(self, x: Tensor, probabilities: Array, sign: int, scale: float, decay: float, intercept: bool = True):
+    def __init__(self, x: Tensor, probabilities: Tensor, sign: int, scale: float, decay: float, intercept: bool = True):
         """x [R, B, D] and the classes' probabilities [R, K, B] there, as `penalised` has found them."""
         self.shape = len(probabilities), x.shape[2], probabilities.shape[1]
         self.sign, self.scale, self.decay, self.intercept = sign, scale, decay, intercept
-        self.xp, x, probabilities = native(x, tensor(probabilities, x.dtype))
+        self.xp, x, probabilities = native(x, probabilities)
         self.parts = list(pieces(x, probabilities))
 
     @np.errstate(all="ignore")
@@ -155,9 +155,8 @@ class Information:
             for m in range(k + 1):
                 block = self._block([p[:, k] * (float(k == m) - p[:, m]) for _, p in self.parts])
                 result[:, :, k, :, m] = result[:, :, m, :, k] = block
-        result = result.reshape(replicas, size * classes, size * classes)
         result.reshape(replicas, -1)[:, :: size * classes + 1][:, : features * classes] += self.decay
-        return self.sign * result
+        return self.sign * result.reshape(replicas, size * classes, size * classes)
 
     @np.errstate(all="ignore")
     def times(self, v: np.ndarray) -> np.ndarray:

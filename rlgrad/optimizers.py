@@ -149,6 +149,8 @@ class Newton(Optimizer):
                     break
                 length = np.where(good, length, length / 2 if halving < HALVINGS else 0.0)
             active &= np.abs(new - value) > little
+            if not active.any():  # before H is computed once more
+                return
             value, at = new, there
 
 

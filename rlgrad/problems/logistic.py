@@ -17,7 +17,7 @@ from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from rlgrad import data
-from rlgrad.likelihood import Array, Information, penalised
+from rlgrad.likelihood import Information, penalised
 from rlgrad.loop import Direction, Estimate, Lazy
 from rlgrad.models import LinearClassifier
 from rlgrad.optimizers import Curvature, Differentiated
@@ -142,7 +142,7 @@ class Logistic:
         metrics = Lazy(functools.partial(self._metrics, logits.detach().mT, batch.y))
         return Estimate(value, metrics, curvature=lambda: self._differentiated(batch))
 
-    def _information(self, x: Tensor, probabilities: Array) -> Curvature:
+    def _information(self, x: Tensor, probabilities: Tensor) -> Curvature:
         """The curvature of the objective, over weights [D, K] and intercepts [K]. probabilities: [R, K, B], of the
         examples x."""
         settings, examples = self.settings, x.shape[1]
@@ -157,8 +157,8 @@ class Logistic:
             return Differentiated(self.objective(batch).value, self.model.parameters())
 
     @torch.no_grad()
-    def _metrics(self, scores: Array, y: Tensor) -> dict[str, Tensor]:
-        distribution = self.model.predict(torch.as_tensor(scores).mT)
+    def _metrics(self, scores: Tensor, y: Tensor) -> dict[str, Tensor]:
+        distribution = self.model.predict(scores.mT)
         found = {f"batch/{name}": figure for name, figure in quality(distribution, y).items()}
         return found | {"batch/examples": torch.full_like(found["batch/accuracy"], y.shape[1])}
 
