@@ -131,8 +131,8 @@ def problem_of(x: np.ndarray, y: np.ndarray, **settings: Any) -> Any:
     """rlgrad's problem, on data that is in memory already."""
     import torch
 
-    from rlgrad.data import Dataset
     from rlgrad.problems.logistic import Logistic, Settings
+    from rlgrad.supervised.data import Dataset
 
     classes = int(y.max()) + 1
     inputs, labels = torch.from_numpy(x), torch.from_numpy(y)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from rlgrad.exact import PROBLEMS, estimates, exact_return, policy_problem
+from rlgrad.testing.exact import PROBLEMS, estimates, exact_return, policy_problem
 
 REPLICAS, EPISODES, DISCOUNT, ROUNDS = 1000, 8, 0.9, 4
 SEGMENTS = {"baseline": "critic", "segment": 4, "discount_weighting": False}
@@ -76,7 +76,7 @@ print(
     f"""# Estimators of the policy gradient, measured
 
 Each estimator, an option of `problem: reinforce`, on processes whose exact gradient is known, those of
-[rlgrad/mdp.py](../rlgrad/mdp.py): {ROUNDS * REPLICAS:,} independent estimates of the same gradient, from {EPISODES}
+[rlgrad/environments/mdp.py](../rlgrad/environments/mdp.py): {ROUNDS * REPLICAS:,} independent estimates of the same gradient, from {EPISODES}
 episodes each, at a discount of {DISCOUNT}. Written by `python benchmarks/estimators.py > docs/estimators.md`.
 
 - **bias**: how far the mean of all estimates is from the exact gradient, as a part of its length; behind it what chance

@@ -4,16 +4,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rlgrad.errors import RunError, UsageError
     from rlgrad.loop import Direction, Estimate, Problem, Update, make_optimizer, updates
     from rlgrad.run import Run, resume, train
-    from rlgrad.settings import RunError, UsageError
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "rlgrad.loop": ("Direction", "Estimate", "Problem", "Update", "make_optimizer", "updates"),
     "rlgrad.run": ("Run", "resume", "train"),
-    "rlgrad.settings": ("RunError", "UsageError"),
+    "rlgrad.errors": ("RunError", "UsageError"),
 }
 __all__ = [
     "Direction", "Estimate", "Problem", "Run", "RunError", "Update", "UsageError", "make_optimizer", "resume", "train",

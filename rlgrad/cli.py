@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 gc.disable()  # torch makes some hundred thousand objects that stay: there is no garbage to look for among them,
-from rlgrad.settings import RunError, UsageError  # noqa: E402
+from rlgrad.errors import RunError, UsageError  # noqa: E402
 
 gc.freeze()  # neither now nor each time that garbage is looked for later
 gc.enable()
@@ -174,7 +174,7 @@ def evaluate_command(options: argparse.Namespace, leftovers: list[str]) -> int:
 
     from rlgrad.config import Config, read
     from rlgrad.run.faults import attempt
-    from rlgrad.run.progress import number
+    from rlgrad.run.observers.progress import number
     from rlgrad.run.statistics import summarize
 
     refuse_leftovers(leftovers)
@@ -212,8 +212,8 @@ def reproduce_command(options: argparse.Namespace, leftovers: list[str]) -> int:
 def check_command(options: argparse.Namespace, leftovers: list[str]) -> int:
     import importlib
 
-    from rlgrad.environments.check import report
-    from rlgrad.settings import SettingError
+    from rlgrad.agents.check import report
+    from rlgrad.errors import SettingError
 
     refuse_leftovers(leftovers)
     module, _, id = options.environment.rpartition(":")

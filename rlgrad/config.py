@@ -18,9 +18,11 @@ from pydantic import BaseModel, ValidationError
 from torch import optim
 
 import rlgrad.problems
-from rlgrad import optimizers, schedules
+from rlgrad import optimizers
+from rlgrad.errors import RunError, SettingError, UsageError, nearest
 from rlgrad.loop import Direction, Problem, make_optimizer
-from rlgrad.settings import Named, RunError, RunSettings, SettingError, Settings, UsageError, nearest
+from rlgrad.optimizers import schedules
+from rlgrad.settings import Named, RunSettings, Settings
 
 MAX_NODES = 10_000  # values in a config: far more than anyone writes, and few enough that no alias bomb goes off
 

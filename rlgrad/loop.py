@@ -14,13 +14,16 @@ import enum
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from rlgrad import optimizers
+from rlgrad.optimizers.curvature import Curvature
+from rlgrad.optimizers.per_replica import ELEMENTWISE, PerReplica, parts_of
+from rlgrad.replicas import clip_per_replica
 
 
 class Direction(enum.Enum):
@@ -47,7 +50,7 @@ class Estimate(NamedTuple):
     value: Tensor  # [R] the objective; its gradient, unless stated below, is the gradient estimate
     metrics: Mapping[str, Tensor]  # [R] each, detached: what else is worth logging
     gradient: Sequence[Tensor | None] | None = None  # of each parameter, where the problem knows it
-    curvature: Callable[[], optimizers.Curvature] | None = None  # the second derivatives, which Newton needs
+    curvature: Callable[[], Curvature] | None = None  # the second derivatives, which Newton needs
 
 
 class Lazy(Mapping[str, Tensor]):
@@ -138,31 +141,6 @@ def differentiate(estimate: Estimate, parameters: Sequence[nn.Parameter]) -> Non
         estimate.value.sum().backward()  # type: ignore[no-untyped-call]
 
 
-def clip_per_replica(parameters: Iterable[Tensor], max_norm: float = math.inf) -> Callable[[], Tensor]:
-    """Scale each replica's gradient down to `max_norm`, and return a function that says what the norms [R] were."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if max_norm == math.inf:
-        return lambda: norm_per_replica(gradients)
-    norm = norm_per_replica(gradients)
-    scale = (max_norm / norm).clamp(max=1.0)  # a norm of zero gives infinity, and so 1
-    for g in gradients:
-        g.mul_(scale.reshape(-1, *[1] * (g.dim() - 1)))
-    return lambda: norm
-
-
-def norm_per_replica(tensors: Iterable[Tensor]) -> Tensor:
-    """The Euclidean norm [R] over all elements of tensors [R, ...] that belong to the same replica."""
-    norm: Tensor = torch.linalg.vector_norm(optimizers.flat(tensors), dim=1)
-    return norm
-
-
-# These update every element on its own, so one optimizer serves all replicas at once. Any other couples the elements
-# of its parameters (LBFGS by its line search, Muon and Adafactor by their norms): there each replica gets its own.
-ELEMENTWISE = frozenset(
-    {"SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "Adagrad", "Adadelta", "ASGD"}
-)
-
-
 def make_optimizer(
     problem: Problem, name: str = "SGD", *, direction: Direction | None = None, **arguments: Any
 ) -> torch.optim.Optimizer:
@@ -171,89 +149,16 @@ def make_optimizer(
     direction: another way than the problem's own (to see what the wrong sign does).
     arguments: the optimizer's own. Raises what it raises where they are wrong.
     """
-    parts = parts_of(problem.model, direction or problem.direction)
+    parts = parts_of(problem.model, (direction or problem.direction).sign)
     optimizer_class = getattr(optimizers, name)
     if name == "Newton":
         if len(parts) > 1 or not getattr(problem, "curved", False):
             raise ValueError("it needs a curvature, which this problem does not have")
-        return optimizers.Newton(parts[0].parameters, parts[0].direction.sign, **arguments)
+        return optimizers.Newton(parts[0].parameters, parts[0].sign, **arguments)
     if name in ELEMENTWISE:
-        groups = [dict(params=p.parameters, maximize=p.direction.sign > 0, **p.arguments) for p in parts]
+        groups = [dict(params=p.parameters, maximize=p.sign > 0, **p.arguments) for p in parts]
         if "fused" not in arguments:  # what torch chooses on a CPU, where asking it at every step takes as long as SGD
             arguments.setdefault("foreach", False)
         optimizer: torch.optim.Optimizer = optimizer_class(groups, **arguments)
         return optimizer
     return PerReplica(parts, optimizer_class, arguments)
-
-
-class Part(NamedTuple):
-    """Parameters that go one way."""
-
-    parameters: list[nn.Parameter]
-    direction: Direction
-    arguments: Mapping[str, Any] = {}  # of the optimizer, for these parameters only
-
-
-def parts_of(model: nn.Module, direction: Direction) -> list[Part]:
-    """The parameters by the way they go. All go the problem's, but for those of a module that has a `direction` of its
-    own: a critic descends its error while the policy that it judges ascends. Such a module may also have `arguments`
-    for the optimizer, such as a learning rate.
-    """
-    inner = [module for module in model.modules() if module is not model]
-    others = [module for module in inner if isinstance(getattr(module, "direction", None), Direction)]
-    apart = {parameter for module in others for parameter in module.parameters()}
-    parts = [Part([parameter for parameter in model.parameters() if parameter not in apart], direction)]
-    return parts + [Part(list(m.parameters()), m.direction, getattr(m, "arguments", {})) for m in others]  # type: ignore[arg-type]
-
-
-class PerReplica(torch.optim.Optimizer):
-    """One optimizer for each replica, so that no replica feels another.
-
-    Each works on views of its slice of the parameters. All of them minimize, and so see the objective and its
-    gradient with the sign that makes a minimum of what is sought: this serves optimizers without `maximize=` too.
-    """
-
-    def __init__(
-        self,
-        parts: Sequence[Part],
-        optimizer_class: Callable[..., torch.optim.Optimizer],
-        arguments: Mapping[str, Any],
-    ):
-        self.parameters = [parameter for part in parts for parameter in part.parameters]
-        # +1 where the objective is a cost already
-        self.signs = [Direction.MINIMIZE.sign * part.direction.sign for part in parts for _ in part.parameters]
-        self.slices: list[list[Tensor]] = []
-        self.each = []
-        for k in range(len(self.parameters[0])):
-            views = [[p.detach()[k].requires_grad_() for p in part.parameters] for part in parts]
-            groups = [{"params": view, **part.arguments} for view, part in zip(views, parts, strict=True)]
-            self.slices.append([view for group in views for view in group])
-            self.each.append(optimizer_class(groups, **arguments))
-        whole = [{"params": part.parameters, **part.arguments} for part in parts]
-        super().__init__(whole, dict(self.each[0].defaults))
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor]) -> None:  # type: ignore[override]
-        """`closure` evaluates the objective [R] and its gradient, for all replicas at once."""
-        for replica, (optimizer, slices) in enumerate(zip(self.each, self.slices, strict=True)):
-
-            def cost(replica: int = replica, slices: list[Tensor] = slices) -> Tensor:
-                with torch.enable_grad():
-                    value = closure()
-                for view, parameter, sign in zip(slices, self.parameters, self.signs, strict=True):
-                    view.grad = None if parameter.grad is None else sign * parameter.grad[replica]
-                return self.signs[0] * value[replica]
-
-            for inner, outer in zip(optimizer.param_groups, self.param_groups, strict=True):
-                inner.update(
-                    {key: value for key, value in outer.items() if key != "params"}
-                )  # as a schedule has set it
-            optimizer.step(cost)  # type: ignore[arg-type]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"all": super().state_dict(), "each": [optimizer.state_dict() for optimizer in self.each]}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict["all"])
-        for optimizer, state in zip(self.each, state_dict["each"], strict=True):
-            optimizer.load_state_dict(state)

@@ -3,51 +3,14 @@
 A problem's own settings derive from `RunSettings`, in the problem's file.
 """
 
-import difflib
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
-from torch import Tensor
 
-from rlgrad.loop import Direction, Problem
+from rlgrad.loop import Direction
+from rlgrad.trainable import Trainable
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
-
-
-class OneLine(Exception):
-    """An error whose message is one line, whatever it quotes: a stranger's file does not get to steer the terminal."""
-
-    def __init__(self, message: str):
-        super().__init__("".join(c if c.isprintable() else " " for c in message))
-
-
-class UsageError(OneLine):
-    """Something the user wrote is wrong; the message is one line that says what, where, and what to do."""
-
-
-class SettingError(OneLine):
-    """A setting is wrong: its path in the config, what is wrong, and the valid values that a mistyped one is held to.
-
-    Whoever knows where the setting was written turns it into a UsageError with file and line.
-    """
-
-    def __init__(self, path: tuple[str, ...], message: str, valid: Iterable[str] = (), given: str | None = None):
-        super().__init__(message + (nearest(given, valid) if given is not None else ""))
-        self.path = path
-
-
-class RunError(OneLine):
-    """A run cannot go on; the message is one line that says why."""
-
-
-def nearest(word: str, valid: Iterable[str]) -> str:
-    """'; did you mean …?' with the valid words that resemble this one, or the list of them if it is short."""
-    valid = sorted(valid)
-    close = difflib.get_close_matches(word, valid, n=3, cutoff=0.5)
-    if close:
-        return "; did you mean " + " or ".join(close) + "?"
-    return f"; valid: {', '.join(valid)}" if 0 < len(valid) <= 30 else ""
 
 
 class Settings(BaseModel):
@@ -91,29 +54,6 @@ class Checkpoint(Settings):
     """updates between checkpoints; null: as often as the seconds say"""
     every_seconds: PositiveFloat | None = 60.0
     """seconds between checkpoints, but at least 50 times as long as one takes; null: as often as the updates say"""
-
-
-class Trainable(Problem, Protocol):
-    """What a run asks of a problem beyond what the loop asks.
-
-    Two things are optional. `conclusion() -> list[str]` says in sentences what has come out. And where an update
-    depends on more than the parameters, the buffers of `model` and the update's number, such as episodes that go on
-    across updates, a problem has `state_dict()` and `load_state_dict(state)`: what a checkpoint is to hold besides.
-    Such a state is made of tensors, numbers, texts, bytes, lists and dicts, as nothing else is ever read from a
-    checkpoint (a pickled environment would run a stranger's code). What it cannot hold is drawn again from the streams
-    of the update, or `state_dict` raises RunError and says so. `load_state_dict` raises ValueError where the state is
-    not one of its own.
-    """
-
-    work: str  # the metric that counts the work of an update, such as "episode/env_steps"
-    solved: tuple[str, float] | None  # an evaluation metric, and the value from which the problem counts as solved
-
-    def again(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """What the update came to: the objective [R] on the data of that step, drawn again by the same random numbers
-        with the parameters as they are now, and further metrics [R] of the change."""
-
-    def evaluate(self, step: int) -> Mapping[str, Tensor]:
-        """Metrics [R] on held-out data, or in held-out episodes that are drawn for this step."""
 
 
 class RunSettings(Settings):
@@ -165,6 +105,6 @@ class RunSettings(Settings):
         """Which way the run goes, if its objective is to go in this direction."""
         return direction.opposite if self.wrong_sign else direction
 
-    def build(self) -> Trainable:
+    def build(self) -> "Trainable":
         """The problem that these settings describe. Raises SettingError where it cannot be built."""
         raise NotImplementedError

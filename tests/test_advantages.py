@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlgrad.advantages import (
+from rlgrad.agents.advantages import (
     batch_mean,
     discount_factors,
     generalized_advantage,

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from rlgrad.calculus import Kind, classify, curvature, derivatives, eigenvalues, kinked
-from rlgrad.expressions import parse
+from rlgrad.surfaces.calculus import Kind, classify, curvature, derivatives, eigenvalues, kinked
+from rlgrad.surfaces.expressions import parse
 
 
 def tensor(*rows):

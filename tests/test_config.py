@@ -9,7 +9,7 @@ import torch
 
 from rlgrad.cli import main
 from rlgrad.config import SHIPPED, find, load, schema
-from rlgrad.settings import UsageError
+from rlgrad.errors import UsageError
 
 GOOD = """\
 problem: reinforce

@@ -7,7 +7,7 @@ import pytest
 
 from rlgrad import updates
 from rlgrad.config import SHIPPED, load
-from rlgrad.settings import UsageError
+from rlgrad.errors import UsageError
 
 WITHOUT_DATA = ("textbook", "horse_colic")  # these are trained in test_textbook.py, where their data is
 NAMES = sorted(path.stem for path in SHIPPED.glob("*.yaml") if not path.stem.startswith(WITHOUT_DATA))

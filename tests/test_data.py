@@ -9,7 +9,7 @@ import torch
 
 from rlgrad.cli import main
 from rlgrad.config import load
-from rlgrad.data import Dataset
+from rlgrad.supervised.data import Dataset
 
 CSV = "age,weight,kind\n1,10,cat\n2,?,dog\n3,30,cat\n4,40,dog\n,50,cat\n6,60,dog\n"
 

@@ -8,7 +8,7 @@ import pytest
 
 from rlgrad.cli import main
 from rlgrad.environments import Continuing, GymnasiumEnvironments, Simulator, describe, make
-from rlgrad.settings import SettingError
+from rlgrad.errors import SettingError
 from rlgrad.streams import Purpose, streams
 
 Controller = Callable[[np.ndarray, np.random.Generator], np.ndarray]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from rlgrad.calculus import derivatives
-from rlgrad.expressions import CONSTANTS, FUNCTIONS, MAX_DEPTH, MAX_LENGTH, PAIRS, ExpressionError, parse
+from rlgrad.surfaces.calculus import derivatives
+from rlgrad.surfaces.expressions import CONSTANTS, FUNCTIONS, MAX_DEPTH, MAX_LENGTH, PAIRS, ExpressionError, parse
 
 
 def at(text, *point, variables=None):

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from rlgrad import likelihood
-from rlgrad.data import Dataset
 from rlgrad.loop import differentiate
-from rlgrad.optimizers import Differentiated, flat
-from rlgrad.problems.logistic import Batch, Logistic, Settings
+from rlgrad.optimizers.curvature import Differentiated
+from rlgrad.problems.logistic import Logistic, Settings
+from rlgrad.replicas import flat
+from rlgrad.supervised import likelihood
+from rlgrad.supervised.data import Dataset
+from rlgrad.supervised.minibatches import Batch
 
 EXAMPLES, FEATURES, REPLICAS = 50, 4, 3
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from rlgrad.config import load
 from rlgrad.environments import make
-from rlgrad.exact import PROBLEMS, estimates, exact_return, policy_problem
-from rlgrad.mdp import MDP, MDPS, LinearQuadratic
+from rlgrad.environments.mdp import MDP, MDPS, LinearQuadratic
 from rlgrad.streams import Purpose, streams
+from rlgrad.testing.exact import PROBLEMS, estimates, exact_return, policy_problem
 
 
 def table(mdp: MDP, replicas: int = 1) -> Tensor:

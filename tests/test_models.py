@@ -3,9 +3,11 @@ import pytest
 import torch
 from torch import nn
 
-from rlgrad.models import MLP, Convolutions, LinearClassifier, Normaliser, frozen, orthogonal
-from rlgrad.policies import CategoricalPolicy
+from rlgrad.agents.normalisers import Normaliser
+from rlgrad.agents.policies import CategoricalPolicy
+from rlgrad.networks import MLP, Convolutions, frozen, orthogonal
 from rlgrad.streams import Purpose, streams
+from rlgrad.supervised.classifier import LinearClassifier
 
 
 def test_an_mlp_is_r_ordinary_networks_side_by_side() -> None:

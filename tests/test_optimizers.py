@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from rlgrad import UsageError, optimizers, updates
+from rlgrad import UsageError, updates
 from rlgrad.config import load
-from rlgrad.data import Dataset
 from rlgrad.loop import make_optimizer
+from rlgrad.optimizers import newton
+from rlgrad.optimizers.curvature import Dense
 from rlgrad.problems.logistic import Logistic, Settings
+from rlgrad.supervised.data import Dataset
 
 NEWTON = {"name": "Newton"}
 
@@ -175,11 +177,11 @@ def test_numpy_s_way_and_torch_s_to_a_newton_step_are_one(monkeypatch: pytest.Mo
     matrices[3] = np.nan
     found = {}
     for few in (0, 64):
-        monkeypatch.setattr(optimizers, "FEW", few)
-        found[few] = optimizers.direct(optimizers.Dense(matrices), gradient, 1, 1e-12)
+        monkeypatch.setattr(newton, "FEW", few)
+        found[few] = newton.direct(Dense(matrices), gradient, 1, 1e-12)
         for replica in range(5):
-            alone = optimizers.Dense(matrices[replica, None])
-            step = optimizers.direct(alone, gradient[replica, None], 1, 1e-12)
+            alone = Dense(matrices[replica, None])
+            step = newton.direct(alone, gradient[replica, None], 1, 1e-12)
             np.testing.assert_array_equal(step[0], found[few][replica])
     np.testing.assert_allclose(found[0], found[64], rtol=1e-9)
     for replica, sign in ((0, 1), (1, -1), (4, 1)):

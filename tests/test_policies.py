@@ -13,10 +13,11 @@ from scipy import integrate, stats
 from torch import Tensor, nn
 
 from rlgrad import updates
+from rlgrad.agents.normalisers import Normaliser
+from rlgrad.agents.policies import GaussianPolicy, Policy, outputs, policy_for
 from rlgrad.config import load
 from rlgrad.environments.spaces import flat
-from rlgrad.models import Convolutions, Normaliser
-from rlgrad.policies import GaussianPolicy, Policy, outputs, policy_for
+from rlgrad.networks import Convolutions
 from rlgrad.streams import Purpose, streams
 
 SPACES = {

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlgrad.advantages import CHUNK, reward_to_go
+from rlgrad.agents.advantages import CHUNK, reward_to_go
+from rlgrad.agents.policies import CategoricalPolicy
+from rlgrad.agents.rollouts import Player, Rollout, play, score
 from rlgrad.environments import GymnasiumEnvironments
-from rlgrad.models import MLP
-from rlgrad.policies import CategoricalPolicy
-from rlgrad.rollouts import Player, Rollout, play, score
-from rlgrad.settings import RunError
+from rlgrad.errors import RunError
+from rlgrad.networks import MLP
 from rlgrad.streams import Purpose, streams
 
 

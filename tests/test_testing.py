@@ -10,11 +10,12 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor, nn
 
+from rlgrad.agents.rollouts import play
+from rlgrad.agents.segments import Segments
 from rlgrad.config import load
 from rlgrad.environments import VectorEnvironments
-from rlgrad.rollouts import Segments, play
 from rlgrad.streams import Purpose, streams
-from rlgrad.testing import CASES, Learned, conformance, envpool_conformance, expected, script, vectors
+from rlgrad.testing.conformance import CASES, Learned, conformance, envpool_conformance, expected, script, vectors
 
 
 class Given(nn.Module):

@@ -16,11 +16,11 @@ import gymnasium
 from rlgrad.environments.classic import Acrobot, CartPole, MountainCar, MountainCarContinuous, Pendulum
 from rlgrad.environments.held import Held
 from rlgrad.environments.interface import Continuing, Environments, Transition
+from rlgrad.environments.mdp import MDPS, LinearQuadratic
 from rlgrad.environments.small import Regulators, TabularEnvironments
 from rlgrad.environments.toy_text import Tables
 from rlgrad.environments.vector import GymnasiumEnvironments, VectorEnvironments
-from rlgrad.mdp import MDPS, LinearQuadratic
-from rlgrad.settings import SettingError
+from rlgrad.errors import SettingError
 
 __all__ = [
     "OURS", "Continuing", "Environments", "GymnasiumEnvironments", "Simulator", "Transition", "VectorEnvironments",

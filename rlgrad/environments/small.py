@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rlgrad.environments.interface import Transition
-from rlgrad.mdp import MDP, MDPS, LinearQuadratic
+from rlgrad.environments.mdp import MDP, MDPS, LinearQuadratic
 
 
 class Tabular(gymnasium.Env):

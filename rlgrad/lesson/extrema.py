@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rlgrad.config import load
+from rlgrad.errors import RunError
 from rlgrad.lesson.drawing import COLOUR, EXACT, panels
 from rlgrad.lesson.page import Chapter, table
 from rlgrad.loop import Direction, updates
 from rlgrad.problems.surface import SurfaceProblem
-from rlgrad.settings import RunError
 
 STEADY: dict[str, Any] = {"optimizer": {"name": "SGD", "lr": 0.1}, "updates": 300, "replicas": 8}
 ADAM: dict[str, Any] = {"optimizer": {"name": "Adam", "lr": 0.1}, "updates": 400, "replicas": 16}

@@ -5,11 +5,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rlgrad.calculus import derivatives
-from rlgrad.expressions import Expression, parse
 from rlgrad.lesson.drawing import COLOUR, EXACT, panels
 from rlgrad.lesson.page import Chapter, table
 from rlgrad.loop import Direction
+from rlgrad.surfaces.calculus import derivatives
+from rlgrad.surfaces.expressions import Expression, parse
 
 BOWL, ROOT = parse("x**2 / 4 + 1/2"), parse("cbrt(x)")
 POINTS = {BOWL: (3.0, 1.0, 0.0, -2.0), ROOT: (1.0, 1e-1, 1e-3, 1e-6)}

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rlgrad.config import load
+from rlgrad.environments.mdp import MDPS
 from rlgrad.lesson.drawing import COLOUR, EXACT, FAINT, panels
 from rlgrad.lesson.page import Chapter
 from rlgrad.loop import Direction, updates
-from rlgrad.mdp import MDPS
 
 STARTS = 24
 

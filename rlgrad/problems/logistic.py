@@ -9,23 +9,24 @@ same point, and both gradients are the same but for the sign (Hastie, Tibshirani
 import functools
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
-from rlgrad import data
-from rlgrad.likelihood import Information, penalised
 from rlgrad.loop import Direction, Estimate, Lazy
-from rlgrad.models import LinearClassifier
-from rlgrad.optimizers import Curvature, Differentiated
+from rlgrad.optimizers.curvature import Curvature, Differentiated
 from rlgrad.settings import RunSettings
 from rlgrad.streams import Purpose, stream, streams
+from rlgrad.supervised import data
+from rlgrad.supervised.classifier import LinearClassifier
+from rlgrad.supervised.likelihood import Information, penalised
+from rlgrad.supervised.minibatches import GATHERED, Batch
+from rlgrad.supervised.scores import auc, quality
 
 DIRECTIONS = {"log_likelihood": Direction.MAXIMIZE, "negative_log_likelihood": Direction.MINIMIZE}
-GATHERED = 1 << 18  # numbers that are gathered at a time, where batches are small: these stay in the cache
 
 
 class Settings(data.DataSettings, RunSettings):
@@ -62,11 +63,6 @@ class Settings(data.DataSettings, RunSettings):
 
     def build(self) -> "Logistic":
         return Logistic(self, data.load(self))
-
-
-class Batch(NamedTuple):
-    x: Tensor  # [R, B, D]
-    y: Tensor  # [R, B]
 
 
 class Logistic:
@@ -197,21 +193,3 @@ class Logistic:
         if self.settings.order == "slipped":
             return rng.integers(0, np.arange(examples, 0, -1))
         return rng.permutation(examples)
-
-
-def quality(distribution: torch.distributions.Distribution, y: Tensor) -> dict[str, Tensor]:
-    """Accuracy and log-loss [R] of predictions for labels [R, N]."""
-    log_likelihood = distribution.log_prob(y).mean(1)
-    accuracy = (distribution.mode == y).to(log_likelihood.dtype).mean(1)
-    return {"accuracy": accuracy, "log_loss": Direction.MINIMIZE.sign * log_likelihood}
-
-
-def auc(score: Tensor, y: Tensor) -> Tensor:
-    """The area [R] under the ROC curve of scores [R, N] for labels [N] of which both, 0 and 1, occur.
-
-    It is the probability that an example of class 1 scores higher than one of class 0, a tie counting half.
-    """
-    negative, positive = score[:, y == 0].sort(1).values, score[:, y == 1].contiguous()  # [R, N₀], [R, N₁]
-    below = torch.searchsorted(negative, positive)
-    not_above = torch.searchsorted(negative, positive, right=True)
-    return (below + not_above).to(score.dtype).mean(1) / (2 * negative.shape[1])

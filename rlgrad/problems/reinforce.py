@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from rlgrad.advantages import (
+from rlgrad.agents.advantages import (
     batch_mean,
     discount_factors,
     generalized_advantage,
@@ -31,35 +31,19 @@ from rlgrad.advantages import (
     standardise_each,
     total,
 )
-from rlgrad.agent import AgentSettings, make_agent
-from rlgrad.baselines import RunningMean, optimal_constant
+from rlgrad.agents.agent import AgentSettings, make_agent
+from rlgrad.agents.baselines import RunningMean, optimal_constant
+from rlgrad.agents.critic import Critic
+from rlgrad.agents.diagnostics import divergence, effective_number, explained_variance, quality_of_gradient
+from rlgrad.agents.normalisers import Normaliser, ReturnUnit
+from rlgrad.agents.rollouts import Rollout, play, score
+from rlgrad.agents.segments import Segments
+from rlgrad.agents.settings import EntropyBonus, Fraction, HeldOutEpisodes
 from rlgrad.environments import Simulator, describe, make
+from rlgrad.errors import SettingError
 from rlgrad.loop import Direction, Estimate
-from rlgrad.models import Critic, Normaliser, ReturnUnit
-from rlgrad.optimizers import flat
-from rlgrad.quality import divergence, effective_number, explained_variance, quality_of_gradient
-from rlgrad.rollouts import Rollout, Segments, play, score
-from rlgrad.settings import Evaluation, SettingError
-from rlgrad.settings import Settings as Group
+from rlgrad.replicas import flat
 from rlgrad.streams import Purpose, streams
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class EntropyBonus(Group):
-    """A reward for being undecided: the policy's mean entropy, times a coefficient, is added to the objective."""
-
-    coefficient: NonNegativeFloat
-    """reward per nat at the first update"""
-    final: NonNegativeFloat | None = None
-    """the coefficient at the last update, with a straight line between the two; null: it stays the same"""
-
-
-class HeldOutEpisodes(Evaluation):
-    """How often, and on how many new episodes, the greedy policy is evaluated."""
-
-    episodes: PositiveInt = 100
-    """episodes of each evaluation, each with an initial state that training never sees"""
 
 
 class Settings(AgentSettings):

@@ -15,16 +15,15 @@ import torch
 from pydantic import PositiveFloat, StringConstraints
 from torch import Tensor, nn
 
-from rlgrad.calculus import Kind, classify, curvature, derivatives, eigenvalues, kinked
-from rlgrad.expressions import Expression, ExpressionError, parse
+from rlgrad.errors import RunError, SettingError
 from rlgrad.loop import Direction, Estimate
-from rlgrad.optimizers import Dense
-from rlgrad.settings import RunError, RunSettings, SettingError
+from rlgrad.optimizers.curvature import Dense
+from rlgrad.settings import RunSettings
 from rlgrad.streams import Purpose, streams
-from rlgrad.surfaces import SURFACES, Box
-
-SAME_PLACE = 0.01  # points that end this near to each other are reported together
-SETTLED = {Kind.MINIMUM, Kind.MAXIMUM, Kind.SADDLE, Kind.KINK}  # kinds of point that are found in single places
+from rlgrad.surfaces.calculus import Kind, classify, curvature, derivatives, eigenvalues, kinked
+from rlgrad.surfaces.expressions import Expression, ExpressionError, parse
+from rlgrad.surfaces.findings import SETTLED, counted, groups, number, place, span
+from rlgrad.surfaces.table import SURFACES, Box
 
 
 class Settings(RunSettings):
@@ -251,41 +250,3 @@ def check_start(settings: Settings, function: Expression, start: Tensor) -> Tens
         if value[replica].abs() > settings.bound or (point.abs() > settings.bound).any():
             raise SettingError(path, f"{at}, f = {value[replica]:.4g}, beyond the bound {settings.bound:g}")
     return value
-
-
-def groups(point: Tensor, kinds: Sequence[Kind]) -> list[list[int]]:
-    """Points [R, D] of one kind, and if that kind is found in single places, in one place: lists of replicas."""
-    result: list[list[int]] = []
-    for replica, kind in enumerate(kinds):
-        for group in result:
-            near = (point[replica] - point[group[0]]).norm() < SAME_PLACE
-            if kinds[group[0]] is kind and (near or kind not in SETTLED):
-                group.append(replica)
-                break
-        else:
-            result.append([replica])
-    return result
-
-
-def place(variables: Sequence[str], point: Tensor) -> str:
-    """'x = 1.5, y = 0' for a point [D]."""
-    return ", ".join(f"{name} = {number(x)}" for name, x in zip(variables, point, strict=True))
-
-
-def number(x: Tensor) -> str:
-    """Four digits; what is left of a zero after many updates, such as -1e-17, is 0."""
-    return f"{round(float(x), 6) + 0.0:.4g}"
-
-
-def span(low: Tensor, high: Tensor) -> str:
-    return f"{number(low)} to {number(high)}"
-
-
-def counted(replicas: Sequence[int], of: int) -> str:
-    """'replica 3', 'replicas 0, 1 and 4', 'all 8 replicas'."""
-    if len(replicas) == 1:
-        return f"replica {replicas[0]}"
-    if len(replicas) == of:
-        return f"all {of} replicas"
-    *most, last = map(str, replicas)
-    return f"replicas {', '.join(most)} and {last}"

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from rlgrad.errors import UsageError
 from rlgrad.run import files
-from rlgrad.settings import UsageError
 
 FORMAT = 2
 CURRENT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"

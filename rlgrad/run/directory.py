@@ -17,8 +17,9 @@ from typing import Any
 import torch
 import yaml
 
+from rlgrad.errors import UsageError
 from rlgrad.run import files
-from rlgrad.settings import RunSettings, UsageError
+from rlgrad.settings import RunSettings
 
 try:
     import fcntl

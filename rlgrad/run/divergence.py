@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 import torch
 from torch import Tensor
 
-from rlgrad.settings import RunError
+from rlgrad.errors import RunError
 
 WATCHED = ("objective/value", "gradient/norm", "update/size")
 HINT = "a smaller learning rate or a max_gradient_norm may help"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rlgrad.settings import RunError
+from rlgrad.errors import RunError
 
 Answer = TypeVar("Answer")
 

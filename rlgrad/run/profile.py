@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, record_function
 
-from rlgrad import rollouts
+from rlgrad.agents import rollouts
 from rlgrad.run import checkpoint
-from rlgrad.run.log import Log
+from rlgrad.run.observers.log import Log
 
 TRACED = 3  # updates in the trace, after as many that are not: a longer one is slow to look at
 SAMPLING = "sampling, else"

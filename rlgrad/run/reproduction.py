@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rlgrad.errors import UsageError
 from rlgrad.run import directory
-from rlgrad.run.log import METRICS
+from rlgrad.run.observers.log import METRICS
 from rlgrad.run.resuming import content_of, extensions, recorded_config, recorded_environment, resume
 from rlgrad.run.training import train
-from rlgrad.settings import UsageError
 
 WEIGHTS = "model.safetensors"
 

@@ -11,13 +11,14 @@ import torch
 from pydantic import TypeAdapter
 
 from rlgrad.config import Built, Config, load, read
-from rlgrad.loop import PerReplica
+from rlgrad.errors import UsageError
+from rlgrad.optimizers.per_replica import PerReplica
 from rlgrad.run import checkpoint, directory
 from rlgrad.run.files import reason
-from rlgrad.run.log import Log, clear
+from rlgrad.run.observers.log import Log, clear
 from rlgrad.run.state import State
 from rlgrad.run.training import Run, begin, follow, use_threads
-from rlgrad.settings import RunSettings, UsageError
+from rlgrad.settings import RunSettings
 
 SHOWN = 10  # differences in one message
 

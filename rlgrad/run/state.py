@@ -8,7 +8,8 @@ from torch import Tensor
 
 from rlgrad.run.clock import seconds_since_start
 from rlgrad.run.statistics import summarize
-from rlgrad.settings import RunSettings, Trainable
+from rlgrad.settings import RunSettings
+from rlgrad.trainable import Trainable
 
 
 def unit(problem: Trainable) -> str:

@@ -16,15 +16,19 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from rlgrad.config import Built, Config, load
-from rlgrad.loop import Update, norm_per_replica, parts_of, updates
+from rlgrad.errors import RunError
+from rlgrad.loop import Update, updates
+from rlgrad.optimizers.per_replica import parts_of
+from rlgrad.replicas import norm_per_replica
 from rlgrad.run import checkpoint, directory, divergence
 from rlgrad.run.faults import attempt
 from rlgrad.run.files import reason
-from rlgrad.run.log import Log
-from rlgrad.run.progress import Display
+from rlgrad.run.observers.log import Log
+from rlgrad.run.observers.progress import Display
 from rlgrad.run.signals import interruptions
 from rlgrad.run.state import State, unit
-from rlgrad.settings import RunError, RunSettings, Trainable
+from rlgrad.settings import RunSettings
+from rlgrad.trainable import Trainable
 
 SHARE = 0.02  # of a run's time: more does not go into checkpoints that are made by the clock
 
@@ -222,7 +226,7 @@ def effect(
     before: the parameters before the update. set_aside: replicas that do not count.
     """
     remaining = [replica for replica in range(len(update.value)) if replica not in set_aside]
-    mine = set(parts_of(problem.model, problem.direction)[0].parameters)  # a critic's error is another objective
+    mine = set(parts_of(problem.model, problem.direction.sign)[0].parameters)  # a critic's error is another objective
     pairs = [
         (p, b) for p, b in zip(problem.model.parameters(), before, strict=True) if p in mine and p.grad is not None
     ]

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from rlgrad import make_optimizer, updates
+from rlgrad.agents.diagnostics import effective_number
+from rlgrad.agents.policies import CategoricalPolicy
+from rlgrad.agents.rollouts import Rollout, masked
 from rlgrad.config import load
-from rlgrad.policies import CategoricalPolicy
+from rlgrad.errors import UsageError
 from rlgrad.problems.reinforce import Reinforce
-from rlgrad.quality import effective_number
-from rlgrad.rollouts import Rollout, masked
 from rlgrad.run.training import effect
-from rlgrad.settings import UsageError
 from tests.environments import OBSERVATIONS, REWARDS, TRANSITIONS
 
 SETTINGS = {

@@ -10,14 +10,14 @@ import pytest
 import torch
 from scipy import optimize
 
-from rlgrad.calculus import Kind, classify, derivatives, eigenvalues
 from rlgrad.cli import main
 from rlgrad.config import Config, load
-from rlgrad.expressions import parse
+from rlgrad.errors import RunError, UsageError
 from rlgrad.loop import updates
 from rlgrad.run import resume, train
-from rlgrad.settings import RunError, UsageError
-from rlgrad.surfaces import SURFACES
+from rlgrad.surfaces.calculus import Kind, classify, derivatives, eigenvalues
+from rlgrad.surfaces.expressions import parse
+from rlgrad.surfaces.table import SURFACES
 
 SGD = {"name": "SGD", "lr": 0.05}
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from rlgrad.run import checkpoint
-from rlgrad.run.log import Log
+from rlgrad.run.observers.log import Log
 
 AGENT = {
     "problem": "reinforce",

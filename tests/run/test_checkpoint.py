@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlgrad.config import load as load_config
+from rlgrad.errors import RunError, UsageError
 from rlgrad.run import checkpoint, files, resume, train
 from rlgrad.run.training import Stopwatch, save_is_due
-from rlgrad.settings import RunError, UsageError
 from tests.run.support import POINT, assert_same, crashing, forked, rows
 
 CONFIG = POINT | {"updates": 6}  # checkpoints after updates 2, 4 and 6

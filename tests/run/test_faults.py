@@ -18,9 +18,9 @@ import torch
 from safetensors.torch import load_file
 
 from rlgrad.cli import main
+from rlgrad.errors import RunError
 from rlgrad.run import checkpoint, resume, train
 from rlgrad.run.statistics import summarize
-from rlgrad.settings import RunError
 from tests.environments import Countdown
 from tests.run.support import AGENT, POINT, SURFACE, assert_same, crashing, events, forked, rows, summary
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from rlgrad import rollouts
+from rlgrad.agents import rollouts
 from rlgrad.run import train
-from rlgrad.run.log import Log
+from rlgrad.run.observers.log import Log
 from tests.run.support import AGENT
 
 

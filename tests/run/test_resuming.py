@@ -10,9 +10,9 @@ import yaml
 
 from rlgrad.cli import main
 from rlgrad.config import subclasses_in
+from rlgrad.errors import UsageError
 from rlgrad.run import resume, train
 from rlgrad.run.directory import held
-from rlgrad.settings import UsageError
 from tests.run.support import AGENT, CLASSIFIER, SURFACE, assert_same, crashing, events, points, rows, summary, timeless
 
 CRITIC = {

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 import rlgrad
 from rlgrad.cli import main
 from rlgrad.config import SHIPPED
+from rlgrad.errors import RunError, UsageError
 from rlgrad.run import resume, train
-from rlgrad.settings import RunError, UsageError
 from tests.run.support import AGENT, CLASSIFIER, events, rows, summary
 
 

@@ -3,7 +3,7 @@
 import math
 from typing import Literal, NamedTuple
 
-from rlgrad.calculus import Kind
+from rlgrad.surfaces.calculus import Kind
 
 Box = dict[str, tuple[float, float]]  # low and high of each variable
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from rlgrad.advantages import moments, total
+from rlgrad.agents.advantages import moments, total
 
 
 def quality_of_gradient(g: Tensor, h: Tensor) -> dict[str, Tensor]:

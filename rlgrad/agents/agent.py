@@ -8,11 +8,14 @@ from gymnasium import spaces
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from rlgrad.baselines import RunningMean
+from rlgrad.agents.baselines import RunningMean
+from rlgrad.agents.critic import Critic
+from rlgrad.agents.normalisers import Normaliser, ReturnUnit
+from rlgrad.agents.policies import Deviation, Policy, outputs, policy_for
 from rlgrad.environments.spaces import flat, is_image
-from rlgrad.models import MLP, Activation, Convolutions, Critic, Normaliser, ReturnUnit
-from rlgrad.policies import Deviation, Policy, outputs, policy_for
-from rlgrad.settings import RunSettings, SettingError
+from rlgrad.errors import SettingError
+from rlgrad.networks import MLP, Activation, Convolutions
+from rlgrad.settings import RunSettings
 from rlgrad.settings import Settings as Group
 
 

@@ -9,9 +9,9 @@ import gymnasium
 import numpy as np
 from gymnasium.utils.env_checker import check_env
 
+from rlgrad.agents.policies import outputs
 from rlgrad.environments import OURS, describe, make
 from rlgrad.environments.spaces import flat, is_image
-from rlgrad.policies import outputs
 from rlgrad.streams import Purpose, streams
 
 SECONDS = 0.5  # for which speed is measured

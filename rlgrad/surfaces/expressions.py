@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlgrad.settings import nearest
+from rlgrad.errors import nearest
 
 MAX_LENGTH = 1000  # characters
 MAX_DEPTH = 100  # operations within operations; a sum of n terms is n deep

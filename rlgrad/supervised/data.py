@@ -8,8 +8,9 @@ import torch
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
-from rlgrad import tables
-from rlgrad.settings import NonNegativeInt, SettingError, Settings
+from rlgrad.errors import SettingError
+from rlgrad.settings import NonNegativeInt, Settings
+from rlgrad.supervised import tables
 
 BUNDLED = ("breast_cancer", "digits", "iris", "wine")  # scikit-learn carries these; nothing is downloaded
 OPENML = "openml:"

@@ -123,7 +123,11 @@ class ScriptedVector(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return observation, reward, terminated, truncated, {}
 
 
-gymnasium.register("rlgrad/Scripted-v0", "rlgrad.testing:Scripted", vector_entry_point="rlgrad.testing:ScriptedVector")
+gymnasium.register(
+    "rlgrad/Scripted-v0",
+    "rlgrad.testing.conformance:Scripted",
+    vector_entry_point="rlgrad.testing.conformance:ScriptedVector",
+)
 
 
 def vectors(case: str) -> Iterator[tuple[str, AutoresetMode, VectorEnv[Any, Any, Any]]]:

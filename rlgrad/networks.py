@@ -13,11 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Categorical, Distribution
 from torch.nn import functional
-
-from rlgrad.advantages import total
-from rlgrad.loop import Direction
 
 Activation = Literal["tanh", "relu"]
 # in place, and a number of which each makes exactly 1
@@ -36,7 +32,7 @@ def frozen(network: nn.Module) -> Frozen:
     if isinstance(network, nn.Sequential):
         parts = [frozen(part) for part in network]
         return lambda x: functools.reduce(lambda seen, part: part(seen), parts, x)
-    if isinstance(network, MLP | Normaliser):
+    if isinstance(network, Actable):
         return network.frozen()
 
     @torch.no_grad()
@@ -44,6 +40,14 @@ def frozen(network: nn.Module) -> Frozen:
         return network(torch.from_numpy(x)).numpy()  # type: ignore[no-any-return]
 
     return plain
+
+
+class Actable(nn.Module):
+    """A network with a fast twin for acting."""
+
+    def frozen(self) -> Frozen:
+        """What `forward` says with the parameters as they are now, in numpy."""
+        raise NotImplementedError
 
 
 class Linear(nn.Module):
@@ -61,7 +65,7 @@ class Linear(nn.Module):
         return torch.baddbmm(self.bias, x, self.weight)
 
 
-class MLP(nn.Module):
+class MLP(Actable):
     """R multilayer perceptrons side by side: [R, ..., inputs] -> [R, ..., outputs].
 
     Orthogonal weights, as in Saxe et al. 2014 (https://arxiv.org/abs/1312.6120), with gain √2 in the hidden layers and
@@ -167,112 +171,3 @@ class Convolutions(nn.Module):
         for weight, bias in zip(self.weights, self.biases, strict=True):
             x = functional.conv2d(x, weight.flatten(0, 1), bias.flatten(), stride=2, padding=1, groups=replicas).relu()
         return x.reshape(len(x), replicas, -1).transpose(0, 1).reshape(*leading, self.features)
-
-
-class Normaliser(nn.Module):
-    """Brings each of D features to mean 0 and deviation 1, for each replica by what it has seen: [R, ..., D].
-
-    What it sees in an update counts from the next update on, so that a batch is acted on and learned from alike.
-    Welford's running moments (1962), merged as in Chan, Golub & LeVeque 1983. They are buffers: saved with the model,
-    and frozen in evaluation.
-    """
-
-    seen_count: Tensor  # [R, 1]
-    seen_mean: Tensor  # [R, D]
-    seen_squares: Tensor  # [R, D] sum of squared distances to the mean
-    pending_count: Tensor
-    pending_mean: Tensor
-    pending_squares: Tensor
-
-    def __init__(self, replicas: int, features: int, limit: float = 10.0):
-        super().__init__()
-        self.limit = limit
-        for name in ("seen", "pending"):
-            self.register_buffer(f"{name}_count", torch.zeros(replicas, 1, dtype=torch.float64))
-            self.register_buffer(f"{name}_mean", torch.zeros(replicas, features, dtype=torch.float64))
-            self.register_buffer(f"{name}_squares", torch.zeros(replicas, features, dtype=torch.float64))
-
-    def forward(self, x: Tensor) -> Tensor:
-        mean, deviation = self.moments(x)
-        return functional.hardtanh((x - mean) / deviation / self.limit) * self.limit
-
-    def frozen(self) -> Frozen:
-        """The same for x [R, N, D], in numpy."""
-        mean, deviation = (moment.numpy() for moment in self.moments(torch.empty(len(self.seen_count), 1, 1)))
-        return lambda x: np.clip((x - mean) / deviation, np.negative(self.limit), self.limit)
-
-    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation in the shape that fits x [R, ..., D]; 0 and 1 as long as nothing has been seen."""
-        variance = torch.where(self.seen_count > 1, self.seen_squares / self.seen_count, 1.0)
-        shape = (len(x), *[1] * (x.dim() - 2), -1)
-        return self.seen_mean.to(x.dtype).reshape(shape), variance.sqrt().clamp(min=1e-4).to(x.dtype).reshape(shape)
-
-    @torch.no_grad()
-    def advance(self) -> None:
-        """From here on, what was observed counts."""
-        a, b = self.seen_count, self.pending_count
-        total = (a + b).clamp(min=1)
-        gap = self.pending_mean - self.seen_mean
-        self.seen_mean += gap * b / total
-        self.seen_squares += self.pending_squares + gap.square() * a * b / total
-        self.seen_count += b
-        self.pending_count.zero_()
-        self.pending_squares.zero_()
-
-    @torch.no_grad()
-    def observe(self, x: Tensor, alive: Tensor) -> None:
-        """Take note of the vectors x [R, T, B, D] of the steps that are alive [R, T, B]."""
-        x, weight = x.double(), alive.double().unsqueeze(3)
-        self.pending_count.copy_(total(weight))
-        self.pending_mean.copy_(total(x * weight) / self.pending_count.clamp(min=1))
-        self.pending_squares.copy_(total((x - self.pending_mean[:, None, None]).square() * weight))
-
-
-class ReturnUnit(Normaliser):
-    """The mean and the deviation of the returns-to-go: units in which the size of the rewards is irrelevant."""
-
-    def __init__(self, replicas: int):
-        super().__init__(replicas, 1)
-
-
-class Critic(nn.Module):
-    """A guess V(s) of the return that is still to come: observation [R, ..., *O] -> [R, ...].
-
-    Whatever the policy does, the critic descends its own error.
-    """
-
-    direction = Direction.MINIMIZE
-
-    def __init__(self, network: nn.Module, unit: ReturnUnit | None = None, learning_rate: float | None = None):
-        super().__init__()
-        self.network = network
-        self.unit = unit  # of what the network says
-        self.arguments = {} if learning_rate is None else {"lr": learning_rate}
-
-    def forward(self, observation: Tensor) -> Tensor:
-        guess: Tensor = self.network(observation)  # [R, ..., 1]
-        if self.unit is not None:
-            mean, deviation = self.unit.moments(guess)
-            guess = mean + deviation * guess
-        return guess.squeeze(-1)
-
-
-class LinearClassifier(nn.Module):
-    """Logistic regression: x [R, N, D] -> distribution over labels [R, N].
-
-    Two classes need one logit (Bernoulli), K > 2 classes K of them (Categorical: multinomial logistic regression).
-    """
-
-    def __init__(self, replicas: int, features: int, classes: int):
-        super().__init__()
-        self.classes = classes
-        self.linear = Linear(replicas, features, 1 if classes == 2 else classes)
-
-    def forward(self, x: Tensor) -> Distribution:
-        return self.predict(self.linear(x))
-
-    def predict(self, logits: Tensor) -> Distribution:
-        """Of labels [R, N], from what the linear model says of them: [R, N, 1], or [R, N, K] if K > 2."""
-        if self.classes == 2:
-            return Bernoulli(logits=logits.squeeze(-1), validate_args=False)
-        return Categorical(logits=logits, validate_args=False)

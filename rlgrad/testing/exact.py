@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from rlgrad.config import load
+from rlgrad.environments.mdp import MDPS, LinearQuadratic
 from rlgrad.loop import differentiate
-from rlgrad.mdp import MDPS, LinearQuadratic
-from rlgrad.optimizers import flat
 from rlgrad.problems.reinforce import Reinforce
+from rlgrad.replicas import flat
 
 PROBLEMS = ("Bandit", "TwoRooms", "Ring", "LinearQuadratic")
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlgrad.settings import SettingError
+from rlgrad.errors import SettingError
 
 
 class Table(NamedTuple):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Independent
 from torch.nn import functional
 
-from rlgrad.models import frozen
+from rlgrad.networks import frozen
 
 Deviation = Literal["learned", "state_dependent"]
 

@@ -1,17 +1,17 @@
 """Playing with a policy, for R replicas at once: whole episodes, or segments of episodes that go on in the next."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rlgrad.advantages import CHUNK, pieces
-from rlgrad.environments import Continuing, Environments, Transition
-from rlgrad.policies import Policy
-from rlgrad.settings import RunError
+from rlgrad.agents.advantages import CHUNK, pieces
+from rlgrad.agents.policies import Policy
+from rlgrad.environments import Environments, Transition
+from rlgrad.errors import RunError
 
 
 class Rollout(NamedTuple):
@@ -208,102 +208,6 @@ def score(
         np.add(returns, discount**t * found.reward, out=returns, where=alive)
         lengths += alive
     return apart(returns)[:, 0], apart(lengths)[:, 0]
-
-
-class Segments:
-    """Episodes that are played on from update to update, `steps` rows at a time, in B slots for each of R replicas.
-
-    Where an episode ends the next one begins in the same slot. All that it takes to be here again is the seed of each
-    episode that goes on, and its actions so far: `state_dict` has them, and no pickle.
-    """
-
-    def __init__(self, environments: Continuing, replicas: int, episodes: int):
-        self.environments, self.replicas, self.episodes = environments, replicas, episodes
-        slots = replicas * episodes
-        self.seeds = np.zeros(slots, np.int64)  # of the episodes that go on
-        self.begun = np.zeros(slots, np.int64)  # at which of the actions below
-        self.actions: list[np.ndarray] = []  # [R * B, *A] each, as the environment got them
-        self.observation: np.ndarray | None = None  # None: nothing has been played yet
-        self.ready = np.ones(slots, bool)
-        self.earned, self.taken = np.zeros(slots), np.zeros(slots)  # return and steps of the episodes that go on
-        self.finished = np.full((2, slots), np.nan)  # return and steps of the last that ended in each slot
-
-    @torch.no_grad()
-    def play(self, policy: Policy, streams: Sequence[np.random.Generator], steps: int) -> Rollout:
-        """`steps` rows; noise and the seeds of new episodes come from the replica's own stream.
-
-        Raises RunError where an environment returns something that is not finite.
-        """
-        player, tape = Player(policy, streams, self.episodes), Tape(self.replicas, self.episodes)
-        if self.observation is None:
-            self.observation = self.environments.reset(streams)
-            if self.environments.repeatable:
-                self._restart(np.ones(len(self.seeds), bool), streams)
-        for t in range(steps):
-            observation, alive = self.observation, self.ready
-            action = player.act(observation)
-            given = policy.to_environment(action)
-            found = step(self.environments, given, t)
-            over = tape.note(observation, action, alive, t == steps - 1, found)
-            self.actions.append(given)
-            self.earned += found.reward * alive
-            self.taken += alive
-            self.observation, self.ready = found.observation, np.ones(len(over), bool)
-            if over.any():
-                self.finished[:, over] = self.earned[over], self.taken[over]
-                self._restart(over, streams)
-        self._forget()
-        return tape.rollout(steps)
-
-    def _restart(self, over: np.ndarray, streams: Sequence[np.random.Generator]) -> None:
-        for replica in np.unique(np.flatnonzero(over) // self.episodes):
-            own = slice(replica * self.episodes, (replica + 1) * self.episodes)
-            self.seeds[own][over[own]] = streams[replica].integers(2**31, size=over[own].sum())
-        self.begun[over] = len(self.actions)
-        self.earned[over] = self.taken[over] = 0
-        self.observation, self.ready = self.environments.restart(over, self.seeds)
-
-    def _forget(self) -> None:
-        """The actions of episodes that have ended."""
-        first = int(self.begun.min())
-        self.actions, self.begun = self.actions[first:], self.begun - first
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """What `load_state_dict` needs of environments that are `repeatable`."""
-        if self.observation is None:
-            return {}
-        shape = (len(self.actions), *(self.actions[0].shape if self.actions else (0,)))
-        arrays = {
-            "seeds": self.seeds, "begun": self.begun, "earned": self.earned, "taken": self.taken,
-            "finished": self.finished, "observation": self.observation,
-            "actions": np.concatenate(self.actions).reshape(shape) if self.actions else np.zeros(shape),
-        }  # fmt: skip
-        return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Play the unfinished episodes again. Raises RunError where that leads elsewhere."""
-        if not state:
-            return
-        arrays = {name: tensor.numpy().copy() for name, tensor in state.items()}
-        self.seeds, self.begun = arrays["seeds"], arrays["begun"]
-        self.earned, self.taken, self.finished = arrays["earned"], arrays["taken"], arrays["finished"]
-        self.actions = list(arrays["actions"])
-        self.environments.reset([np.random.default_rng(0)] * self.replicas)
-        observation, _ = self.environments.restart(np.ones(len(self.seeds), bool), self.seeds)
-        waiting = np.zeros(len(self.seeds), bool)
-        for t, action in enumerate(self.actions):
-            due = (self.begun == t) | waiting  # a slot whose time has not come is kept busy
-            if t > 0 and due.any():
-                observation, _ = self.environments.restart(due, self.seeds)
-            found = self.environments.step(action)
-            observation = found.observation
-            waiting = (found.terminated | found.truncated) & (self.begun > t)
-        if (due := (self.begun == len(self.actions)) | waiting).any():
-            observation, _ = self.environments.restart(due, self.seeds)
-        if not np.array_equal(observation, arrays["observation"]):
-            message = "the environment does not repeat itself: from the same seeds and actions it has come elsewhere, "
-            raise RunError(message + "and so a run in segments cannot be continued")
-        self.observation = arrays["observation"]
 
 
 def step(environments: Environments, action: np.ndarray, t: int) -> Transition:

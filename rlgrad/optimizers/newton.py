@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -10,63 +10,12 @@ from torch import Tensor
 from torch.optim import *  # noqa: F403 - a config finds them all by name in this one module
 from torch.optim import Optimizer
 
+from rlgrad.optimizers.curvature import Curvature
+
 FEW = 64  # parameters, up to which numpy is faster
 HALVINGS = 12  # of a step that does not improve the objective as it should; then it is not taken
 ACCURATE = 0.2  # how much of the gradient, in the measure of H⁻¹, conjugate gradients may leave
 ENOUGH = 1e-4  # of the improvement that the slope promises (Armijo 1966; Nocedal & Wright 2006, section 3.1)
-
-
-class Curvature(Protocol):
-    """The second derivatives of an objective. P counts all elements of the parameters that are trained, in order."""
-
-    def matrix(self) -> np.ndarray:
-        """[R, P, P]"""
-
-    def times(self, v: np.ndarray) -> np.ndarray:
-        """Its product with v [R, P]: [R, P]."""
-
-    def undo(self, v: np.ndarray) -> np.ndarray:
-        """Roughly its inverse times v [R, P], eigenvalues taken as positive; v itself where nothing better is known."""
-
-
-class Dense:
-    """A curvature that is known as matrices [R, P, P]."""
-
-    def __init__(self, matrices: np.ndarray):
-        self.matrices = matrices
-
-    def matrix(self) -> np.ndarray:
-        return self.matrices
-
-    def times(self, v: np.ndarray) -> np.ndarray:
-        product: np.ndarray = self.matrices @ v[:, :, None]
-        return product[:, :, 0]
-
-    def undo(self, v: np.ndarray) -> np.ndarray:
-        return v
-
-
-class Differentiated:
-    """The curvature of any objective, by differentiating it twice."""
-
-    def __init__(self, value: Tensor, parameters: Iterable[Tensor]):
-        """value [R] at the parameters [R, ...], with its graph."""
-        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
-        self.gradient = torch.autograd.grad(value.sum(), self.parameters, create_graph=True)
-
-    def matrix(self) -> np.ndarray:
-        replicas, count = flat(self.parameters).shape
-        units = np.eye(count)
-        return np.stack([self.times(np.broadcast_to(unit, (replicas, count))) for unit in units], 2)
-
-    def times(self, v: np.ndarray) -> np.ndarray:
-        pieces = unflat(torch.tensor(v, dtype=self.gradient[0].dtype), self.gradient)
-        found = torch.autograd.grad(self.gradient, self.parameters, pieces, retain_graph=True, allow_unused=True)
-        product = flat(torch.zeros_like(p) if f is None else f for p, f in zip(self.parameters, found, strict=True))
-        return product.numpy()
-
-    def undo(self, v: np.ndarray) -> np.ndarray:
-        return v
 
 
 class Newton(Optimizer):
@@ -229,15 +178,3 @@ def conjugate(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float)
 def joined(arrays: Iterable[np.ndarray]) -> np.ndarray:
     """[R, ...] each -> [R, P], in double precision."""
     return np.concatenate([array.reshape(len(array), -1) for array in arrays], 1, dtype=np.float64)
-
-
-def flat(tensors: Iterable[Tensor]) -> Tensor:
-    """[R, ...] each -> [R, P]."""
-    return torch.cat([tensor.reshape(tensor.shape[0], -1) for tensor in tensors], 1)
-
-
-def unflat(values: Tensor, like: Iterable[Tensor]) -> list[Tensor]:
-    """[R, P] -> [R, ...] each."""
-    like = list(like)
-    parts = values.split_with_sizes([tensor[0].numel() for tensor in like], 1)
-    return [part.reshape(tensor.shape) for part, tensor in zip(parts, like, strict=True)]

@@ -1,0 +1,28 @@
+"""The critic: a guess of the return that is still to come."""
+
+from torch import Tensor, nn
+
+from rlgrad.agents.normalisers import ReturnUnit
+from rlgrad.loop import Direction
+
+
+class Critic(nn.Module):
+    """A guess V(s) of the return that is still to come: observation [R, ..., *O] -> [R, ...].
+
+    Whatever the policy does, the critic descends its own error.
+    """
+
+    direction = Direction.MINIMIZE
+
+    def __init__(self, network: nn.Module, unit: ReturnUnit | None = None, learning_rate: float | None = None):
+        super().__init__()
+        self.network = network
+        self.unit = unit  # of what the network says
+        self.arguments = {} if learning_rate is None else {"lr": learning_rate}
+
+    def forward(self, observation: Tensor) -> Tensor:
+        guess: Tensor = self.network(observation)  # [R, ..., 1]
+        if self.unit is not None:
+            mean, deviation = self.unit.moments(guess)
+            guess = mean + deviation * guess
+        return guess.squeeze(-1)

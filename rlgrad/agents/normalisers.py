@@ -1,0 +1,75 @@
+"""Running means and deviations: of what is observed, and of returns."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rlgrad.agents.advantages import total
+from rlgrad.networks import Actable, Frozen
+
+
+class Normaliser(Actable):
+    """Brings each of D features to mean 0 and deviation 1, for each replica by what it has seen: [R, ..., D].
+
+    What it sees in an update counts from the next update on, so that a batch is acted on and learned from alike.
+    Welford's running moments (1962), merged as in Chan, Golub & LeVeque 1983. They are buffers: saved with the model,
+    and frozen in evaluation.
+    """
+
+    seen_count: Tensor  # [R, 1]
+    seen_mean: Tensor  # [R, D]
+    seen_squares: Tensor  # [R, D] sum of squared distances to the mean
+    pending_count: Tensor
+    pending_mean: Tensor
+    pending_squares: Tensor
+
+    def __init__(self, replicas: int, features: int, limit: float = 10.0):
+        super().__init__()
+        self.limit = limit
+        for name in ("seen", "pending"):
+            self.register_buffer(f"{name}_count", torch.zeros(replicas, 1, dtype=torch.float64))
+            self.register_buffer(f"{name}_mean", torch.zeros(replicas, features, dtype=torch.float64))
+            self.register_buffer(f"{name}_squares", torch.zeros(replicas, features, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, deviation = self.moments(x)
+        return functional.hardtanh((x - mean) / deviation / self.limit) * self.limit
+
+    def frozen(self) -> Frozen:
+        """The same for x [R, N, D], in numpy."""
+        mean, deviation = (moment.numpy() for moment in self.moments(torch.empty(len(self.seen_count), 1, 1)))
+        return lambda x: np.clip((x - mean) / deviation, np.negative(self.limit), self.limit)
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation in the shape that fits x [R, ..., D]; 0 and 1 as long as nothing has been seen."""
+        variance = torch.where(self.seen_count > 1, self.seen_squares / self.seen_count, 1.0)
+        shape = (len(x), *[1] * (x.dim() - 2), -1)
+        return self.seen_mean.to(x.dtype).reshape(shape), variance.sqrt().clamp(min=1e-4).to(x.dtype).reshape(shape)
+
+    @torch.no_grad()
+    def advance(self) -> None:
+        """From here on, what was observed counts."""
+        a, b = self.seen_count, self.pending_count
+        total = (a + b).clamp(min=1)
+        gap = self.pending_mean - self.seen_mean
+        self.seen_mean += gap * b / total
+        self.seen_squares += self.pending_squares + gap.square() * a * b / total
+        self.seen_count += b
+        self.pending_count.zero_()
+        self.pending_squares.zero_()
+
+    @torch.no_grad()
+    def observe(self, x: Tensor, alive: Tensor) -> None:
+        """Take note of the vectors x [R, T, B, D] of the steps that are alive [R, T, B]."""
+        x, weight = x.double(), alive.double().unsqueeze(3)
+        self.pending_count.copy_(total(weight))
+        self.pending_mean.copy_(total(x * weight) / self.pending_count.clamp(min=1))
+        self.pending_squares.copy_(total((x - self.pending_mean[:, None, None]).square() * weight))
+
+
+class ReturnUnit(Normaliser):
+    """The mean and the deviation of the returns-to-go: units in which the size of the rewards is irrelevant."""
+
+    def __init__(self, replicas: int):
+        super().__init__(replicas, 1)

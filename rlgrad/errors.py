@@ -1,0 +1,39 @@
+"""The errors that a person gets to read: one line that says what is wrong, where, and what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class OneLine(Exception):
+    """An error whose message is one line, whatever it quotes: a stranger's file does not get to steer the terminal."""
+
+    def __init__(self, message: str):
+        super().__init__("".join(c if c.isprintable() else " " for c in message))
+
+
+class UsageError(OneLine):
+    """Something the user wrote is wrong; the message is one line that says what, where, and what to do."""
+
+
+class SettingError(OneLine):
+    """A setting is wrong: its path in the config, what is wrong, and the valid values that a mistyped one is held to.
+
+    Whoever knows where the setting was written turns it into a UsageError with file and line.
+    """
+
+    def __init__(self, path: tuple[str, ...], message: str, valid: Iterable[str] = (), given: str | None = None):
+        super().__init__(message + (nearest(given, valid) if given is not None else ""))
+        self.path = path
+
+
+class RunError(OneLine):
+    """A run cannot go on; the message is one line that says why."""
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """'; did you mean …?' with the valid words that resemble this one, or the list of them if it is short."""
+    valid = sorted(valid)
+    close = difflib.get_close_matches(word, valid, n=3, cutoff=0.5)
+    if close:
+        return "; did you mean " + " or ".join(close) + "?"
+    return f"; valid: {', '.join(valid)}" if 0 < len(valid) <= 30 else ""

@@ -1,0 +1,63 @@
+"""The second derivatives of an objective, as a matrix and as products with it."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlgrad.replicas import flat, unflat
+
+
+class Curvature(Protocol):
+    """The second derivatives of an objective. P counts all elements of the parameters that are trained, in order."""
+
+    def matrix(self) -> np.ndarray:
+        """[R, P, P]"""
+
+    def times(self, v: np.ndarray) -> np.ndarray:
+        """Its product with v [R, P]: [R, P]."""
+
+    def undo(self, v: np.ndarray) -> np.ndarray:
+        """Roughly its inverse times v [R, P], eigenvalues taken as positive; v itself where nothing better is known."""
+
+
+class Dense:
+    """A curvature that is known as matrices [R, P, P]."""
+
+    def __init__(self, matrices: np.ndarray):
+        self.matrices = matrices
+
+    def matrix(self) -> np.ndarray:
+        return self.matrices
+
+    def times(self, v: np.ndarray) -> np.ndarray:
+        product: np.ndarray = self.matrices @ v[:, :, None]
+        return product[:, :, 0]
+
+    def undo(self, v: np.ndarray) -> np.ndarray:
+        return v
+
+
+class Differentiated:
+    """The curvature of any objective, by differentiating it twice."""
+
+    def __init__(self, value: Tensor, parameters: Iterable[Tensor]):
+        """value [R] at the parameters [R, ...], with its graph."""
+        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        self.gradient = torch.autograd.grad(value.sum(), self.parameters, create_graph=True)
+
+    def matrix(self) -> np.ndarray:
+        replicas, count = flat(self.parameters).shape
+        units = np.eye(count)
+        return np.stack([self.times(np.broadcast_to(unit, (replicas, count))) for unit in units], 2)
+
+    def times(self, v: np.ndarray) -> np.ndarray:
+        pieces = unflat(torch.tensor(v, dtype=self.gradient[0].dtype), self.gradient)
+        found = torch.autograd.grad(self.gradient, self.parameters, pieces, retain_graph=True, allow_unused=True)
+        product = flat(torch.zeros_like(p) if f is None else f for p, f in zip(self.parameters, found, strict=True))
+        return product.numpy()
+
+    def undo(self, v: np.ndarray) -> np.ndarray:
+        return v

@@ -1,0 +1,1 @@
+"""The wing of supervised learning: data, likelihoods, predictions."""

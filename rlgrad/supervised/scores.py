@@ -1,0 +1,24 @@
+"""How good predictions are."""
+
+import torch
+from torch import Tensor
+
+from rlgrad.loop import Direction
+
+
+def quality(distribution: torch.distributions.Distribution, y: Tensor) -> dict[str, Tensor]:
+    """Accuracy and log-loss [R] of predictions for labels [R, N]."""
+    log_likelihood = distribution.log_prob(y).mean(1)
+    accuracy = (distribution.mode == y).to(log_likelihood.dtype).mean(1)
+    return {"accuracy": accuracy, "log_loss": Direction.MINIMIZE.sign * log_likelihood}
+
+
+def auc(score: Tensor, y: Tensor) -> Tensor:
+    """The area [R] under the ROC curve of scores [R, N] for labels [N] of which both, 0 and 1, occur.
+
+    It is the probability that an example of class 1 scores higher than one of class 0, a tie counting half.
+    """
+    negative, positive = score[:, y == 0].sort(1).values, score[:, y == 1].contiguous()  # [R, N₀], [R, N₁]
+    below = torch.searchsorted(negative, positive)
+    not_above = torch.searchsorted(negative, positive, right=True)
+    return (below + not_above).to(score.dtype).mean(1) / (2 * negative.shape[1])
