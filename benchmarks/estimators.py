@@ -76,8 +76,9 @@ print(
     f"""# Estimators of the policy gradient, measured
 
 Each estimator, an option of `problem: reinforce`, on processes whose exact gradient is known, those of
-[rlgrad/environments/mdp.py](../rlgrad/environments/mdp.py): {ROUNDS * REPLICAS:,} independent estimates of the same gradient, from {EPISODES}
-episodes each, at a discount of {DISCOUNT}. Written by `python benchmarks/estimators.py > docs/estimators.md`.
+[rlgrad/environments/mdp.py](../rlgrad/environments/mdp.py): {ROUNDS * REPLICAS:,} independent
+estimates of the same gradient, from {EPISODES} episodes each, at a discount of {DISCOUNT}. It is written by
+`python benchmarks/estimators.py > docs/estimators.md`.
 
 - **bias**: how far the mean of all estimates is from the exact gradient, as a part of its length; behind it what chance
   alone would leave of an unbiased one. Those whose name is in italics are known to be biased.

@@ -5,19 +5,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rlgrad.errors import RunError, UsageError
-    from rlgrad.loop import Direction, Estimate, Problem, Update, make_optimizer, updates
-    from rlgrad.run import Run, resume, train
+    from rlgrad.loop import Apart, Direction, Estimate, Evaluation, Problem, Update, make_optimizer, updates
+    from rlgrad.replicas import clipping
+    from rlgrad.run import Run, follow, resume, train
+    from rlgrad.run.observer import Observer, Record
+    from rlgrad.trainable import Trainable
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _HOMES = {
-    "rlgrad.loop": ("Direction", "Estimate", "Problem", "Update", "make_optimizer", "updates"),
-    "rlgrad.run": ("Run", "resume", "train"),
+    "rlgrad.loop": ("Apart", "Direction", "Estimate", "Evaluation", "Problem", "Update", "make_optimizer", "updates"),
+    "rlgrad.replicas": ("clipping",),
+    "rlgrad.run": ("Run", "follow", "resume", "train"),
+    "rlgrad.run.observer": ("Observer", "Record"),
+    "rlgrad.trainable": ("Trainable",),
     "rlgrad.errors": ("RunError", "UsageError"),
 }
 __all__ = [
-    "Direction", "Estimate", "Problem", "Run", "RunError", "Update", "UsageError", "make_optimizer", "resume", "train",
-    "updates",
+    "Apart", "Direction", "Estimate", "Evaluation", "Observer", "Problem", "Record", "Run", "RunError", "Trainable",
+    "Update", "UsageError", "clipping", "follow", "make_optimizer", "resume", "train", "updates",
 ]  # fmt: skip
 
 

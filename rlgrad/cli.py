@@ -147,13 +147,13 @@ def print_settings(source: str) -> None:
     from rich.table import Table
 
     from rlgrad.config import load, settings_in
-    from rlgrad.settings import Named, Settings
+    from rlgrad.settings import Named, Section
 
     table = Table(title=f"settings of {source}", title_justify="left", box=None, pad_edge=False)
     for heading in ("setting", "value here", "meaning"):
         table.add_column(heading, no_wrap=heading == "setting")
 
-    def rows(settings: Settings, prefix: str) -> None:
+    def rows(settings: Section, prefix: str) -> None:
         for name, field in type(settings).model_fields.items():
             value = getattr(settings, name)
             if settings_in(field.annotation) and value is not None:

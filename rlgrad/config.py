@@ -8,10 +8,11 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Union, cast, get_args, get_origin
+from typing import Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -19,16 +20,18 @@ from torch import optim
 
 import rlgrad.problems
 from rlgrad import optimizers
-from rlgrad.errors import RunError, SettingError, UsageError, nearest
+from rlgrad.environments import given_id
+from rlgrad.errors import RunError, SettingError, UsageError, called, nearest
 from rlgrad.loop import Direction, Problem, make_optimizer
 from rlgrad.optimizers import schedules
-from rlgrad.settings import Named, RunSettings, Settings
+from rlgrad.settings import Named, RunSettings, Section, imported
 
 MAX_NODES = 10_000  # values in a config: far more than anyone writes, and few enough that no alias bomb goes off
 
 PACKAGED = Path(__file__).parent / "configs"  # where a wheel carries them; a checkout has them at its top
 SHIPPED = PACKAGED if PACKAGED.is_dir() else Path(__file__).parent.parent / "configs"
 
+Anything = TypeVar("Anything", bound=Section)
 Key = tuple[str, ...]  # the path of a setting: ("optimizer", "lr")
 Sources = dict[Key, str]  # where each was written: "cartpole.yaml:7", "--optimizer.lr"
 
@@ -45,11 +48,21 @@ Loader.add_implicit_resolver(
 class Config:
     """Settings, and where each was written."""
 
-    def __init__(self, data: Mapping[str, Any], sources: Sources, name: str, allow_imports: bool = False):
-        self.sources = sources
-        self.name = name
-        self.allow_imports = allow_imports
+    def __init__(
+        self,
+        data: Mapping[str, Any],
+        sources: Sources,
+        name: str,
+        allow_imports: bool = False,
+        objects: Mapping[str, Any] | None = None,
+        folder: Path = Path(),
+    ):
+        """objects: what is given from Python in the place of settings, by their names. folder: the file's."""
+        self.sources, self.name, self.allow_imports, self.folder = sources, name, allow_imports, folder
+        self.objects = {key: thing for key, thing in (objects or {}).items() if thing is not None}
         with self.located():
+            if ":" in str(data.get("problem")):  # its settings are in a module
+                self._import(listed(data.get("imports")))
             self.settings = validate(data)
 
     @contextmanager
@@ -75,9 +88,12 @@ class Config:
     def build(self) -> "Built":
         """What the settings describe. Raises UsageError."""
         with self.located():
-            self._import()
+            self._import(self.settings.imports)
+            for name in self.settings.given.keys() ^ self.objects.keys():
+                message = f"this run's {name} was made in Python: give it again, as in rlgrad.resume(RUN, {name}=...)"
+                raise SettingError(("given", name), message)
             try:
-                problem = self.settings.build()
+                problem = self.settings.build(**self.objects)
                 optimizer = build_optimizer(self.settings, problem)
                 return Built(problem, optimizer, build_schedule(self.settings, optimizer, problem.direction))
             except (SettingError, RunError):
@@ -86,17 +102,28 @@ class Config:
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
                 raise SettingError((), f"what it describes cannot be made: {reason[:300]}") from error
 
-    def _import(self) -> None:
-        """The only place where a config makes code run, and only where the user has said so."""
-        for module in self.settings.imports:
+    def observers(self) -> list[Any]:
+        """Those that the config names. Raises UsageError."""
+        with self.located():
+            names = enumerate(self.settings.observers)
+            return [self.settings.named(("observers", str(k)), name)() for k, name in names]
+
+    def _import(self, modules: Iterable[str]) -> None:
+        """The only place where a config makes code run, and only where the user has said so. Modules are also looked
+        for beside the config and in the working directory."""
+        for module in modules:
             if not self.allow_imports:
                 message = f"importing {module!r} runs its code; say --allow-imports if you trust it"
                 raise SettingError(("imports",), message)
+            before = list(sys.path)
+            sys.path += [str(self.folder.absolute()), str(Path().absolute())]
             try:
                 importlib.import_module(module)
             except Exception as error:  # whatever the module raises
                 reason = " ".join(str(error).split())
                 raise SettingError(("imports",), f"{module!r} cannot be imported: {reason}") from error
+            finally:
+                sys.path[:] = before
 
 
 class Built(NamedTuple):
@@ -111,6 +138,7 @@ def load(
     source: str | Path | Mapping[str, Any],
     overrides: Sequence[str] | Mapping[str, Any] = (),
     allow_imports: bool = False,
+    objects: Mapping[str, Any] | None = None,
 ) -> Config:
     """Settings from a file (a path, or a name in configs/) or a mapping, with overrides on top.
 
@@ -118,16 +146,22 @@ def load(
     allow_imports: whether the config may import modules, and so run code.
     Raises UsageError in one line.
     """
+    folder = Path()
     if isinstance(source, Mapping):
         name = "config"
         data, sources = deep_copy(source), cast("Sources", {(): "config"})
     else:
         path = find(source)
-        name, (data, sources) = path.stem, read(path)
+        name, folder, (data, sources) = path.stem, path.parent, read(path)
     given = parse_overrides(overrides) if not isinstance(overrides, Mapping) else overrides
     for dotted, value in given.items():
         override(data, sources, tuple(dotted.split(".")), value)
-    return Config(data, sources, name, allow_imports)
+    for key, thing in (objects or {}).items():
+        if thing is not None:
+            data.setdefault("given", {})[key] = called(thing)
+            if key == "environment":  # an id that it is registered by
+                data[key] = given_id(thing)
+    return Config(data, sources, name, allow_imports, objects, folder)
 
 
 def find(source: str | Path) -> Path:
@@ -266,12 +300,31 @@ def settings_class(problem: str) -> type[RunSettings]:
 def validate(data: Mapping[str, Any]) -> RunSettings:
     """Settings from nested mappings. Raises SettingError for the first thing that is wrong."""
     problem = data.get("problem")
+    if problem is None and isinstance(given := data.get("given"), dict) and "problem" in given:
+        message = (
+            f"this run's problem, {given['problem']}, was made in Python: resume it there, by rlgrad.follow(problem,"
+        )
+        raise SettingError((), message + " optimizer, out=..., resume=True)")
     if problem is None:
         raise SettingError((), f"`problem` is missing: one of {', '.join(problem_names())}")
+    if ":" in str(problem):
+        cls = imported(listed(data.get("imports")), ("problem",), str(problem))
+        if not (isinstance(cls, type) and issubclass(cls, RunSettings)):
+            raise SettingError(("problem",), f"{problem} must be a class that derives from rlgrad.settings.RunSettings")
+        return valid(cls, data)
     if problem not in problem_names():
         raise SettingError(("problem",), f"unknown problem {problem!r}", problem_names(), str(problem))
+    return valid(settings_class(problem), data)
+
+
+def listed(value: Any) -> list[str]:
+    """The modules of `imports`, before anything has been validated."""
+    return [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)] if value else []
+
+
+def valid(cls: type[Anything], data: Mapping[str, Any]) -> Anything:
+    """Settings of a class. Raises SettingError for the first thing that is wrong."""
     refuse_huge(data)
-    cls = settings_class(problem)
     try:
         return cls.model_validate(with_lists(cls, data))
     except ValidationError as error:
@@ -311,15 +364,15 @@ def with_lists(cls: type[BaseModel], data: Any) -> Any:
     return result
 
 
-def settings_in(annotation: Any) -> type[Settings] | None:
+def settings_in(annotation: Any) -> type[Section] | None:
     """The settings class that an annotation names, if any: `Schedule | None` -> Schedule."""
     for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, Settings):
+        if isinstance(candidate, type) and issubclass(candidate, Section):
             return candidate
     return None
 
 
-def keys_at(cls: type[Settings] | None, path: Key) -> list[str]:
+def keys_at(cls: type[Section] | None, path: Key) -> list[str]:
     """The valid keys of the settings at a path."""
     for key in path:
         cls = settings_in(cls.model_fields[key].annotation) if cls and key in cls.model_fields else None

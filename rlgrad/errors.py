@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from types import FunctionType
 
 
 class OneLine(Exception):
@@ -37,3 +38,9 @@ def nearest(word: str, valid: Iterable[str]) -> str:
     if close:
         return "; did you mean " + " or ".join(close) + "?"
     return f"; valid: {', '.join(valid)}" if 0 < len(valid) <= 30 else ""
+
+
+def called(thing: object) -> str:
+    """What an object from Python is called: 'module.Class', or 'module.function'."""
+    named = thing if isinstance(thing, type | FunctionType) else type(thing)
+    return f"{named.__module__}.{named.__qualname__}"

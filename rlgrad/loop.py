@@ -13,17 +13,17 @@ one value per replica; as replicas share no parameter, the gradient of the sum g
 import enum
 import functools
 import itertools
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from rlgrad import optimizers
+from rlgrad.errors import RunError
 from rlgrad.optimizers.curvature import Curvature
-from rlgrad.optimizers.per_replica import ELEMENTWISE, PerReplica, parts_of
-from rlgrad.replicas import clip_per_replica
+from rlgrad.optimizers.parts import Part
+from rlgrad.replicas import Gradient, norm_per_replica
 
 
 class Direction(enum.Enum):
@@ -49,8 +49,9 @@ class Estimate(NamedTuple):
 
     value: Tensor  # [R] the objective; its gradient, unless stated below, is the gradient estimate
     metrics: Mapping[str, Tensor]  # [R] each, detached: what else is worth logging
-    gradient: Sequence[Tensor | None] | None = None  # of each parameter, where the problem knows it
+    gradient: Gradient | None = None  # of each parameter, where the problem knows it
     curvature: Callable[[], Curvature] | None = None  # the second derivatives, which Newton needs
+    notes: Any = None  # what the problem wants to find again when the update is diagnosed
 
 
 class Lazy(Mapping[str, Tensor]):
@@ -60,85 +61,200 @@ class Lazy(Mapping[str, Tensor]):
         self._compute = compute
 
     @functools.cached_property
-    def _found(self) -> Mapping[str, Tensor]:
+    def _computed(self) -> Mapping[str, Tensor]:
         return self._compute()
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._found[name]
+        return self._computed[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._found)
+        return iter(self._computed)
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._computed)
 
 
-class Problem(Protocol):
-    """Anything the loop can train. The batch is the problem's own business: the loop only hands it on."""
+class Problem:
+    """Anything the loop can train: derive from it, and give it a direction, a model and an objective.
+
+    Data and batches are the problem's own business: the loop only hands them on.
+    """
 
     direction: Direction
-
-    @property
-    def model(self) -> nn.Module:
-        """Its parameters are [R, ...]."""
+    model: nn.Module  # its parameters are [R, ...]
+    curved = False  # whether its estimates have a curvature, so that Newton's method is possible
+    line_search = True  # whether the value changes with the parameters on the same data, which a line search watches
 
     def sample(self, step: int) -> Any:
         """The data of update `step`: play episodes, draw a minibatch, or nothing at all."""
+        return None
+
+    def passes(self, data: Any) -> Iterable[Any]:
+        """The batches of an update, one for each step of the optimizer: the data once, unless the problem says more."""
+        return (data,)
 
     def objective(self, batch: Any) -> Estimate:
-        """The objective on that data, at the parameters as they are now."""
+        """The objective on that batch, at the parameters as they are now."""
+        raise NotImplementedError
 
-    # optional: curved = True, where its estimates have a curvature and Newton's method is possible
+
+Transform = Callable[[Gradient], Gradient]  # what happens to a gradient before the optimizer sees it, such as clipping
+
+
+class Evaluation:
+    """The objective on one batch, as the optimizer asks for it: this is the closure that `optimizer.step` gets.
+
+    `value`, `metrics`, `notes` and `gradient` are those of the first call, before the step; the gradient is kept as it
+    was before the transform. `calls` counts how often the objective was evaluated.
+    """
+
+    value: Tensor  # [R]
+    metrics: Mapping[str, Tensor]  # [R] each
+    notes: Any
+    gradient: Gradient = ()  # of each parameter, [R, ...] or None; of an update's first pass only
+
+    def __init__(
+        self,
+        problem: Problem,
+        batch: Any,
+        parameters: Sequence[nn.Parameter],
+        transform: Transform | None = None,
+        first: bool = True,
+        check: bool = False,
+    ):
+        """first: whether this is the first pass of its update. check: whether to check what the problem returns."""
+        self.problem, self.batch, self.parameters, self.transform = problem, batch, parameters, transform
+        self.first, self.check = first, check
+        self.calls = 0
+
+    def __call__(self) -> Any:  # torch's annotations expect a float
+        """The value [R]; each parameter's `grad` is the gradient there, transformed."""
+        estimate = self.problem.objective(self.batch)
+        if self.check:
+            check_contract(type(self.problem).__name__, estimate, self.parameters)
+            self.check = False
+        differentiate(estimate, self.parameters)
+        gradient = [parameter.grad for parameter in self.parameters]
+        if self.calls == 0:
+            self.value, self.metrics, self.notes = estimate.value.detach(), estimate.metrics, estimate.notes
+            self.gradient = gradient if self.first else ()
+        self.calls += 1
+        self._curvature = estimate.curvature
+        if self.transform:
+            for parameter, transformed in zip(self.parameters, self.transform(gradient), strict=True):
+                parameter.grad = transformed
+        return estimate.value.detach()
+
+    @torch.no_grad()
+    def value_alone(self) -> Tensor:
+        """The value [R] at the parameters as they are now, without a gradient: all that a line search asks for."""
+        self.calls += 1
+        return self.problem.objective(self.batch).value
+
+    def curvature(self) -> Curvature:
+        """The second derivatives where the objective was last differentiated. Raises RunError where there are none."""
+        if self._curvature is None:
+            raise RunError(f"{type(self.problem).__name__}.objective states no curvature, which the optimizer needs")
+        return self._curvature()
 
 
 class Update(NamedTuple):
-    """One step of the parameters, as `updates` yields it. Value, metrics and gradient are those before the step."""
+    """One update of the parameters, as `updates` yields it. What it says is what was so before its first step."""
 
     step: int
-    value: Tensor  # [R] the objective
-    metrics: Mapping[str, Tensor]  # [R] each
-    norm: Callable[[], Tensor]
+    passes: Sequence[Evaluation]
+
+    @property
+    def value(self) -> Tensor:
+        """[R] the objective."""
+        return self.passes[0].value
+
+    @property
+    def metrics(self) -> Mapping[str, Tensor]:
+        """[R] each."""
+        return self.passes[0].metrics
+
+    @property
+    def gradient(self) -> Gradient:
+        """Of each parameter, [R, ...] or None, before any transform."""
+        return self.passes[0].gradient
 
     @property
     def gradient_norm(self) -> Tensor:
-        """[R] Euclidean norm, before clipping; until the next update, and computed when asked for."""
-        return self.norm()
+        """[R] Euclidean norm of the gradient."""
+        return norm_per_replica(g for g in self.gradient if g is not None)
+
+    @property
+    def evaluations(self) -> int:
+        """How often the objective was evaluated, in all passes; each time for all replicas together."""
+        return sum(each.calls for each in self.passes)
 
 
 def updates(
-    problem: Problem, optimizer: torch.optim.Optimizer, first: int = 0, max_gradient_norm: float = math.inf
+    problem: Problem, optimizer: torch.optim.Optimizer, first: int = 0, transform: Transform | None = None
 ) -> Iterator[Update]:
     """Train for ever, one update at a time; whoever iterates decides what to watch, what to keep and when to stop.
 
     The data of an update is drawn with the parameters that the previous one left behind: rollouts are on-policy.
 
     first: the number of the first update, where a run is continued.
-    max_gradient_norm: the gradient of each replica is scaled down to this Euclidean norm.
+    transform: what is done to each gradient before the optimizer sees it, such as `replicas.clipping(1.0)`.
+
+    Raises RunError in a sentence where the problem does not return what the loop needs.
     """
+    if not isinstance(problem, Problem):
+        raise RunError(f"{type(problem).__name__} must derive from rlgrad.Problem, or from rlgrad.Trainable")
     parameters = list(problem.model.parameters())
     for step in itertools.count(first):
-        batch = problem.sample(step)
-        evaluations: list[tuple[Estimate, Callable[[], Tensor]]] = []  # LBFGS makes several a step, most others one
-
-        def evaluate(curved: bool = False) -> Any:
-            if curved:  # Newton's method asks this as well, of the last place
-                return evaluations[-1][0].curvature()  # type: ignore[misc]  # noqa: B023
-            estimate = problem.objective(batch)  # noqa: B023 - called within this step only
-            differentiate(estimate, parameters)
-            evaluations.append((estimate, clip_per_replica(parameters, max_gradient_norm)))  # noqa: B023
-            return estimate.value.detach()
-
-        optimizer.step(evaluate)  # θ + α∇J where J is maximized, θ − α∇J where minimized
-        estimate, norm = evaluations[0]
-        yield Update(step, estimate.value.detach(), estimate.metrics, norm)
+        data = problem.sample(step)
+        passes: list[Evaluation] = []
+        for batch in problem.passes(data):
+            begins = not passes
+            passes.append(Evaluation(problem, batch, parameters, transform, begins, check=begins and step == first))
+            optimizer.step(passes[-1])  # θ + α∇J where J is maximized, θ − α∇J where it is minimized
+        yield Update(step, passes)
 
 
 def differentiate(estimate: Estimate, parameters: Sequence[nn.Parameter]) -> None:
     """Give each parameter its gradient of the objective, in place of any that it had."""
-    for parameter, gradient in zip(parameters, estimate.gradient or itertools.repeat(None)):  # noqa: B905
+    stated = estimate.gradient or itertools.repeat(None)
+    for parameter, gradient in zip(parameters, stated, strict=False):
         parameter.grad = gradient
     if estimate.gradient is None:
-        estimate.value.sum().backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(estimate.value.sum())
+
+
+def check_contract(name: str, estimate: Estimate, parameters: Sequence[nn.Parameter]) -> None:
+    """Raises RunError, in a sentence, where a problem's estimate is not what the loop needs. name: the problem's."""
+    said = f"{name}.objective must return an Estimate"
+    shapes = [list(parameter.shape) for parameter in parameters]
+    replicas = shapes[0][0] if shapes and shapes[0] else 0
+    if any(shape[:1] != [replicas] for shape in shapes) or not replicas:
+        raise RunError(f"{name}.model must have parameters with a common first axis, the replicas: here {shapes}")
+    if not isinstance(estimate, Estimate) or not isinstance(estimate.value, Tensor):
+        what = estimate.value if isinstance(estimate, Estimate) else estimate
+        raise RunError(f"{said} whose value is a tensor, not {type(what).__name__}")
+    value, stated = estimate.value, estimate.gradient
+    if list(value.shape) != [replicas]:
+        message = f"{said} with one value for each of the {replicas} replicas: shape [{replicas}], not "
+        raise RunError(f"{message}{list(value.shape)}; take sums and means over all axes but the first")
+    if not value.is_floating_point():
+        raise RunError(f"{said} whose value is a real number, not {value.dtype}")
+    if not value.isfinite().any():  # of one replica among others it is for the run to judge
+        raise RunError(f"{said} whose value is finite: at the first parameters it is {value.tolist()[:5]}")
+    if stated is None and not value.requires_grad:
+        message = f"{said} whose value depends on the parameters, or whose gradient is stated: this one does neither; "
+        raise RunError(message + "was it detached, or computed under torch.no_grad()?")
+    if stated is not None and [list(p.shape if g is None else g.shape) for p, g in zip(parameters, stated)] != shapes:  # noqa: B905
+        raise RunError(f"{said} whose gradient has a tensor, or None, for each parameter, in their shapes: {shapes}")
+
+
+class Apart(nn.Module):
+    """A part of a model that goes its own way: a critic descends its error while the policy that it judges ascends."""
+
+    direction: Direction
+    arguments: Mapping[str, Any] = {}  # of the optimizer, for this part only, such as a learning rate
+    optimizer: tuple[str, Mapping[str, Any]] | None = None  # name and arguments of one of its own
 
 
 def make_optimizer(
@@ -146,19 +262,27 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimizer of that name in rlgrad.optimizers, where torch's are too, going the problem's way.
 
+    A part of the model that is `Apart` goes its own way, and by its own optimizer if it has one.
+
     direction: another way than the problem's own (to see what the wrong sign does).
-    arguments: the optimizer's own. Raises what it raises where they are wrong.
+    arguments: the optimizer's own. Raises what it raises where they are wrong, and ValueError where the problem does
+    not offer what the optimizer needs.
     """
-    parts = parts_of(problem.model, (direction or problem.direction).sign)
-    optimizer_class = getattr(optimizers, name)
-    if name == "Newton":
-        if len(parts) > 1 or not getattr(problem, "curved", False):
-            raise ValueError("it needs a curvature, which this problem does not have")
-        return optimizers.Newton(parts[0].parameters, parts[0].sign, **arguments)
-    if name in ELEMENTWISE:
-        groups = [dict(params=p.parameters, maximize=p.sign > 0, **p.arguments) for p in parts]
-        if "fused" not in arguments:  # what torch chooses on a CPU, where asking it at every step takes as long as SGD
-            arguments.setdefault("foreach", False)
-        optimizer: torch.optim.Optimizer = optimizer_class(groups, **arguments)
-        return optimizer
-    return PerReplica(parts, optimizer_class, arguments)
+    if name == "Newton" and not problem.curved:
+        raise ValueError("it needs a curvature, which this problem does not have")
+    if arguments.get("line_search_fn") and not problem.line_search:
+        message = "its line search compares values on the same data, and this problem's do not change there with the "
+        raise ValueError(f"{message}parameters: set line_search_fn to null")
+    apart = [module for module in problem.model.modules() if isinstance(module, Apart)]
+    theirs = {parameter for module in apart for parameter in module.parameters()}
+    main = [parameter for parameter in problem.model.parameters() if parameter not in theirs]
+    together = [Part(main, (direction or problem.direction).sign)]
+    alone = []
+    for module in apart:
+        part = Part(list(module.parameters()), module.direction.sign, module.arguments)
+        if module.optimizer:
+            alone.append(optimizers.make(module.optimizer[0], [part], module.optimizer[1]))
+        else:
+            together.append(part)
+    whole = optimizers.make(name, together, arguments)
+    return optimizers.ByPart([whole, *alone]) if alone else whole

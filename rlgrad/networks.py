@@ -35,11 +35,17 @@ def frozen(network: nn.Module) -> Frozen:
     if isinstance(network, Actable):
         return network.frozen()
 
+    return plain(network)
+
+
+def plain(network: nn.Module) -> Frozen:
+    """The network's `forward` for numpy's arrays."""
+
     @torch.no_grad()
-    def plain(x: np.ndarray) -> np.ndarray:
+    def forward(x: np.ndarray) -> np.ndarray:
         return network(torch.from_numpy(x)).numpy()  # type: ignore[no-any-return]
 
-    return plain
+    return forward
 
 
 class Actable(nn.Module):
@@ -135,6 +141,32 @@ class MLP(Actable):
             return np.matmul(seen.swapaxes(1, 2), last)  # type: ignore[no-any-return]
 
         return forward
+
+
+class AnyMLP(MLP):
+    """The same with any activation function, tensor -> tensor, and none of the shortcuts."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        hidden: Sequence[int],
+        streams: Sequence[np.random.Generator],
+        activation: Callable[[Tensor], Tensor],
+        output_gain: float = 0.01,
+    ):
+        super().__init__(inputs, outputs, hidden, streams, output_gain=output_gain)
+        self.any = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        *hidden, last = self.layers
+        seen = x.flatten(1, -2)
+        for layer in hidden:
+            seen = self.any(layer(seen))
+        return last(seen).reshape(*x.shape[:-1], -1)  # type: ignore[no-any-return]
+
+    def frozen(self) -> Frozen:
+        return plain(self)
 
 
 def orthogonal(rows: int, columns: int, rng: np.random.Generator) -> Tensor:

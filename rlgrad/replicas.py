@@ -1,37 +1,43 @@
-"""The replicas' axis R: tensors [R, ...] laid side by side, and norms of what belongs to one replica."""
+"""The replicas' axis R: what belongs to each replica of tensors [R, ...], side by side, and its Euclidean norm."""
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
+Gradient = Sequence[Tensor | None]  # of each parameter [R, ...]; None where there is none
 
-def flat(tensors: Iterable[Tensor]) -> Tensor:
-    """[R, ...] each -> [R, P]."""
+
+def flatten(tensors: Iterable[Tensor]) -> Tensor:
+    """[R, ...] each -> [R, P], P counting all elements of all tensors."""
     return torch.cat([tensor.reshape(tensor.shape[0], -1) for tensor in tensors], 1)
 
 
-def unflat(values: Tensor, like: Iterable[Tensor]) -> list[Tensor]:
-    """[R, P] -> [R, ...] each."""
+def unflatten(values: Tensor, like: Iterable[Tensor]) -> list[Tensor]:
+    """[R, P] -> [R, ...] each, in the shapes of `like`."""
     like = list(like)
     parts = values.split_with_sizes([tensor[0].numel() for tensor in like], 1)
     return [part.reshape(tensor.shape) for part, tensor in zip(parts, like, strict=True)]
 
 
-def clip_per_replica(parameters: Iterable[Tensor], max_norm: float = math.inf) -> Callable[[], Tensor]:
-    """Scale each replica's gradient down to `max_norm`, and return a function that says what the norms [R] were."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if max_norm == math.inf:
-        return lambda: norm_per_replica(gradients)
-    norm = norm_per_replica(gradients)
-    scale = (max_norm / norm).clamp(max=1.0)  # a norm of zero gives infinity, and so 1
-    for g in gradients:
-        g.mul_(scale.reshape(-1, *[1] * (g.dim() - 1)))
-    return lambda: norm
-
-
 def norm_per_replica(tensors: Iterable[Tensor]) -> Tensor:
     """The Euclidean norm [R] over all elements of tensors [R, ...] that belong to the same replica."""
-    norm: Tensor = torch.linalg.vector_norm(flat(tensors), dim=1)
+    norm: Tensor = torch.linalg.vector_norm(flatten(tensors), dim=1)
     return norm
+
+
+def product_per_replica(a: Gradient, b: Iterable[Tensor]) -> Tensor:
+    """The inner product [R] over all elements of a and b that belong to the same replica; None counts as zero."""
+    products = [(x * y).flatten(1).sum(1) for x, y in zip(a, b, strict=True) if x is not None]
+    return torch.stack(products).sum(0)
+
+
+def clipping(max_norm: float) -> Callable[[Gradient], Gradient]:
+    """A function that scales each replica's gradient down to this Euclidean norm; the gradient given stays as it is."""
+
+    def clip(gradient: Gradient) -> Gradient:
+        norm = norm_per_replica(g for g in gradient if g is not None)
+        scale = (max_norm / norm).clamp(max=1.0)  # a norm of zero gives infinity, and so 1
+        return [None if g is None else g * scale.reshape(-1, *[1] * (g.dim() - 1)) for g in gradient]
+
+    return clip

@@ -3,23 +3,27 @@
 A problem's own settings derive from `RunSettings`, in the problem's file.
 """
 
+import sys
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
+from rlgrad.errors import SettingError
 from rlgrad.loop import Direction
 from rlgrad.trainable import Trainable
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
+Importable = Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]  # module:name
 
 
-class Settings(BaseModel):
+class Section(BaseModel):
     """A part of a config: unknown keys are refused, and it does not change once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-class Named(Settings):
+class Named(Section):
     """Something of torch's by its name, with its own arguments beside it: `{name: Adam, lr: 0.01}`."""
 
     model_config = ConfigDict(extra="allow")
@@ -40,14 +44,14 @@ class Schedule(Named):
     """Any scheduler of torch.optim.lr_scheduler, or Hyperbolic: its name, and its own arguments as further keys."""
 
 
-class Evaluation(Settings):
+class Evaluation(Section):
     """How often the run is evaluated; after its last update it always is."""
 
     every_updates: PositiveInt = 10
     """updates between evaluations"""
 
 
-class Checkpoint(Settings):
+class Checkpoint(Section):
     """How often the run is saved, besides at its end; whichever of the two comes first."""
 
     every_updates: PositiveInt | None = None
@@ -56,26 +60,15 @@ class Checkpoint(Settings):
     """seconds between checkpoints, but at least 50 times as long as one takes; null: as often as the updates say"""
 
 
-class RunSettings(Settings):
-    """The settings that every problem shares."""
+class FollowSettings(Section):
+    """How a problem is followed while it is trained, whatever it is."""
 
-    imports: tuple[str, ...] = ()
-    """modules to import before anything else, as those that register environments; that runs their code, and so needs
-    --allow-imports"""
-    problem: str
-    """what kind of problem: a file in rlgrad/problems"""
     updates: PositiveInt
     """how many times the parameters are moved"""
     seed: NonNegativeInt = 0
     """replica k draws all its random numbers from streams of seed + k"""
     replicas: Annotated[int, Field(gt=0, le=100_000)] = 1
     """how many independent copies are trained side by side"""
-    optimizer: Optimizer
-    """name: any optimizer of torch.optim, or Newton {max_iter, tolerance, solver} where the objective's curvature is
-    known; the other keys are its own arguments"""
-    schedule: Schedule | None = None
-    """name: any scheduler of torch.optim.lr_scheduler, or Hyperbolic {epoch_length, decay, floor}; stepped after every
-    update"""
     max_gradient_norm: PositiveFloat | None = None
     """scale each replica's gradient down to this Euclidean norm; null: leave it as it is"""
     wrong_sign: bool = False
@@ -95,16 +88,55 @@ class RunSettings(Settings):
     """end the run at the first evaluation at which every replica reaches the environment's reward threshold"""
     threads: Annotated[int, Field(gt=0, le=1024)] = 1
     """threads of torch; small networks are fastest on one. numpy, which has the small work, gets one"""
+    given: dict[str, str] = {}
+    """what was given as an object from Python, and so cannot stand in a config: resuming asks for the same again"""
+
+    def heading(self, direction: Direction) -> Direction:
+        """Which way the run goes, if its objective is to go in this direction."""
+        return direction.opposite if self.wrong_sign else direction
 
     def bound_to_updates(self) -> str | None:
         """The setting, if there is one, that means something else where `updates` is another: such a run cannot be
         extended, as its past would not be that of the longer run."""
         return None
 
-    def heading(self, direction: Direction) -> Direction:
-        """Which way the run goes, if its objective is to go in this direction."""
-        return direction.opposite if self.wrong_sign else direction
 
-    def build(self) -> "Trainable":
-        """The problem that these settings describe. Raises SettingError where it cannot be built."""
+class RunSettings(FollowSettings):
+    """The settings that every problem of a config shares."""
+
+    imports: tuple[str, ...] = ()
+    """modules to import before anything else, as those that register environments; that runs their code, and so needs
+    --allow-imports"""
+    problem: str
+    """what kind of problem: a file in rlgrad/problems"""
+    optimizer: Optimizer
+    """name: any optimizer of torch.optim, or Newton {max_iter, tolerance, solver} where the objective's curvature is
+    known; the other keys are its own arguments"""
+    schedule: Schedule | None = None
+    """name: any scheduler of torch.optim.lr_scheduler, or Hyperbolic {epoch_length, decay, floor}; stepped after every
+    update"""
+
+    observers: tuple[Importable, ...] = ()
+    """your own classes that watch the run, as module:Class; the module stands in `imports`"""
+
+    def build(self, **objects: Any) -> Trainable:
+        """The problem that these settings describe. Raises SettingError where it cannot be built.
+
+        objects: what was given from Python in the place of settings, by their names.
+        """
         raise NotImplementedError
+
+    def named(self, path: tuple[str, ...], text: str) -> Any:
+        """What module:name stands for, of a module in `imports`. Raises SettingError."""
+        return imported(self.imports, path, text)
+
+
+def imported(modules: Iterable[str], path: tuple[str, ...], text: str) -> Any:
+    """What module:name stands for, of modules that were imported. Raises SettingError for the setting at this path."""
+    module, _, name = text.partition(":")
+    if module not in modules:
+        raise SettingError(path, f"{text} is in a module that is not in `imports`: set imports: [{module}]")
+    members = vars(sys.modules[module])
+    if name not in members:
+        raise SettingError(path, f"{module} has no {name!r}", [key for key in members if key[:1] != "_"], name)
+    return members[name]

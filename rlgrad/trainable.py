@@ -1,31 +1,57 @@
 """What a run asks of a problem, beyond what the loop asks."""
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
 
-from rlgrad.loop import Problem
+from rlgrad.loop import Problem, Update
 
 
-class Trainable(Problem, Protocol):
-    """What a run asks of a problem beyond what the loop asks.
+class Trainable(Problem):
+    """A problem that a run can follow. Everything here has a default; say more where there is more to say."""
 
-    Two things are optional. `conclusion() -> list[str]` says in sentences what has come out. And where an update
-    depends on more than the parameters, the buffers of `model` and the update's number, such as episodes that go on
-    across updates, a problem has `state_dict()` and `load_state_dict(state)`: what a checkpoint is to hold besides.
-    Such a state is made of tensors, numbers, texts, bytes, lists and dicts, as nothing else is ever read from a
-    checkpoint (a pickled environment would run a stranger's code). What it cannot hold is drawn again from the streams
-    of the update, or `state_dict` raises RunError and says so. `load_state_dict` raises ValueError where the state is
-    not one of its own.
-    """
-
-    work: str  # the metric that counts the work of an update, such as "episode/env_steps"
-    solved: tuple[str, float] | None  # an evaluation metric, and the value from which the problem counts as solved
-
-    def again(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """What the update came to: the objective [R] on the data of that step, drawn again by the same random numbers
-        with the parameters as they are now, and further metrics [R] of the change."""
+    work = "work/evaluations"  # the metric that counts the work of an update, such as "episode/env_steps"
+    solved: tuple[str, float] | None = None  # a metric of `evaluate`, and the value from which it counts as solved
+    timed: Mapping[str, tuple[Any, str]] = {}  # what a profile times apart, by name: whose function, and its name
+    tags: Mapping[str, str] = {}  # what the metrics of its own mean: a sentence for each, with its unit
 
     def evaluate(self, step: int) -> Mapping[str, Tensor]:
         """Metrics [R] on held-out data, or in held-out episodes that are drawn for this step."""
+        return {}
+
+    @torch.no_grad()
+    def after(self, update: Update) -> Tensor:
+        """The objective [R] on the data of this update, at the parameters as they are now."""
+        return self.objective(update.passes[0].batch).value.detach()
+
+    def final(self, update: Update) -> Tensor:
+        """The objective [R] at the parameters as they are now, which are those that are saved: what the summary
+        reports. update: the last one. Where there is more data than that of an update, it is measured on all."""
+        return self.after(update)
+
+    def diagnose(self, update: Update, promised: Tensor) -> Mapping[str, Tensor]:
+        """What the update came to, beside what it promised: [R] each.
+
+        promised: [R] the gradient before the update times the whole step of the update.
+        """
+        achieved = self.after(update) - update.value
+        return {"objective/predicted_change": promised, "objective/achieved_change": achieved}
+
+    def conclusion(self) -> Sequence[str]:
+        """What has come out, in sentences."""
+        return ()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint is to hold where an update depends on more than the parameters, the buffers of `model` and
+        the update's number: such as episodes that go on across updates.
+
+        It is made of tensors, numbers, texts, bytes, lists and dicts, as nothing else is ever read from a checkpoint (a
+        pickled environment would run a stranger's code). What it cannot hold is drawn again from the streams of the
+        update, or this raises RunError and says so.
+        """
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there. Raises ValueError where the state is not one of its own."""

@@ -3,11 +3,10 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from threadpoolctl import threadpool_limits
 
+from rlgrad.run import guest
 from tests.environments import Anything, Countdown, TwoStep
 
-threadpool_limits(1, user_api="blas")  # as `train` does
 gymnasium.register("tests/TwoStep-v0", TwoStep)
 gymnasium.register("tests/Countdown-v0", Countdown)
 gymnasium.register("tests/Limited-v0", Countdown, max_episode_steps=3)
@@ -30,7 +29,7 @@ for name, observation, action in (
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
-    torch.set_num_threads(1)
+    guest.set_threads(1, [1] * len(guest.numpy_libraries()))
 
 
 @pytest.fixture

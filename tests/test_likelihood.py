@@ -9,7 +9,7 @@ import torch
 from rlgrad.loop import differentiate
 from rlgrad.optimizers.curvature import Differentiated
 from rlgrad.problems.logistic import Logistic, Settings
-from rlgrad.replicas import flat
+from rlgrad.replicas import flatten
 from rlgrad.supervised import likelihood
 from rlgrad.supervised.data import Dataset
 from rlgrad.supervised.minibatches import Batch
@@ -127,7 +127,7 @@ def test_metrics_are_of_the_weights_before_the_step_though_asked_for_after_it(fl
     assert {name: value.tolist() for name, value in estimate.metrics.items()} == {
         name: value.tolist() for name, value in expected.items()
     }
-    assert flat(problem.model.parameters()).abs().max() == 0
+    assert flatten(problem.model.parameters()).abs().max() == 0
 
 
 @pytest.mark.filterwarnings("error")

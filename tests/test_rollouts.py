@@ -7,7 +7,7 @@ from torch import Tensor
 
 from rlgrad.agents.advantages import CHUNK, reward_to_go
 from rlgrad.agents.policies import CategoricalPolicy
-from rlgrad.agents.rollouts import Player, Rollout, play, score
+from rlgrad.agents.rollouts import Player, Rollout, play, returns_of
 from rlgrad.environments import GymnasiumEnvironments
 from rlgrad.errors import RunError
 from rlgrad.networks import MLP
@@ -72,7 +72,7 @@ def test_the_greedy_policy_takes_the_most_probable_action() -> None:
 def test_the_score_is_that_of_the_same_episodes(discount: float) -> None:
     model, environments = policy(1, 2), GymnasiumEnvironments("tests/Countdown-v0", 10, {})
     episodes = play(model, environments, streams(0, 2, Purpose.SAMPLE), 5)
-    returns, lengths = score(model, environments, streams(0, 2, Purpose.SAMPLE), 5, discount=discount)
+    returns, lengths = returns_of(model, environments, streams(0, 2, Purpose.SAMPLE), 5, discount=discount)
     torch.testing.assert_close(returns, reward_to_go(episodes.reward, discount)[:, 0])
     assert torch.equal(lengths, episodes.length.to(lengths.dtype))
     assert lengths.min() < lengths.max()
@@ -90,7 +90,7 @@ def test_replica_k_plays_what_it_plays_alone() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("how", [play, score])
+@pytest.mark.parametrize("how", [play, returns_of])
 def test_what_is_not_finite_is_named_where_it_arises(how: Callable, value: float) -> None:
     environments = GymnasiumEnvironments("tests/Countdown-v0", 6, {"poison": value, "fixed": 3})
     with pytest.raises(RunError, match=r"observation that is not finite \(replica 0, episode 0, step 2\)"):

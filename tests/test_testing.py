@@ -10,6 +10,7 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor, nn
 
+from rlgrad.agents.credit import credit, values
 from rlgrad.agents.rollouts import play
 from rlgrad.agents.segments import Segments
 from rlgrad.config import load
@@ -55,11 +56,11 @@ def ours(env: VectorEnv, value: Any, steps: int, segments: int, discount: float,
         weight,
         "CartPole-v1" if env.single_observation_space.shape == (4,) else "rlgrad/Scripted-v0",
     )
-    problem._segments = Segments(VectorEnvironments(lambda _: env, 1, 2), 1, 2)
+    problem.experience.segments = Segments(VectorEnvironments(lambda _: env, 1, 2), 1, 2)
     for step in range(segments):
         batch = problem.sample(step)
-        guess = problem._values(batch.observation)
-        target, advantage = problem._targets(batch, guess)
+        guess = values(problem.model.critic, batch.observation)
+        target, advantage = credit(problem.settings, problem.model, batch, guess)
         yield from zip(*(x[batch.alive].tolist() for x in (guess, advantage, target)), strict=True)
 
 
@@ -196,4 +197,6 @@ def test_segments_are_put_back_by_their_seeds_and_actions(simulator: str) -> Non
     resumed.load_state_dict(state)
     assert all(torch.equal(a, b) for a, b in zip(rewards(resumed, range(8, 12)), expected[8:], strict=True))
     for name in ("earned", "taken", "finished"):
-        np.testing.assert_array_equal(getattr(resumed._segments, name), getattr(whole._segments, name))
+        np.testing.assert_array_equal(
+            getattr(resumed.experience.segments, name), getattr(whole.experience.segments, name)
+        )

@@ -27,9 +27,9 @@ def train(*options):
 
 def watch(look):
     """Have look(problem, update, seconds that the update took) called after every update of the loop."""
-    import rlgrad.run.training as training
+    import rlgrad.run.following as following
 
-    def watched(problem, *arguments, loop=training.updates):
+    def watched(problem, *arguments, loop=following.updates):
         stream = loop(problem, *arguments)
         while True:
             began = time.perf_counter()
@@ -37,7 +37,7 @@ def watch(look):
             look(problem, update, time.perf_counter() - began)
             yield update
 
-    training.updates = watched
+    following.updates = watched
 
 
 def solved(seed, file):

@@ -1,76 +1,20 @@
 """What learns: a policy, and what it is judged by."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from rlgrad.agents.baselines import RunningMean
 from rlgrad.agents.critic import Critic
 from rlgrad.agents.normalisers import Normaliser, ReturnUnit
-from rlgrad.agents.policies import Deviation, Policy, outputs, policy_for
+from rlgrad.agents.policies import Policy, outputs, policy_for
+from rlgrad.agents.settings import CreditSettings
 from rlgrad.environments.spaces import flat, is_image
 from rlgrad.errors import SettingError
-from rlgrad.networks import MLP, Activation, Convolutions
-from rlgrad.settings import RunSettings
-from rlgrad.settings import Settings as Group
-
-
-class PolicySettings(Group):
-    """The network that gives the probabilities of the actions."""
-
-    hidden: tuple[PositiveInt, ...] = (32,)
-    """widths of the hidden layers; []: a linear policy"""
-    activation: Activation = "tanh"
-    """of the hidden layers"""
-    initial_gain: PositiveFloat = 0.01
-    """size of the last layer's initial weights: where it is small, the first policy is almost uniform"""
-    deviation: Deviation = "learned"
-    """of continuous actions. learned: a number for each element, the same everywhere; state_dependent: the network's"""
-    initial_deviation: PositiveFloat = 1.0
-    """of continuous actions, where 1 is half the width of their box"""
-    squash: bool = False
-    """whether continuous actions are brought into their box by a tanh, instead of being clipped"""
-
-
-class CriticSettings(Group):
-    """The network that guesses returns."""
-
-    hidden: tuple[PositiveInt, ...] = (32,)
-    """widths of the hidden layers"""
-    activation: Activation = "tanh"
-    """of the hidden layers"""
-    learning_rate: PositiveFloat | None = None
-    """its own; null: that of the policy"""
-
-
-Baseline = Literal[
-    "none", "batch_mean", "leave_one_out", "running_mean", "optimal_constant", "optimal_per_parameter", "critic"
-]
-
-
-class AgentSettings(RunSettings):
-    """The settings that describe the agent."""
-
-    environment: str
-    """any registered Gymnasium id, such as CartPole-v1"""
-    environment_options: dict[str, Any] = {}
-    """keyword arguments of the environment"""
-    baseline: Baseline = "leave_one_out"
-    """subtracted from the returns. batch_mean, leave_one_out: the mean of all, or of the other, episodes of the update
-    at the same step; running_mean: of earlier updates; optimal_constant, optimal_per_parameter: the number that leaves
-    the least variance (two further backward passes an episode); critic: a learned value of the state"""
-    critic: CriticSettings = CriticSettings()
-    """of the baseline `critic`, and of no other"""
-    policy: PolicySettings = PolicySettings()
-    normalise_returns: bool = False
-    """advantages, and what a critic guesses, in units of the deviation of the returns of earlier updates; it makes the
-    size of the rewards irrelevant, and leaves the direction of the gradient as it is"""
-    normalise_observations: bool = False
-    """mean 0 and deviation 1 in every feature, by what each replica has seen in earlier updates"""
+from rlgrad.networks import MLP, AnyMLP, Convolutions
 
 
 class Agent(nn.Module):
@@ -85,12 +29,15 @@ class Agent(nn.Module):
 
 
 def make_agent(
-    settings: AgentSettings,
+    settings: CreditSettings,
     observation: spaces.Space[Any],
     action: spaces.Space[Any],
     streams: Sequence[np.random.Generator],
+    given: nn.Module | None = None,
 ) -> Agent:
     """The agent for an environment's spaces; its initial parameters come from the replicas' streams.
+
+    given: the policy's network, instead of one that the settings describe.
 
     Raises SettingError where the spaces cannot be served.
     """
@@ -106,7 +53,9 @@ def make_agent(
     if settings.normalise_observations and is_image(seen):
         raise SettingError(("normalise_observations",), f"{id} shows images, which need none")
 
-    def network(outputs: int, hidden: Sequence[int], activation: Activation, gain: float) -> nn.Module:
+    def network(
+        part: str, outputs: int, hidden: Sequence[int], activation: str, gain: float, own: Any = None
+    ) -> nn.Module:
         layers: list[nn.Module] = []
         size = seen.shape[0]  # type: ignore[index]
         if is_image(seen):
@@ -114,9 +63,15 @@ def make_agent(
             size = convolutions.features
         if settings.normalise_observations:
             layers.append(Normaliser(settings.replicas, size))
-        return nn.Sequential(*layers, MLP(size, outputs, hidden, streams, activation, gain))
+        if own:
+            return nn.Sequential(*layers, own(size, outputs, streams))
+        if ":" in activation:
+            function = settings.named((part, "activation"), activation)
+            return nn.Sequential(*layers, AnyMLP(size, outputs, hidden, streams, function, gain))
+        return nn.Sequential(*layers, MLP(size, outputs, hidden, streams, activation, gain))  # type: ignore[arg-type]
 
-    net = network(wanted, policy.hidden, policy.activation, policy.initial_gain)
+    own = settings.named(("policy", "network"), policy.network) if policy.network else None
+    net = given or network("policy", wanted, policy.hidden, policy.activation, policy.initial_gain, own)
     made = policy_for(action, net, settings.replicas, policy.deviation, policy.initial_deviation, squash=policy.squash)
     critic, memory = None, None
 
@@ -125,7 +80,9 @@ def make_agent(
 
     if settings.baseline == "critic":
         described = settings.critic
-        critic = Critic(network(1, described.hidden, described.activation, 1.0), unit(), described.learning_rate)
+        critic = Critic(
+            network("critic", 1, described.hidden, described.activation, 1.0), unit(), described.learning_rate
+        )
     if settings.baseline == "running_mean":
         memory = RunningMean(settings.replicas)
     return Agent(made, critic, memory, unit())

@@ -3,10 +3,10 @@
 from torch import Tensor, nn
 
 from rlgrad.agents.normalisers import ReturnUnit
-from rlgrad.loop import Direction
+from rlgrad.loop import Apart, Direction
 
 
-class Critic(nn.Module):
+class Critic(Apart):
     """A guess V(s) of the return that is still to come: observation [R, ..., *O] -> [R, ...].
 
     Whatever the policy does, the critic descends its own error.

@@ -35,10 +35,7 @@ def effective_number(log_ratio: Tensor) -> Tensor:
     return 1 / share.square().sum(1)
 
 
-def divergence(log_ratio: Tensor, alive: Tensor) -> Tensor:
-    """The Kullback-Leibler divergence [R] from the policy before the update to the one after it, at the steps alive:
-    the mean of r - 1 - log r, unbiased and never negative (Schulman 2020, http://joschu.net/blog/kl-approx.html).
-
-    log_ratio: [R, T, B], log r, of the probability of each action after the update and before.
-    """
-    return total((log_ratio.exp() - 1 - log_ratio) * alive) / alive.sum((1, 2))
+def divergence(each: Tensor, alive: Tensor) -> Tensor:
+    """The mean [R] over the steps alive of the Kullback-Leibler divergences [R, T, B] from the policy before an update
+    to the one after it."""
+    return total(each * alive) / alive.sum((1, 2))

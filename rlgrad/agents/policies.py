@@ -31,6 +31,9 @@ class ActionDistribution(Protocol):
 
     def log_prob(self, action: Tensor) -> Tensor: ...
     def entropy(self) -> Tensor: ...
+    def detach(self) -> "ActionDistribution": ...
+    def divergence(self, other: Any) -> Tensor:
+        """Kullback-Leibler: the mean of log p − log q [R, ...], where q is the other, of the same kind."""
 
 
 class Policy(nn.Module):
@@ -71,6 +74,13 @@ class Choice(Categorical):
     def entropy(self) -> Tensor:
         log_p: Tensor = self.logits  # normalized
         return (log_p.exp() * log_p).sum(-1).neg()
+
+    def detach(self) -> "Choice":
+        return Choice(logits=self.logits.detach(), validate_args=False)
+
+    def divergence(self, other: "Choice") -> Tensor:
+        log_p: Tensor = self.logits
+        return (log_p.exp() * (log_p - other.logits)).sum(-1)
 
 
 class CategoricalPolicy(Policy):
@@ -131,6 +141,12 @@ class Several:
     def entropy(self) -> Tensor:
         return torch.stack([one.entropy() for one in self.each]).sum(0)
 
+    def detach(self) -> "Several":
+        return Several([one.detach() for one in self.each])
+
+    def divergence(self, other: "Several") -> Tensor:
+        return torch.stack([p.divergence(q) for p, q in zip(self.each, other.each, strict=True)]).sum(0)
+
 
 class BernoulliPolicy(Policy):
     """Several switches. Actions [R, ..., K] of 0 and 1."""
@@ -140,8 +156,7 @@ class BernoulliPolicy(Policy):
         self.shape = tuple(shape)
 
     def forward(self, observation: Tensor) -> ActionDistribution:
-        switches = Bernoulli(logits=self.network(observation), validate_args=False)
-        return Independent(switches, 1, validate_args=False)
+        return Switches(self.network(observation))
 
     def noise(self, rng: np.random.Generator, *shape: int) -> np.ndarray:
         return rng.logistic(size=(*shape, math.prod(self.shape))).astype(np.float32)
@@ -152,6 +167,23 @@ class BernoulliPolicy(Policy):
 
     def to_environment(self, action: np.ndarray) -> np.ndarray:
         return action.reshape(-1, *self.shape).astype(np.int8)
+
+
+class Switches(Independent):  # type: ignore[type-arg]
+    """Independent switches, each on with a probability of its own."""
+
+    def __init__(self, logits: Tensor):
+        """logits: [R, ..., K]."""
+        self.logits = logits
+        super().__init__(Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
+
+    def detach(self) -> "Switches":
+        return Switches(self.logits.detach())
+
+    def divergence(self, other: "Switches") -> Tensor:
+        z, y, log_p = self.logits, other.logits, functional.logsigmoid  # of on; log_p(-z) of off
+        each = z.sigmoid() * (log_p(z) - log_p(y)) + (-z).sigmoid() * (log_p(-z) - log_p(-y))
+        return each.sum(-1)
 
 
 class GaussianPolicy(Policy):
@@ -229,6 +261,15 @@ class Gaussian:
     def entropy(self) -> Tensor:
         """[R, ...], in nats, before any squashing: that one has no closed form."""
         return (self.log_deviation + (1 + math.log(2 * math.pi)) / 2).sum(-1) + self.volume
+
+    def detach(self) -> "Gaussian":
+        return Gaussian(self.mean.detach(), self.log_deviation.detach(), self.volume, self.squash)
+
+    def divergence(self, other: "Gaussian") -> Tensor:
+        """That of u, and so of the actions: neither scaling nor squashing changes it. Clipping is aside."""
+        ratio = self.log_deviation - other.log_deviation
+        distance = (self.mean - other.mean) * other.log_deviation.neg().exp()
+        return ((ratio * 2).exp() / 2 + distance.square() / 2 - ratio - 0.5).sum(-1)
 
 
 def log_slope(u: Tensor) -> Tensor:

@@ -180,7 +180,7 @@ def play(
 
 
 @torch.no_grad()
-def score(
+def returns_of(
     policy: Policy,
     environments: Environments,
     streams: Sequence[np.random.Generator],

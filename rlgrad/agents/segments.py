@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rlgrad.agents import rollouts
 from rlgrad.agents.policies import Policy
-from rlgrad.agents.rollouts import Player, Rollout, Tape, step
+from rlgrad.agents.rollouts import Player, Rollout, Tape
 from rlgrad.environments import Continuing
 from rlgrad.errors import RunError
 
@@ -45,7 +46,7 @@ class Segments:
             observation, alive = self.observation, self.ready
             action = player.act(observation)
             given = policy.to_environment(action)
-            found = step(self.environments, given, t)
+            found = rollouts.step(self.environments, given, t)
             over = tape.note(observation, action, alive, t == steps - 1, found)
             self.actions.append(given)
             self.earned += found.reward * alive

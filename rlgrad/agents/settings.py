@@ -1,16 +1,50 @@
-"""The settings that describe how an agent plays."""
+"""The settings of an agent: its networks, how it plays, and how its actions are credited."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from rlgrad.settings import Evaluation
-from rlgrad.settings import Settings as Group
+from rlgrad.agents.policies import Deviation
+from rlgrad.environments import Simulator
+from rlgrad.errors import SettingError
+from rlgrad.networks import Activation
+from rlgrad.settings import Evaluation, Importable, RunSettings, Section
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-class EntropyBonus(Group):
+class PolicySettings(Section):
+    """The network that gives the probabilities of the actions."""
+
+    hidden: tuple[PositiveInt, ...] = (32,)
+    """widths of the hidden layers; []: a linear policy"""
+    activation: Activation | Importable = "tanh"
+    """of the hidden layers: tanh, relu, or your own function of a tensor as module:function"""
+    network: Importable | None = None
+    """your own, as module:function: (inputs, outputs, streams of the R replicas) -> a module that maps [R, ..., inputs]
+    to [R, ..., outputs]; null: a multilayer perceptron"""
+    initial_gain: PositiveFloat = 0.01
+    """size of the last layer's initial weights: where it is small, the first policy is almost uniform"""
+    deviation: Deviation = "learned"
+    """of continuous actions. learned: a number for each element, the same everywhere; state_dependent: the network's"""
+    initial_deviation: PositiveFloat = 1.0
+    """of continuous actions, where 1 is half the width of their box"""
+    squash: bool = False
+    """whether continuous actions are brought into their box by a tanh, instead of being clipped"""
+
+
+class CriticSettings(Section):
+    """The network that guesses returns."""
+
+    hidden: tuple[PositiveInt, ...] = (32,)
+    """widths of the hidden layers"""
+    activation: Activation | Importable = "tanh"
+    """of the hidden layers: tanh, relu, or your own function of a tensor as module:function"""
+    learning_rate: PositiveFloat | None = None
+    """its own; null: that of the policy"""
+
+
+class EntropyBonus(Section):
     """A reward for being undecided: the policy's mean entropy, times a coefficient, is added to the objective."""
 
     coefficient: NonNegativeFloat
@@ -18,9 +52,102 @@ class EntropyBonus(Group):
     final: NonNegativeFloat | None = None
     """the coefficient at the last update, with a straight line between the two; null: it stays the same"""
 
+    def at(self, step: int, updates: int) -> float:
+        """The coefficient at one of so many updates."""
+        final = self.coefficient if self.final is None else self.final
+        return self.coefficient + (final - self.coefficient) * min(1.0, step / max(1, updates - 1))
+
 
 class HeldOutEpisodes(Evaluation):
     """How often, and on how many new episodes, the greedy policy is evaluated."""
 
     episodes: PositiveInt = 100
     """episodes of each evaluation, each with an initial state that training never sees"""
+
+
+Baseline = Literal[
+    "none", "batch_mean", "leave_one_out", "running_mean", "optimal_constant", "optimal_per_parameter", "critic"
+]
+
+
+class AgentSettings(RunSettings):
+    """What the agent is, and what it plays for an update."""
+
+    environment: str
+    """any registered Gymnasium id, such as CartPole-v1; or your own class as module:Class"""
+    environment_options: dict[str, Any] = {}
+    """keyword arguments of the environment"""
+    simulator: Simulator = "auto"
+    """auto: our vectorized form of the environment where there is one; gymnasium: always Gymnasium's, copy after copy;
+    vector: the vector form that the environment brings; envpool: that of the package envpool"""
+    action_repeat: PositiveInt = 1
+    """for how many steps of the environment each action is held; an episode's length, its limit, a segment and the
+    discount count actions"""
+    episodes: PositiveInt = 32
+    """whole episodes that each replica plays for one update; with `segment`, how many it plays side by side"""
+    segment: PositiveInt | None = None
+    """instead of whole episodes: so many steps of each for one update, which goes on where the last one ended; needs
+    `baseline: critic`, which guesses what comes after them (A2C)"""
+    episode_limit: PositiveInt = 100_000
+    """steps after which the run fails, as the episode seems to have no end"""
+    policy: PolicySettings = PolicySettings()
+    critic: CriticSettings = CriticSettings()
+    """of the baseline `critic`, and of no other"""
+    normalise_observations: bool = False
+    """mean 0 and deviation 1 in every feature, by what each replica has seen in earlier updates"""
+    evaluation: HeldOutEpisodes = HeldOutEpisodes()
+
+
+class CreditSettings(AgentSettings):
+    """Which action gets how much of what was earned."""
+
+    discount: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """gamma: a reward t steps ahead counts gamma^t"""
+    discount_weighting: bool = True
+    """weight step t by gamma^t, as the gradient of the discounted return asks (most codes do not, and are biased)"""
+    returns: Literal["reward_to_go", "whole"] = "reward_to_go"
+    """what an action is credited with: the rewards that come after it, or those of the whole episode (more noise)"""
+    baseline: Baseline = "leave_one_out"
+    """subtracted from the returns. batch_mean, leave_one_out: the mean of all, or of the other, episodes of the update
+    at the same step; running_mean: of earlier updates; optimal_constant, optimal_per_parameter: the number that leaves
+    the least variance (two further backward passes an episode); critic: a learned value of the state"""
+    time_limit: Literal["end", "bootstrap"] = "end"
+    """end: what a time limit cuts off does not count. bootstrap: the critic guesses it, as if the episode went on"""
+    gae_lambda: Fraction = 1.0
+    """with a critic: how far ahead rewards count before its guess replaces them; 1: to the end, which has no bias"""
+    standardise_advantages: bool | Literal["per_episode"] = False
+    """true: mean 0 and deviation 1 in every batch, which biases the gradient, and makes the size of the rewards
+    irrelevant; per_episode: within each episode, which biases it more"""
+    normalise_returns: bool = False
+    """advantages, and what a critic guesses, in units of the deviation of the returns of earlier updates; it makes the
+    size of the rewards irrelevant, and leaves the direction of the gradient as it is"""
+
+    @property
+    def weighted(self) -> bool:
+        """Whether steps are weighted by γᵗ: the return of a whole episode contains it already."""
+        return self.discount_weighting and self.returns == "reward_to_go"
+
+
+def check(settings: CreditSettings) -> None:
+    """Raises SettingError where settings contradict each other."""
+    alone = ("none", "running_mean", "critic")  # these baselines need no other episodes
+    if settings.baseline not in alone and settings.episodes < 2:
+        message = f"the baseline {settings.baseline} needs at least two episodes an update; set 2 or more, or "
+        raise SettingError(("episodes",), message + "baseline: none")
+    if settings.baseline != "critic":
+        for name, plain in (("gae_lambda", 1.0), ("time_limit", "end"), ("segment", None)):
+            if getattr(settings, name) != plain:
+                said = "null" if plain is None else plain
+                raise SettingError((name,), f"only a critic can guess what is to come: set baseline: critic, or {said}")
+    elif settings.returns == "whole":
+        raise SettingError(("returns",), "a critic values what is to come: set reward_to_go")
+    if settings.segment and settings.discount < 1 and settings.discount_weighting:
+        message = "in segments all states count alike, however late in their episode: set it to false"
+        raise SettingError(("discount_weighting",), message)
+    if settings.segment and settings.standardise_advantages == "per_episode":
+        raise SettingError(("standardise_advantages",), "per_episode needs whole episodes, not segments: set true")
+    if settings.segment and settings.action_repeat > 1 and settings.simulator in ("vector", "envpool"):
+        message = f"in segments the simulator {settings.simulator} may begin a new episode while an action is held: "
+        raise SettingError(("action_repeat",), message + "use auto or gymnasium")
+    if settings.standardise_advantages and settings.baseline.startswith("optimal"):
+        raise SettingError(("standardise_advantages",), f"not with the baseline {settings.baseline}")

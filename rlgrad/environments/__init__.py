@@ -20,11 +20,11 @@ from rlgrad.environments.mdp import MDPS, LinearQuadratic
 from rlgrad.environments.small import Regulators, TabularEnvironments
 from rlgrad.environments.toy_text import Tables
 from rlgrad.environments.vector import GymnasiumEnvironments, VectorEnvironments
-from rlgrad.errors import SettingError
+from rlgrad.errors import SettingError, called
 
 __all__ = [
     "OURS", "Continuing", "Environments", "GymnasiumEnvironments", "Simulator", "Transition", "VectorEnvironments",
-    "describe", "make",
+    "describe", "given_id", "make", "register",
 ]  # fmt: skip
 
 Simulator = Literal["auto", "gymnasium", "vector", "envpool"]
@@ -85,6 +85,19 @@ def make(
     if made is None or (continuing and not isinstance(made, Continuing)):
         made = GymnasiumEnvironments(id, replicas * episodes, options)
     return made if action_repeat == 1 else Held(made, action_repeat)
+
+
+def given_id(factory: Callable[..., Any]) -> str:
+    """The id of an environment that is given as a class or a function."""
+    return f"given/{re.sub(r'[^a-zA-Z0-9_.]+', '_', called(factory))}-v0"
+
+
+def register(factory: Callable[..., Any]) -> str:
+    """Register an environment that is given as a class or a function, anew if it was registered before: its id."""
+    id = given_id(factory)
+    gymnasium.registry.pop(id, None)
+    gymnasium.register(id, entry_point=factory)
+    return id
 
 
 def vector_form(id: str, options: Mapping[str, Any], seeds: Sequence[int]) -> gymnasium.vector.VectorEnv[Any, Any, Any]:

@@ -1,8 +1,37 @@
-"""The optimizers of a config: all of torch's, and Newton's method, which torch does not have."""
+"""The optimizers of a config: all of torch's, and Newton's method, which torch does not have. They know a sign: 1 where
+an objective is to be maximized, -1 where it is to be minimized.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch.optim import *  # noqa: F403 - a config finds them all by name in this one module
 from torch.optim import Optimizer
 
 from rlgrad.optimizers.newton import Newton
+from rlgrad.optimizers.parts import ByPart, Composite, Part
+from rlgrad.optimizers.per_replica import PerReplica
 
-__all__ = ["Newton", "Optimizer"]
+__all__ = ["ByPart", "Composite", "Newton", "Part", "PerReplica", "make"]
+
+# These update every element on its own, so one optimizer serves all replicas at once. Any other couples the elements
+# of its parameters (LBFGS by its line search, Muon and Adafactor by their norms): there each replica gets its own.
+ELEMENTWISE = frozenset(
+    {"SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "Adagrad", "Adadelta", "ASGD"}
+)
+
+
+def make(name: str, parts: Sequence[Part], arguments: Mapping[str, Any]) -> Optimizer:
+    """The optimizer of that name for all replicas of these parts. Raises what it raises where arguments are wrong."""
+    optimizer_class = globals()[name]
+    if name == "Newton":
+        if len(parts) > 1:
+            raise ValueError("it moves a model as a whole, and this one has parts that go another way")
+        return Newton(parts[0].parameters, parts[0].sign, **arguments)
+    if name not in ELEMENTWISE:
+        return PerReplica(parts, optimizer_class, arguments)
+    groups = [dict(params=part.parameters, maximize=part.sign > 0, **part.arguments) for part in parts]
+    if "fused" not in arguments:  # what torch chooses on a CPU, where asking it at every step takes as long as SGD
+        arguments = {"foreach": False, **arguments}
+    optimizer: Optimizer = optimizer_class(groups, **arguments)
+    return optimizer

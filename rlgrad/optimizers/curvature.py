@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlgrad.replicas import flat, unflat
+from rlgrad.replicas import flatten, unflatten
 
 
 class Curvature(Protocol):
@@ -49,14 +49,14 @@ class Differentiated:
         self.gradient = torch.autograd.grad(value.sum(), self.parameters, create_graph=True)
 
     def matrix(self) -> np.ndarray:
-        replicas, count = flat(self.parameters).shape
+        replicas, count = flatten(self.parameters).shape
         units = np.eye(count)
         return np.stack([self.times(np.broadcast_to(unit, (replicas, count))) for unit in units], 2)
 
     def times(self, v: np.ndarray) -> np.ndarray:
-        pieces = unflat(torch.tensor(v, dtype=self.gradient[0].dtype), self.gradient)
+        pieces = unflatten(torch.tensor(v, dtype=self.gradient[0].dtype), self.gradient)
         found = torch.autograd.grad(self.gradient, self.parameters, pieces, retain_graph=True, allow_unused=True)
-        product = flat(torch.zeros_like(p) if f is None else f for p, f in zip(self.parameters, found, strict=True))
+        product = flatten(torch.zeros_like(p) if f is None else f for p, f in zip(self.parameters, found, strict=True))
         return product.numpy()
 
     def undo(self, v: np.ndarray) -> np.ndarray:

@@ -1,13 +1,12 @@
-"""The optimizers of a config: all of torch's, and Newton's method, which torch does not have."""
+"""Newton's method, and the two ways to its step: by factorising the curvature, and by products with it."""
 
 import itertools
-from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim import *  # noqa: F403 - a config finds them all by name in this one module
 from torch.optim import Optimizer
 
 from rlgrad.optimizers.curvature import Curvature
@@ -16,6 +15,13 @@ FEW = 64  # parameters, up to which numpy is faster
 HALVINGS = 12  # of a step that does not improve the objective as it should; then it is not taken
 ACCURATE = 0.2  # how much of the gradient, in the measure of H⁻¹, conjugate gradients may leave
 ENOUGH = 1e-4  # of the improvement that the slope promises (Armijo 1966; Nocedal & Wright 2006, section 3.1)
+
+
+class Evaluated(Protocol):
+    """What the step asks of its closure."""
+
+    def __call__(self) -> Tensor: ...
+    def curvature(self) -> Curvature: ...
 
 
 class Newton(Optimizer):
@@ -55,8 +61,8 @@ class Newton(Optimizer):
         self.sign = sign
 
     @np.errstate(all="ignore")  # infinite and nan are rested upon
-    def step(self, closure: Callable[..., Any]) -> None:  # type: ignore[override]
-        """closure() evaluates J [R] and its gradient; closure(curved=True) gives its curvature at the same place.
+    def step(self, closure: Evaluated) -> None:  # type: ignore[override]
+        """closure() evaluates J [R] and its gradient; closure.curvature() is the curvature at the same place.
 
         The few numbers in between are numpy's: on so few its calls are faster than torch's.
         """
@@ -74,33 +80,29 @@ class Newton(Optimizer):
         value, gradient = evaluate()
         eps, active = np.finfo(value.dtype).eps, np.full(len(value), True)
         for _ in range(group["max_iter"]):
-            uphill = towards(closure(curved=True), gradient, bowl, eps)
+            uphill = towards(closure.curvature(), gradient, bowl, eps)
             promised = (gradient * uphill).sum(1)
             size = np.abs(value)
             little = group["tolerance"] * size
-            active &= (promised > 2 * little) & (promised < np.inf)  # [R]; nan rests
+            active &= (promised > 0) & (promised < np.inf)  # [R]; nan rests
             if not active.all():
                 if not active.any():
                     return
                 uphill[~active] = 0.0
+            last = promised <= 2 * little  # this step is taken, and none after it
             length = group["lr"] * active  # [R]
             for halving in itertools.count():
-                there = at + sign * length[:, None] * uphill
-                first = 0
-                for place in places:
-                    last = first + place[0].size
-                    place[...] = there[:, first:last].reshape(place.shape)
-                    first = last
+                move(places, at + sign * length[:, None] * uphill)
                 new, gradient = evaluate()
                 enough = ENOUGH * length * promised - 10 * eps * size  # but for rounding
                 good = sign * (new - value) >= enough
                 if (good | (length == 0)).all():
                     break
                 length = np.where(good, length, length / 2 if halving < HALVINGS else 0.0)
-            active &= np.abs(new - value) > little
+            active &= ~last & (np.abs(new - value) > little)
             if not active.any():  # before H is computed once more
                 return
-            value, at = new, there
+            value, at = new, joined(places)
 
 
 def direct(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float) -> np.ndarray:
@@ -173,6 +175,15 @@ def conjugate(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float)
             break
         way = better + np.divide(left, previous, out=np.zeros_like(left), where=active)[:, None] * way
     return found
+
+
+def move(places: Sequence[np.ndarray], there: np.ndarray) -> None:
+    """Write what is side by side in `there` [R, P] into the parameters [R, ...]."""
+    first = 0
+    for place in places:
+        end = first + place[0].size
+        place[...] = there[:, first:end].reshape(place.shape)
+        first = end
 
 
 def joined(arrays: Iterable[np.ndarray]) -> np.ndarray:

@@ -1,44 +1,23 @@
 """One optimizer for each replica, for those of torch's that couple the elements of their parameters."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-# These update every element on its own, so one optimizer serves all replicas at once. Any other couples the elements
-# of its parameters (LBFGS by its line search, Muon and Adafactor by their norms): there each replica gets its own.
+from rlgrad.optimizers.parts import Composite, Part
+
 COST: Literal[-1] = -1  # the sign of what is minimized
-ELEMENTWISE = frozenset(
-    {"SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "Adagrad", "Adadelta", "ASGD"}
-)
 
 
-class Part(NamedTuple):
-    """Parameters that go one way."""
-
-    parameters: list[nn.Parameter]
-    sign: Literal[1, -1]  # 1 where their objective is maximized, -1 where it is minimized
-    arguments: Mapping[str, Any] = {}  # of the optimizer, for these parameters only
-
-
-def parts_of(model: nn.Module, sign: Literal[1, -1]) -> list[Part]:
-    """The parameters by the way they go. All go the problem's, but for those of a module that has a `direction` of its
-    own: a critic descends its error while the policy that it judges ascends. Such a module may also have `arguments`
-    for the optimizer, such as a learning rate.
-    """
-    inner = [module for module in model.modules() if module is not model]
-    others = [module for module in inner if hasattr(module, "direction")]
-    apart = {parameter for module in others for parameter in module.parameters()}
-    parts = [Part([parameter for parameter in model.parameters() if parameter not in apart], sign)]
-    return parts + [Part(list(m.parameters()), m.direction.sign, getattr(m, "arguments", {})) for m in others]  # type: ignore[arg-type]
-
-
-class PerReplica(torch.optim.Optimizer):
+class PerReplica(Composite):
     """One optimizer for each replica, so that no replica feels another.
 
     Each works on views of its slice of the parameters. All of them minimize, and so see the objective and its
     gradient with the sign that makes a minimum of what is sought: this serves optimizers without `maximize=` too.
+    They step side by side: one evaluation, of all replicas together, answers all that wait for one. So a step takes as
+    many evaluations as the slowest replica needs.
     """
 
     def __init__(
@@ -48,8 +27,7 @@ class PerReplica(torch.optim.Optimizer):
         arguments: Mapping[str, Any],
     ):
         self.parameters = [parameter for part in parts for parameter in part.parameters]
-        # +1 where the objective is a cost already
-        self.signs = [COST * part.sign for part in parts for _ in part.parameters]
+        self.signs = [COST * part.sign for part in parts for _ in part.parameters]  # +1 where it is a cost already
         self.slices: list[list[Tensor]] = []
         self.each = []
         for k in range(len(self.parameters[0])):
@@ -63,25 +41,41 @@ class PerReplica(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor]) -> None:  # type: ignore[override]
         """`closure` evaluates the objective [R] and its gradient, for all replicas at once."""
-        for replica, (optimizer, slices) in enumerate(zip(self.each, self.slices, strict=True)):
+        for optimizer in self.each:
+            for inner, outer in zip(optimizer.param_groups, self.param_groups, strict=True):
+                inner.update({key: value for key, value in outer.items() if key != "params"})  # as a schedule set it
+        value = torch.empty(0)
 
-            def cost(replica: int = replica, slices: list[Tensor] = slices) -> Tensor:
-                with torch.enable_grad():
-                    value = closure()
-                for view, parameter, sign in zip(slices, self.parameters, self.signs, strict=True):
+        def evaluate() -> None:
+            nonlocal value
+            with torch.enable_grad():
+                value = closure()
+
+        def steps(replica: int) -> Callable[[Callable[[], Any]], Any]:
+            def cost(wait: Callable[[], Any]) -> Any:
+                wait()
+                for view, parameter, sign in zip(self.slices[replica], self.parameters, self.signs, strict=True):
                     view.grad = None if parameter.grad is None else sign * parameter.grad[replica]
                 return self.signs[0] * value[replica]
 
-            for inner, outer in zip(optimizer.param_groups, self.param_groups, strict=True):
-                inner.update(
-                    {key: value for key, value in outer.items() if key != "params"}
-                )  # as a schedule has set it
-            optimizer.step(cost)  # type: ignore[arg-type]
+            return lambda wait: self.each[replica].step(lambda: cost(wait))
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"all": super().state_dict(), "each": [optimizer.state_dict() for optimizer in self.each]}
+        if len(self.each) == 1:
+            steps(0)(evaluate)
+        else:
+            side_by_side([steps(replica) for replica in range(len(self.each))], evaluate)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict["all"])
-        for optimizer, state in zip(self.each, state_dict["each"], strict=True):
-            optimizer.load_state_dict(state)
+
+def side_by_side(steps: Sequence[Callable[[Callable[[], Any]], Any]], evaluate: Callable[[], None]) -> None:
+    """Run some functions side by side. Each is given a function that it calls to wait for an evaluation; when all that
+    are not done are waiting, there is one for all of them."""
+    from greenlet import getcurrent, greenlet
+
+    here = getcurrent()
+    waiting = [greenlet(step) for step in steps]
+    for each in waiting:
+        each.switch(here.switch)  # until it waits for the first time
+    while waiting := [each for each in waiting if not each.dead]:
+        evaluate()
+        for each in waiting:
+            each.switch()

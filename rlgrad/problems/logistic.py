@@ -16,7 +16,7 @@ import torch
 from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
-from rlgrad.loop import Direction, Estimate, Lazy
+from rlgrad.loop import Direction, Estimate, Lazy, Update
 from rlgrad.optimizers.curvature import Curvature, Differentiated
 from rlgrad.settings import RunSettings
 from rlgrad.streams import Purpose, stream, streams
@@ -25,6 +25,7 @@ from rlgrad.supervised.classifier import LinearClassifier
 from rlgrad.supervised.likelihood import Information, penalised
 from rlgrad.supervised.minibatches import GATHERED, Batch
 from rlgrad.supervised.scores import auc, quality
+from rlgrad.trainable import Trainable
 
 DIRECTIONS = {"log_likelihood": Direction.MAXIMIZE, "negative_log_likelihood": Direction.MINIMIZE}
 
@@ -61,15 +62,15 @@ class Settings(data.DataSettings, RunSettings):
     """of how many examples, evenly spaced over an update's, Newton computes the curvature; null: of all. The gradient
     is always all examples', and so the optimum is the same"""
 
-    def build(self) -> "Logistic":
+    def build(self, **objects: Any) -> "Logistic":
         return Logistic(self, data.load(self))
 
 
-class Logistic:
+class Logistic(Trainable):
     """The likelihood of the labels under a linear model."""
 
+    model: LinearClassifier
     curved = True
-    solved: tuple[str, float] | None = None
     work = "batch/examples"  # the metric that counts what was learned from
 
     def __init__(self, settings: Settings, dataset: data.Dataset):
@@ -93,8 +94,7 @@ class Logistic:
         """The next examples of each replica's epoch, or all examples."""
         size, examples = self.settings.batch_size, len(self.dataset.y)
         if size is None or size >= examples:
-            replicas = self.settings.replicas
-            return Batch(self.dataset.x.expand(replicas, -1, -1), self.dataset.y.expand(replicas, -1))
+            return self._everything()
         if self.settings.batch_growth > 1:
             return self._grown(step, size)
         epoch, number = divmod(step, math.ceil(examples / size))
@@ -108,11 +108,16 @@ class Logistic:
             self._gathered = (epoch, block), batches
         return self._gathered[1][place]
 
+    def _everything(self) -> Batch:
+        """All examples, the same memory for every replica."""
+        replicas = self.settings.replicas
+        return Batch(self.dataset.x.expand(replicas, -1, -1), self.dataset.y.expand(replicas, -1))
+
     def _grown(self, step: int, size: int) -> Batch:
         """The examples of an update that takes more of them than the one before."""
         examples, replicas = len(self.dataset.y), self.settings.replicas
         if math.log(size) + step * math.log(self.settings.batch_growth) >= math.log(examples):
-            return Batch(self.dataset.x.expand(replicas, -1, -1), self.dataset.y.expand(replicas, -1))
+            return self._everything()
         count = int(size * self.settings.batch_growth**step)
         drawn = [
             np.arange(count) if self.settings.order == "file" else rng.choice(examples, count, replace=False)
@@ -159,9 +164,9 @@ class Logistic:
         return found | {"batch/examples": torch.full_like(found["batch/accuracy"], y.shape[1])}
 
     @torch.no_grad()
-    def again(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The objective [R] on the examples of that step."""
-        return self.objective(self.sample(step)).value, {}
+    def final(self, update: Update) -> Tensor:
+        """The objective [R] on all training examples."""
+        return self.objective(self._everything()).value
 
     @torch.no_grad()
     def evaluate(self, step: int) -> Mapping[str, Tensor]:

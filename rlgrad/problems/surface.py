@@ -9,14 +9,14 @@ descent comes to rest on is the minimum, and where it is concave, ascent comes t
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import PositiveFloat, StringConstraints
 from torch import Tensor, nn
 
 from rlgrad.errors import RunError, SettingError
-from rlgrad.loop import Direction, Estimate
+from rlgrad.loop import Direction, Estimate, Update
 from rlgrad.optimizers.curvature import Dense
 from rlgrad.settings import RunSettings
 from rlgrad.streams import Purpose, streams
@@ -24,6 +24,7 @@ from rlgrad.surfaces.calculus import Kind, classify, curvature, derivatives, eig
 from rlgrad.surfaces.expressions import Expression, ExpressionError, parse
 from rlgrad.surfaces.findings import SETTLED, counted, groups, number, place, span
 from rlgrad.surfaces.table import SURFACES, Box
+from rlgrad.trainable import Trainable
 
 
 class Settings(RunSettings):
@@ -46,7 +47,7 @@ class Settings(RunSettings):
     tolerance: PositiveFloat = 1e-4
     """up to here the norm of a gradient, or an eigenvalue of the Hessian, counts as zero"""
 
-    def build(self) -> "SurfaceProblem":
+    def build(self, **objects: Any) -> "SurfaceProblem":
         return SurfaceProblem(self)
 
 
@@ -61,11 +62,11 @@ class Points(nn.Module):
         return self.point.squeeze(1)  # [R, D]
 
 
-class SurfaceProblem:
+class SurfaceProblem(Trainable):
     """A function of D variables, and R points on it."""
 
+    model: Points
     curved = True
-    solved: tuple[str, float] | None = None
     work = "surface/evaluations"  # the metric that counts how often the function was evaluated
 
     def __init__(self, settings: Settings):
@@ -100,9 +101,9 @@ class SurfaceProblem:
         return Dense(derivatives(self.function, self.model().detach())[2].numpy())
 
     @torch.no_grad()
-    def again(self, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def after(self, update: Update) -> Tensor:
         """The function's values [R]."""
-        return self.function(self.model()), {}
+        return self.function(self.model())
 
     def evaluate(self, step: int) -> Mapping[str, Tensor]:
         """What the points [R] have come to: value, slope, curvature, and the distance to the nearest extremum that is

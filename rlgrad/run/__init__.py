@@ -1,6 +1,7 @@
-"""Runs: training from a config, written to a directory."""
+"""Runs: training from a config, or with a problem made in Python, written to a directory."""
 
 from rlgrad.run.resuming import resume
-from rlgrad.run.training import Run, train
+from rlgrad.run.sitting import Run
+from rlgrad.run.training import follow, train
 
-__all__ = ["Run", "resume", "train"]
+__all__ = ["Run", "follow", "resume", "train"]

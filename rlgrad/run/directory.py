@@ -19,7 +19,7 @@ import yaml
 
 from rlgrad.errors import UsageError
 from rlgrad.run import files
-from rlgrad.settings import RunSettings
+from rlgrad.settings import FollowSettings
 
 try:
     import fcntl
@@ -83,12 +83,12 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def dump(settings: RunSettings) -> str:
+def dump(settings: FollowSettings) -> str:
     """The settings as YAML that `--config` reads back."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120)
 
 
-def environment(settings: RunSettings) -> dict[str, Any]:
+def environment(settings: FollowSettings) -> dict[str, Any]:
     """What a result may depend on, besides the config."""
     return {
         "command": sys.argv,
@@ -126,7 +126,7 @@ def processor() -> str:
 def otherwise(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Where two environments differ in something that may change bits: 'packages.torch: 2.12.0 -> 2.13.0'."""
     parts = ("python", "packages", "machine", "arithmetic")
-    a, b = (flat({part: one.get(part) for part in parts}) for one in (recorded, now))
+    a, b = (dotted({part: one.get(part) for part in parts}) for one in (recorded, now))
     return [f"{key}: {a.get(key)} -> {b.get(key)}" for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
 
 
@@ -150,9 +150,9 @@ def commit() -> str | None:
     return found.stdout.strip() or None
 
 
-def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def dotted(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"optimizer": {"lr": 1}} -> {"optimizer.lr": 1}."""
     result: dict[str, Any] = {}
     for key, value in nested.items():
-        result |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        result |= dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return result

@@ -3,22 +3,25 @@
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import TypeAdapter
+from torch import nn
 
-from rlgrad.config import Built, Config, load, read
+from rlgrad.config import Config, load, read, valid
 from rlgrad.errors import UsageError
-from rlgrad.optimizers.per_replica import PerReplica
-from rlgrad.run import checkpoint, directory
+from rlgrad.optimizers import Composite
+from rlgrad.run import checkpoint, directory, guest
 from rlgrad.run.files import reason
+from rlgrad.run.following import Following
+from rlgrad.run.observer import Observer
 from rlgrad.run.observers.log import Log, clear
+from rlgrad.run.sitting import Run, begin, sit
 from rlgrad.run.state import State
-from rlgrad.run.training import Run, begin, follow, use_threads
-from rlgrad.settings import RunSettings
+from rlgrad.settings import FollowSettings, RunSettings
 
 SHOWN = 10  # differences in one message
 
@@ -30,6 +33,9 @@ def resume(
     extend_to: int | None = None,
     quiet: bool = True,
     allow_imports: bool = False,
+    observers: Sequence[Observer] = (),
+    environment: Callable[..., Any] | None = None,
+    policy: nn.Module | None = None,
     **overrides: Any,
 ) -> Run:
     """Continue a run from its last checkpoint, bit for bit as if nothing had happened.
@@ -37,6 +43,7 @@ def resume(
     path: the run directory; or "auto", for the newest run of `config` in runs/.
     config, overrides: as for `train`; where they ask for other settings than the run has, it is refused.
     extend_to: how many updates the run is to have in all, more than it was begun with.
+    observers, environment, policy: as for `train`, where the run was given them.
 
     Raises UsageError with nothing changed, and RunError where the run cannot go on.
     """
@@ -45,8 +52,8 @@ def resume(
             raise UsageError("--resume auto finds the newest run of a config: --config NAME is missing")
         path = newest(config.name if isinstance(config, Config) else load(config).name)
     path = Path(path)
-    recorded = recorded_config(path, allow_imports)
-    given = directory.flat(overrides)
+    recorded = recorded_config(path, allow_imports, {"environment": environment, "policy": policy})
+    given = directory.dotted(overrides)
     if config is not None or given:
         asked = (
             config
@@ -56,25 +63,52 @@ def resume(
         refuse_changes(path, recorded.settings, asked.settings, extend_to)
     with directory.held(path):
         settings = recorded.settings if extend_to is None else longer(path, recorded, extend_to)
-        use_threads(settings.threads)
-        saved = checkpoint.load(path)
-        built = recorded.with_settings(settings).build()
-        if saved is None:
-            if (path / "summary.json").exists():
-                raise UsageError(f"{path}: there is no checkpoint to resume from")
-            print(f"{path}: it was killed before its first checkpoint, and begins again", file=sys.stderr)
-            clear(path)
-            record_extension(path, recorded.settings, settings, 0)
-            return begin(path, settings, built, quiet)
-        state, log = restored(path, saved, settings, built)
-        say_what_has_changed(path, settings)
-        if state.over(settings) and not quiet:
-            print(f"{path} is completed already; --extend-to N lengthens it")
-        if settings is not recorded.settings:
-            record_extension(path, recorded.settings, settings, state.done)
-            log.extend(state.done, directory.dump(settings))
-        (path / "summary.json").unlink(missing_ok=True)
-        return follow(path, settings, built, state, log, quiet)
+        with guest.threads(settings.threads):
+            built = recorded.with_settings(settings).build()
+            run = Following(settings, *built, [*recorded.observers(), *observers], path)
+            return go_on(run, quiet, recorded.settings)
+
+
+def go_on(run: Following, quiet: bool, before: FollowSettings | None = None) -> Run:
+    """Continue a run that is as it was at its start. before: its settings, where it is to have more updates now."""
+    path, before = run.directory, before or recorded_settings(run)
+    assert path is not None
+    saved = checkpoint.load(path)
+    if saved is None:
+        if (path / "summary.json").exists():
+            raise UsageError(f"{path}: there is no checkpoint to resume from")
+        print(f"{path}: it was killed before its first checkpoint, and begins again", file=sys.stderr)
+        clear(path)
+        record_extension(path, before, run.settings, 0)
+        return begin(run, quiet)
+    log = Log(path)
+    restore(run, saved, log)
+    say_what_has_changed(path, run.settings)
+    if run.state.over(run.settings) and not quiet:
+        print(f"{path} is completed already; --extend-to N lengthens it")
+    if run.settings is not before:
+        record_extension(path, before, run.settings, run.state.done)
+        log.extend(run.state.done, directory.dump(run.settings))
+    (path / "summary.json").unlink(missing_ok=True)
+    return sit(run, log, quiet)
+
+
+def recorded_settings(run: Following) -> FollowSettings:
+    """Those of a run whose problem was made in Python. Raises UsageError where it was begun with others."""
+    assert run.directory is not None
+    data, _ = read(run.directory / "config.yaml")
+    refuse_changes(run.directory, valid(FollowSettings, data), run.settings, None)
+    return run.settings
+
+
+def existing(out: str | Path | None) -> Path:
+    """The directory of a run that is to be resumed. Raises UsageError."""
+    if out is None:
+        raise UsageError("which run is to be resumed? out= is missing")
+    file = Path(out) / "config.yaml"
+    if not file.is_file() or not file.stat().st_size:
+        raise UsageError(f"{out}: there is no run here to resume (no config.yaml)")
+    return Path(out)
 
 
 def newest(name: str) -> Path:
@@ -87,19 +121,19 @@ def newest(name: str) -> Path:
     return max(found, key=lambda path: path.stat().st_mtime_ns).parent
 
 
-def recorded_config(path: Path, allow_imports: bool = False) -> Config:
+def recorded_config(path: Path, allow_imports: bool = False, objects: Mapping[str, Any] | None = None) -> Config:
     """The config that a run was begun with. Raises UsageError."""
     file = path / "config.yaml"
     if not file.is_file():
         raise UsageError(f"{path}: there is no run here (no config.yaml)")
     if not file.stat().st_size:
         raise UsageError(f"{path}: the run was killed before it began, and nothing is lost: begin it again elsewhere")
-    return Config(*read(file), path.name, allow_imports)
+    return Config(*read(file), path.name, allow_imports, objects)
 
 
-def refuse_changes(path: Path, recorded: RunSettings, asked: RunSettings, extend_to: int | None) -> None:
+def refuse_changes(path: Path, recorded: FollowSettings, asked: FollowSettings, extend_to: int | None) -> None:
     """Raises UsageError where the settings asked for are not those of the run."""
-    old, new = (directory.flat(settings.model_dump(mode="json")) for settings in (recorded, asked))
+    old, new = (directory.dotted(settings.model_dump(mode="json")) for settings in (recorded, asked))
     if extend_to is not None and new["updates"] == extend_to:
         del old["updates"], new["updates"]
     changed = [key for key in old | new if old.get(key) != new.get(key)]
@@ -127,7 +161,7 @@ def longer(path: Path, recorded: Config, updates: int) -> RunSettings:
     return settings.model_copy(update={"updates": updates})
 
 
-def record_extension(path: Path, before: RunSettings, after: RunSettings, done: int) -> None:
+def record_extension(path: Path, before: FollowSettings, after: FollowSettings, done: int) -> None:
     """Write the longer config; and where the run was at its end, which has an evaluation that a longer run might not
     have there, note that in environment.json. Raises UsageError where nothing can be written."""
     if after is before:
@@ -142,21 +176,26 @@ def record_extension(path: Path, before: RunSettings, after: RunSettings, done: 
         raise UsageError(f"{path}: the run directory cannot be written to: {reason(error)}") from error
 
 
-def restored(path: Path, saved: Mapping[str, Any], settings: RunSettings, built: Built) -> tuple[State, Log]:
+def restore(run: Following, saved: Mapping[str, Any], log: Log) -> None:
     """Everything as the checkpoint has it, the record cut off where it was then. Raises UsageError."""
-    problem, optimizer, schedule = built
+    path, replicas = run.directory, run.settings.replicas
     try:
-        problem.model.load_state_dict(saved["model"])
-        restore_optimizer(optimizer, saved["optimizer"])
-        if schedule:
-            schedule.load_state_dict(saved["schedule"])
-        if hasattr(problem, "load_state_dict"):
-            problem.load_state_dict(saved["problem"])
+        run.problem.model.load_state_dict(saved["model"])
+        restore_optimizer(run.optimizer, saved["optimizer"])
+        if run.schedule:
+            run.schedule.load_state_dict(saved["schedule"])
+        run.problem.load_state_dict(saved["problem"] or {})
         state = TypeAdapter(State).validate_python(vars(State(**saved["state"])))
-        lists = [state.work, state.objective, *state.evaluation.values()]
-        if any(len(each) not in (0, settings.replicas) for each in lists) or not state.done <= settings.updates:
+        lists = [state.work, state.objective, state.final, *state.evaluation.values()]
+        if any(len(each) not in (0, replicas) for each in lists) or not state.done <= run.settings.updates:
             raise ValueError("it is of a run with other settings")
-        return state, Log(path, saved["lengths"])
+        state.final = state.final or state.objective  # runs of version 0.1 had no other
+        states = dict(saved.get("observers") or {"Log": saved["lengths"]})
+        log.load_state_dict(states.pop("Log"))
+        for observer in run.observers:
+            if type(observer).__name__ in states:
+                observer.load_state_dict(states[type(observer).__name__])
+        run.state = state
     except OSError as error:
         raise UsageError(f"{path}: the run cannot be written to: {reason(error)}") from error
     except Exception as error:  # torch raises whatever a state of another shape leads to
@@ -168,13 +207,13 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -
     """Load the state to the bit: torch's own `load_state_dict` casts all of it to the dtype of the parameters, and for
     NAdam and ASGD, which keep some numbers in another, that changes what comes after."""
     optimizer.load_state_dict(saved)
-    pairs = [(optimizer, saved)]
-    if isinstance(optimizer, PerReplica):
-        pairs = list(zip(optimizer.each, saved["each"], strict=True))
-    for each, state in pairs:
-        parameters = [parameter for group in each.param_groups for parameter in group["params"]]
-        for number, values in state["state"].items():
-            each.state[parameters[number]] = values
+    if isinstance(optimizer, Composite):
+        for each, state in zip(optimizer.each, saved["each"], strict=True):
+            restore_optimizer(each, state)
+        return
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, values in saved["state"].items():
+        optimizer.state[parameters[number]] = values
 
 
 def recorded_environment(path: Path) -> dict[str, Any]:
@@ -196,7 +235,7 @@ def extensions(environment: Mapping[str, Any]) -> list[int]:
     return [each for each in found if isinstance(each, int)] if isinstance(found, list) else []
 
 
-def say_what_has_changed(path: Path, settings: RunSettings) -> None:
+def say_what_has_changed(path: Path, settings: FollowSettings) -> None:
     """Bits are promised on the same machine and with the same versions; say so where these are others."""
     recorded = recorded_environment(path)
     changed = directory.otherwise(recorded, directory.environment(settings)) if recorded else []

@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
+from rlgrad.loop import Update
 from rlgrad.run.clock import seconds_since_start
 from rlgrad.run.statistics import summarize
-from rlgrad.settings import RunSettings
+from rlgrad.settings import FollowSettings
 from rlgrad.trainable import Trainable
 
 
@@ -24,16 +25,19 @@ class State:
     done: int = 0  # updates
     work: list[float] = field(default_factory=list)  # environment steps or examples so far
     seconds: float = 0.0  # wall time, over all sittings
-    objective: list[float] = field(default_factory=list)  # of the last update
+    evaluations: int = 0  # of the objective, each time of all replicas together
+    objective: list[float] = field(default_factory=list)  # of the last update, before it
+    final: list[float] = field(default_factory=list)  # the objective of the parameters that are saved
     evaluation: dict[str, list[float]] = field(default_factory=dict)  # the metrics of the last evaluation
     first_solved: dict[str, int | float] | None = None
     saving: float = 0.0  # seconds that went into checkpoints
     set_aside: dict[int, int] = field(default_factory=dict)  # replicas that diverged, and in which update
 
-    def absorb(self, step: int, values: Mapping[str, Tensor], work: str) -> None:
+    def absorb(self, update: Update, values: Mapping[str, Tensor], work: str) -> None:
         """Take note of an update and of its values [R]."""
         counted = values[work].tolist()
-        self.done = step + 1
+        self.done = update.step + 1
+        self.evaluations += update.evaluations
         self.work = [a + b for a, b in zip(self.work or [0.0] * len(counted), counted, strict=True)]
         self.objective = values["objective/value"].tolist()
 
@@ -45,7 +49,7 @@ class State:
         if min(self.remaining(self.evaluation[metric])) >= threshold:
             self.first_solved = {"env_steps": self.steps, "seconds": round(seconds_since_start(), 3)}
 
-    def over(self, settings: RunSettings) -> bool:
+    def over(self, settings: FollowSettings) -> bool:
         """Whether there is nothing left to do."""
         solved = settings.stop_when_solved and self.first_solved is not None
         return self.done >= settings.updates or solved
@@ -67,7 +71,7 @@ class State:
         counted = self.remaining(self.work)
         return round(sum(counted) / max(1, len(counted)))
 
-    def summary(self, settings: RunSettings, problem: Trainable, status: str) -> dict[str, Any]:
+    def summary(self, settings: FollowSettings, problem: Trainable, status: str) -> dict[str, Any]:
         """The content of summary.json. Keys only ever get added."""
         result: dict[str, Any] = {
             "status": status,
@@ -78,7 +82,7 @@ class State:
             "seed": settings.seed,
             "replicas": settings.replicas,
             unit(problem): self.steps,
-            "objective": summarize(self.objective, self.set_aside) if self.objective else None,
+            "objective": summarize(self.final, self.set_aside) if self.final else None,
             "set_aside": {str(replica): step for replica, step in self.set_aside.items()},
             "saving_seconds": round(self.saving, 3),
         }

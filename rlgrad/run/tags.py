@@ -3,10 +3,21 @@
 TAGS = {
     "objective/value": "The objective itself, mean over replicas: what the run maximizes or minimizes, measured on the "
     "data of the update with the parameters before it (its own unit).",
-    "objective/predicted_change": "How much the objective was to change by the update's gradient and step: gradient "
-    "times change of the parameters (the objective's unit); every `diagnose_every_updates`.",
+    "objective/predicted_change": "How much the objective was to change: its gradient before the update, unclipped, "
+    "times the whole step of the update, whatever the optimizer (the objective's unit); every "
+    "`diagnose_every_updates`. It is left out where the gradient is not that of the objective: with "
+    "`standardise_advantages` or `entropy_bonus`, and in whole episodes with `gae_lambda` below 1, with `time_limit: "
+    "bootstrap`, or with a discount but no `discount_weighting`.",
     "objective/achieved_change": "How much it did change, on the same data, or in episodes with the same random "
     "numbers (the objective's unit); every `diagnose_every_updates`.",
+    "surrogate/predicted_change": "In segments, whose states cannot be visited again: how much the objective of the "
+    "same steps was to change, each weighted by how much more probable its action has become (the objective's unit); "
+    "every `diagnose_every_updates`. Left out with `standardise_advantages` or `entropy_bonus`: then the gradient is "
+    "that of something else.",
+    "surrogate/achieved_change": "In segments: how much that did change (the objective's unit); every "
+    "`diagnose_every_updates`.",
+    "work/evaluations": "How often the objective was evaluated so far, each time for all replicas together: once an "
+    "update, more often by an optimizer with a line search, or in several passes (evaluations).",
     "gradient/half_cosine": "Cosine between the gradients from the two halves of the episodes: 1 is all signal, 0 all "
     "noise (-1 to 1); every `diagnose_every_updates`.",
     "gradient/deviation": "Standard deviation of the gradient over batches, estimated from the two halves (objective "
@@ -25,8 +36,8 @@ TAGS = {
     "environment steps, unless `action_repeat` holds them).",
     "episode/env_steps": "Environment steps played so far, mean over replicas (environment steps).",
     "policy/entropy": "Entropy of the policy at the observations of the update, mean over steps and replicas (nats).",
-    "policy/kl": "Kullback-Leibler divergence from the policy before the update to the one after it, at the update's "
-    "steps (nats); every `diagnose_every_updates`.",
+    "policy/kl": "Kullback-Leibler divergence from the policy that played the update to the one after it, in closed "
+    "form, mean over the update's steps (nats); every `diagnose_every_updates`.",
     "policy/effective_episodes": "How many of the update's episodes still count for the policy after it, whose actions "
     "are more or less probable than before: all of them where nothing has changed (episodes); every "
     "`diagnose_every_updates`.",

@@ -9,14 +9,14 @@ from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
 from rlgrad.errors import SettingError
-from rlgrad.settings import NonNegativeInt, Settings
+from rlgrad.settings import NonNegativeInt, Section
 from rlgrad.supervised import tables
 
 BUNDLED = ("breast_cancer", "digits", "iris", "wine")  # scikit-learn carries these; nothing is downloaded
 OPENML = "openml:"
 
 
-class DataSettings(Settings):
+class DataSettings(Section):
     """Where the examples come from, and what is done to them before anything is learned."""
 
     data: Literal["breast_cancer", "digits", "iris", "wine"] | str

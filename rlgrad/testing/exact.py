@@ -13,7 +13,7 @@ from rlgrad.config import load
 from rlgrad.environments.mdp import MDPS, LinearQuadratic
 from rlgrad.loop import differentiate
 from rlgrad.problems.reinforce import Reinforce
-from rlgrad.replicas import flat
+from rlgrad.replicas import flatten
 
 PROBLEMS = ("Bandit", "TwoRooms", "Ring", "LinearQuadratic")
 
@@ -53,4 +53,4 @@ def estimates(problem: Reinforce, step: int = 0) -> tuple[Tensor, Tensor]:
     estimate = problem.objective(problem.sample(step))
     differentiate(estimate, list(problem.model.parameters()))
     found = [p.grad for p in problem.model.policy.parameters() if p.grad is not None]
-    return estimate.value.detach().double(), flat(found).double()
+    return estimate.value.detach().double(), flatten(found).double()

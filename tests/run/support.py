@@ -109,22 +109,22 @@ class Crash(Exception):
 
 def crashing(step: int, run: Callable[[], Any]) -> None:
     """Run until the update with this number is logged, and die."""
-    original = Log.write
+    original = Log.seen
 
-    def write(self: Log, number: int, *rest: Any) -> None:
-        original(self, number, *rest)
-        if number == step:
+    def seen(self: Log, run: Any, update: Any, record: Any) -> None:
+        original(self, run, update, record)
+        if update.step == step:
             self.flush()
             raise Crash
 
-    Log.write = write  # type: ignore[method-assign]
+    Log.seen = seen  # type: ignore[method-assign]
     try:
         run()
         raise AssertionError("it did not crash")
     except Crash:
         pass
     finally:
-        Log.write = original  # type: ignore[method-assign]
+        Log.seen = original  # type: ignore[method-assign]
 
 
 def forked(work: Callable[[], Any], output: Path | None = None) -> int:

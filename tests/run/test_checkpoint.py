@@ -7,6 +7,7 @@ import pickle
 import resource
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 from rlgrad.config import load as load_config
 from rlgrad.errors import RunError, UsageError
 from rlgrad.run import checkpoint, files, resume, train
-from rlgrad.run.training import Stopwatch, save_is_due
+from rlgrad.run.observers.checkpoints import Checkpoints
+from rlgrad.run.state import State
 from tests.run.support import POINT, assert_same, crashing, forked, rows
 
 CONFIG = POINT | {"updates": 6}  # checkpoints after updates 2, 4 and 6
@@ -222,11 +224,11 @@ def test_nothing_in_a_checkpoint_is_executed(whole: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "change",
     [
-        {"lengths": {"../victim": 0, "events.out.tfevents.1.rlgrad": 0}},
-        {"lengths": {"metrics.jsonl": 0, "events.out.tfevents./../../victim": 0}},
-        {"lengths": {"metrics.jsonl": 10**9, "events.out.tfevents.1.rlgrad": 0}},
-        {"lengths": {"metrics.jsonl": "x", "events.out.tfevents.1.rlgrad": 0}},
-        {"lengths": [1]},
+        {"log": {"../victim": 0, "events.out.tfevents.1.rlgrad": 0}},
+        {"log": {"metrics.jsonl": 0, "events.out.tfevents./../../victim": 0}},
+        {"log": {"metrics.jsonl": 10**9, "events.out.tfevents.1.rlgrad": 0}},
+        {"log": {"metrics.jsonl": "x", "events.out.tfevents.1.rlgrad": 0}},
+        {"log": [1]},
         {"state": {"done": "many"}},
         {"state": {"done": 10**30, "work": [0.0]}},
         {"state": {"done": 2, "work": [0.0] * 2}},
@@ -242,6 +244,8 @@ def test_a_checkpoint_of_something_else_is_refused_in_one_line(whole: Path, tmp_
     path = copy_of(whole, tmp_path)
     (path / "checkpoint.previous.pt").unlink()
     (tmp_path / "victim").write_text("kept")
+    if "log" in change:
+        change = {"observers": {"Log": change["log"]}}
     content = checkpoint.read(path / "checkpoint.pt") | change
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -300,13 +304,16 @@ def test_a_checkpoint_is_a_file_of_torch_s(whole: Path) -> None:
 
 
 def test_saving_by_the_clock_takes_no_more_than_a_fiftieth_of_the_time() -> None:
-    run = load_config(POINT, {"checkpoint.every_seconds": 1.0}).settings
-    watch = Stopwatch(0.0)
-    watch.saved, watch.cost = 100.0, 0.1  # seconds that the last checkpoint took
-    run = run.model_copy(update={"checkpoint": run.checkpoint.model_copy(update={"every_updates": None})})
+    settings = load_config(POINT, {"checkpoint.every_seconds": 1.0}).settings
+    saver = Checkpoints()
+    saver.saved, saver.cost = 100.0, 0.1  # seconds that the last checkpoint took
+    settings = settings.model_copy(
+        update={"checkpoint": settings.checkpoint.model_copy(update={"every_updates": None})}
+    )
+    run = SimpleNamespace(settings=settings, state=State(done=1))
     for seconds, due in ((0.9, False), (1.1, False), (4.9, False), (5.1, True)):
-        watch.now = 100.0 + seconds
-        assert save_is_due(run, 1, watch) is due
-    watch.cost = 0.001
-    watch.now = 101.1
-    assert save_is_due(run, 1, watch)
+        run.now = 100.0 + seconds
+        assert saver.due(run) is due
+    saver.cost = 0.001
+    run.now = 101.1
+    assert saver.due(run)

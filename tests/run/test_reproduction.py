@@ -10,6 +10,8 @@ from threadpoolctl import threadpool_info
 
 from rlgrad.cli import main
 from rlgrad.run import resume, train
+from rlgrad.run.following import Following
+from rlgrad.run.observer import Observer
 from tests.run.support import AGENT, CLASSIFIER, POINT, SURFACE, assert_same, forked, rows
 
 
@@ -23,11 +25,21 @@ def test_another_process_gets_the_same_bits(tmp_path: Path, config: dict) -> Non
 
 @pytest.mark.parametrize("config", [AGENT, CLASSIFIER], ids=["agent", "classifier"])
 def test_more_threads_get_the_same_bits(tmp_path: Path, config: dict) -> None:
+    class Threads(Observer):
+        def begin(self, run: Following) -> None:
+            assert torch.get_num_threads() == threads
+            assert set(numpy_s()) <= {1}
+
+    def numpy_s() -> list[int]:
+        found = [each for each in threadpool_info() if each["user_api"] == "blas"]
+        return [each["num_threads"] for each in found if "torch" not in each["filepath"]]
+
+    torch.set_num_threads(2)
+    before = numpy_s()
     for threads in (1, 2, 3):
-        train(config, out=tmp_path / str(threads), threads=threads)
-        assert torch.get_num_threads() == threads
-        counts = {found["filepath"]: found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"}
-        assert {count for path, count in counts.items() if "torch" not in path} <= {1}  # numpy's
+        train(config, out=tmp_path / str(threads), threads=threads, observers=[Threads()])
+        assert torch.get_num_threads() == 2  # as before
+        assert numpy_s() == before
         assert rows(tmp_path / "1") == rows(tmp_path / str(threads))
 
 

@@ -17,11 +17,12 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
-from torch import Tensor
 
-from rlgrad.loop import Direction
+from rlgrad.loop import Update
+from rlgrad.run.directory import dotted, dump
+from rlgrad.run.following import Following
+from rlgrad.run.observer import Observer, Record
 from rlgrad.run.records import RecordWriter
-from rlgrad.run.state import State
 from rlgrad.run.statistics import finite, summarize
 from rlgrad.run.tags import description
 
@@ -29,46 +30,43 @@ FLUSH_SECONDS = 2.0
 METRICS, EVENTS = "metrics.jsonl", "events.out.tfevents."
 
 
-class Log:
-    """Appends to the two files. `lengths`: where a checkpoint says they ended, if they are to be continued.
+class Log(Observer):
+    """Appends to the two files: all values of all replicas to the one, what they say together to the other."""
 
-    Raises OSError, and ValueError where the files are not those that the checkpoint remembers.
-    """
-
-    def __init__(self, directory: Path, lengths: Mapping[str, int] | None = None):
+    def __init__(self, directory: Path):
+        self.directory = directory
         self.files: dict[str, BinaryIO] = {}
-        if lengths is None:
-            for name in (METRICS, f"{EVENTS}{int(time.time())}.rlgrad"):
-                self.files[name] = (directory / name).open("xb")
-        else:
-            self.files = reopened(directory, lengths)
-        self.metrics, events = self.files.values()
-        self.events = RecordWriter(events)
         self.described: set[str] = set()  # tags whose first point is written: TensorBoard reads their sentence from it
         self.flushed = time.monotonic()
 
-    def begin(self, direction: Direction, wrong_sign: bool, config: str) -> None:
-        """What TensorBoard shows of a run before its first update."""
+    def begin(self, run: Following) -> None:
+        """What TensorBoard shows of a run before its first update. Raises OSError."""
+        self.tags = run.problem.tags
+        if self.files:  # they are continued
+            return
+        self._use(
+            {name: (self.directory / name).open("xb") for name in (METRICS, f"{EVENTS}{int(time.time())}.rlgrad")}
+        )
         self._event(file_version="brain.Event:2")
-        self._text("config", f"```yaml\n{config}```")
-        against = ", but this run goes **the wrong way, on purpose**" if wrong_sign else ""
-        self._text("direction", f"`objective/value` is to be **{direction.name.lower()}d**{against}")
+        self._text("config", f"```yaml\n{dump(run.settings)}```")
+        against = ", but this run goes **the wrong way, on purpose**" if run.settings.wrong_sign else ""
+        self._text("direction", f"`objective/value` is to be **{run.problem.direction.name.lower()}d**{against}")
 
     def extend(self, step: int, config: str) -> None:
         """Show the config of a run that is to go on for longer than it was begun for."""
         self._text("config", f"```yaml\n{config}```", step)
 
-    def write(
-        self, step: int, values: Mapping[str, Tensor], state: State, rate: float, speed: float, pace: float
-    ) -> None:
+    def seen(self, run: Following, update: Update, record: Record) -> None:
         """An update: a line with the values [R] of all replicas, and a point for their mean; of an evaluation also
         their interquartile mean and interval. Replicas set aside do not count.
-
-        rate: learning rate. speed: work per second. pace: updates per second.
         """
-        line: dict[str, Any] = {"step": step, "update/learning_rate": float(rate)}
-        points = {"update/learning_rate": float(rate), "speed/work_per_second": speed, "speed/updates_per_second": pace}
-        for tag, value in values.items():
+        state = run.state
+        if not record.evaluated and state.done % run.settings.log_every_updates:
+            return
+        numbers_alone = {tag: number for tag, number in record.numbers.items() if not tag.startswith("speed/")}
+        line: dict[str, Any] = {"step": update.step, **numbers_alone}  # no two runs have the same speed
+        points = dict(record.numbers)
+        for tag, value in record.values.items():
             numbers = value.tolist()
             line[tag] = [finite(number) for number in numbers]
             if tag.startswith("evaluation/"):
@@ -77,14 +75,17 @@ class Log:
             elif math.isfinite(mean := state.mean(value)):
                 points[tag] = mean
         self.metrics.write(json.dumps(line, allow_nan=False).encode() + b"\n")
-        self._scalars(step, points)
+        self._scalars(update.step, points)
         if time.monotonic() - self.flushed > FLUSH_SECONDS:
             self.flush()
 
-    def end(self, settings: Mapping[str, Any], state: State) -> None:
-        """The settings beside the results, and the intervals as bands."""
+    def end(self, run: Following, summary: Mapping[str, Any]) -> None:
+        """The settings beside the results, and the intervals as bands. Raises OSError."""
         from torch.utils.tensorboard.summary import custom_scalars, hparams
 
+        if not self.files:
+            return
+        state, settings = run.state, dotted(run.settings.model_dump(mode="json"))
         given = {key: value for key, value in settings.items() if value is not None}
         shown = {key: value if isinstance(value, bool | int | float) else str(value) for key, value in given.items()}
         evaluation = {name: state.remaining(values) for name, values in state.evaluation.items()}
@@ -107,12 +108,22 @@ class Log:
             with contextlib.suppress(OSError):
                 file.close()
 
-    def lengths(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, int]:
         """How long the files are, once all of it is on the disk."""
         self.flush()
         for file in self.files.values():
             os.fsync(file.fileno())
         return {name: file.tell() for name, file in self.files.items()}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Cut the files off where a checkpoint says that they ended. Raises OSError, and ValueError where they are not
+        those that it remembers."""
+        self._use(reopened(self.directory, state))
+
+    def _use(self, files: dict[str, BinaryIO]) -> None:
+        self.files = files
+        self.metrics, events = files.values()
+        self.events = RecordWriter(events)
 
     def flush(self) -> None:
         for file in self.files.values():
@@ -125,7 +136,7 @@ class Log:
             metadata = None
             if tag not in self.described:
                 self.described.add(tag)
-                metadata = SummaryMetadata(display_name=tag, summary_description=description(tag))
+                metadata = SummaryMetadata(display_name=tag, summary_description=self.tags.get(tag) or description(tag))
             values.append(Summary.Value(tag=tag, simple_value=number, metadata=metadata))
         self._event(step=step, summary=Summary(value=values))
 

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from torch import Tensor
 
-from rlgrad.loop import Direction
+from rlgrad.loop import Direction, Update
+from rlgrad.run.following import Following
+from rlgrad.run.observer import Observer, Record
 from rlgrad.run.signals import silence
-from rlgrad.run.state import State
+from rlgrad.run.state import unit
 
 LINES = 10  # how many lines a run prints where the output is no terminal
 
@@ -36,20 +38,25 @@ class Console(RichConsole):
         silence(sys.stdout)
 
 
-class Display:
+class Display(Observer):
     """A live bar on a terminal, plain lines elsewhere, nothing at all when quiet."""
 
-    def __init__(self, updates: int, done: int, direction: Direction, unit: str, quiet: bool = False):
+    def __init__(self, quiet: bool = False):
         self.console = Console(quiet=quiet, highlight=False)
         if not self.console.is_terminal:
             self.console.width = 120
-        self.updates, self.unit = updates, unit.replace("_", " ")
-        self.objective = "objective ↑" if direction.sign > 0 else "objective ↓"
         self.bar: Progress | None = None
-        if self.console.is_terminal and not quiet:
+
+    def begin(self, run: Following) -> None:
+        direction = run.problem.direction
+        self.updates, self.unit = run.settings.updates, unit(run.problem).replace("_", " ")
+        self.objective = "objective ↑" if direction.sign > 0 else "objective ↓"
+        if run.settings.wrong_sign:
+            self.warn_of_wrong_sign(direction)
+        if self.console.is_terminal and not self.console.quiet:
             columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"))
             self.bar = Progress(*columns, TimeRemainingColumn(), console=self.console)
-            self.task = self.bar.add_task(self.objective, total=updates, completed=done, speed="")
+            self.task = self.bar.add_task(self.objective, total=self.updates, completed=run.state.done, speed="")
             self.bar.start()
 
     def warn_of_wrong_sign(self, direction: Direction) -> None:
@@ -58,8 +65,9 @@ class Display:
         text = f" WRONG SIGN, ON PURPOSE: the objective is to be {wanted}, and this run {done} it. "
         self.console.print(text, style="bold white on red", soft_wrap=True)
 
-    def show(self, state: State, values: Mapping[str, Tensor], speed: float) -> None:
+    def seen(self, run: Following, update: Update, record: Record) -> None:
         """After an update: the objective, work per second, and the evaluation if there was one."""
+        state, values, speed = run.state, record.values, record.numbers["speed/work_per_second"]
         value = f"{self.objective} {state.mean(values['objective/value']):.4g}"
         pace = f"{speed:,.0f} {self.unit}/s"
         if self.bar:
@@ -68,6 +76,8 @@ class Display:
             means = {tag: state.mean(value) for tag, value in values.items() if tag.startswith("evaluation/")}
             found = "".join(f"  {tag.partition('/')[2]} {mean:.4g}" for tag, mean in means.items())
             self.say(f"update {state.done}/{self.updates}  {value}  {pace}{found}")
+        if self.console.gone:
+            run.interrupted.append(signal.SIGPIPE)
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
@@ -77,9 +87,13 @@ class Display:
             self.bar.stop()
             self.bar = None
 
-    def report(self, directory: Path, summary: Mapping[str, Any]) -> None:
+    def end(self, run: Following, summary: Mapping[str, Any]) -> None:
         """The results, and what a person is likely to want next."""
-        self.close()
+        self.close()  # the bar, before anything is printed below it
+        if summary["status"] != "failed" and run.directory is not None:
+            self.report(run.directory, summary)
+
+    def report(self, directory: Path, summary: Mapping[str, Any]) -> None:
         replicas = summary["replicas"]
         many = f"{replicas} replicas" if replicas > 1 else "1 replica"
         many += f", {len(summary['set_aside'])} of them set aside" if summary["set_aside"] else ""

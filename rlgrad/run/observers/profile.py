@@ -4,26 +4,26 @@ Nothing here costs anything unless asked for: the functions that do the work are
 the run is watched.
 """
 
-import contextlib
 import functools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, record_function
 
-from rlgrad.agents import rollouts
+from rlgrad.loop import Evaluation
 from rlgrad.run import checkpoint
-from rlgrad.run.observers.log import Log
+from rlgrad.run.following import Following
+from rlgrad.run.observer import Observer
 
 TRACED = 3  # updates in the trace, after as many that are not: a longer one is slow to look at
 SAMPLING = "sampling, else"
 
 
-class Profile:
+class Profile(Observer):
     """Seconds by what they were spent on: each second counts once, for the innermost thing that goes on.
 
     trace: where to write a trace of a few updates, for Perfetto (ui.perfetto.dev) or chrome://tracing.
@@ -38,41 +38,40 @@ class Profile:
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
         self.torch = torch.profiler.profile(activities=activities, acc_events=True)
         self.tracing = False
+        self.before: list[tuple[Any, str, Any]] = []
 
-    @contextlib.contextmanager
-    def watching(self, problem: Any, optimizer: Any) -> Iterator[None]:
-        """Time what these do, all that is played, and what is written."""
-        step = optimizer.step
-
-        @functools.wraps(step)  # or else a schedule warns that somebody has replaced it
-        def timed_step(closure: Callable[..., Any]) -> Any:
-            return step(self.timed("objective", closure))
-
-        replaced: list[tuple[Any, str, Callable[..., Any]]] = [
-            (rollouts, "step", self.timed("environment", rollouts.step)),
-            (rollouts.Player, "act", self.timed("policy", rollouts.Player.act)),
-            (problem, "sample", self.timed(SAMPLING, problem.sample)),
-            (problem, "evaluate", self.timed("evaluation, else", problem.evaluate)),
-            (problem, "again", self.timed("diagnosis, else", problem.again)),
-            (optimizer, "step", self.timed("optimizer", timed_step)),
-            (Log, "write", self.timed("logging", Log.write)),
-            (Log, "end", self.timed("logging", Log.end)),
-            (checkpoint, "save", self.timed("checkpoint", checkpoint.save)),
-        ]
-        before = [(owner, name, vars(owner).get(name)) for owner, name, _ in replaced]
-        for owner, name, function in replaced:
-            setattr(owner, name, function)
+    def begin(self, run: Following) -> None:
+        """Time what these do, all that the problem names, and every other observer."""
+        problem: Any = run.problem
+        timed: dict[str, tuple[Any, str]] = {
+            SAMPLING: (problem, "sample"),
+            "evaluation, else": (problem, "evaluate"),
+            "diagnosis, else": (problem, "diagnose"),
+            "objective": (Evaluation, "__call__"),
+            "optimizer": (run.optimizer, "step"),
+            "checkpoint": (checkpoint, "save"),
+            **problem.timed,
+        }
+        watching = {type(each).__name__.lower(): (each, "seen") for each in run.observers if each is not self}
+        for name, (owner, attribute) in (timed | watching).items():
+            self.before.append((owner, attribute, vars(owner).get(attribute)))
+            setattr(owner, attribute, self.timed(name, getattr(owner, attribute)))
         self.since = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._count()
-            self._write()
-            for owner, name, function in before:
-                if function is None:
-                    delattr(owner, name)
-                else:
-                    setattr(owner, name, function)
+
+    def end(self, run: Following, summary: Mapping[str, Any]) -> None:
+        """Print the report."""
+        self._count()
+        self._write()
+        print("\n".join(["", *self.report()]))
+
+    def close(self) -> None:
+        """Leave everything as it was."""
+        for owner, name, function in self.before:
+            if function is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, function)
+        self.before = []
 
     def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)

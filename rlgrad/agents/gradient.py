@@ -1,0 +1,85 @@
+"""The policy gradient: Σ credit ∇log π + bonus ∇entropy + pull ∇value over the steps of a batch.
+
+Everything goes piece by piece (`advantages.pieces`): each is differentiated while what its graph holds is still in the
+cache, and no graph grows with the length of the episodes.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rlgrad.agents.agent import Agent
+from rlgrad.agents.baselines import optimal_constant
+from rlgrad.agents.policies import ActionDistribution
+from rlgrad.agents.rollouts import Rollout
+from rlgrad.replicas import flatten
+
+
+class PolicyGradient(NamedTuple):
+    """A gradient, and what was met on the way."""
+
+    gradient: list[Tensor]  # of each parameter of the policy, and of the critic if it is pulled
+    log_prob: Tensor  # [R, T, B] of the actions taken
+    entropy: Tensor  # [R, T, B]
+    policy: list[
+        ActionDistribution
+    ]  # over the actions at the observations, piece by piece, detached; if they were wanted
+
+
+def policy_gradient(
+    agent: Agent,
+    batch: Rollout,
+    credit: Tensor,
+    bonus: Tensor | None = None,
+    pull: Tensor | None = None,
+    keep: bool = False,
+) -> PolicyGradient:
+    """credit, bonus and pull: the weights [R, T, B] of ∇log π, ∇entropy and ∇value. keep: whether the distributions
+    over actions are wanted."""
+    model = agent if pull is not None else agent.policy
+    parameters = list(model.parameters())
+    gradient = [torch.zeros_like(parameter) for parameter in parameters]
+    log_probs, entropies, distributions = [], [], []
+    for piece in batch.pieces():
+        observation = batch.observation[:, piece]
+        with torch.enable_grad():
+            distribution = agent(observation)
+            log_prob = distribution.log_prob(batch.action[:, piece])
+            of = [(log_prob, credit)]
+            if pull is not None and agent.critic:
+                of.append((agent.critic(observation), pull))
+        with torch.set_grad_enabled(bonus is not None):
+            entropy = distribution.entropy()
+        if bonus is not None:
+            of.append((entropy, bonus))
+        log_probs.append(log_prob.detach())
+        entropies.append(entropy.detach())
+        if keep:
+            distributions.append(distribution.detach())
+        outputs, weights = zip(*((output, each[:, piece]) for output, each in of), strict=True)
+        for whole, part in zip(gradient, torch.autograd.grad(outputs, parameters, weights), strict=True):
+            whole += part
+    return PolicyGradient(gradient, torch.cat(log_probs, 1), torch.cat(entropies, 1), distributions)
+
+
+def by_halves(agent: Agent, batch: Rollout, credit: Tensor) -> Iterator[Tensor]:
+    """The policy's gradient [R, P] by either half of the episodes."""
+    episodes = batch.alive.shape[2]
+    for part in (slice(0, episodes // 2), slice(episodes // 2, episodes)):
+        share = episodes / len(range(episodes)[part])
+        yield flatten(policy_gradient(agent, batch.of(part), credit[:, :, part] * share).gradient)
+
+
+def with_optimal_baseline(agent: Agent, batch: Rollout, weight: Tensor, returns: Tensor, each: bool) -> list[Tensor]:
+    """The policy's gradient with the constant baseline that leaves the least variance.
+
+    weight: [R, T, B] of each step. each: one constant for each parameter, instead of one for all.
+    """
+    episodes = [slice(number, number + 1) for number in range(batch.alive.shape[2])]
+    contributions, scores = (
+        [policy_gradient(agent, batch.of(one), credit[:, :, one]).gradient for one in episodes]
+        for credit in (weight * returns, weight.expand_as(returns))
+    )
+    return optimal_constant(contributions, scores, each)

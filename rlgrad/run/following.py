@@ -1,0 +1,131 @@
+"""Following the loop's updates: what acts on a run, and those who watch it."""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from rlgrad.loop import Update, updates
+from rlgrad.replicas import clipping, norm_per_replica
+from rlgrad.run import divergence
+from rlgrad.run.faults import attempt
+from rlgrad.run.observer import Observer, Record
+from rlgrad.run.state import State
+from rlgrad.settings import FollowSettings
+from rlgrad.trainable import Trainable
+
+Answer = TypeVar("Answer")
+
+
+class Following:
+    """A run under way: what it trains, how far it is, and who watches. An observer may look at all of it."""
+
+    def __init__(
+        self,
+        settings: FollowSettings,
+        problem: Trainable,
+        optimizer: torch.optim.Optimizer,
+        schedule: LRScheduler | None,
+        observers: Sequence[Observer],
+        directory: Path | None,
+        state: State | None = None,
+    ):
+        self.settings, self.problem, self.optimizer, self.schedule = settings, problem, optimizer, schedule
+        self.observers, self.directory = list(observers), directory
+        self.state = state or State()
+        self.interrupted: list[int] = []  # the signals that ask for an end
+        self.parameters = list(problem.model.parameters())
+        self.before: list[Tensor] = []  # the parameters before the update
+        self.last: Update | None = None
+
+    def __call__(self) -> None:
+        """Go on until all updates are done, the problem is solved, or somebody interrupts."""
+        settings = self.settings
+        transform = clipping(settings.max_gradient_norm) if settings.max_gradient_norm else None
+        stream = updates(self.problem, self.optimizer, self.state.done, transform)
+        self.began = self.now = time.monotonic()
+        self.earlier = self.state.seconds
+        acts = (
+            self.judge,  # first, so that nobody sees what a diverged replica has done
+            self.count,
+            self.advance,  # the next learning rate; the record has the one that was used
+        )
+        self.remember()
+        while not self.over:
+            update = self.last = self.attempt(lambda: next(stream))
+            record = self.measured(update)
+            for act in acts:
+                act(update, record)
+            for observer in self.observers:
+                observer.seen(self, update, record)
+            self.remember()
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to do, or somebody has interrupted."""
+        return bool(self.interrupted) or self.state.over(self.settings)
+
+    def attempt(self, call: Callable[[], Answer]) -> Answer:
+        """What `call` returns; whatever goes wrong in it, or takes too long, becomes a RunError of one line."""
+        return attempt(call, self.settings.update_seconds_limit)
+
+    def step(self) -> list[Tensor]:
+        """How far the update has moved each parameter, [R, ...]."""
+        return [p.detach() - b for p, b in zip(self.parameters, self.before, strict=True)]
+
+    def counted(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The values [R] with NaN for the replicas that are set aside."""
+        return divergence.blank(values, self.state.set_aside)
+
+    def measured(self, update: Update) -> Record:
+        values = {"objective/value": update.value, "gradient/norm": update.gradient_norm, **update.metrics}
+        values["work/evaluations"] = torch.full_like(update.value, float(update.evaluations))
+        values["update/size"] = norm_per_replica(self.step())
+        return Record(values, {"update/learning_rate": float(self.optimizer.param_groups[0]["lr"])})
+
+    def judge(self, update: Update, record: Record) -> None:
+        """Replicas that have diverged: the run fails, or they go back to where they were and count no more."""
+        aside, settings = self.state.set_aside, self.settings
+        for sentence in divergence.judge(update.step, record.values, aside, settings.on_divergence):
+            print(sentence, file=sys.stderr, flush=True)
+        divergence.freeze(self.parameters, self.before, aside)
+        record.values = self.counted(record.values)
+
+    def count(self, update: Update, record: Record) -> None:
+        """What has been done so far, in updates, work and seconds."""
+        done = float(record.values[self.problem.work].nansum())
+        self.state.absorb(update, record.values, self.problem.work)
+        evaluations = torch.full_like(update.value, float(self.state.evaluations))
+        record.values |= self.counted({"work/evaluations": evaluations})
+        record.values[self.problem.work] = torch.tensor(self.state.work)
+        lap, self.now = self.now, time.monotonic()
+        self.state.seconds, seconds = self.earlier + self.now - self.began, max(self.now - lap, 1e-9)
+        record.numbers |= {"speed/work_per_second": done / seconds, "speed/updates_per_second": 1 / seconds}
+
+    def advance(self, update: Update, record: Record) -> None:
+        """The next learning rate, by the objective where the schedule watches it."""
+        schedule, value = self.schedule, self.state.mean(record.values["objective/value"])
+        if isinstance(schedule, ReduceLROnPlateau):
+            self.attempt(lambda: schedule.step(value))
+        elif schedule:
+            self.attempt(schedule.step)
+
+    @torch.no_grad()
+    def remember(self) -> None:
+        """Let `before` follow the parameters."""
+        self.before = self.before or [parameter.detach().clone() for parameter in self.parameters]
+        for kept, parameter in zip(self.before, self.parameters, strict=True):
+            kept.copy_(parameter)
+
+    def finish(self) -> None:
+        """Measure the objective of the parameters that will be saved."""
+        update = self.last
+        if update is not None:
+            final = self.attempt(lambda: self.problem.final(update))
+            self.state.final = [math.nan if k in self.state.set_aside else float(v) for k, v in enumerate(final)]

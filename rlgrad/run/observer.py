@@ -1,0 +1,44 @@
+"""What watches a run: the interface of every observer, ours and yours."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from rlgrad.loop import Update
+
+if TYPE_CHECKING:
+    from rlgrad.run.following import Following
+
+
+@dataclass
+class Record:
+    """What is known of an update. An observer may add to it what those after it are to see."""
+
+    values: dict[str, Tensor]  # by tag, [R] each; NaN for replicas that are set aside
+    numbers: dict[str, float] = field(default_factory=dict)  # by tag, of all replicas together
+    evaluated: bool = False  # whether held-out data was looked at
+
+
+class Observer:
+    """Watches a run, and changes nothing in it. Derive from it and say what there is to do: the defaults do nothing."""
+
+    def begin(self, run: "Following") -> None:
+        """Before the first update of a sitting."""
+
+    def seen(self, run: "Following", update: Update, record: Record) -> None:
+        """After each update."""
+
+    def end(self, run: "Following", summary: Mapping[str, Any]) -> None:
+        """At the end, however it came about: `summary` is the content of summary.json."""
+
+    def close(self) -> None:
+        """Let go of what is held, such as files: after `end`, and also where a run is left at once."""
+
+    def state_dict(self) -> Any:
+        """What a checkpoint is to hold of it: tensors, numbers, texts, lists and dicts; None: nothing."""
+        return None
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go on from there; called before `begin`."""

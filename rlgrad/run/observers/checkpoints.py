@@ -1,0 +1,48 @@
+"""Saves the run: every so often, and at its end."""
+
+import time
+
+from rlgrad.loop import Update
+from rlgrad.run import checkpoint
+from rlgrad.run.following import Following
+from rlgrad.run.observer import Observer, Record
+
+SHARE = 0.02  # of a run's time: more does not go into checkpoints that are made by the clock
+
+
+class Checkpoints(Observer):
+    """Whatever a run needs to go on to the same bits."""
+
+    def begin(self, run: Following) -> None:
+        self.saved, self.cost = time.monotonic(), 0.0  # when the last one was made, and the seconds it took
+
+    def seen(self, run: Following, update: Update, record: Record) -> None:
+        if not run.over and self.due(run):  # at the end one is made anyway
+            self.save(run)
+
+    def due(self, run: Following) -> bool:
+        every = run.settings.checkpoint
+        by_updates = every.every_updates is not None and run.state.done % every.every_updates == 0
+        if by_updates or every.every_seconds is None:
+            return by_updates
+        return run.now - self.saved >= max(every.every_seconds, self.cost / SHARE)
+
+    def save(self, run: Following) -> None:
+        """Raises OSError."""
+        if run.directory is None:
+            return
+        began = time.monotonic()
+        states = {type(observer).__name__: observer.state_dict() for observer in run.observers}
+        content = {
+            "model": run.problem.model.state_dict(),
+            "optimizer": run.optimizer.state_dict(),
+            "schedule": run.schedule.state_dict() if run.schedule else None,
+            "problem": run.problem.state_dict(),
+            "state": vars(run.state),
+            "observers": {name: state for name, state in states.items() if state is not None},
+        }
+        checkpoint.save(run.directory, content)
+        checkpoint.save_weights(run.directory / "model.safetensors", run.problem.model)
+        self.saved = time.monotonic()
+        self.cost = self.saved - began
+        run.state.saving += self.cost

@@ -1,0 +1,34 @@
+"""Holds what an update came to against what its gradient promised."""
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+
+from rlgrad.loop import Apart, Update
+from rlgrad.replicas import product_per_replica
+from rlgrad.run.following import Following
+from rlgrad.run.observer import Observer, Record
+from rlgrad.trainable import Trainable
+
+
+class Diagnosis(Observer):
+    """Adds what the problem has to say of the update, every `diagnose_every_updates`."""
+
+    def seen(self, run: Following, update: Update, record: Record) -> None:
+        if update.step % run.settings.diagnose_every_updates:
+            return
+        found = run.counted(dict(run.attempt(lambda: effect(run.problem, update, run.step()))))
+        remaining = [replica for replica in range(run.settings.replicas) if replica not in run.state.set_aside]
+        # a step may leave where a function is defined
+        record.values |= {tag: value for tag, value in found.items() if value[remaining].isfinite().all()}
+
+
+def effect(problem: Trainable, update: Update, step: Iterable[Tensor]) -> Mapping[str, Tensor]:
+    """What the problem has to say of an update, [R] each. step: how far it has moved each parameter."""
+    apart = [module for module in problem.model.modules() if isinstance(module, Apart)]
+    theirs = {
+        parameter for module in apart for parameter in module.parameters()
+    }  # a critic's error is another objective
+    pairs = zip(problem.model.parameters(), update.gradient, strict=True)
+    gradient = [None if parameter in theirs else g for parameter, g in pairs]
+    return problem.diagnose(update, product_per_replica(gradient, step))

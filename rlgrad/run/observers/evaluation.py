@@ -1,0 +1,19 @@
+"""Looks at held-out data every now and then, and after the last update."""
+
+from rlgrad.loop import Update
+from rlgrad.run.following import Following
+from rlgrad.run.observer import Observer, Record
+
+
+class HeldOut(Observer):
+    """Adds `evaluation/…` to the record, and notes when the problem was solved first."""
+
+    def seen(self, run: Following, update: Update, record: Record) -> None:
+        done, settings = run.state.done, run.settings
+        if done != settings.updates and done % settings.evaluation.every_updates:
+            return
+        found = run.counted(dict(run.attempt(lambda: run.problem.evaluate(update.step))))
+        record.evaluated = True
+        record.values |= {f"evaluation/{name}": value for name, value in found.items()}
+        run.state.evaluation = {name: value.tolist() for name, value in found.items()}
+        run.state.judge(run.problem)
