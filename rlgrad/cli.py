@@ -1,33 +1,55 @@
-"""The command `rlgrad`; scripts/train.py is `rlgrad train`."""
+"""The command `rlgrad`; scripts/train.py is `rlgrad train`.
+
+torch takes seconds to import: help and refusals come before it. A command first looks at what it was told, then calls
+`import_torch`, and only then imports what it needs.
+"""
 
 import argparse
 import gc
 import signal
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-gc.disable()  # torch makes some hundred thousand objects that stay: there is no garbage to look for among them,
-from rlgrad.errors import RunError, UsageError  # noqa: E402
+import rlgrad
+from rlgrad.completion import CONFIG, RUN, SHELLS, completes, script
+from rlgrad.errors import RunError, UsageError
+from rlgrad.usage import check_first_word, check_run, find, split_overrides, which_config
 
-gc.freeze()  # neither now nor each time that garbage is looked for later
-gc.enable()
+if TYPE_CHECKING:
+    from rlgrad.run import Run
+
+    Commands = argparse._SubParsersAction["Parser"]
+
+# When the interpreter started. The system only tells when the process did: that may be a shell that has slept since,
+# and then become this. So it is counted back by the CPU time until here; what was waited for, as files, is not in it.
+BEGAN = time.monotonic() - time.process_time()
 
 DONE, FAILED, USAGE = 0, 1, 2
 
 
 class Parser(argparse.ArgumentParser):
+    """Refuses with a UsageError, and an example of how it is done. commands: the parsers of the commands, by name."""
+
+    commands: Mapping[str, "Parser"] = {}
+
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
+        missing = "the following arguments are required: "
+        if message.startswith(missing):
+            message = f"{message.removeprefix(missing)} is missing"
+        raise UsageError(f"{message}; {self.epilog}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. The exit code: 0 done, 1 the run failed, 2 bad usage or config, 130 interrupted."""
+    """Run a command. The exit code: 0 done, 1 the run failed, 2 bad usage or config, 130 interrupted.
+
+    arguments: the command line, if left out; then the clock of a run starts with the process, and not with this call.
+    """
+    began = BEGAN if arguments is None else time.monotonic()
     try:
-        parser = make_parser()
-        options, overrides = parser.parse_known_args(arguments)
-        code: int = options.command(options, overrides)
+        code = run_command(sys.argv[1:] if arguments is None else arguments, began)
         sys.stdout.flush()
         return code
     except UsageError as error:
@@ -48,97 +70,160 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
+def run_command(words: Sequence[str], began: float) -> int:
+    """What the words say. began: when the clock of a run starts, in time.monotonic()."""
+    parser = make_parser()
+    check_first_word(words, list(parser.commands))
+    options, leftovers = parser.parse_known_args(words)
+    if leftovers and options.run_command is not train_command:
+        options.parser.error(f"unexpected argument {leftovers[0]!r}")
+    options.overrides, options.began = leftovers, began
+    code: int = options.run_command(options)
+    return code
+
+
+def import_torch() -> None:
+    """Import torch with no search for garbage: it makes some hundred thousand objects that stay, and there is none
+    among them, neither now nor each time that it is looked for later."""
+    if "torch" in sys.modules:
+        return
+    gc.disable()
+    import torch  # noqa: F401
+
+    gc.freeze()
+    gc.enable()
+
+
 def make_parser() -> Parser:
-    parser = Parser(prog="rlgrad", description=__doc__, allow_abbrev=False)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
-
-    train = commands.add_parser("train", help="train as a config says", allow_abbrev=False, add_help=False)
-    train.add_argument("--config", metavar="FILE", help="a YAML file, or a name in configs/")
-    train.add_argument("--resume", metavar="RUN", help="continue the run in this directory; auto: the config's newest")
-    train.add_argument("--extend-to", type=int, metavar="N", help="with --resume: up to N updates in all")
-    train.add_argument("--out", metavar="DIR", help="the run directory, instead of runs/<config>-<number>")
-    train.add_argument("--allow-imports", action="store_true", help="let the config import modules, which runs code")
-    train.add_argument("--wrong-sign", action="store_true", help="go against the objective, on purpose")
-    train.add_argument("--profile", action="store_true", help="print where the time went, and write a trace of it")
-    train.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    train.add_argument("-h", "--help", action="store_true", help="show this, and with --config all its settings")
-    train.set_defaults(command=train_command, parser=train)
-
-    evaluate = commands.add_parser("evaluate", help="evaluate a trained model again", allow_abbrev=False)
-    evaluate.add_argument("run", metavar="RUN", help="a run directory")
-    evaluate.add_argument("--episode-seed", type=int, default=1, metavar="N", help="other held-out episodes for each N")
-    evaluate.add_argument("--allow-imports", action="store_true", help="let its config import modules")
-    evaluate.set_defaults(command=evaluate_command)
-
-    reproduce = commands.add_parser("reproduce", help="run it again, and compare bit for bit", allow_abbrev=False)
-    reproduce.add_argument("run", metavar="RUN", help="the directory of a completed run")
-    reproduce.add_argument("--out", metavar="DIR", help="of the second run, instead of runs/<RUN>-again-<number>")
-    reproduce.add_argument("--allow-imports", action="store_true", help="let its config import modules")
-    reproduce.add_argument("--quiet", action="store_true", help="print nothing but the verdict")
-    reproduce.set_defaults(command=reproduce_command)
-
-    check = commands.add_parser("check", help="say what the suite sees of an environment", allow_abbrev=False)
-    check.add_argument("environment", metavar="ENV", help="a Gymnasium id; package:ENV imports the package first")
-    check.set_defaults(command=check_command)
-
-    lesson = commands.add_parser("lesson", help="write a page: why ascent, why descent", allow_abbrev=False)
-    lesson.add_argument("--out", metavar="FILE", default="why-ascent.html", help="the HTML page (why-ascent.html)")
-    lesson.add_argument(
-        "--markdown", metavar="FILE", help="the same as Markdown, with its pictures in a folder beside it"
+    """The parser of the command line."""
+    parser = Parser(
+        prog="rlgrad",
+        description="One training loop, two directions: agents climb their return, classifiers walk down their loss.",
+        epilog="for example: rlgrad train --config cartpole",
+        allow_abbrev=False,
     )
-    lesson.set_defaults(command=lesson_command)
+    parser.add_argument("-V", "--version", action="version", version=f"rlgrad {rlgrad.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    add_train(commands)
+    add_commands_for_runs(commands)
 
-    schema = commands.add_parser("schema", help="print the JSON Schema of configs", allow_abbrev=False)
-    schema.set_defaults(command=schema_command)
-    tags = commands.add_parser("tags", help="print what each logged tag means", allow_abbrev=False)
-    tags.set_defaults(command=tags_command)
+    check = add(commands, check_command, "say what rlgrad sees of an environment", "CartPole-v1")
+    check.add_argument("environment", metavar="ENV", help="a Gymnasium id; package:ENV imports the package first")
+
+    lesson = add(commands, lesson_command, "write a page: why ascent, why descent", "--out why-ascent.html")
+    lesson.add_argument("--out", metavar="FILE", default="why-ascent.html", help="the HTML page (why-ascent.html)")
+    lesson.add_argument("--markdown", metavar="FILE", help="the same as Markdown, its pictures in a folder beside it")
+
+    add(commands, schema_command, "print the JSON Schema of configs, for editors", "> schema.json")
+    add(commands, tags_command, "print what each logged tag means", "> tags.md")
+
+    where = "bash >> ~/.bash_completion"
+    completion = add(commands, completion_command, "print a script by which a shell completes commands", where)
+    completion.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
+    parser.commands = commands.choices
     return parser
 
 
-def refuse_leftovers(leftovers: Sequence[str]) -> None:
-    if leftovers:
-        raise UsageError(f"unexpected argument {leftovers[0]!r}")
+def add(commands: "Commands", run: Callable[[argparse.Namespace], int], help: str, example: str, **more: Any) -> Parser:
+    """A parser for the command that a function of this file runs: `train` for train_command."""
+    name = run.__name__.removesuffix("_command")
+    more = {"description": f"{help[0].upper()}{help[1:]}."} | more
+    epilog = f"for example: rlgrad {name} {example}"
+    parser = commands.add_parser(name, help=help, epilog=epilog, allow_abbrev=False, **more)
+    parser.set_defaults(run_command=run, parser=parser)
+    return parser
 
 
-def train_command(options: argparse.Namespace, overrides: list[str]) -> int:
-    from rlgrad.config import load
-    from rlgrad.run import resume, train
-    from rlgrad.run.resuming import recorded_config
-    from rlgrad.run.startup import spare_dynamo
+def add_train(commands: "Commands") -> None:
+    train = add(
+        commands,
+        train_command,
+        "train as a config says",
+        "--config cartpole --replicas 16 --optimizer.lr 0.01",
+        add_help=False,
+        usage="rlgrad train --config FILE [options] [--SETTING VALUE ...]\n       rlgrad train --resume RUN [options]",
+        description="Train as a config says, and write a run directory. Any setting of the config can be replaced for "
+        "one run, a nested one by its name with dots. With --config FILE, --help lists all of them.",
+    )
+    which = train.add_argument_group("what to train")
+    completes(which.add_argument("--config", metavar="FILE", help="a YAML file, or a name in configs/"), CONFIG)
+    resumed = which.add_argument("--resume", metavar="RUN", help="go on with this run; auto: the config's newest")
+    completes(resumed, RUN)
+    which.add_argument("--extend-to", type=int, metavar="N", help="with --resume: up to N updates in all")
+    which.add_argument("--allow-imports", action="store_true", help="let the config import modules, which runs code")
+    which.add_argument("--wrong-sign", action="store_true", help="go against the objective, on purpose")
+    shown = train.add_argument_group("what it writes and shows")
+    shown.add_argument("--out", metavar="DIR", help="the run directory, instead of runs/<config>-<number>")
+    shown.add_argument("--profile", action="store_true", help="print where the time went, and write a trace of it")
+    shown.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    shown.add_argument("-h", "--help", action="store_true", help="show this, and with --config all its settings")
 
+
+def add_commands_for_runs(commands: "Commands") -> None:
+    evaluate = add(commands, evaluate_command, "evaluate a trained model again", "runs/cartpole-1")
+    completes(evaluate.add_argument("run", metavar="RUN", help="the directory of a run that has ended"), RUN)
+    evaluate.add_argument("--episode-seed", type=int, default=1, metavar="N", help="other held-out episodes for each N")
+    evaluate.add_argument("--allow-imports", action="store_true", help="let its config import modules")
+
+    reproduce = add(commands, reproduce_command, "run it again, and compare bit for bit", "runs/cartpole-1")
+    completes(reproduce.add_argument("run", metavar="RUN", help="the directory of a completed run"), RUN)
+    reproduce.add_argument("--out", metavar="DIR", help="of the second run, instead of runs/<RUN>-again-<number>")
+    reproduce.add_argument("--allow-imports", action="store_true", help="let its config import modules")
+    reproduce.add_argument("--quiet", action="store_true", help="print nothing but the verdict")
+
+
+def train_command(options: argparse.Namespace) -> int:
+    if options.config:
+        find(options.config)  # a wrong name is refused before torch is imported
     if options.help:
         options.parser.print_help()
         if options.config:
+            import_torch()
             print_settings(options.config)
-        else:
-            print("\nEvery setting of a config can be given as --setting value; --config FILE --help lists them.")
         return DONE
+    check_train(options)
+    import_torch()
+    from rlgrad.run.clock import running
+    from rlgrad.run.startup import spare_dynamo
+
     spare_dynamo()
-    overrides += ["--wrong_sign", "true"] if options.wrong_sign else []
-    source = options.config
-    if options.resume:
-        if options.out:
-            raise UsageError("--resume continues a run where it is: it takes no --out")
-        if options.resume != "auto":
-            recorded_config(Path(options.resume), options.allow_imports)
-            source = source or (Path(options.resume) / "config.yaml" if overrides else None)
-        config = load(source, overrides, options.allow_imports) if source else None
-        asked = {"config": config, "extend_to": options.extend_to, "allow_imports": options.allow_imports}
-        run = resume(options.resume, quiet=options.quiet, **asked)
-    elif options.extend_to is not None:
-        raise UsageError("--extend-to lengthens a run: --resume RUN, to say which, is missing")
-    elif source:
-        config = load(source, overrides, options.allow_imports)
-        run = train(config, out=options.out, quiet=options.quiet, profile=options.profile)
-    else:
-        raise UsageError("which config? --config FILE, or a name: " + ", ".join(shipped()))
+    with running(options.began):
+        run = run_of(options)
     return 128 + run.signal if run.signal else DONE
 
 
-def shipped() -> list[str]:
-    from rlgrad.config import SHIPPED
+def check_train(options: argparse.Namespace) -> None:
+    """Raises UsageError for what is wrong whatever the config says."""
+    if options.resume and options.out:
+        raise UsageError("--resume continues a run where it is: it takes no --out")
+    if options.resume == "auto" and not options.config:
+        raise UsageError("--resume auto goes on with the newest run of a config: --config NAME is missing")
+    if options.resume and options.resume != "auto":
+        check_run(options.resume)
+    if options.extend_to is not None and not options.resume:
+        raise UsageError("--extend-to lengthens a run: --resume RUN, to say which, is missing")
+    if not options.resume and not options.config:
+        raise which_config(options.overrides)
+    split_overrides(options.overrides)
 
-    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+def run_of(options: argparse.Namespace) -> "Run":
+    """Train, or go on with a run."""
+    from rlgrad.config import load
+    from rlgrad.run import resume, train
+    from rlgrad.run.resuming import recorded_config
+
+    overrides = options.overrides + (["--wrong_sign", "true"] if options.wrong_sign else [])
+    if not options.resume:
+        config = load(options.config, overrides, options.allow_imports)
+        return train(config, out=options.out, quiet=options.quiet, profile=options.profile)
+    source = options.config
+    if options.resume != "auto":
+        recorded_config(Path(options.resume), options.allow_imports)
+        source = source or (Path(options.resume) / "config.yaml" if overrides else None)
+    asked = load(source, overrides, options.allow_imports) if source else None
+    how: dict[str, Any] = {"quiet": options.quiet, "allow_imports": options.allow_imports}
+    return resume(options.resume, config=asked, extend_to=options.extend_to, **how)
 
 
 def print_settings(source: str) -> None:
@@ -169,7 +254,14 @@ def print_settings(source: str) -> None:
     Console(soft_wrap=not sys.stdout.isatty()).print(table)
 
 
-def evaluate_command(options: argparse.Namespace, leftovers: list[str]) -> int:
+def evaluate_command(options: argparse.Namespace) -> int:
+    path = Path(options.run)
+    check_run(options.run)
+    if not (path / "model.safetensors").is_file():
+        raise UsageError(f"{path}: this run has not ended: there is no model yet (no model.safetensors)")
+    if options.episode_seed < 0:
+        raise UsageError("--episode-seed: must be 0 or more")
+    import_torch()
     from safetensors.torch import load_file
 
     from rlgrad.config import Config, read
@@ -177,12 +269,6 @@ def evaluate_command(options: argparse.Namespace, leftovers: list[str]) -> int:
     from rlgrad.run.observers.progress import number
     from rlgrad.run.statistics import summarize
 
-    refuse_leftovers(leftovers)
-    path = Path(options.run)
-    if not (path / "config.yaml").is_file() or not (path / "model.safetensors").is_file():
-        raise UsageError(f"{path}: not the directory of a run that has ended (no config.yaml and model.safetensors)")
-    if options.episode_seed < 0:
-        raise UsageError("--episode-seed: must be 0 or more")
     config = Config(*read(path / "config.yaml"), path.name, options.allow_imports)
     problem, _, _ = config.build()
     try:
@@ -198,24 +284,27 @@ def evaluate_command(options: argparse.Namespace, leftovers: list[str]) -> int:
     return DONE
 
 
-def reproduce_command(options: argparse.Namespace, leftovers: list[str]) -> int:
+def reproduce_command(options: argparse.Namespace) -> int:
+    check_run(options.run)
+    import_torch()
+    from rlgrad.run.clock import running
     from rlgrad.run.reproduction import reproduce
     from rlgrad.run.startup import spare_dynamo
 
-    refuse_leftovers(leftovers)
     spare_dynamo()
-    verdict = reproduce(options.run, out=options.out, quiet=options.quiet, allow_imports=options.allow_imports)
+    with running(options.began):
+        verdict = reproduce(options.run, out=options.out, quiet=options.quiet, allow_imports=options.allow_imports)
     print(verdict.sentence)
     return DONE if verdict.identical else FAILED
 
 
-def check_command(options: argparse.Namespace, leftovers: list[str]) -> int:
+def check_command(options: argparse.Namespace) -> int:
+    import_torch()
     import importlib
 
     from rlgrad.agents.check import report
     from rlgrad.errors import SettingError
 
-    refuse_leftovers(leftovers)
     module, _, id = options.environment.rpartition(":")
     try:
         if module:
@@ -230,13 +319,13 @@ def check_command(options: argparse.Namespace, leftovers: list[str]) -> int:
     return DONE
 
 
-def lesson_command(options: argparse.Namespace, leftovers: list[str]) -> int:
-    from rlgrad.run.startup import spare_dynamo
-
-    refuse_leftovers(leftovers)
+def lesson_command(options: argparse.Namespace) -> int:
     for file in (options.out, options.markdown):
         if file and not Path(file).absolute().parent.is_dir():
             raise UsageError(f"{file}: there is no directory {Path(file).parent}")
+    import_torch()
+    from rlgrad.run.startup import spare_dynamo
+
     spare_dynamo()
     from rlgrad.lesson import write
 
@@ -248,21 +337,26 @@ def lesson_command(options: argparse.Namespace, leftovers: list[str]) -> int:
     return DONE
 
 
-def schema_command(options: argparse.Namespace, leftovers: list[str]) -> int:
+def schema_command(options: argparse.Namespace) -> int:
+    import_torch()
     import json
 
     from rlgrad.config import schema
 
-    refuse_leftovers(leftovers)
     print(json.dumps(schema(), indent=2))
     return DONE
 
 
-def tags_command(options: argparse.Namespace, leftovers: list[str]) -> int:
+def tags_command(options: argparse.Namespace) -> int:
+    import_torch()
     from rlgrad.run.tags import page
 
-    refuse_leftovers(leftovers)
     print(page(), end="")
+    return DONE
+
+
+def completion_command(options: argparse.Namespace) -> int:
+    print(script(make_parser(), options.shell))
     return DONE
 
 

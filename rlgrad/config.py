@@ -4,6 +4,7 @@ Every value remembers where it was written, so that an error can name the file a
 """
 
 import copy
+import difflib
 import importlib
 import inspect
 import pkgutil
@@ -21,15 +22,15 @@ from torch import optim
 import rlgrad.problems
 from rlgrad import optimizers
 from rlgrad.environments import given_id
-from rlgrad.errors import RunError, SettingError, UsageError, called, nearest
+from rlgrad.errors import RunError, SettingError, UsageError, called
 from rlgrad.loop import Direction, Problem, make_optimizer
 from rlgrad.optimizers import schedules
 from rlgrad.settings import Named, RunSettings, Section, imported
+from rlgrad.usage import SHIPPED, find, split_overrides
 
 MAX_NODES = 10_000  # values in a config: far more than anyone writes, and few enough that no alias bomb goes off
 
-PACKAGED = Path(__file__).parent / "configs"  # where a wheel carries them; a checkout has them at its top
-SHIPPED = PACKAGED if PACKAGED.is_dir() else Path(__file__).parent.parent / "configs"
+SET_BY_US = ("params", "maximize", "sign")  # arguments of an optimizer that no config gives
 
 Anything = TypeVar("Anything", bound=Section)
 Key = tuple[str, ...]  # the path of a setting: ("optimizer", "lr")
@@ -77,7 +78,9 @@ class Config:
             where = self.sources[path]
             dotted = ".".join(error.path)
             at = where if not dotted or where == f"--{dotted}" else f"{where}: {dotted}"
-            raise UsageError(f"{at}: {error}") from error
+            dashes = "--" if where.startswith("--") else ""
+            meant = " or ".join(dashes + name for name in error.meant)
+            raise UsageError(f"{at}: {error}" + (f"; did you mean {meant}?" if meant else "")) from error
 
     def with_settings(self, settings: RunSettings, name: str | None = None) -> "Config":
         """The same config with other settings, which are valid already."""
@@ -164,17 +167,6 @@ def load(
     return Config(data, sources, name, allow_imports, objects, folder)
 
 
-def find(source: str | Path) -> Path:
-    """The file that a person means: a path, or a name in configs/, with or without .yaml."""
-    given = Path(source).expanduser()
-    for folder in (Path(), SHIPPED):
-        for candidate in (folder / given, folder / f"{given}.yaml"):
-            if candidate.is_file():
-                return candidate
-    names = [path.stem for path in SHIPPED.glob("*.yaml")]
-    raise UsageError(f"no config {str(source)!r}, neither as a path nor in {SHIPPED}" + nearest(given.stem, names))
-
-
 def read(path: Path) -> tuple[dict[str, Any], Sources]:
     """A YAML file's mapping, and the place of each key in it as 'file:line'."""
     try:
@@ -231,27 +223,8 @@ def describe_node(node: yaml.Node) -> str:
 
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     """`--a.b 1 --c 2 3 --d=4` -> {"a.b": 1, "c": [2, 3], "d": 4}; values are read as YAML."""
-    result: dict[str, Any] = {}
-    values: list[str] = []
-
-    def is_option(word: str) -> bool:
-        return word.startswith("--") and len(word) > 2
-
-    position = 0
-    while position < len(words):
-        word = words[position]
-        if not is_option(word):
-            raise UsageError(f"unexpected argument {word!r}; overrides are written --setting value")
-        name, equals, inline = word[2:].partition("=")
-        position += 1
-        values = [inline] if equals else []
-        while not equals and position < len(words) and not is_option(words[position]):
-            values.append(words[position])
-            position += 1
-        if not values:
-            raise UsageError(f"--{name}: a value is missing; overrides are written --setting value")
-        if name in result:
-            raise UsageError(f"--{name}: given twice")
+    result = {}
+    for name, values in split_overrides(words).items():
         parsed = [parse_value(name, value) for value in values]
         result[name] = parsed[0] if len(parsed) == 1 else parsed
     return result
@@ -273,7 +246,10 @@ def override(data: dict[str, Any], sources: Sources, path: Key, value: Any) -> N
             inner = data[key] = {}
             sources.setdefault(path[: depth + 1], option)
         if not isinstance(inner, dict):
-            raise UsageError(f"{option}: {'.'.join(path[: depth + 1])} is a single value and has no settings in it")
+            named = isinstance(inner, str) and key in ("optimizer", "schedule")
+            instead = f"; did you mean --{name_meant(key, inner)}?" if named else ""
+            within = ".".join(path[: depth + 1])
+            raise UsageError(f"{option}: {within} is a single value and has no settings in it{instead}")
         data = inner
     data[path[-1]] = value
     for known in [known for known in sources if known[: len(path)] == path]:
@@ -331,12 +307,54 @@ def valid(cls: type[Anything], data: Mapping[str, Any]) -> Anything:
         first = error.errors(include_url=False)[0]
         path = tuple(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise SettingError(path, "unknown setting", keys_at(cls, path[:-1]), path[-1]) from error
+            raise unknown(cls, data, path) from error
         if first["type"] == "missing":
             raise SettingError(path[:-1], f"the setting `{path[-1]}` is missing") from error
-        message = first["msg"].removeprefix("Value error, ")
+        if path in (("optimizer",), ("schedule",)) and isinstance(first["input"], str):
+            message = f"it takes a name and arguments (here: {first['input'][:60]})"
+            raise SettingError(path, message, meant=[name_meant(path[0], first["input"])]) from error
+        message = re.sub("unable to parse string as an? .*", "in digits", first["msg"].removeprefix("Value error, "))
         given = "" if isinstance(first["input"], dict) else f" (here: {str(first['input'])[:60]})"
         raise SettingError(path, message[0].lower() + message[1:] + given) from error
+
+
+def unknown(cls: type[Section], data: Mapping[str, Any], path: Key) -> SettingError:
+    """What is said of a setting that there is not: `lr` may be meant for `optimizer.lr`."""
+    key = path[-1]
+    if key == "device":
+        return SettingError(path, "there is no such setting: rlgrad trains on the CPU")
+    if meant := [name for name in nested_names(cls, data) if name.endswith(f".{key}")]:
+        return SettingError(path, "unknown setting", meant=meant)
+    return SettingError(path, "unknown setting", keys_at(cls, path[:-1]), key)
+
+
+def nested_names(cls: type[Section], data: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The full names of all nested settings, the arguments of the optimizer that `data` names included."""
+    for name, field in cls.model_fields.items():
+        if inner := settings_in(field.annotation):
+            yield from (f"{prefix}{name}.{key}" for key in inner.model_fields)
+            yield from nested_names(inner, {}, f"{prefix}{name}.")
+    optimizer = data.get("optimizer")
+    chosen = optimizer.get("name") if isinstance(optimizer, Mapping) else None
+    if isinstance(chosen, str) and chosen in offered("optimizer"):
+        arguments = inspect.signature(getattr(optimizers, chosen)).parameters
+        yield from (f"optimizer.{argument}" for argument in arguments if argument not in SET_BY_US)
+
+
+def offered(kind: str) -> set[str]:
+    """The names that an `optimizer` or a `schedule` can have."""
+    if kind == "optimizer":
+        return subclasses_in(optimizers, optim.Optimizer) - {"SparseAdam"}  # it serves sparse gradients only
+    base = optim.lr_scheduler.LRScheduler
+    return subclasses_in(schedules, base) - {"LRScheduler", "LambdaLR", "MultiplicativeLR"}
+
+
+def name_meant(kind: str, given: str) -> str:
+    """How the optimizer or schedule that is most like the one given is asked for: `optimizer.name Adam`."""
+    names = {name.lower(): name for name in sorted(offered(kind))}
+    word = given.lower()
+    close = difflib.get_close_matches(word, names, n=1) or [name for name in names if word in name]
+    return f"{kind}.name {names[close[0]] if close else 'NAME'}"
 
 
 def refuse_huge(data: Any, path: Key = ()) -> None:
@@ -381,8 +399,7 @@ def keys_at(cls: type[Section] | None, path: Key) -> list[str]:
 
 def build_optimizer(settings: RunSettings, problem: Problem) -> optim.Optimizer:
     """Any optimizer in rlgrad.optimizers (torch's are). Raises SettingError for a wrong name or argument."""
-    valid = subclasses_in(optimizers, optim.Optimizer) - {"SparseAdam"}  # it serves sparse gradients only
-    check_named(("optimizer",), settings.optimizer, optimizers, valid, without=("params", "maximize", "sign"))
+    check_named(("optimizer",), settings.optimizer, optimizers, offered("optimizer"), without=SET_BY_US)
     name, arguments, heading = (
         settings.optimizer.name,
         settings.optimizer.arguments,
@@ -409,8 +426,7 @@ def build_schedule(
 
 def make_schedule(path: Key, named: Named, optimizer: optim.Optimizer, mode: str) -> optim.lr_scheduler.LRScheduler:
     module = schedules
-    valid = subclasses_in(module, optim.lr_scheduler.LRScheduler) - {"LRScheduler", "LambdaLR", "MultiplicativeLR"}
-    check_named(path, named, module, valid, without=("optimizer", "mode", "lr_lambda"))
+    check_named(path, named, module, offered("schedule"), without=("optimizer", "mode", "lr_lambda"))
     arguments = named.arguments
     if "schedulers" in arguments:  # SequentialLR and ChainedScheduler hold others
         arguments["schedulers"] = [

@@ -1,7 +1,7 @@
 """The errors that a person gets to read: one line that says what is wrong, where, and what to do."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import FunctionType
 
 
@@ -19,12 +19,21 @@ class UsageError(OneLine):
 class SettingError(OneLine):
     """A setting is wrong: its path in the config, what is wrong, and the valid values that a mistyped one is held to.
 
+    meant: the settings that were probably meant, by their full names.
     Whoever knows where the setting was written turns it into a UsageError with file and line.
     """
 
-    def __init__(self, path: tuple[str, ...], message: str, valid: Iterable[str] = (), given: str | None = None):
+    def __init__(
+        self,
+        path: tuple[str, ...],
+        message: str,
+        valid: Iterable[str] = (),
+        given: str | None = None,
+        meant: Sequence[str] = (),
+    ):
         super().__init__(message + (nearest(given, valid) if given is not None else ""))
         self.path = path
+        self.meant = meant
 
 
 class RunError(OneLine):
@@ -34,7 +43,8 @@ class RunError(OneLine):
 def nearest(word: str, valid: Iterable[str]) -> str:
     """'; did you mean …?' with the valid words that resemble this one, or the list of them if it is short."""
     valid = sorted(valid)
-    close = difflib.get_close_matches(word, valid, n=3, cutoff=0.5)
+    same = [each for each in valid if each.lower() == word.lower()]
+    close = same or difflib.get_close_matches(word, valid, n=3, cutoff=0.5)
     if close:
         return "; did you mean " + " or ".join(close) + "?"
     return f"; valid: {', '.join(valid)}" if 0 < len(valid) <= 30 else ""

@@ -1,16 +1,30 @@
-"""Seconds since the process started, imports included: what a person waits for."""
+"""The clock that a run's `first_solved` is read from: the seconds that somebody has waited for the run."""
 
-import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 _IMPORTED = time.monotonic()
+_began: ContextVar[float | None] = ContextVar("began", default=None)
+
+
+@contextmanager
+def running(since: float | None = None) -> Iterator[None]:
+    """Start the clock for what is done within: now, or at an earlier moment of time.monotonic().
+
+    A clock that runs already goes on. So a command's clock starts with its process, and the imports count; where a
+    process that was there before calls `train`, it starts with the call.
+    """
+    moments = (_began.get(), since, time.monotonic())
+    token = _began.set(next(moment for moment in moments if moment is not None))
+    try:
+        yield
+    finally:
+        _began.reset(token)
 
 
 def seconds_since_start() -> float:
-    """Wall seconds since the system started this process; where it does not tell, since this file was imported."""
-    try:
-        with open("/proc/self/stat") as file:
-            ticks = int(file.read().rpartition(")")[2].split()[19])  # field 22, counted behind the command's name
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, AttributeError, ValueError, IndexError):
-        return time.monotonic() - _IMPORTED
+    """Wall seconds since the clock was started; where none runs, since this file was imported."""
+    began = _began.get()
+    return time.monotonic() - (_IMPORTED if began is None else began)
