@@ -34,6 +34,6 @@ def lines() -> Iterator[Any]:
             yield pytest.param(line, marks=marks, id=command)
 
 
-@pytest.mark.parametrize("line", lines())
+@pytest.mark.parametrize("line", list(lines()))
 def test_it_runs(line: str, shell: Shell) -> None:
     shell(line)
