@@ -68,10 +68,24 @@ def test_ci_runs_the_command_of_the_readme() -> None:
         ["grep", "-m1", "-F", "python -m pytest", "README.md"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.strip()
     assert line in "".join(blocks("sh"))
-    assert "grep -m1 -F 'python -m pytest' README.md" in (ROOT / ".ci" / "run").read_text()
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert "grep -m1 -F 'python -m pytest' README.md" in ci
+    assert "grep -m1 -F 'python -m pytest checks' README.md" in ci
+    assert README.index("python -m pytest &&") < README.index("python -m pytest checks")  # grep takes the first
+
+
+def test_the_citation_and_the_newest_changes_are_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert (citation["title"], str(citation["version"])) == ("rlgrad", rlgrad.__version__)
+    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert rlgrad.__version__ in headings[:2]  # behind what is not released yet
+
+
+def test_type_checkers_are_told_that_there_are_types() -> None:
+    assert (ROOT / "rlgrad" / "py.typed").exists()
 
 
 def test_links_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "configs" / "README.md"):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

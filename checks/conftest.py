@@ -1,0 +1,58 @@
+"""What the checks share: a copy of the project, in which commands may write."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LEFT_OUT = (".git", ".venv", ".peers", "build", "dist", "runs", "shared", "__pycache__", "*_cache", "*.egg-info")
+
+Shell = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def copied(folder: Path) -> Path:
+    """A copy of the project with a .venv/bin whose commands are those of the Python that runs the checks."""
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*LEFT_OUT), dirs_exist_ok=True)
+    commands = folder / ".venv" / "bin"
+    commands.mkdir(parents=True)
+    for name, arguments in (("python", ""), ("python3", ""), ("rlgrad", "-m rlgrad"), ("tensorboard", TENSORBOARD)):
+        (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
+        (commands / name).chmod(0o755)
+    return folder
+
+
+TENSORBOARD = '-c "import sys; from tensorboard.main import run_main; sys.exit(run_main())"'
+
+
+def environment(folder: Path) -> dict[str, str]:
+    path = [str(folder / ".venv" / "bin"), str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    return os.environ | {
+        "PATH": os.pathsep.join(path), "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "COLUMNS": "120",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return copied(tmp_path / "project")
+
+
+@pytest.fixture
+def shell(project: Path) -> Shell:
+    """Runs a line in the copy, and shows what it printed if it fails."""
+
+    def run(line: str, timeout: float = 180) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", line],
+            cwd=project, env=environment(project), capture_output=True, text=True, timeout=timeout, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, (
+            f"{line}\nexit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        )
+        return done
+
+    return run

@@ -1,0 +1,111 @@
+"""How each documented command is run in the checks: as it is, or shortened where it takes long.
+
+The key is the command as `documented.py` finds it. A command that is not here fails the checks. The lines run in a copy
+of the project, in bash, with `python`, `rlgrad` and `tensorboard` on the path.
+"""
+
+AS_IS = ""
+TRAINED = "rlgrad train --config cartpole --updates 2 --quiet"
+BOOK = (  # its data are not ours to ship: made-up numbers of the same shape
+    "sed -i 's/^EPOCHS, ROWS = .*/EPOCHS, ROWS = 2, 299/' benchmarks/textbook.py && "
+    "python checks/horses.py made && python benchmarks/textbook.py made 2"
+)
+DIAGNOSIS = (
+    "sed -i 's/^GROWN, ROUNDS = .*/GROWN, ROUNDS = 1, 2/' benchmarks/diagnosis.py && "
+    "python benchmarks/diagnosis.py cartpole"
+)
+PEERS = "PYTHONPATH=$PYTHONPATH:benchmarks python -c 'import peers; print(peers.PEERS)'"
+
+SHORTENED = {
+    # the README
+    "python3 -m venv .venv && pip install -q -e . && python scripts/train.py --config cartpole.yaml": (
+        "python scripts/train.py --config cartpole.yaml --updates 2"  # installing is what .ci/run does
+    ),
+    "python3 -m venv .venv && pip install -q -e '.[test]' && python -m pytest && ruff check . && "
+    "ruff format --check . && mypy": "python -m pytest --collect-only -n 0 tests && ruff --version && mypy --version",
+    "python3 -m venv .venv && pip install -q -e '.[test,docs]'": "python -m zensical --version",
+    "pip install -q -e '.[docs]' && python -m pytest checks": "python -m pytest --collect-only -n 0 checks",
+    "tensorboard --logdir runs": "tensorboard --version",  # test_pages.py opens it
+    "rlgrad train --config breast_cancer": "rlgrad train --config breast_cancer --updates 2",
+    "rlgrad train --config breast_cancer_ascent": "rlgrad train --config breast_cancer_ascent --updates 2",
+    "rlgrad train --config cartpole --wrong-sign": "rlgrad train --config cartpole --wrong-sign --updates 2",
+    "cmp runs/breast_cancer-1/model.safetensors runs/breast_cancer_ascent-1/model.safetensors": (
+        "rlgrad train --config breast_cancer --updates 3 && rlgrad train --config breast_cancer_ascent --updates 3 && "
+        "cmp runs/breast_cancer-1/model.safetensors runs/breast_cancer_ascent-1/model.safetensors"
+    ),
+    "rlgrad lesson": "rlgrad lesson --help",  # test_pages.py writes it
+    "rlgrad train --config my.yaml --help": "cp configs/acrobot.yaml my.yaml && rlgrad train --config my.yaml --help",
+    "rlgrad schema": "rlgrad schema | python -m json.tool",
+    "rlgrad check ENV": "rlgrad check CartPole-v1",
+    "rlgrad evaluate RUN": f"{TRAINED} && rlgrad evaluate runs/cartpole-1",
+    "rlgrad train --resume runs/cartpole-1": f"{TRAINED} && rlgrad train --resume runs/cartpole-1",
+    "rlgrad train --resume auto --config cartpole": (
+        f"{TRAINED} && rlgrad train --resume auto --config cartpole --updates 2"
+    ),
+    "rlgrad train --resume runs/cartpole-1 --extend-to 60": (
+        f"{TRAINED} && rlgrad train --resume runs/cartpole-1 --extend-to 4"
+    ),
+    "rlgrad reproduce runs/cartpole-1": f"{TRAINED} && rlgrad reproduce runs/cartpole-1",
+    "python benchmarks/cartpole_seeds.py": "python benchmarks/cartpole_seeds.py 1",
+    "python benchmarks/cold_start.py 4": "python benchmarks/cold_start.py 1",
+    # CONTRIBUTING.md
+    "python -m pytest && ruff check . && ruff format --check . && mypy": (
+        "python -m pytest -n 0 tests/test_streams.py && ruff check checks && ruff format --check checks"
+    ),
+    "python -m pytest checks": "python -m pytest --collect-only -n 0 checks",
+    "python scripts/build_site.py && python -m http.server --bind 127.0.0.1 --directory build/site 8000": (
+        "python scripts/build_site.py && python -m http.server --help"
+    ),
+    "rlgrad schema > configs/schema.json": "rlgrad schema > found.json && cmp found.json configs/schema.json",
+    "rlgrad tags > docs/tags.md": "rlgrad tags > found.md && cmp found.md docs/tags.md",
+    # docs/
+    "rlgrad train --config cartpole": "rlgrad train --config cartpole --updates 2",
+    "rlgrad train": "rlgrad train --help",
+    "rlgrad train --config cartpole --replicas R": "rlgrad train --config cartpole --replicas 3 --updates 2",
+    "rlgrad train --profile": "rlgrad train --config cartpole --updates 2 --profile",
+    "rlgrad train --resume RUN": f"{TRAINED} && rlgrad train --resume runs/cartpole-1",
+    "rlgrad reproduce RUN": f"{TRAINED} && rlgrad reproduce runs/cartpole-1",
+    "rlgrad tags": AS_IS,
+    "rlgrad train --config bowl --direction maximize": ("rlgrad train --config bowl --direction maximize --updates 2"),
+    "rlgrad train --config lunar_lander": "rlgrad train --config lunar_lander --updates 1 --episode_limit 600 --help",
+    "python -m pytest tests/test_textbook.py": "python -m pytest -n 0 tests/test_textbook.py",
+    # benchmarks; those beside other libraries run alone, as the others are not installed here
+    "python benchmarks/estimators.py > docs/estimators.md": (
+        "sed -i 's/= 1000, 8, 0.9, 4$/= 10, 8, 0.9, 1/' benchmarks/estimators.py && "
+        "python benchmarks/estimators.py > docs/estimators.md"
+    ),
+    "python benchmarks/peers.py": PEERS,
+    "python benchmarks/peers.py classifiers": PEERS,
+    "python benchmarks/peers.py sb3 tianshou jax": PEERS,
+    "python benchmarks/classifiers.py --write": "python benchmarks/classifiers.py --help",
+    "python benchmarks/classifiers.py --only digits --write": (
+        "python benchmarks/classifiers.py --only digits --write --rounds 1"
+    ),
+    "python benchmarks/classifiers.py --only breast_cancer --write": (
+        "python benchmarks/classifiers.py --only breast_cancer --write --rounds 1"
+    ),
+    "python benchmarks/classifiers.py --only 200000x100 --write": "python benchmarks/classifiers.py --help",
+    "python benchmarks/classifiers.py --only 1000000x50 --write": "python benchmarks/classifiers.py --help",
+    "python benchmarks/classifiers.py --only minibatches --write": "python benchmarks/classifiers.py --help",
+    "python classifier_fits.py fit CONTESTANT FOLDER THREADS EFFORT": (
+        "mkdir made && cd benchmarks && python classifier_fits.py data breast_cancer ../made - optimum && "
+        "python classifier_fits.py fit rlgrad ../made 1 5"
+    ),
+    "python benchmarks/agents.py --write": "python benchmarks/agents.py --help",
+    "python benchmarks/agents.py --only solved --write": (
+        "python benchmarks/agents.py --only solved --write --rounds 1"
+    ),
+    "python benchmarks/agents.py --only throughput --write": "python benchmarks/agents.py --help",
+    "python benchmarks/agents.py --only environments --write": "python benchmarks/agents.py --help",
+    "python benchmarks/agents.py --only replicas --write": "python benchmarks/agents.py --help",
+    "python benchmarks/diagnosis.py cartpole pendulum": DIAGNOSIS,
+    "python benchmarks/diagnosis.py [NAME...]": DIAGNOSIS,
+    "python benchmarks/textbook.py": BOOK,
+    "python benchmarks/textbook.py DIRECTORY [SEEDS]": BOOK,
+    "python benchmarks/cartpole_seeds.py [SEEDS]": "python benchmarks/cartpole_seeds.py 1",
+    "python benchmarks/cold_start.py [ROUNDS]": "python benchmarks/cold_start.py 1",
+    "python benchmarks/configs.py NAME...": "python benchmarks/configs.py bowl",
+}
+
+# commands that are known to fail -> why; what is repaired leaves this table, as an unexpected success is an error
+BROKEN = {"python benchmarks/estimators.py > docs/estimators.md": "benchmarks/estimators.py is being repaired"}

@@ -1,0 +1,39 @@
+"""Every command that the documentation names does run."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from checks.conftest import Shell
+from checks.documented import commands
+from checks.shortened import AS_IS, BROKEN, SHORTENED
+
+DOCUMENTED = commands()
+
+
+def test_every_documented_command_is_in_the_table() -> None:
+    unknown = {command: page for command, page in DOCUMENTED.items() if command not in SHORTENED}
+    assert not unknown, "checks/shortened.py does not say how these are run"
+
+
+def test_the_table_has_no_command_that_is_gone() -> None:
+    assert not set(SHORTENED) - set(DOCUMENTED)
+    assert set(BROKEN) <= set(SHORTENED)
+
+
+def lines() -> Iterator[Any]:
+    """Each line once, however many commands it stands for; named by the first of them."""
+    seen: set[str] = set()
+    for command in DOCUMENTED:
+        line = SHORTENED.get(command, AS_IS) or command
+        if command in SHORTENED and line not in seen:
+            seen.add(line)
+            broken = BROKEN.get(command)
+            marks = [pytest.mark.xfail(reason=broken, strict=True)] if broken else []
+            yield pytest.param(line, marks=marks, id=command)
+
+
+@pytest.mark.parametrize("line", list(lines()))
+def test_it_runs(line: str, shell: Shell) -> None:
+    shell(line)
