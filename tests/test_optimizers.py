@@ -188,3 +188,40 @@ def test_numpy_s_way_and_torch_s_to_a_newton_step_are_one(monkeypatch: pytest.Mo
         np.testing.assert_allclose(sign * matrices[replica] @ found[64][replica], gradient[replica], rtol=1e-8)
     flat = np.linalg.pinv(matrices[2]) @ gradient[2]
     np.testing.assert_allclose(found[64][2], flat, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["direct", "cg"])
+def test_the_last_step_is_taken_though_the_tolerance_is_met_before_it(float64: None, solver: str) -> None:
+    """One that promises less than the tolerance: the coefficients are those of a fit without any tolerance."""
+    dataset = synthetic(300, 3, 2, torch.float64)
+    exact = fitted(dataset, 3, NEWTON | {"tolerance": 0.0, "max_iter": 40}).model.linear.weight
+    found = fitted(dataset, 1, NEWTON | {"max_iter": 40, "solver": solver}).model.linear.weight
+    value = fitted(dataset, 1, NEWTON | {"tolerance": 1e-2, "max_iter": 1, "solver": solver}).model.linear.weight
+    assert (value != 0).all()  # a single step is taken, however little it promises
+    assert (found - exact).abs().max() < 1e-7  # it was 4e-5 when that step was thrown away
+
+
+def test_a_line_search_over_a_policy_gradient_is_refused_in_a_sentence() -> None:
+    settings = {
+        "problem": "reinforce", "environment": "rlgrad/TwoRooms-v0", "episodes": 2, "updates": 1,
+        "optimizer": {"name": "LBFGS", "line_search_fn": "strong_wolfe"},
+    }  # fmt: skip
+    with pytest.raises(UsageError, match="its line search compares values on the same data"):
+        load(settings).build()
+    load(settings | {"optimizer": {"name": "LBFGS"}}).build()  # without one it may be tried
+
+
+def test_the_objective_that_is_reported_is_that_of_the_saved_parameters_on_all_training_examples(tmp_path) -> None:
+    from sklearn.metrics import log_loss
+
+    from rlgrad import train
+
+    settings = {"problem": "logistic", "data": "iris", "batch_size": 16, "updates": 7, "replicas": 2}
+    run = train(settings | {"optimizer": {"name": "SGD", "lr": 0.5}}, out=tmp_path / "run")
+    data = run.problem.dataset
+    for replica in range(2):
+        linear = run.problem.model.linear
+        with torch.no_grad():
+            p = (data.x @ linear.weight[replica] + linear.bias[replica]).softmax(1)
+        expected = log_loss(data.y.numpy(), p.double().numpy())
+        assert run.summary["objective"]["per_replica"][replica] == pytest.approx(expected, rel=1e-5)

@@ -169,3 +169,43 @@ def test_a_normaliser_knows_the_moments_of_what_came_before() -> None:
             every = torch.cat(seen[replica])
             expected = (x[replica] - every.mean(0)) / every.std(0, correction=0)
             assert torch.allclose(made(x)[replica], expected.clamp(-10, 10), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["choice", "choices", "switches"])
+def test_the_divergence_is_the_sum_over_all_actions(name: str) -> None:
+    p, q = (policy(name)(numbers(outputs(SPACES[name]), seed)) for seed in (0, 1))
+    ranges = {"choice": [4], "choices": [2, 3], "switches": [2, 2, 2]}[name]
+    actions = torch.tensor(list(itertools.product(*map(range, ranges)))).double()
+    actions = (actions.squeeze(1) if name == "choice" else actions)[:, None, None]
+    terms = [p.log_prob(a).exp() * (p.log_prob(a) - q.log_prob(a)) for a in actions]
+    torch.testing.assert_close(p.divergence(q), torch.stack(terms).sum(0))
+    assert float(p.divergence(q)) > 0
+    assert float(p.divergence(p)) == 0
+
+
+@pytest.mark.parametrize("squash", [False, True])
+def test_the_divergence_of_gaussians_is_the_integral(squash: bool) -> None:
+    made = policy("box", squash=squash, deviation="state_dependent", initial_deviation=0.7)
+    p, q = made(numbers(4) / 3), made(numbers(4, 1) / 3)
+
+    def along(x: float, element: int) -> float:
+        u = p.mean.clone()
+        u[..., element] = x
+        one, other = (
+            stats.norm(float(d.mean[..., element]), float(d.log_deviation[..., element].exp())) for d in (p, q)
+        )
+        return float(one.pdf(x) * (one.logpdf(x) - other.logpdf(x)))
+
+    expected = sum(integrate.quad(along, -15, 15, args=(element,))[0] for element in range(2))
+    assert float(p.divergence(q)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_what_is_detached_has_no_graph_and_the_same_numbers() -> None:
+    for name in SPACES:
+        count = outputs(SPACES[name])
+        made = policy(name)(numbers(count).requires_grad_())
+        action = torch.zeros(1, 1, {"choices": 2, "switches": 3, "box": 2}.get(name, 1))
+        action = action.squeeze(-1) if name == "choice" else action
+        apart = made.detach().log_prob(action)
+        assert not apart.requires_grad
+        torch.testing.assert_close(apart, made.log_prob(action).detach())

@@ -1,5 +1,7 @@
 """The schedules of a config: all of torch's, and those that torch can only be given as a function."""
 
+import math
+
 from torch import Tensor, optim
 from torch.optim.lr_scheduler import *  # noqa: F403 - a config finds them all by name in this one module
 from torch.optim.lr_scheduler import LRScheduler
@@ -32,3 +34,18 @@ class Hyperbolic(LRScheduler):
         """The learning rate of each parameter group."""
         epoch, update = divmod(self.last_epoch, self.epoch_length)  # torch calls every step an epoch
         return [lr / (1 + self.decay * (epoch + update)) + self.floor for lr in self.base_lrs]
+
+
+class ReduceLROnPlateau(optim.lr_scheduler.ReduceLROnPlateau):
+    """torch's, where an objective below zero has a plateau too.
+
+    A relative threshold asks for an improvement by so much of the best so far. torch takes best · (1 ± threshold) for
+    that, which below zero is no improvement but a loss: there a constant objective counts as better each time, and the
+    learning rate is never reduced. Here it is best ± threshold · |best|.
+    """
+
+    def _is_better(self, value: float, best: float) -> bool:
+        margin = self.threshold
+        if self.threshold_mode == "rel":
+            margin = margin * abs(best) if math.isfinite(best) else 0.0
+        return value > best + margin if self.mode == "max" else value < best - margin

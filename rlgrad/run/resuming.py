@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 from torch import nn
 
 from rlgrad.config import Config, load, read, valid
@@ -20,7 +19,7 @@ from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer
 from rlgrad.run.observers.log import Log, clear
 from rlgrad.run.sitting import Run, begin, sit
-from rlgrad.run.state import State
+from rlgrad.run.state import State, validator
 from rlgrad.settings import FollowSettings, RunSettings
 
 SHOWN = 10  # differences in one message
@@ -185,7 +184,7 @@ def restore(run: Following, saved: Mapping[str, Any], log: Log) -> None:
         if run.schedule:
             run.schedule.load_state_dict(saved["schedule"])
         run.problem.load_state_dict(saved["problem"] or {})
-        state = TypeAdapter(State).validate_python(vars(State(**saved["state"])))
+        state = validator().validate_python(vars(State(**saved["state"])))
         lists = [state.work, state.objective, state.final, *state.evaluation.values()]
         if any(len(each) not in (0, replicas) for each in lists) or not state.done <= run.settings.updates:
             raise ValueError("it is of a run with other settings")

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from rlgrad.loop import Update
@@ -90,3 +92,9 @@ class State:
             result["first_solved"] = self.first_solved
         found = {name: summarize(values, self.set_aside) for name, values in self.evaluation.items()}
         return result | {f"evaluation.{name}": statistics for name, statistics in found.items()}
+
+
+@cache
+def validator() -> TypeAdapter[State]:
+    """Checks what a checkpoint says of a state: a stranger may have written it. Making it takes a moment."""
+    return TypeAdapter(State)

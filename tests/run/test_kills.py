@@ -15,6 +15,7 @@ CONFIG = POINT | {"updates": 30, "checkpoint": {"every_updates": 3}, "evaluation
 
 def test_a_run_killed_at_random_instants_ends_in_the_same_bits(tmp_path: Path) -> None:
     train(CONFIG, out=tmp_path / "first", updates=3)  # which imports what there is to import
+    resume(tmp_path / "first", extend_to=6)
     began = time.monotonic()
     whole = train(CONFIG, out=tmp_path / "whole").directory
     longest = (time.monotonic() - began) / 2
