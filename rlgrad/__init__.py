@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rlgrad.run.observer import Observer, Record
     from rlgrad.trainable import Trainable
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "rlgrad.loop": ("Apart", "Direction", "Estimate", "Evaluation", "Problem", "Update", "make_optimizer", "updates"),

@@ -174,13 +174,33 @@ def read(path: Path) -> tuple[dict[str, Any], Sources]:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from error
     sources: Sources = {(): str(path)}
-    seen = 0
+    try:
+        loader = Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            raise UsageError(f"{path}: the file is empty; the configs in {SHIPPED} show what belongs in one")
+        locate(node, path, sources)
+        data = loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise UsageError(f"{where}: not valid YAML: {error.problem or error.context}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise UsageError(f"{path}:1: a config is a list of `setting: value` lines, not {describe_node(node)}")
+    return data, sources
+
+
+def locate(node: yaml.Node, path: Path, sources: Sources) -> None:
+    """Note the place of each key below a node. Raises UsageError where there are too many, or one is no key."""
+    left = MAX_NODES
 
     def visit(node: yaml.Node, at: Key) -> None:
-        nonlocal seen
-        seen += 1
+        nonlocal left
+        left -= 1
         line = f"{path}:{node.start_mark.line + 1}"
-        if seen > MAX_NODES or len(at) > 20:
+        if left < 0 or len(at) > 20:
             raise UsageError(f"{line}: more than a config can hold ({MAX_NODES} values, nested 20 deep)")
         if isinstance(node, yaml.MappingNode):
             keys = set()
@@ -197,22 +217,7 @@ def read(path: Path) -> tuple[dict[str, Any], Sources]:
             for number, value in enumerate(node.value):
                 visit(value, (*at, str(number)))
 
-    try:
-        loader = Loader(text)
-        node = loader.get_single_node()
-        if node is None:
-            raise UsageError(f"{path}: the file is empty; the configs in {SHIPPED} show what belongs in one")
-        visit(node, ())
-        data = loader.construct_document(node)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise UsageError(f"{where}: not valid YAML: {error.problem or error.context}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        raise UsageError(f"{path}:1: a config is a list of `setting: value` lines, not {describe_node(node)}")
-    return data, sources
+    visit(node, ())
 
 
 def describe_node(node: yaml.Node) -> str:

@@ -124,7 +124,7 @@ def test_wrong_words_are_refused_without_torch_in_a_line_that_helps(tmp_path: Pa
         ("--lr 0.1", "--lr: unknown setting; did you mean --optimizer.lr?"),
         ("--optimizer.name SGD --momentum 0.9", "did you mean --optimizer.momentum?"),
         ("--maximize true", "--maximize: unknown setting; did you mean optimizer?"),  # not ours to suggest
-        ("--hidden 8", "did you mean --critic.hidden or --policy.hidden?"),
+        ("--hidden 8", "did you mean --policy.hidden or --critic.hidden?"),
         ("--optimizer adam", "did you mean --optimizer.name Adam?"),
         ("--optimizer adam --optimizer.lr 0.1", "did you mean --optimizer.name Adam?"),
         ("--optimizer.name adam", "did you mean Adam?"),

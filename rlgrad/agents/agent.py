@@ -1,7 +1,7 @@
 """What learns: a policy, and what it is judged by."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from gymnasium import spaces
@@ -41,48 +41,61 @@ def make_agent(
 
     Raises SettingError where the spaces cannot be served.
     """
-    policy, id = settings.policy, settings.environment
+    policy, replicas = settings.policy, settings.replicas
+    wanted = outputs(action, policy.deviation)
+    if wanted is None:
+        message = f"no policy can give the actions that {settings.environment} wants, {action}: it must be Discrete, "
+        raise SettingError(("environment",), message + "MultiDiscrete, MultiBinary, or a Box of real numbers")
+    seen = visible(settings, observation)
+    net = given or network(settings, "policy", seen, wanted, policy.initial_gain, streams)
+    made = policy_for(action, net, replicas, policy.deviation, policy.initial_deviation, squash=policy.squash)
+    critic = memory = None
+
+    def unit() -> ReturnUnit | None:
+        return ReturnUnit(replicas) if settings.normalise_returns else None
+
+    if settings.baseline == "critic":
+        guess = network(settings, "critic", seen, 1, 1.0, streams)
+        critic = Critic(guess, unit(), settings.critic.learning_rate)
+    if settings.baseline == "running_mean":
+        memory = RunningMean(replicas)
+    return Agent(made, critic, memory, unit())
+
+
+def visible(settings: CreditSettings, observation: spaces.Space[Any]) -> spaces.Space[Any]:
+    """What the networks see of the observations: a vector, or an image. Raises SettingError."""
+    id = settings.environment
     try:
         seen = flat(observation)
     except TypeError as error:
         raise SettingError(("environment",), f"no policy can read the observations of {id}: {error}") from error
-    wanted = outputs(action, policy.deviation)
-    if wanted is None:
-        message = f"no policy can give the actions that {id} wants, {action}: it must be Discrete, MultiDiscrete, "
-        raise SettingError(("environment",), message + "MultiBinary, or a Box of real numbers")
     if settings.normalise_observations and is_image(seen):
         raise SettingError(("normalise_observations",), f"{id} shows images, which need none")
+    return seen
 
-    def network(
-        part: str, outputs: int, hidden: Sequence[int], activation: str, gain: float, own: Any = None
-    ) -> nn.Module:
-        layers: list[nn.Module] = []
-        size = seen.shape[0]  # type: ignore[index]
-        if is_image(seen):
-            layers.append(convolutions := Convolutions(seen.shape, streams))  # type: ignore[arg-type]
-            size = convolutions.features
-        if settings.normalise_observations:
-            layers.append(Normaliser(settings.replicas, size))
-        if own:
-            return nn.Sequential(*layers, own(size, outputs, streams))
-        if ":" in activation:
-            function = settings.named((part, "activation"), activation)
-            return nn.Sequential(*layers, AnyMLP(size, outputs, hidden, streams, function, gain))
-        return nn.Sequential(*layers, MLP(size, outputs, hidden, streams, activation, gain))  # type: ignore[arg-type]
 
-    own = settings.named(("policy", "network"), policy.network) if policy.network else None
-    net = given or network("policy", wanted, policy.hidden, policy.activation, policy.initial_gain, own)
-    made = policy_for(action, net, settings.replicas, policy.deviation, policy.initial_deviation, squash=policy.squash)
-    critic, memory = None, None
-
-    def unit() -> ReturnUnit | None:
-        return ReturnUnit(settings.replicas) if settings.normalise_returns else None
-
-    if settings.baseline == "critic":
-        described = settings.critic
-        critic = Critic(
-            network("critic", 1, described.hidden, described.activation, 1.0), unit(), described.learning_rate
-        )
-    if settings.baseline == "running_mean":
-        memory = RunningMean(settings.replicas)
-    return Agent(made, critic, memory, unit())
+def network(
+    settings: CreditSettings,
+    part: Literal["policy", "critic"],
+    seen: spaces.Space[Any],
+    outputs: int,
+    gain: float,
+    streams: Sequence[np.random.Generator],
+) -> nn.Module:
+    """From what is seen to numbers [R, ..., outputs]. gain: of the last layer's initial weights."""
+    described = settings.policy if part == "policy" else settings.critic
+    layers: list[nn.Module] = []
+    size = seen.shape[0]  # type: ignore[index]
+    if is_image(seen):
+        layers.append(convolutions := Convolutions(seen.shape, streams))  # type: ignore[arg-type]
+        size = convolutions.features
+    if settings.normalise_observations:
+        layers.append(Normaliser(settings.replicas, size))
+    if part == "policy" and settings.policy.network:
+        own = settings.named(("policy", "network"), settings.policy.network)
+        return nn.Sequential(*layers, own(size, outputs, streams))
+    if ":" in described.activation:
+        function = settings.named((part, "activation"), described.activation)
+        return nn.Sequential(*layers, AnyMLP(size, outputs, described.hidden, streams, function, gain))
+    known: Any = described.activation
+    return nn.Sequential(*layers, MLP(size, outputs, described.hidden, streams, known, gain))
