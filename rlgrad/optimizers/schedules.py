@@ -36,7 +36,7 @@ class Hyperbolic(LRScheduler):
         return [lr / (1 + self.decay * (epoch + update)) + self.floor for lr in self.base_lrs]
 
 
-class ReduceLROnPlateau(optim.lr_scheduler.ReduceLROnPlateau):
+class ReduceLROnPlateau(optim.lr_scheduler.ReduceLROnPlateau):  # type: ignore[no-redef]
     """torch's, where an objective below zero has a plateau too.
 
     A relative threshold asks for an improvement by so much of the best so far. torch takes best · (1 ± threshold) for
@@ -48,4 +48,4 @@ class ReduceLROnPlateau(optim.lr_scheduler.ReduceLROnPlateau):
         margin = self.threshold
         if self.threshold_mode == "rel":
             margin = margin * abs(best) if math.isfinite(best) else 0.0
-        return value > best + margin if self.mode == "max" else value < best - margin
+        return bool(value > best + margin if self.mode == "max" else value < best - margin)
