@@ -80,7 +80,7 @@ class Choice(Categorical):
 
     def divergence(self, other: "Choice") -> Tensor:
         log_p: Tensor = self.logits
-        return (log_p.exp() * (log_p - other.logits)).sum(-1)
+        return (log_p.exp() * excess(other.logits - log_p)).sum(-1)
 
 
 class CategoricalPolicy(Policy):
@@ -182,7 +182,7 @@ class Switches(Independent):  # type: ignore[type-arg]
 
     def divergence(self, other: "Switches") -> Tensor:
         z, y, log_p = self.logits, other.logits, functional.logsigmoid  # of on; log_p(-z) of off
-        each = z.sigmoid() * (log_p(z) - log_p(y)) + (-z).sigmoid() * (log_p(-z) - log_p(-y))
+        each = z.sigmoid() * excess(log_p(y) - log_p(z)) + (-z).sigmoid() * excess(log_p(-y) - log_p(-z))
         return each.sum(-1)
 
 
@@ -269,7 +269,13 @@ class Gaussian:
         """That of u, and so of the actions: neither scaling nor squashing changes it. Clipping is aside."""
         ratio = self.log_deviation - other.log_deviation
         distance = (self.mean - other.mean) * other.log_deviation.neg().exp()
-        return ((ratio * 2).exp() / 2 + distance.square() / 2 - ratio - 0.5).sum(-1)
+        return (excess(2 * ratio) + distance.square()).sum(-1) / 2
+
+
+def excess(log_ratio: Tensor) -> Tensor:
+    """q/p − 1 − log(q/p), for log(q/p). Its mean under p is that of log(p/q), as all probabilities add up to 1; and no
+    rounding makes it negative."""
+    return log_ratio.expm1() - log_ratio
 
 
 def log_slope(u: Tensor) -> Tensor:
