@@ -28,7 +28,7 @@ def norm_per_replica(tensors: Iterable[Tensor]) -> Tensor:
 
 def product_per_replica(a: Gradient, b: Iterable[Tensor]) -> Tensor:
     """The inner product [R] over all elements of a and b that belong to the same replica; None counts as zero."""
-    products = [(x * y).flatten(1).sum(1) for x, y in zip(a, b, strict=True) if x is not None]
+    products = [(x * y).reshape(len(x), -1).sum(1) for x, y in zip(a, b, strict=True) if x is not None]
     return torch.stack(products).sum(0)
 
 
