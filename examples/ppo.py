@@ -47,8 +47,7 @@ class PPO(Reinforce):
                 yield Minibatch(*(torch.stack([x[i] for x, i in zip(s, chosen, strict=True)]) for s in steps))
 
     def objective(self, batch):
-        policy = self.model.policy(batch.observation)
-        ratio = (policy.log_prob(batch.action) - batch.log_prob).exp()
+        ratio = (self.model.policy(batch.observation).log_prob(batch.action) - batch.log_prob).exp()
         clipped = ratio.clamp(1 - CLIP, 1 + CLIP)
         surrogate = torch.minimum(ratio * batch.advantage, clipped * batch.advantage).mean(1)
         # The critic goes down its error by the optimizer's sign for it; only the gradient of the error is added here.

@@ -18,6 +18,7 @@ from rlgrad.testing import check_problem
 from tests.run.support import assert_same, crashing, rows
 
 EXAMPLES = Path(rlgrad.__file__).parent.parent / "examples"
+LOGGED = ("path/length", "path/distance", "update/size")
 
 
 @pytest.fixture
@@ -52,8 +53,10 @@ def test_a_bare_loop_goes_both_ways_and_writes_nothing(run: Any, tmp_path: Path)
     printed = run("bare_loop", "60")
     ends = re.findall(r"(\w+) ends at (.*)", printed)
     assert [name for name, _ in ends] == ["MAXIMIZE", "MINIMIZE"]
-    assert ends[0][1] == ends[1][1] and not any(ast.literal_eval(ends[0][1]))
-    assert "MAXIMIZE 0 value -1.0 slope 4.0" in printed and "MINIMIZE 0 value 1.0 slope 4.0" in printed
+    assert ends[0][1] == ends[1][1]
+    assert not any(ast.literal_eval(ends[0][1]))
+    assert "MAXIMIZE 0 value -1.0 slope 4.0" in printed
+    assert "MINIMIZE 0 value 1.0 slope 4.0" in printed
     assert list(tmp_path.iterdir()) == []
 
 
@@ -81,10 +84,11 @@ def test_an_observer_of_one_s_own_sees_every_update(run: Any, tmp_path: Path) ->
     printed = run("custom_observer", "6")
     assert printed.endswith("ended: completed after 6 updates\n6 of 6 rows of the log have path/length\n")
     (directory,) = (tmp_path / "runs").iterdir()
-    lengths = [row["path/length"]["mean"] for row in rows(directory)]
-    sizes = [row["update/size"]["mean"] for row in rows(directory)]
-    assert lengths == pytest.approx(list(itertools.accumulate(sizes)), rel=1e-5)
-    assert all(row["path/distance"]["mean"] <= row["path/length"]["mean"] * 1.00001 for row in rows(directory))
+    seen = {name: torch.tensor([row[name] for row in rows(directory)]) for name in LOGGED}
+    length, distance, size = (seen[name] for name in LOGGED)
+    assert torch.allclose(length, size.cumsum(0), rtol=1e-4)
+    assert (distance <= length * 1.00001).all()
+    assert torch.allclose(distance[0], size[0], rtol=1e-4)
 
 
 def test_a_problem_of_one_s_own_is_short_and_finds_the_weights(run: Any, tmp_path: Path) -> None:
@@ -124,6 +128,9 @@ def test_ppo_makes_its_passes_and_begins_each_update_at_the_policy_that_played()
 
 def test_ppo_s_first_gradient_is_that_of_the_actor_and_critic_it_derives_from() -> None:
     problem = example("ppo")["make"](2, replicas=2)
+    with torch.no_grad():  # away from the almost uniform policy, whose first layer has almost no gradient
+        for parameter in problem.model.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
     played = problem.sample(0)
     parameters = list(problem.model.parameters())
     differentiate(Reinforce.objective(problem, played), parameters)
@@ -135,7 +142,7 @@ def test_ppo_s_first_gradient_is_that_of_the_actor_and_critic_it_derives_from() 
         found.append([parameter.grad.clone() for parameter in parameters])
     for whole, *parts in zip(expected, *found, strict=True):
         assert torch.allclose(whole, torch.stack(parts).mean(0), atol=1e-5, rtol=1e-4)
-        assert whole.abs().max() > 1e-4
+        assert whole.abs().max() > 1e-3
 
 
 def test_ppo_s_clip_ends_the_incentive_to_go_further_and_not_the_way_back() -> None:
