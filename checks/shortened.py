@@ -69,6 +69,13 @@ SHORTENED = {
     "rlgrad train --config bowl --direction maximize": ("rlgrad train --config bowl --direction maximize --updates 2"),
     "rlgrad train --config lunar_lander": "rlgrad train --config lunar_lander --updates 1 --episode_limit 600 --help",
     "python -m pytest tests/test_textbook.py": "python -m pytest -n 0 tests/test_textbook.py",
+    # examples/
+    "python examples/bare_loop.py 50": AS_IS,
+    "python examples/custom_problem.py 300": AS_IS,
+    "python examples/custom_environment.py 40": "python examples/custom_environment.py 2",
+    "python examples/custom_network.py 30": "python examples/custom_network.py 2",
+    "python examples/custom_observer.py 20": AS_IS,
+    "python examples/ppo.py 100": "python examples/ppo.py 2",
     # benchmarks; those beside other libraries run alone, as the others are not installed here
     "python benchmarks/estimators.py > docs/estimators.md": (
         "sed -i 's/= 1000, 8, 0.9, 4$/= 10, 8, 0.9, 1/' benchmarks/estimators.py && "

@@ -156,3 +156,10 @@ def dotted(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in nested.items():
         result |= dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return result
+
+
+def told(overrides: Mapping[str, Any], **given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings, dotted, and the objects that stand in the place of some; given: either, a text or a mapping if it is a
+    setting."""
+    settings = {name: thing for name, thing in given.items() if isinstance(thing, str | Mapping)}
+    return dotted({**settings, **overrides}), {name: given[name] for name in given.keys() - settings.keys()}

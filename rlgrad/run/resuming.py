@@ -33,8 +33,8 @@ def resume(
     quiet: bool = True,
     allow_imports: bool = False,
     observers: Sequence[Observer] = (),
-    environment: Callable[..., Any] | None = None,
-    policy: nn.Module | None = None,
+    environment: Callable[..., Any] | str | None = None,
+    policy: nn.Module | Mapping[str, Any] | None = None,
     **overrides: Any,
 ) -> Run:
     """Continue a run from its last checkpoint, bit for bit as if nothing had happened.
@@ -51,8 +51,8 @@ def resume(
             raise UsageError("--resume auto finds the newest run of a config: --config NAME is missing")
         path = newest(config.name if isinstance(config, Config) else load(config).name)
     path = Path(path)
-    recorded = recorded_config(path, allow_imports, {"environment": environment, "policy": policy})
-    given = directory.dotted(overrides)
+    given, objects = directory.told(overrides, environment=environment, policy=policy)
+    recorded = recorded_config(path, allow_imports, objects)
     if config is not None or given:
         asked = (
             config

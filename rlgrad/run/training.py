@@ -26,8 +26,8 @@ def train(
     allow_imports: bool = False,
     profile: bool = False,
     observers: Sequence[Observer] = (),
-    environment: Callable[..., Any] | None = None,
-    policy: nn.Module | None = None,
+    environment: Callable[..., Any] | str | None = None,
+    policy: nn.Module | Mapping[str, Any] | None = None,
     **overrides: Any,
 ) -> Run:
     """Train as a config says, and write it all to a run directory.
@@ -44,8 +44,8 @@ def train(
     Raises UsageError before anything is written, and RunError where the run cannot go on (its summary says `failed`).
     """
     if not isinstance(config, Config):
-        objects = {"environment": environment, "policy": policy}
-        config = load(config, directory.dotted(overrides), allow_imports, objects)
+        settings, objects = directory.told(overrides, environment=environment, policy=policy)
+        config = load(config, settings, allow_imports, objects)
     with guest.threads(config.settings.threads):
         built = config.build()
         path = directory.claim(config.name, out)

@@ -12,14 +12,18 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from gymnasium.envs.classic_control import CartPoleEnv
+from gymnasium.wrappers import TimeLimit
 from safetensors.torch import load_file
 
 import rlgrad
 from rlgrad.cli import main
 from rlgrad.config import SHIPPED
 from rlgrad.errors import RunError, UsageError
+from rlgrad.networks import MLP
 from rlgrad.run import resume, train
-from tests.run.support import AGENT, CLASSIFIER, events, rows, summary
+from rlgrad.streams import Purpose, streams
+from tests.run.support import AGENT, CLASSIFIER, assert_same, crashing, events, rows, summary
 
 
 def test_a_run_directory_holds_what_it_promises(tmp_path: Path) -> None:
@@ -240,3 +244,28 @@ def test_the_stand_in_gives_way_to_the_compiler() -> None:
         "import torch._dynamo.config, sys; assert sys.modules['torch._dynamo'].__file__; o.step()"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("again", [{}, {"environment": "Acrobot-v1", "policy": {"hidden": [5]}}])
+def test_environment_and_policy_may_be_given_as_settings(tmp_path: Path, again: dict[str, object]) -> None:
+    short = {"updates": 1, "episode_limit": 600, "episodes": 2, "evaluation": {"episodes": 1}}
+    run = train(AGENT | short, out=tmp_path / "run", environment="Acrobot-v1", policy={"hidden": [5]}, replicas=1)
+    written = yaml.safe_load((run.directory / "config.yaml").read_text())
+    assert (written["environment"], written["policy"]["hidden"], written["given"]) == ("Acrobot-v1", [5], {})
+    assert resume(run.directory, **again).summary["status"] == "completed"
+    with pytest.raises(UsageError, match=r"policy.hidden"):
+        resume(run.directory, policy={"hidden": [6]})
+
+
+def test_an_environment_and_a_policy_may_be_given_as_objects(tmp_path: Path) -> None:
+    def network() -> torch.nn.Module:
+        return MLP(4, 2, [3], streams(0, 2, Purpose.INITIAL))
+
+    given = {"environment": lambda: TimeLimit(CartPoleEnv(), 40)}
+    settings = {"updates": 4, "checkpoint": {"every_updates": 2}}
+    whole = train(AGENT, out=tmp_path / "whole", policy=network(), **given, **settings)
+    crashing(2, lambda: train(AGENT, out=tmp_path / "broken", policy=network(), **given, **settings))
+    with pytest.raises(UsageError, match="made in Python: give it again"):
+        resume(tmp_path / "broken", **given)
+    resume(tmp_path / "broken", policy=network(), **given)
+    assert_same(whole.directory, tmp_path / "broken")

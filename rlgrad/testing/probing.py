@@ -1,0 +1,86 @@
+"""What the check of a problem is made of: looking without moving, turning upside down, comparing to the bit."""
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlgrad.loop import Apart, Estimate, Problem, differentiate
+
+
+class Turned(Problem):
+    """A problem that goes the opposite way, with its objective times a factor. What is `Apart` goes on as it did."""
+
+    def __init__(self, problem: Problem, factor: int):
+        with suppress(AttributeError):  # it may be read-only
+            problem.direction = problem.direction.opposite
+        self.problem, self.factor, self.direction = problem, factor, problem.direction
+        self.model, self.line_search, self.curved = problem.model, problem.line_search, problem.curved
+        self.sample, self.passes = problem.sample, problem.passes  # type: ignore[method-assign]
+        self.parameters = list(problem.model.parameters())
+        self.apart = {p for module in self.model.modules() if isinstance(module, Apart) for p in module.parameters()}
+
+    def objective(self, batch: Any) -> Estimate:
+        estimate = self.problem.objective(batch)
+        gradient = estimate.gradient
+        if gradient is None and torch.is_grad_enabled():
+            differentiate(estimate, self.parameters)
+            gradient = [parameter.grad for parameter in self.parameters]
+        if gradient is not None:
+            pairs = zip(self.parameters, gradient, strict=True)
+            gradient = [g if g is None or p in self.apart else g * self.factor for p, g in pairs]
+        return Estimate(estimate.value.detach() * self.factor, {}, gradient)
+
+
+def probe(problem: Problem, step: int) -> list[list[Tensor]]:
+    """Of each pass of an update the value [R], and the gradient [R, ...] of each parameter; nothing moves."""
+    parameters, found = list(problem.model.parameters()), []
+    for batch in problem.passes(problem.sample(step)):
+        differentiate(estimate := problem.objective(batch), parameters)
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in parameters]
+        found.append([estimate.value.detach(), *gradients])
+    return found
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Deep equality, of tensors element by element, where NaN is equal to itself."""
+    if isinstance(a, Tensor):
+        same = a.shape == b.shape and a.dtype == b.dtype
+        return same and bool(((a == b) | ((a != a) & (b != b))).all())
+    if isinstance(a, Mapping):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)
+
+
+def per_replica(whose: str, metrics: Mapping[str, Any], replicas: int) -> str | None:
+    for name, metric in metrics.items():
+        if not isinstance(metric, Tensor) or list(metric.shape) != [replicas]:
+            shape = list(metric.shape) if isinstance(metric, Tensor) else f"of {type(metric).__name__}"
+            return f"{whose} must give the metric {name!r} as a tensor with one number for each replica, not {shape}"
+        if metric.requires_grad:
+            return f"{whose} must detach the metric {name!r}: as it is, it keeps the graph of its update alive"
+    return None
+
+
+def seed(number: int) -> None:
+    """Of all global generators."""
+    torch.manual_seed(number)
+    np.random.seed(number)
+    random.seed(number)
+
+
+@contextmanager
+def generators_restored() -> Iterator[None]:
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])

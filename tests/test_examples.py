@@ -1,0 +1,170 @@
+"""Every example runs, and does what it says."""
+
+import ast
+import itertools
+import re
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import rlgrad
+from rlgrad.loop import differentiate
+from rlgrad.problems.reinforce import Reinforce
+from rlgrad.testing import check_problem
+from tests.run.support import assert_same, crashing, rows
+
+EXAMPLES = Path(rlgrad.__file__).parent.parent / "examples"
+LOGGED = ("path/length", "path/distance", "update/size")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Any:
+    """What an example prints, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name: str, *arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+def example(name: str) -> dict[str, Any]:
+    return runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name=name)
+
+
+def test_each_is_short_and_stands_in_the_list_with_a_command_that_is_its_own() -> None:
+    text = (EXAMPLES / "README.md").read_text()
+    files = sorted(EXAMPLES.glob("*.py"))
+    assert sorted(re.findall(r"`python examples/(\w+\.py) \d+`", text)) == [file.name for file in files]
+    for file in files:
+        assert len(file.read_text().splitlines()) < 80, file.name
+        assert f"python examples/{file.name} " in ast.get_docstring(ast.parse(file.read_text())), file.name
+
+
+def test_a_bare_loop_goes_both_ways_and_writes_nothing(run: Any, tmp_path: Path) -> None:
+    printed = run("bare_loop", "60")
+    ends = re.findall(r"(\w+) ends at (.*)", printed)
+    assert [name for name, _ in ends] == ["MAXIMIZE", "MINIMIZE"]
+    assert ends[0][1] == ends[1][1]
+    assert not any(ast.literal_eval(ends[0][1]))
+    assert "MAXIMIZE 0 value -1.0 slope 4.0" in printed
+    assert "MINIMIZE 0 value 1.0 slope 4.0" in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_environment_of_one_s_own_is_learned(run: Any) -> None:
+    def reached(updates: str) -> float:
+        return float(run("custom_environment", updates).split()[2])
+
+    best = 1 - 0.02 * (6 + 1) / 2  # starts 0 to 5 are equally likely, and 6 to 1 steps from the end
+    assert reached("1") < 0.9
+    assert reached("20") == pytest.approx(best, abs=0.02)
+
+
+def test_a_network_of_one_s_own_plays(run: Any) -> None:
+    assert float(run("custom_network", "2").split()[2]) > 9
+    module = example("custom_network")
+    network = module["make"](3, 2, rlgrad.streams.streams(0, 2, rlgrad.streams.Purpose.INITIAL))
+    assert [list(parameter.shape) for parameter in network.parameters()] == [[2, 12, 2]]
+    x = torch.randn(2, 5, 4, 3)
+    one = network(x)[1, 2, 3]
+    features = torch.cat([x[1, 2, 3], torch.outer(x[1, 2, 3], x[1, 2, 3]).flatten()])
+    assert torch.allclose(one, features @ network.weight[1])
+
+
+def test_an_observer_of_one_s_own_sees_every_update(run: Any, tmp_path: Path) -> None:
+    printed = run("custom_observer", "6")
+    assert printed.endswith("ended: completed after 6 updates\n6 of 6 rows of the log have path/length\n")
+    (directory,) = (tmp_path / "runs").iterdir()
+    seen = {name: torch.tensor([row[name] for row in rows(directory)]) for name in LOGGED}
+    length, distance, size = (seen[name] for name in LOGGED)
+    assert torch.allclose(length, size.cumsum(0), rtol=1e-4)
+    assert (distance <= length * 1.00001).all()
+    assert torch.allclose(distance[0], size[0], rtol=1e-4)
+
+
+def test_a_problem_of_one_s_own_is_short_and_finds_the_weights(run: Any, tmp_path: Path) -> None:
+    text = (EXAMPLES / "custom_problem.py").read_text().partition('"""')[2].partition('"""')[2]
+    assert len([line for line in text.splitlines() if line.strip()]) < 40
+    assert float(run("custom_problem", "300").split()[1]) < 0.1
+    (directory,) = (tmp_path / "runs").iterdir()
+    written = {path.name.split(".")[0] for path in directory.iterdir()}
+    assert {"metrics", "summary", "checkpoint", "config", "model", "events"} <= written
+    assert check_problem(example("custom_problem")["Poisson"], "Adam") == []
+
+
+def test_a_problem_of_one_s_own_resumes_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    main = example("custom_problem")["main"]
+    main(120, "whole")
+    crashing(70, lambda: main(120, "broken"))
+    assert not (tmp_path / "broken" / "summary.json").exists()
+    main(120, "broken")
+    assert_same(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_ppo_makes_its_passes_and_begins_each_update_at_the_policy_that_played() -> None:
+    module = example("ppo")
+    problem = module["make"](2, replicas=2)
+    stream = rlgrad.updates(problem, rlgrad.make_optimizer(problem, **module["ADAM"]))
+    for update in itertools.islice(stream, 2):
+        assert len(update.passes) == module["EPOCHS"] * module["MINIBATCHES"] == update.evaluations
+        ratios = torch.stack([each.batch.log_prob for each in update.passes])
+        assert ratios.shape == (16, 2, 8 * 64 // 4)
+        assert torch.allclose(update.metrics["ratio"], torch.ones(2), atol=1e-6)
+        assert (update.metrics["clipped"] == 0).all()
+        assert (update.passes[-1].metrics["ratio"] - 1).abs().max() > 1e-4
+    seen = [each.batch.observation for each in update.passes[:4]]  # each step once in an epoch
+    assert len(torch.cat(seen, 1)[0].unique(dim=0)) == 8 * 64
+
+
+def test_ppo_s_first_gradient_is_that_of_the_actor_and_critic_it_derives_from() -> None:
+    problem = example("ppo")["make"](2, replicas=2)
+    with torch.no_grad():  # away from the almost uniform policy, whose first layer has almost no gradient
+        for parameter in problem.model.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    played = problem.sample(0)
+    parameters = list(problem.model.parameters())
+    differentiate(Reinforce.objective(problem, played), parameters)
+    expected = [parameter.grad for parameter in parameters]
+    first = list(problem.passes(played))[:4]  # equal parts of the segment
+    found = []
+    for batch in first:
+        differentiate(problem.objective(batch), parameters)
+        found.append([parameter.grad.clone() for parameter in parameters])
+    for whole, *parts in zip(expected, *found, strict=True):
+        assert torch.allclose(whole, torch.stack(parts).mean(0), atol=1e-5, rtol=1e-4)
+        assert whole.abs().max() > 1e-3
+
+
+def test_ppo_s_clip_ends_the_incentive_to_go_further_and_not_the_way_back() -> None:
+    problem = example("ppo")["make"](2, replicas=2)
+    batch = next(iter(problem.passes(problem.sample(0))))
+    policy = list(problem.model.policy.parameters())
+
+    def pull(ahead: float, advantage: float) -> float:
+        moved = batch._replace(log_prob=batch.log_prob - ahead, advantage=torch.full_like(batch.advantage, advantage))
+        differentiate(problem.objective(moved), list(problem.model.parameters()))
+        return max(float(parameter.grad.abs().max()) for parameter in policy)
+
+    assert pull(1.0, 1.0) == 0 == pull(-1.0, -1.0)
+    assert min(pull(1.0, -1.0), pull(-1.0, 1.0), pull(0.1, 1.0)) > 0
+
+
+def test_ppo_learns(run: Any) -> None:
+    printed = run("ppo", "11")
+    before, after = (ast.literal_eval(line.partition("return ")[2]) for line in printed.splitlines()[:2])
+    assert min(after) > 2 * max(before)
+
+
+def test_ppo_keeps_the_promises_of_a_problem() -> None:
+    make = example("ppo")["make"]
+    assert check_problem(lambda: make(9, replicas=2), "Adam", lr=0.003) == []
