@@ -100,6 +100,9 @@ SHORTENED = {
     "python benchmarks/agents.py --only replicas --write": "python benchmarks/agents.py --help",
     "python benchmarks/diagnosis.py cartpole pendulum": DIAGNOSIS,
     "python benchmarks/diagnosis.py [NAME...]": DIAGNOSIS,
+    "python benchmarks/same_bits.py OLD NEW [CONFIG...] [--tolerant] [--data-folder DIRECTORY]": (
+        "python benchmarks/same_bits.py . . bowl"
+    ),
     "python benchmarks/textbook.py": BOOK,
     "python benchmarks/textbook.py DIRECTORY [SEEDS]": BOOK,
     "python benchmarks/cartpole_seeds.py [SEEDS]": "python benchmarks/cartpole_seeds.py 1",
