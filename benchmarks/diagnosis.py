@@ -14,7 +14,7 @@ import torch
 
 from rlgrad import updates
 from rlgrad.config import load
-from rlgrad.run.training import effect
+from rlgrad.run.observers.diagnosis import effect
 
 GROWN, ROUNDS = 20, 15
 
@@ -35,7 +35,8 @@ for name in sys.argv[1:] or ["cartpole"]:
         update = next(stream)
         diagnosed = update.step % 2 == 0
         if diagnosed:
-            effect(problem, update, before)
+            step = [p.detach() - b for p, b in zip(problem.model.parameters(), before, strict=True)]
+            effect(problem, update, step)
         seconds[diagnosed].append(time.process_time() - began)
     plain, more = (statistics.median(seconds[diagnosed]) for diagnosed in (False, True))
     extra = more / plain - 1

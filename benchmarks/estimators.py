@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from rlgrad.loop import differentiate
+from rlgrad.replicas import flatten
 from rlgrad.testing.exact import PROBLEMS, estimates, exact_return, policy_problem
 
 REPLICAS, EPISODES, DISCOUNT, ROUNDS = 1000, 8, 0.9, 4
@@ -46,14 +48,13 @@ def measure(name: str, settings: dict[str, Any]) -> dict[str, float]:
     elif problem.model.memory:
         for step in range(20):
             problem.sample(step)
-    seconds, every = [], []
+    parameters, seconds, every = list(problem.model.parameters()), [], []
     for step in range(1000, 1000 + ROUNDS * fewer):
         batch = problem.sample(step)
-        problem.model.zero_grad()
         began = time.perf_counter()
-        problem.objective(batch).value.sum().backward()
+        differentiate(problem.objective(batch), parameters)
         seconds.append(time.perf_counter() - began)
-        found = torch.cat([p.grad.flatten(1) for p in problem.model.policy.parameters()], 1).double()
+        found = flatten(p.grad for p in problem.model.policy.parameters() if p.grad is not None).double()
         if problem.settings.segment:  # their objective counts steps, the return counts episodes
             ended = batch.over & (batch.terminated | batch.truncated)
             found = found * float(batch.alive.sum() / ended.sum())

@@ -30,8 +30,9 @@ for name in ("textbook_decaying_printed", "textbook_decaying"):
         schedule.step()
     found = problem.evaluate(0)
     error = [1 - accuracy for accuracy in found["accuracy"].tolist()]
+    deviation = f"deviation {statistics.stdev(error):.3f}, " if seeds > 1 else ""
     print(
-        f"{name:26} test error {statistics.mean(error):.3f} (deviation {statistics.stdev(error):.3f}, {seeds} seeds)"
+        f"{name:26} test error {statistics.mean(error):.3f} ({deviation}{seeds} seeds)"
         f"  log-loss {float(found['log_loss'].mean()):.2f}  AUC {float(found['auc'].mean()):.3f}"
         f"  {time.perf_counter() - began:.0f} s"
     )

@@ -107,6 +107,9 @@ SHORTENED = {
     "python benchmarks/agents.py --only replicas --write": "python benchmarks/agents.py --help",
     "python benchmarks/diagnosis.py cartpole pendulum": DIAGNOSIS,
     "python benchmarks/diagnosis.py [NAME...]": DIAGNOSIS,
+    "python benchmarks/same_bits.py OLD NEW [CONFIG...] [--tolerant] [--data-folder DIRECTORY]": (
+        "python benchmarks/same_bits.py . . bowl"
+    ),
     "python benchmarks/textbook.py": BOOK,
     "python benchmarks/textbook.py DIRECTORY [SEEDS]": BOOK,
     "python benchmarks/cartpole_seeds.py [SEEDS]": "python benchmarks/cartpole_seeds.py 1",
@@ -115,4 +118,4 @@ SHORTENED = {
 }
 
 # commands that are known to fail -> why; what is repaired leaves this table, as an unexpected success is an error
-BROKEN = {"python benchmarks/estimators.py > docs/estimators.md": "benchmarks/estimators.py is being repaired"}
+BROKEN: dict[str, str] = {}
