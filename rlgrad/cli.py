@@ -179,7 +179,7 @@ def train_command(options: argparse.Namespace) -> int:
         options.parser.print_help()
         if options.config:
             import_torch()
-            print_settings(options.config)
+            print_settings(options.config, options.allow_imports)
         return DONE
     check_train(options)
     import_torch()
@@ -226,7 +226,7 @@ def run_of(options: argparse.Namespace) -> "Run":
     return resume(options.resume, config=asked, extend_to=options.extend_to, **how)
 
 
-def print_settings(source: str) -> None:
+def print_settings(source: str, allow_imports: bool) -> None:
     """All settings of a config: their values in it, and what they mean."""
     from rich.console import Console
     from rich.table import Table
@@ -250,7 +250,7 @@ def print_settings(source: str) -> None:
                 f"--{prefix}{name}", str(value), f"argument of {settings.name}" if isinstance(settings, Named) else ""
             )
 
-    rows(load(source).settings, "")
+    rows(load(source, allow_imports=allow_imports).settings, "")
     Console(soft_wrap=not sys.stdout.isatty()).print(table)
 
 

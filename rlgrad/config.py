@@ -92,9 +92,7 @@ class Config:
         """What the settings describe. Raises UsageError."""
         with self.located():
             self._import(self.settings.imports)
-            for name in self.settings.given.keys() ^ self.objects.keys():
-                message = f"this run's {name} was made in Python: give it again, as in rlgrad.resume(RUN, {name}=...)"
-                raise SettingError(("given", name), message)
+            self._check_given()
             try:
                 problem = self.settings.build(**self.objects)
                 optimizer = build_optimizer(self.settings, problem)
@@ -105,11 +103,30 @@ class Config:
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
                 raise SettingError((), f"what it describes cannot be made: {reason[:300]}") from error
 
+    def _check_given(self) -> None:
+        """Raises SettingError where an object is not what the settings say that was given."""
+        asked = self.settings.given
+        for name in sorted(asked.keys() | self.objects.keys()):
+            if name not in self.settings.takes:
+                raise SettingError(("given", name), f"the problem {self.settings.problem} takes no {name} from Python")
+            if name not in self.objects:
+                message = f"this run's {name} was made in Python: give it again, as in rlgrad.resume(RUN, {name}=...)"
+                raise SettingError(("given", name), message)
+            if asked.get(name) != (found := called(self.objects[name])):
+                raise SettingError(("given", name), f"the run was begun with {asked.get(name, 'none')}, not {found}")
+
     def observers(self) -> list[Any]:
         """Those that the config names. Raises UsageError."""
+        from rlgrad.run.observer import Observer
+
+        made = []
         with self.located():
-            names = enumerate(self.settings.observers)
-            return [self.settings.named(("observers", str(k)), name)() for k, name in names]
+            for number, name in enumerate(self.settings.observers):
+                path = ("observers", str(number))
+                made.append(self.settings.made(path, name))
+                if not isinstance(made[-1], Observer):
+                    raise SettingError(path, f"{name} must be a class that derives from rlgrad.Observer")
+        return made
 
     def _import(self, modules: Iterable[str]) -> None:
         """The only place where a config makes code run, and only where the user has said so. Modules are also looked
@@ -124,7 +141,12 @@ class Config:
                 importlib.import_module(module)
             except Exception as error:  # whatever the module raises
                 reason = " ".join(str(error).split())
-                raise SettingError(("imports",), f"{module!r} cannot be imported: {reason}") from error
+                hint = (
+                    "; it is looked for beside the config and in the working directory"
+                    if isinstance(error, ModuleNotFoundError)
+                    else ""
+                )
+                raise SettingError(("imports",), f"{module!r} cannot be imported: {reason}{hint}") from error
             finally:
                 sys.path[:] = before
 

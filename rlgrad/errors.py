@@ -1,8 +1,11 @@
 """The errors that a person gets to read: one line that says what is wrong, where, and what to do."""
 
 import difflib
+import functools
+import traceback
 from collections.abc import Iterable, Sequence
-from types import FunctionType
+from pathlib import Path
+from typing import Any
 
 
 class OneLine(Exception):
@@ -52,5 +55,16 @@ def nearest(word: str, valid: Iterable[str]) -> str:
 
 def called(thing: object) -> str:
     """What an object from Python is called: 'module.Class', or 'module.function'."""
-    named = thing if isinstance(thing, type | FunctionType) else type(thing)
+    while isinstance(thing, functools.partial):
+        thing = thing.func
+    named: Any = thing if hasattr(thing, "__qualname__") else type(thing)
     return f"{named.__module__}.{named.__qualname__}"
+
+
+def blame(error: Exception) -> str:
+    """'ValueError: no such move (my_environment.py:31)', with the innermost line that is nobody's library."""
+    text = " ".join(str(error).split())[:300]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename and frame.filename.endswith(".py")]
+    place = (own or frames)[-1]
+    return f"{type(error).__name__}{': ' if text else ''}{text} ({Path(place.filename).name}:{place.lineno})"

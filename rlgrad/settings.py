@@ -5,11 +5,11 @@ A problem's own settings derive from `RunSettings`, in the problem's file.
 
 import sys
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
-from rlgrad.errors import SettingError
+from rlgrad.errors import SettingError, blame
 from rlgrad.loop import Direction
 from rlgrad.trainable import Trainable
 
@@ -116,6 +116,7 @@ class RunSettings(FollowSettings):
     """name: any scheduler of torch.optim.lr_scheduler, or Hyperbolic {epoch_length, decay, floor}; stepped after every
     update"""
 
+    takes: ClassVar[tuple[str, ...]] = ()  # the settings in whose place an object may be given from Python
     observers: tuple[Importable, ...] = ()
     """your own classes that watch the run, as module:Class; the module stands in `imports`"""
 
@@ -129,6 +130,14 @@ class RunSettings(FollowSettings):
     def named(self, path: tuple[str, ...], text: str) -> Any:
         """What module:name stands for, of a module in `imports`. Raises SettingError."""
         return imported(self.imports, path, text)
+
+    def made(self, path: tuple[str, ...], text: str, *arguments: Any) -> Any:
+        """What comes of calling it. Raises SettingError, also where it raises anything."""
+        thing = self.named(path, text)
+        try:
+            return thing(*arguments)
+        except Exception as error:
+            raise SettingError(path, f"{text}: {blame(error)}") from error
 
 
 def imported(modules: Iterable[str], path: tuple[str, ...], text: str) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
@@ -13,7 +14,7 @@ from rlgrad.agents.normalisers import Normaliser, ReturnUnit
 from rlgrad.agents.policies import Policy, outputs, policy_for
 from rlgrad.agents.settings import CreditSettings
 from rlgrad.environments.spaces import flat, is_image
-from rlgrad.errors import SettingError
+from rlgrad.errors import SettingError, blame
 from rlgrad.networks import MLP, AnyMLP, Convolutions
 
 
@@ -47,7 +48,10 @@ def make_agent(
         message = f"no policy can give the actions that {settings.environment} wants, {action}: it must be Discrete, "
         raise SettingError(("environment",), message + "MultiDiscrete, MultiBinary, or a Box of real numbers")
     seen = visible(settings, observation)
-    net = given or network(settings, "policy", seen, wanted, policy.initial_gain, streams)
+    if given is None:
+        net = network(settings, "policy", seen, wanted, policy.initial_gain, streams)
+    else:
+        net = checked(settings, ("given", "policy"), given, seen.shape or (), wanted)
     made = policy_for(action, net, replicas, policy.deviation, policy.initial_deviation, squash=policy.squash)
     critic = memory = None
 
@@ -92,10 +96,33 @@ def network(
     if settings.normalise_observations:
         layers.append(Normaliser(settings.replicas, size))
     if part == "policy" and settings.policy.network:
-        own = settings.named(("policy", "network"), settings.policy.network)
-        return nn.Sequential(*layers, own(size, outputs, streams))
+        path = ("policy", "network")
+        own = settings.made(path, settings.policy.network, size, outputs, streams)
+        return nn.Sequential(*layers, checked(settings, path, own, (size,), outputs))
     if ":" in described.activation:
         function = settings.named((part, "activation"), described.activation)
-        return nn.Sequential(*layers, AnyMLP(size, outputs, described.hidden, streams, function, gain))
+        made = AnyMLP(size, outputs, described.hidden, streams, function, gain)
+        return nn.Sequential(*layers, checked(settings, (part, "activation"), made, (size,), outputs))
     known: Any = described.activation
     return nn.Sequential(*layers, MLP(size, outputs, described.hidden, streams, known, gain))
+
+
+def checked(
+    settings: CreditSettings, path: tuple[str, ...], network: Any, seen: Sequence[int], outputs: int
+) -> nn.Module:
+    """A network of somebody's own, if it is one that will do. Raises SettingError for the setting at this path."""
+    replicas = settings.replicas
+    if not isinstance(network, nn.Module):
+        raise SettingError(path, f"it must be a torch.nn.Module, not {type(network).__name__}")
+    for name, parameter in network.named_parameters():
+        if parameter.shape[:1] != (replicas,):
+            message = f"its parameter {name} has the shape {list(parameter.shape)}, and must be [{replicas}, ...]: the "
+            raise SettingError(path, message + "replicas are the first axis, as in rlgrad.networks.MLP")
+    try:
+        with torch.no_grad():
+            found = list(network(torch.zeros(replicas, 1, *seen)).shape)
+    except Exception as error:  # it may raise anything
+        raise SettingError(path, f"it fails on inputs {[replicas, 1, *seen]}: {blame(error)}") from error
+    if found != (wanted := [replicas, 1, outputs]):
+        raise SettingError(path, f"it must map {[replicas, 1, *seen]} to {wanted}, and gives {found}")
+    return network

@@ -20,7 +20,7 @@ from rlgrad.environments.mdp import MDPS, LinearQuadratic
 from rlgrad.environments.small import Regulators, TabularEnvironments
 from rlgrad.environments.toy_text import Tables
 from rlgrad.environments.vector import GymnasiumEnvironments, VectorEnvironments
-from rlgrad.errors import SettingError, called
+from rlgrad.errors import SettingError, blame, called
 
 __all__ = [
     "OURS", "Continuing", "Environments", "GymnasiumEnvironments", "Simulator", "Transition", "VectorEnvironments",
@@ -134,6 +134,10 @@ def describe(id: str, options: Mapping[str, Any]) -> gymnasium.Env:
         named = re.search(rf"gymnasium\[({'|'.join(EXTRAS)})\]", str(error))
         how = f"install the extra: pip install 'rlgrad[{named[1]}]'" if named else " ".join(str(error).split())
         raise SettingError(("environment",), f"{id} needs what is not installed; {how}") from error
-    except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
-        message = f"Gymnasium cannot make {id!r}: {' '.join(str(error).split())}"
+    except Exception as error:  # an environment may raise anything
+        text = " ".join(str(error).split())
+        reason = (
+            text if isinstance(error, gymnasium.error.Error | ImportError | TypeError | ValueError) else blame(error)
+        )
+        message = f"Gymnasium cannot make {id!r}: {reason}"
         raise SettingError(("environment",), message) from error

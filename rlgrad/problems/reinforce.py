@@ -30,6 +30,7 @@ from rlgrad.agents.normalisers import Normaliser, ReturnUnit
 from rlgrad.agents.rollouts import Rollout
 from rlgrad.agents.settings import CreditSettings, EntropyBonus, check
 from rlgrad.environments import describe, register
+from rlgrad.errors import SettingError
 from rlgrad.loop import Direction, Estimate, Update
 from rlgrad.streams import Purpose, streams
 from rlgrad.trainable import Trainable
@@ -38,6 +39,7 @@ from rlgrad.trainable import Trainable
 class Settings(CreditSettings):
     """A policy that learns to act in a Gymnasium environment."""
 
+    takes = ("environment", "policy")
     problem: Literal["reinforce"] = "reinforce"
     entropy_bonus: EntropyBonus | None = None
 
@@ -46,6 +48,8 @@ class Settings(CreditSettings):
         if self.environment.partition(":")[0] in self.imports:
             environment = self.named(("environment",), self.environment)
         if environment is not None:
+            if not callable(environment):
+                raise SettingError(("environment",), f"{self.environment} must be a class or a function")
             return Reinforce(self.model_copy(update={"environment": register(environment)}), policy)
         return Reinforce(self, policy)
 

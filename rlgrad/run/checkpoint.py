@@ -9,6 +9,8 @@ import io
 import pickle
 import sys
 import warnings
+from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,15 @@ def save(directory: Path, content: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **content}, buffer)
     files.write(directory / CURRENT, sealed(buffer.getvalue()), directory / PREVIOUS)
+
+
+def readable(state: Any) -> bool:
+    """Whether `load` would read it back: that takes plain numbers, texts, tensors, and what is made of them."""
+    if isinstance(state, Mapping):
+        return type(state) in (dict, OrderedDict) and all(readable(each) for pair in state.items() for each in pair)
+    if type(state) in (list, tuple):
+        return all(readable(each) for each in state)
+    return state is None or type(state) in (bool, int, float, str, bytes, torch.Tensor, nn.Parameter)
 
 
 def exists(directory: Path) -> bool:

@@ -2,13 +2,11 @@
 
 import signal
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
-from rlgrad.errors import RunError
+from rlgrad.errors import RunError, blame
 
 Answer = TypeVar("Answer")
 
@@ -23,15 +21,6 @@ def attempt(call: Callable[[], Answer], seconds: float | None = None) -> Answer:
         raise
     except Exception as error:  # an environment may raise anything
         raise RunError(blame(error)) from error
-
-
-def blame(error: Exception) -> str:
-    """'ValueError: no such move (my_environment.py:31)', with the innermost line that is nobody's library."""
-    text = " ".join(str(error).split())[:300]
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "site-packages" not in frame.filename and frame.filename.endswith(".py")]
-    place = (own or frames)[-1]
-    return f"{type(error).__name__}{': ' if text else ''}{text} ({Path(place.filename).name}:{place.lineno})"
 
 
 @contextmanager

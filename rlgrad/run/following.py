@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from rlgrad.errors import RunError
 from rlgrad.loop import Update, updates
 from rlgrad.replicas import clipping, norm_per_replica
 from rlgrad.run import divergence
 from rlgrad.run.faults import attempt
-from rlgrad.run.observer import Observer, Record
+from rlgrad.run.observer import Observer, Record, tell
 from rlgrad.run.state import State
 from rlgrad.settings import FollowSettings
 from rlgrad.trainable import Trainable
@@ -63,7 +64,7 @@ class Following:
             for act in acts:
                 act(update, record)
             for observer in self.observers:
-                observer.seen(self, update, record)
+                tell(observer, "seen", self, update, record)
             self.remember()
 
     @property
@@ -80,7 +81,11 @@ class Following:
         return [p.detach() - b for p, b in zip(self.parameters, self.before, strict=True)]
 
     def counted(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The values [R] with NaN for the replicas that are set aside."""
+        """The values [R] with NaN for the replicas that are set aside. Raises RunError where they are not [R]."""
+        for tag, value in values.items():
+            if not isinstance(value, Tensor) or list(value.shape) != [self.settings.replicas]:
+                found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                raise RunError(f"{tag} must be a tensor of shape [{self.settings.replicas}], the replicas: not {found}")
         return divergence.blank(values, self.state.set_aside)
 
     def measured(self, update: Update) -> Record:
@@ -99,6 +104,9 @@ class Following:
 
     def count(self, update: Update, record: Record) -> None:
         """What has been done so far, in updates, work and seconds."""
+        if self.problem.work not in record.values:
+            name = type(self.problem).__name__
+            raise RunError(f"{name}.work is {self.problem.work!r}, which is none of the metrics of its objective")
         done = float(record.values[self.problem.work].nansum())
         self.state.absorb(update, record.values, self.problem.work)
         evaluations = torch.full_like(update.value, float(self.state.evaluations))

@@ -1,11 +1,12 @@
 """What watches a run: the interface of every observer, ours and yours."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from rlgrad.errors import RunError, blame, called
 from rlgrad.loop import Update
 
 if TYPE_CHECKING:
@@ -42,3 +43,24 @@ class Observer:
 
     def load_state_dict(self, state: Any) -> None:
         """Go on from there; called before `begin`."""
+
+
+def tell(observer: Observer, method: str, *arguments: Any) -> Any:
+    """Call a method of an observer. Whatever one of yours raises becomes a RunError that names it; ours raise OSError
+    where the run directory cannot be written to."""
+    if type(observer).__module__.startswith("rlgrad."):
+        return getattr(observer, method)(*arguments)
+    try:
+        return getattr(observer, method)(*arguments)
+    except Exception as error:
+        raise RunError(f"the observer {called(observer)}: {blame(error)}") from error
+
+
+def by_name(observers: Iterable[Observer]) -> dict[str, Observer]:
+    """Each by the name that a checkpoint has it under: its class, and its number where there are several of one."""
+    result: dict[str, Observer] = {}
+    for observer in observers:
+        name = called(observer)
+        count = sum(type(other) is type(observer) for other in result.values())
+        result[f"{name} {count + 1}" if count else name] = observer
+    return result

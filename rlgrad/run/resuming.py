@@ -11,20 +11,23 @@ import torch
 from torch import nn
 
 from rlgrad.config import Config, load, read, valid
-from rlgrad.errors import UsageError
+from rlgrad.errors import SettingError, UsageError, called
 from rlgrad.optimizers import Composite
 from rlgrad.run import checkpoint, directory, guest
+from rlgrad.run.clock import running
 from rlgrad.run.files import reason
 from rlgrad.run.following import Following
-from rlgrad.run.observer import Observer
+from rlgrad.run.observer import Observer, by_name, tell
 from rlgrad.run.observers.log import Log, clear
 from rlgrad.run.sitting import Run, begin, sit
 from rlgrad.run.state import State, validator
 from rlgrad.settings import FollowSettings, RunSettings
+from rlgrad.usage import find
 
 SHOWN = 10  # differences in one message
 
 
+@running()
 def resume(
     path: str | Path,
     *,
@@ -49,16 +52,13 @@ def resume(
     if str(path) == "auto":
         if config is None or isinstance(config, Mapping):
             raise UsageError("--resume auto finds the newest run of a config: --config NAME is missing")
-        path = newest(config.name if isinstance(config, Config) else load(config).name)
+        path = newest(config.name if isinstance(config, Config) else find(config).stem)
     path = Path(path)
     given, objects = directory.told(overrides, environment=environment, policy=policy)
     recorded = recorded_config(path, allow_imports, objects)
     if config is not None or given:
-        asked = (
-            config
-            if isinstance(config, Config)
-            else load(config if config is not None else path / "config.yaml", given)
-        )
+        source = path / "config.yaml" if config is None else config
+        asked = source if isinstance(source, Config) else load(source, given, allow_imports, objects)
         refuse_changes(path, recorded.settings, asked.settings, extend_to)
     with directory.held(path):
         settings = recorded.settings if extend_to is None else longer(path, recorded, extend_to)
@@ -84,7 +84,8 @@ def go_on(run: Following, quiet: bool, before: FollowSettings | None = None) -> 
     restore(run, saved, log)
     say_what_has_changed(path, run.settings)
     if run.state.over(run.settings) and not quiet:
-        print(f"{path} is completed already; --extend-to N lengthens it")
+        how = "more updates lengthen" if "problem" in run.settings.given else "--extend-to N lengthens"
+        print(f"{path} is completed already; {how} it")
     if run.settings is not before:
         record_extension(path, before, run.settings, run.state.done)
         log.extend(run.state.done, directory.dump(run.settings))
@@ -93,11 +94,17 @@ def go_on(run: Following, quiet: bool, before: FollowSettings | None = None) -> 
 
 
 def recorded_settings(run: Following) -> FollowSettings:
-    """Those of a run whose problem was made in Python. Raises UsageError where it was begun with others."""
+    """Those of a run whose problem was made in Python. Raises UsageError where it was begun with others; but it may be
+    given more updates."""
     assert run.directory is not None
     data, _ = read(run.directory / "config.yaml")
-    refuse_changes(run.directory, valid(FollowSettings, data), run.settings, None)
-    return run.settings
+    try:
+        recorded = valid(FollowSettings, data)
+    except SettingError as error:
+        raise UsageError(f"{run.directory}: its problem was not made in Python: go on by rlgrad.resume") from error
+    longer = run.settings.updates > recorded.updates
+    refuse_changes(run.directory, recorded, run.settings, run.settings.updates if longer else None)
+    return recorded if longer else run.settings
 
 
 def existing(out: str | Path | None) -> Path:
@@ -140,8 +147,11 @@ def refuse_changes(path: Path, recorded: FollowSettings, asked: FollowSettings, 
         return
     shown = ", ".join(f"{key}: {old.get(key)} -> {new.get(key)}" for key in changed[:SHOWN])
     more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+    message = f"{path} was begun with other settings: {shown}{more}"
+    if "given.problem" in old:
+        raise UsageError(f"{message}; to go on, give what it was begun with: only `updates` may be more")
     hint = ", --extend-to N lengthens it" if "updates" in changed else ""
-    raise UsageError(f"{path} was begun with other settings: {shown}{more}; --resume {path} goes on with its own{hint}")
+    raise UsageError(f"{message}; --resume {path} goes on with its own{hint}")
 
 
 def longer(path: Path, recorded: Config, updates: int) -> RunSettings:
@@ -189,11 +199,10 @@ def restore(run: Following, saved: Mapping[str, Any], log: Log) -> None:
         if any(len(each) not in (0, replicas) for each in lists) or not state.done <= run.settings.updates:
             raise ValueError("it is of a run with other settings")
         state.final = state.final or state.objective  # runs of version 0.1 had no other
-        states = dict(saved.get("observers") or {"Log": saved["lengths"]})
-        log.load_state_dict(states.pop("Log"))
-        for observer in run.observers:
-            if type(observer).__name__ in states:
-                observer.load_state_dict(states[type(observer).__name__])
+        states = saved.get("observers") or {called(log): saved["lengths"]}
+        for name, observer in by_name([*run.observers, log]).items():  # the log last: it cuts off its files
+            if name in states or observer is log:
+                tell(observer, "load_state_dict", states[name])
         run.state = state
     except OSError as error:
         raise UsageError(f"{path}: the run cannot be written to: {reason(error)}") from error

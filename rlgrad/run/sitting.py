@@ -8,6 +8,7 @@ from rlgrad.errors import RunError
 from rlgrad.run import checkpoint, directory
 from rlgrad.run.files import reason
 from rlgrad.run.following import Following
+from rlgrad.run.observer import Observer, tell
 from rlgrad.run.observers.checkpoints import Checkpoints
 from rlgrad.run.observers.diagnosis import Diagnosis
 from rlgrad.run.observers.evaluation import HeldOut
@@ -53,7 +54,7 @@ def sit(run: Following, log: Log, quiet: bool, profile: bool = False) -> Run:
         with interruptions() as run.interrupted:
             try:
                 for observer in run.observers:
-                    observer.begin(run)
+                    tell(observer, "begin", run)
                 run()
                 run.finish()
                 saver.save(run)
@@ -68,16 +69,26 @@ def sit(run: Following, log: Log, quiet: bool, profile: bool = False) -> Run:
             summary |= {"error": failure} if failure else {}
             try:
                 directory.write_json(path / "summary.json", summary)
-                for observer in run.observers:
-                    observer.end(run, summary)
             except OSError as error:
                 failure = failure or f"the run directory cannot be written to: {reason(error)}"
+            ends = [told(observer, "end", run, summary) for observer in run.observers]
     finally:
-        for observer in run.observers:
-            observer.close()
+        closed = [told(observer, "close") for observer in run.observers]
+    failure = next((fault for fault in (failure, *ends, *closed) if fault), None)
     if failure:
         raise RunError(f"{path}: {failure}; {remains(path)}")
     return Run(path, run.settings, run.problem, summary, run.interrupted[0] if status == "interrupted" else None)
+
+
+def told(observer: Observer, *what: Any) -> str | None:
+    """Tell an observer, whatever comes of it: those after it are told all the same. What went wrong."""
+    try:
+        tell(observer, *what)
+    except RunError as error:
+        return str(error)
+    except OSError as error:
+        return f"the run directory cannot be written to: {reason(error)}"
+    return None
 
 
 def remains(path: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from torch import Tensor
 
+from rlgrad.errors import RunError
 from rlgrad.loop import Update
 from rlgrad.run.clock import seconds_since_start
 from rlgrad.run.statistics import summarize
@@ -48,6 +49,8 @@ class State:
         if problem.solved is None or self.first_solved is not None:
             return
         metric, threshold = problem.solved
+        if metric not in self.evaluation:
+            raise RunError(f"{type(problem).__name__}.solved names {metric!r}, which its evaluate does not return")
         if min(self.remaining(self.evaluation[metric])) >= threshold:
             self.first_solved = {"env_steps": self.steps, "seconds": round(seconds_since_start(), 3)}
 

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from rlgrad.config import Config, load, valid
 from rlgrad.errors import SettingError, UsageError, called
 from rlgrad.run import directory, guest, resuming
+from rlgrad.run.clock import running
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer
 from rlgrad.run.sitting import Run, begin
@@ -18,6 +19,7 @@ from rlgrad.settings import FollowSettings
 from rlgrad.trainable import Trainable
 
 
+@running()
 def train(
     config: str | Path | Mapping[str, Any] | Config,
     *,
@@ -47,13 +49,13 @@ def train(
         settings, objects = directory.told(overrides, environment=environment, policy=policy)
         config = load(config, settings, allow_imports, objects)
     with guest.threads(config.settings.threads):
-        built = config.build()
+        built, theirs = config.build(), config.observers()
         path = directory.claim(config.name, out)
         with directory.held(path):
-            run = Following(config.settings, *built, [*config.observers(), *observers], path)
-            return begin(run, quiet, profile)
+            return begin(Following(config.settings, *built, [*theirs, *observers], path), quiet, profile)
 
 
+@running()
 def follow(
     problem: Trainable,
     optimizer: torch.optim.Optimizer,
@@ -79,13 +81,24 @@ def follow(
     if not isinstance(problem, Trainable):
         raise UsageError(f"{type(problem).__name__} must derive from rlgrad.Trainable to be followed")
     given = {"problem": called(problem), "optimizer": called(optimizer)}
-    replicas = len(next(iter(problem.model.parameters())))
+    given |= {"schedule": called(schedule)} if schedule else {}
+    replicas = next((len(parameter) for parameter in problem.model.parameters() if parameter.ndim), 0)
     try:
         wanted = valid(FollowSettings, {"updates": updates, "replicas": replicas, "given": given} | settings)
     except SettingError as error:
         raise UsageError(f"follow: {'.'.join(error.path)}: {error}") from error
+    observed(observers)
     with guest.threads(wanted.threads):
         path = resuming.existing(out) if resume else directory.claim(type(problem).__name__.lower(), out)
         with directory.held(path):
             run = Following(wanted, problem, optimizer, schedule, observers, path)
             return resuming.go_on(run, quiet) if resume else begin(run, quiet)
+
+
+def observed(observers: Sequence[Observer]) -> None:
+    """Raises UsageError where one is no observer, such as a class in the place of an object."""
+    for each in observers:
+        if not isinstance(each, Observer):
+            raise UsageError(
+                f"observers: {called(each)} must be an object of a class that derives from rlgrad.Observer"
+            )

@@ -245,7 +245,7 @@ def test_a_checkpoint_of_something_else_is_refused_in_one_line(whole: Path, tmp_
     (path / "checkpoint.previous.pt").unlink()
     (tmp_path / "victim").write_text("kept")
     if "log" in change:
-        change = {"observers": {"Log": change["log"]}}
+        change = {"observers": {"rlgrad.run.observers.log.Log": change["log"]}}
     content = checkpoint.read(path / "checkpoint.pt") | change
     buffer = io.BytesIO()
     torch.save(content, buffer)

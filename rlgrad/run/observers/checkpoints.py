@@ -2,10 +2,11 @@
 
 import time
 
+from rlgrad.errors import RunError
 from rlgrad.loop import Update
 from rlgrad.run import checkpoint
 from rlgrad.run.following import Following
-from rlgrad.run.observer import Observer, Record
+from rlgrad.run.observer import Observer, Record, by_name, tell
 
 SHARE = 0.02  # of a run's time: more does not go into checkpoints that are made by the clock
 
@@ -28,16 +29,22 @@ class Checkpoints(Observer):
         return run.now - self.saved >= max(every.every_seconds, self.cost / SHARE)
 
     def save(self, run: Following) -> None:
-        """Raises OSError."""
+        """Raises OSError, and RunError where a state is not one that a checkpoint can hold."""
         if run.directory is None:
             return
         began = time.monotonic()
-        states = {type(observer).__name__: observer.state_dict() for observer in run.observers}
+        states = {name: tell(observer, "state_dict") for name, observer in by_name(run.observers).items()}
+        states["the problem"] = run.attempt(run.problem.state_dict)
+        for name, state in states.items():
+            if not checkpoint.readable(state):
+                raise RunError(
+                    f"{name}: its state_dict must be made of tensors, numbers, texts, bytes, lists and dicts"
+                )
         content = {
             "model": run.problem.model.state_dict(),
             "optimizer": run.optimizer.state_dict(),
             "schedule": run.schedule.state_dict() if run.schedule else None,
-            "problem": run.problem.state_dict(),
+            "problem": states.pop("the problem"),
             "state": vars(run.state),
             "observers": {name: state for name, state in states.items() if state is not None},
         }

@@ -91,9 +91,9 @@ class Display(Observer):
         """The results, and what a person is likely to want next."""
         self.close()  # the bar, before anything is printed below it
         if summary["status"] != "failed" and run.directory is not None:
-            self.report(run.directory, summary)
+            self.report(run, run.directory, summary)
 
-    def report(self, directory: Path, summary: Mapping[str, Any]) -> None:
+    def report(self, run: Following, directory: Path, summary: Mapping[str, Any]) -> None:
         replicas = summary["replicas"]
         many = f"{replicas} replicas" if replicas > 1 else "1 replica"
         many += f", {len(summary['set_aside'])} of them set aside" if summary["set_aside"] else ""
@@ -119,10 +119,12 @@ class Display(Observer):
             solved = summary["first_solved"]
             self.say(
                 f"first solved by all replicas after {solved['env_steps']:,} environment steps each, "
-                f"{solved['seconds']:.1f} s from the start of the process"
+                f"{solved['seconds']:.1f} s from the start"
             )
         here = shlex.quote(str(directory))
         self.say("\nsee the curves:     tensorboard --logdir " + shlex.quote(str(directory.parent)))
+        if run.settings.given:  # no command can make it
+            return
         if summary["status"] == "interrupted":
             self.say(f"go on from here:    rlgrad train --resume {here}")
         else:
