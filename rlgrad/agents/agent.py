@@ -119,10 +119,20 @@ def checked(
             message = f"its parameter {name} has the shape {list(parameter.shape)}, and must be [{replicas}, ...]: the "
             raise SettingError(path, message + "replicas are the first axis, as in rlgrad.networks.MLP")
     try:
-        with torch.no_grad():
-            found = list(network(torch.zeros(replicas, 1, *seen)).shape)
+        result = network(torch.ones(replicas, 1, *seen))
+        found, mixed = list(result.shape), mixes(result, list(network.parameters()))
     except Exception as error:  # it may raise anything
         raise SettingError(path, f"it fails on inputs {[replicas, 1, *seen]}: {blame(error)}") from error
     if found != (wanted := [replicas, 1, outputs]):
         raise SettingError(path, f"it must map {[replicas, 1, *seen]} to {wanted}, and gives {found}")
+    if mixed:
+        raise SettingError(path, "one replica's outputs depend on another's parameters: see rlgrad.networks.Linear")
     return network
+
+
+def mixes(result: torch.Tensor, parameters: Sequence[nn.Parameter]) -> bool:
+    """Whether the first replica's result [R, ...] depends on parameters [R, ...] of the others."""
+    if not result.requires_grad:
+        return False
+    gradient = torch.autograd.grad(result[0].sum(), parameters, allow_unused=True)
+    return any(g is not None and bool(g[1:].any()) for g in gradient)

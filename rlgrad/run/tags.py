@@ -1,5 +1,7 @@
 """Every tag that a run logs, with a sentence and its unit. docs/tags.md is written from this table."""
 
+from collections.abc import Mapping
+
 TAGS = {
     "objective/value": "The objective itself, mean over replicas: what the run maximizes or minimizes, measured on the "
     "data of the update with the parameters before it (its own unit).",
@@ -84,12 +86,13 @@ STATISTICS = {  # an evaluation tag followed by one of these
 }
 
 
-def description(tag: str) -> str:
-    """The sentence of a tag; a problem of your own may log tags that have none."""
+def description(tag: str, own: Mapping[str, str]) -> str:
+    """The sentence of a tag; a problem of your own may log tags that have none. own: its sentences."""
+    tags = {**TAGS, **own}
     stem, _, last = tag.rpartition("/")
-    if last in STATISTICS and stem in TAGS:
-        return f"{TAGS[stem]} Here: the {STATISTICS[last]}."
-    return TAGS.get(tag, "")
+    if last in STATISTICS and stem in tags:
+        return f"{tags[stem]} Here: the {STATISTICS[last]}."
+    return tags.get(tag, "")
 
 
 def page() -> str:

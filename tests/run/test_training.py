@@ -133,7 +133,7 @@ def test_every_logged_tag_has_a_sentence(tmp_path: Path, config: dict) -> None:
 
     path = train(config, out=tmp_path / "run").directory
     for tag in events(path).Tags()["scalars"]:
-        assert description(tag), tag
+        assert description(tag, {}), tag
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

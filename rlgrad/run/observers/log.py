@@ -136,7 +136,7 @@ class Log(Observer):
             metadata = None
             if tag not in self.described:
                 self.described.add(tag)
-                metadata = SummaryMetadata(display_name=tag, summary_description=self.tags.get(tag) or description(tag))
+                metadata = SummaryMetadata(display_name=tag, summary_description=description(tag, self.tags))
             values.append(Summary.Value(tag=tag, simple_value=number, metadata=metadata))
         self._event(step=step, summary=Summary(value=values))
 

@@ -1,0 +1,277 @@
+"""Code of a user's own: modules that a config names, and objects that are given from Python."""
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from gymnasium.wrappers import TimeLimit
+from torch import nn
+
+import rlgrad
+from rlgrad import cli
+from rlgrad.errors import called
+from rlgrad.networks import MLP
+from rlgrad.streams import Purpose, streams
+from tests.environments import Countdown
+from tests.run.support import AGENT, assert_same, rows, summary
+
+ROOT = Path(rlgrad.__file__).parent.parent
+MODULE = """
+import gymnasium, numpy as np, torch
+from torch import nn
+import rlgrad
+from rlgrad.networks import MLP
+from rlgrad.settings import RunSettings
+from tests.environments import Countdown
+
+class MyEnv(Countdown):
+    pass
+
+def make(inputs, outputs, streams):
+    return MLP(inputs, outputs, [3], streams)
+
+def narrow(inputs, outputs, streams):
+    return MLP(inputs, outputs + 1, [3], streams)
+
+def alone(inputs, outputs, streams):
+    return nn.Linear(inputs, outputs)
+
+def nothing(inputs, outputs, streams):
+    return "nothing"
+
+def broken(*arguments):
+    raise KeyError("out of order")
+
+def swish(x):
+    return x * torch.sigmoid(x)
+
+def wrong(x):
+    return x.nonsense()
+
+class MyObserver(rlgrad.Observer):
+    count = 0
+    def seen(self, run, update, record):
+        self.count += 1
+        record.numbers["mine/count"] = float(self.count)
+    def state_dict(self):
+        return self.count
+    def load_state_dict(self, state):
+        self.count = state
+
+class MySettings(RunSettings):
+    start: float = 2.0
+    def build(self, **objects):
+        return Slope(self.replicas, self.start)
+
+class Slope(rlgrad.Trainable):
+    direction = rlgrad.Direction.MINIMIZE
+    def __init__(self, replicas, start):
+        self.model = nn.Module()
+        self.model.x = nn.Parameter(torch.full((replicas, 1), start))
+    def objective(self, batch):
+        return rlgrad.Estimate(self.model.x.square().sum(1), {})
+    def evaluate(self, step):
+        return {"value": self.model.x.detach().square().sum(1)}
+"""
+PROBLEM = """\
+imports: [{module}]
+problem: {module}:MySettings
+start: 3.0
+updates: 6
+replicas: 2
+optimizer: {{name: SGD, lr: 0.1}}
+observers: [{module}:MyObserver]
+evaluation: {{every_updates: 2}}
+checkpoint: {{every_updates: 2}}
+"""
+PLAYER = """\
+imports: [{module}]
+problem: reinforce
+environment: {module}:MyEnv
+episodes: 2
+updates: 4
+replicas: 2
+baseline: critic
+policy:
+  network: {module}:make
+critic:
+  activation: {module}:swish
+optimizer: {{name: Adam, lr: 0.05}}
+observers:
+  - {module}:MyObserver
+evaluation: {{every_updates: 2, episodes: 2}}
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a module of its own name and two configs; the working directory is another."""
+    module = f"mine_{abs(hash(request.node.nodeid))}"
+    folder, other = tmp_path / "code", tmp_path / "elsewhere"
+    folder.mkdir()
+    other.mkdir()
+    (folder / f"{module}.py").write_text(MODULE)
+    for name, text in (("problem", PROBLEM), ("player", PLAYER)):
+        (folder / f"{name}.yaml").write_text(text.format(module=module))
+    monkeypatch.chdir(other)
+    yield folder
+    sys.modules.pop(module, None)
+
+
+def module_of(place: Path) -> str:
+    return next(place.glob("mine_*.py")).stem
+
+
+def edited(place: Path, old: str, new: str, name: str = "player") -> str:
+    """The config, changed."""
+    file, module = place / f"{name}.yaml", module_of(place)
+    text, old, new = file.read_text(), old.replace("MODULE", module), new.replace("MODULE", module)
+    assert old in text
+    file.write_text(text.replace(old, new))
+    return str(file)
+
+
+@pytest.mark.parametrize("name", ["problem", "player"])
+def test_a_config_names_a_users_code(place: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside the config, from another working directory."""
+    before = list(sys.path)
+    config = str(place / f"{name}.yaml")
+    words = ["train", "--config", config, "--quiet", "--out", "run"]
+    assert cli.main(words) == 2
+    refused = capsys.readouterr().err
+    assert refused.count("\n") == 1
+    assert refused.startswith(f"rlgrad: {config}:1: imports: importing '{module_of(place)}' runs its code; say --allow")
+    assert not Path("run").exists()
+    assert cli.main([*words, "--allow-imports"]) == 0
+    assert sys.path == before
+    assert rows(Path("run"))[-1]["mine/count"] == len(rows(Path("run")))
+    capsys.readouterr()
+    assert cli.main(["train", "--config", config, "--help", "--allow-imports"]) == 0
+    assert ("--start" if name == "problem" else "--policy.network") in capsys.readouterr().out
+    assert cli.main(["evaluate", "run"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert cli.main(["evaluate", "run", "--allow-imports"]) == 0
+    assert cli.main(["reproduce", "run", "--allow-imports", "--quiet"]) == 0
+
+
+@pytest.mark.parametrize("name", ["problem", "player"])
+def test_a_users_run_goes_on_to_the_same_bits(place: Path, name: str) -> None:
+    config = place / f"{name}.yaml"
+    rlgrad.train(config, out="whole", allow_imports=True)
+    rlgrad.train(config, out="part", allow_imports=True, updates=2)
+    rlgrad.resume("part", allow_imports=True, extend_to=summary(Path("whole"))["updates"])
+    assert_same(Path("whole"), Path("part"))
+
+
+@pytest.mark.parametrize("how", [["-m", "rlgrad", "train"], [str(ROOT / "scripts" / "train.py")]])
+def test_modules_are_found_from_every_command(place: Path, how: list[str]) -> None:
+    """Beside the config when it is begun; in the working directory when it goes on, and not anywhere else."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *how, "--allow-imports", "--quiet", *words]
+        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+    there = Path().absolute() / "run"
+    done = run("--config", str(place / "problem.yaml"), "--out", str(there), cwd=Path())
+    assert (done.returncode, done.stderr) == (0, "")
+    done = run("--resume", str(there), "--extend-to", "8", cwd=place)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert summary(there)["updates"] == 8
+    done = run("--resume", str(there), "--extend-to", "9", cwd=Path())
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "it is looked for beside the config and in the working directory" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ("MODULE:make", "MODULE:mak", 9, "has no 'mak'; did you mean make?"),
+        ("MODULE:make", "json:loads", 9, "json:loads is in a module that is not in `imports`"),
+        ("MODULE:make", "MODULE:broken", 9, "MODULE:broken: KeyError: 'out of order' (MODULE.py:"),
+        ("MODULE:make", "MODULE:narrow", 9, "it must map [2, 1, 1] to [2, 1, 2], and gives [2, 1, 3]"),
+        ("MODULE:make", "MODULE:alone", 9, "one replica's outputs depend on another's parameters"),
+        ("MODULE:make", "MODULE:nothing", 9, "it must be a torch.nn.Module, not str"),
+        ("MODULE:swish", "MODULE:wrong", 11, "it fails on inputs [2, 1, 1]: AttributeError"),
+        ("MODULE:MyObserver", "MODULE:Slope", 13, "Slope.__init__() missing"),
+        ("MODULE:MyObserver", "MODULE:MyEnv", 13, "must be a class that derives from rlgrad.Observer"),
+        ("MODULE:MyEnv", "MODULE:broken", 3, "KeyError: 'out of order'"),
+        ("MODULE:MyEnv", "MODULE:torch", 3, "must be a class or a function"),
+        ("reinforce", "MODULE:MyEnv", 2, "must be a class that derives from rlgrad.settings.RunSettings"),
+        ("imports: [MODULE]", "imports: [no_such_module]", 1, "'no_such_module' cannot be imported"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    place: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, line: int, said: str
+) -> None:
+    config = edited(place, old, new)
+    assert cli.main(["train", "--config", config, "--allow-imports", "--quiet", "--out", "run"]) == 2
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert printed.startswith(f"rlgrad: {config}:{line}: ")
+    assert said.replace("MODULE", module_of(place)) in printed
+    assert not Path("run").exists()
+
+
+def limited(steps: int) -> Any:
+    return TimeLimit(Countdown(), steps)
+
+
+SHORT: Any = AGENT | {"updates": 4, "checkpoint": {"every_updates": 1}}
+
+
+def network(replicas: int = 2) -> nn.Module:
+    return MLP(1, 2, [3], streams(0, replicas, Purpose.INITIAL))
+
+
+class Stop(rlgrad.Observer):
+    def seen(self, run: Any, update: rlgrad.Update, record: rlgrad.Record) -> None:
+        if update.step == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("factory", "name"),
+    [
+        (Countdown, "tests.environments.Countdown"),
+        (functools.partial(limited, 3), "tests.test_user_modules.limited"),
+        (functools.partial(functools.partial(Countdown), fixed=2), "tests.environments.Countdown"),
+        (lambda: limited(4), "tests.test_user_modules.<lambda>"),
+    ],
+)
+def test_what_is_given_goes_on_to_the_same_bits(tmp_path: Path, factory: Any, name: str) -> None:
+    assert called(factory) == name
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    rlgrad.train(SHORT, out=whole, environment=factory, policy=network())
+    with pytest.raises(KeyboardInterrupt):
+        rlgrad.train(SHORT, out=part, environment=factory, policy=network(), observers=[Stop()])
+    with pytest.raises(rlgrad.UsageError, match=r"config.yaml:\d+: given.environment: this run's environment was made"):
+        rlgrad.resume(part, policy=network())
+    with pytest.raises(rlgrad.UsageError, match=r"given.policy: the run was begun with .*MLP, not .*Linear"):
+        rlgrad.resume(part, environment=factory, policy=nn.Linear(1, 2))
+    rlgrad.resume(part, environment=factory, policy=network(), config=SHORT)
+    assert_same(whole, part)
+    assert name in (part / "config.yaml").read_text()
+
+
+def test_what_is_given_must_fit(tmp_path: Path) -> None:
+    for policy, said in (
+        (nn.Linear(1, 2), "given.policy: one replica's outputs depend on another's parameters"),
+        (nn.Linear(1, 3), r"config: given.policy: its parameter weight has the shape \[3, 1\], and must be \[2, ...\]"),
+        (network(3), r"given.policy: its parameter .* must be \[2, ...\]: the replicas are the first axis"),
+        (MLP(1, 5, [3], streams(0, 2, Purpose.INITIAL)), r"must map \[2, 1, 1\] to \[2, 1, 2\], and gives \[2, 1, 5\]"),
+        (torch.tanh, "it must be a torch.nn.Module"),
+    ):
+        with pytest.raises(rlgrad.UsageError, match=said):
+            rlgrad.train(SHORT, out=tmp_path / "a", environment=Countdown, policy=policy)  # type: ignore[arg-type]
+    with pytest.raises(rlgrad.UsageError, match=r"the problem surface takes no policy from Python"):
+        rlgrad.train({"problem": "surface", "function": "rosenbrock", "updates": 1, "optimizer": {"name": "SGD", "lr": 0.1}},
+                     out=tmp_path / "a", policy=network())  # fmt: skip
+    assert not (tmp_path / "a").exists()
