@@ -33,6 +33,7 @@ MAX_NODES = 10_000  # values in a config: far more than anyone writes, and few e
 SET_BY_US = ("params", "maximize", "sign")  # arguments of an optimizer that no config gives
 
 Anything = TypeVar("Anything", bound=Section)
+Thing = TypeVar("Thing")
 Key = tuple[str, ...]  # the path of a setting: ("optimizer", "lr")
 Sources = dict[Key, str]  # where each was written: "cartpole.yaml:7", "--optimizer.lr"
 
@@ -115,16 +116,14 @@ class Config:
             if asked.get(name) != (found := called(self.objects[name])):
                 raise SettingError(("given", name), f"the run was begun with {asked.get(name, 'none')}, not {found}")
 
-    def observers(self) -> list[Any]:
-        """Those that the config names. Raises UsageError."""
-        from rlgrad.run.observer import Observer
-
+    def observers(self, kind: type[Thing]) -> list[Thing]:
+        """Those that the config names, all of this class. Raises UsageError."""
         made = []
         with self.located():
             for number, name in enumerate(self.settings.observers):
                 path = ("observers", str(number))
                 made.append(self.settings.made(path, name))
-                if not isinstance(made[-1], Observer):
+                if not isinstance(made[-1], kind):
                     raise SettingError(path, f"{name} must be a class that derives from rlgrad.Observer")
         return made
 

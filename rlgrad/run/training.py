@@ -49,7 +49,7 @@ def train(
         settings, objects = directory.told(overrides, environment=environment, policy=policy)
         config = load(config, settings, allow_imports, objects)
     with guest.threads(config.settings.threads):
-        built, theirs = config.build(), config.observers()
+        built, theirs = config.build(), config.observers(Observer)
         path = directory.claim(config.name, out)
         with directory.held(path):
             return begin(Following(config.settings, *built, [*theirs, *observers], path), quiet, profile)
