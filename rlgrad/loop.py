@@ -257,6 +257,11 @@ class Apart(nn.Module):
     optimizer: tuple[str, Mapping[str, Any]] | None = None  # name and arguments of one of its own
 
 
+def parameters_apart(model: nn.Module) -> set[nn.Parameter]:
+    """Those of the parts that go their own way."""
+    return {p for module in model.modules() if isinstance(module, Apart) for p in module.parameters()}
+
+
 def make_optimizer(
     problem: Problem, name: str = "SGD", *, direction: Direction | None = None, **arguments: Any
 ) -> torch.optim.Optimizer:
@@ -274,7 +279,7 @@ def make_optimizer(
         message = "its line search compares values on the same data, and this problem's do not change there with the "
         raise ValueError(f"{message}parameters: set line_search_fn to null")
     apart = [module for module in problem.model.modules() if isinstance(module, Apart)]
-    theirs = {parameter for module in apart for parameter in module.parameters()}
+    theirs = parameters_apart(problem.model)
     main = [parameter for parameter in problem.model.parameters() if parameter not in theirs]
     together = [Part(main, (direction or problem.direction).sign)]
     alone = []

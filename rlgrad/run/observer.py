@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from rlgrad.errors import RunError, blame, called
+from rlgrad.errors import RunError, UsageError, blame, called
 from rlgrad.loop import Update
 
 if TYPE_CHECKING:
@@ -64,3 +64,12 @@ def by_name(observers: Iterable[Observer]) -> dict[str, Observer]:
         count = sum(type(other) is type(observer) for other in result.values())
         result[f"{name} {count + 1}" if count else name] = observer
     return result
+
+
+def observed(observers: Iterable[Observer]) -> None:
+    """Raises UsageError where one is no observer, such as a class in the place of an object."""
+    for each in observers:
+        if not isinstance(each, Observer):
+            raise UsageError(
+                f"observers: {called(each)} must be an object of a class that derives from rlgrad.Observer"
+            )

@@ -17,7 +17,7 @@ from rlgrad.run import checkpoint, directory, guest
 from rlgrad.run.clock import running
 from rlgrad.run.files import reason
 from rlgrad.run.following import Following
-from rlgrad.run.observer import Observer, by_name, tell
+from rlgrad.run.observer import Observer, by_name, observed, tell
 from rlgrad.run.observers.log import Log, clear
 from rlgrad.run.sitting import Run, begin, sit
 from rlgrad.run.state import State, validator
@@ -49,6 +49,7 @@ def resume(
 
     Raises UsageError with nothing changed, and RunError where the run cannot go on.
     """
+    observed(observers)
     if str(path) == "auto":
         if config is None or isinstance(config, Mapping):
             raise UsageError("--resume auto finds the newest run of a config: --config NAME is missing")

@@ -10,10 +10,11 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from rlgrad.config import Config, load, valid
 from rlgrad.errors import SettingError, UsageError, called
+from rlgrad.loop import parameters_apart
 from rlgrad.run import directory, guest, resuming
 from rlgrad.run.clock import running
 from rlgrad.run.following import Following
-from rlgrad.run.observer import Observer
+from rlgrad.run.observer import Observer, observed
 from rlgrad.run.sitting import Run, begin
 from rlgrad.settings import FollowSettings
 from rlgrad.trainable import Trainable
@@ -45,6 +46,7 @@ def train(
 
     Raises UsageError before anything is written, and RunError where the run cannot go on (its summary says `failed`).
     """
+    observed(observers)
     if not isinstance(config, Config):
         settings, objects = directory.told(overrides, environment=environment, policy=policy)
         config = load(config, settings, allow_imports, objects)
@@ -79,7 +81,9 @@ def follow(
     Raises UsageError before anything is written, and RunError where the run cannot go on.
     """
     if not isinstance(problem, Trainable):
-        raise UsageError(f"{type(problem).__name__} must derive from rlgrad.Trainable to be followed")
+        raise UsageError(f"{called(problem)} must derive from rlgrad.Trainable to be followed")
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise UsageError(f"{called(optimizer)} is no torch.optim.Optimizer; rlgrad.make_optimizer makes one")
     given = {"problem": called(problem), "optimizer": called(optimizer)}
     given |= {"schedule": called(schedule)} if schedule else {}
     replicas = next((len(parameter) for parameter in problem.model.parameters() if parameter.ndim), 0)
@@ -88,6 +92,7 @@ def follow(
     except SettingError as error:
         raise UsageError(f"follow: {'.'.join(error.path)}: {error}") from error
     observed(observers)
+    check_way(problem, optimizer, wanted)
     with guest.threads(wanted.threads):
         path = resuming.existing(out) if resume else directory.claim(type(problem).__name__.lower(), out)
         with directory.held(path):
@@ -95,10 +100,13 @@ def follow(
             return resuming.go_on(run, quiet) if resume else begin(run, quiet)
 
 
-def observed(observers: Sequence[Observer]) -> None:
-    """Raises UsageError where one is no observer, such as a class in the place of an object."""
-    for each in observers:
-        if not isinstance(each, Observer):
-            raise UsageError(
-                f"observers: {called(each)} must be an object of a class that derives from rlgrad.Observer"
-            )
+def check_way(problem: Trainable, optimizer: torch.optim.Optimizer, settings: FollowSettings) -> None:
+    """Raises UsageError where an optimizer of torch's goes the other way than the run is to."""
+    up = settings.heading(problem.direction).sign > 0
+    default = False if type(optimizer).__module__.startswith("torch.") else up  # of one that knows no `maximize`
+    ours, theirs = type(optimizer).__module__.startswith("rlgrad."), parameters_apart(problem.model)
+    for group in () if ours else optimizer.param_groups:
+        if group.get("maximize", default) != up and not theirs.issuperset(group["params"]):
+            way = ("maximize", "descends") if up else ("minimize", "ascends")
+            message = f"the run is to {way[0]} the objective, and the optimizer {way[1]}: "
+            raise UsageError(message + "rlgrad.make_optimizer(problem, ...) makes one that goes the right way")

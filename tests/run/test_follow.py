@@ -186,7 +186,29 @@ def test_what_is_no_run_of_its_own_is_refused(tmp_path: Path) -> None:
         followed(tmp_path / "new", update_limit=3)
     with pytest.raises(rlgrad.UsageError, match=r"Counts must be an object"):
         followed(tmp_path / "new", observers=[Counts])
+    with pytest.raises(rlgrad.UsageError, match=r"Counts must be an object"):
+        rlgrad.train(POINT, out=tmp_path / "new", observers=[Counts])  # type: ignore[list-item]
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+@pytest.mark.parametrize("wrong_sign", [False, True])
+def test_an_optimizer_that_goes_the_other_way_is_refused(tmp_path: Path, maximize: bool, wrong_sign: bool) -> None:
+    problem = Bowl()
+    optimizer = torch.optim.SGD(problem.model.parameters(), lr=0.01, maximize=maximize)
+
+    def run() -> rlgrad.Run:
+        return rlgrad.follow(problem, optimizer, updates=2, out=tmp_path / "a", wrong_sign=wrong_sign)
+
+    if maximize != wrong_sign:
+        assert run().summary["status"] == "completed"
+        return
+    with pytest.raises(rlgrad.UsageError, match=r"rlgrad\.make_optimizer"):
+        run()
+    for wrong in (None, torch.optim.SGD):
+        with pytest.raises(rlgrad.UsageError, match=r"is no torch\.optim\.Optimizer"):
+            rlgrad.follow(problem, wrong, updates=2, out=tmp_path / "a")  # type: ignore[arg-type]
+    assert not (tmp_path / "a").exists()
 
 
 @pytest.mark.parametrize("words", [["train", "--resume"], ["evaluate"], ["reproduce"]])

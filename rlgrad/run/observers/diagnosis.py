@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-from rlgrad.loop import Apart, Update
+from rlgrad.loop import Update, parameters_apart
 from rlgrad.replicas import product_per_replica
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, Record
@@ -25,10 +25,7 @@ class Diagnosis(Observer):
 
 def effect(problem: Trainable, update: Update, step: Iterable[Tensor]) -> Mapping[str, Tensor]:
     """What the problem has to say of an update, [R] each. step: how far it has moved each parameter."""
-    apart = [module for module in problem.model.modules() if isinstance(module, Apart)]
-    theirs = {
-        parameter for module in apart for parameter in module.parameters()
-    }  # a critic's error is another objective
+    theirs = parameters_apart(problem.model)  # a critic's error is another objective
     pairs = zip(problem.model.parameters(), update.gradient, strict=True)
     gradient = [None if parameter in theirs else g for parameter, g in pairs]
     return problem.diagnose(update, product_per_replica(gradient, step))
