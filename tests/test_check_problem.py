@@ -166,6 +166,17 @@ class EvaluatesForAll(Sound):
         return {"distance": self.model["x"].detach().norm()}
 
 
+class EvaluatesAndMoves(Sound):
+    moved = 0.0
+
+    def sample(self, step: int) -> Any:
+        return super().sample(step) + self.moved
+
+    def evaluate(self, step: int) -> dict[str, Tensor]:
+        self.moved = 1.0
+        return super().evaluate(step)
+
+
 class Raises(Sound):
     def evaluate(self, step: int) -> dict[str, Tensor]:
         raise KeyError("no such\ntable")
@@ -191,6 +202,7 @@ BROKEN = {
     NoWork: "NoWork.objective must give the metric 'episode/env_steps', which its `work` names",
     Evaluates: "Evaluates.evaluate must say the same of the same step",
     EvaluatesForAll: "EvaluatesForAll.evaluate must give the metric 'distance'",
+    EvaluatesAndMoves: "EvaluatesAndMoves.evaluate must change nothing",
     Raises: "Raises raised KeyError in the check of evaluates: 'no such\\ntable'",
     dict: "dict must derive from rlgrad.Problem, or from rlgrad.Trainable",
 }  # fmt: skip

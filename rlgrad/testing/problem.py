@@ -161,7 +161,8 @@ class Checks:
         if fault := per_replica(f"{self.name}.evaluate", found, len(next(iter(problem.model.parameters())))):
             return fault
         seed(next(self.seeds))
-        same = equal(found, dict(problem.evaluate(0)))
-        return (
-            None if same else f"{self.name}.evaluate must say the same of the same step: seed by the step what it draws"
-        )
+        if not equal(found, dict(problem.evaluate(0))):
+            return f"{self.name}.evaluate must say the same of the same step: seed by the step what it draws"
+        if not equal(probe(problem, 0), probe(self.made(), 0)):
+            return f"{self.name}.evaluate must change nothing: the update after it is another than without it"
+        return None
