@@ -51,9 +51,9 @@ def measure(name: str, settings: dict[str, Any]) -> dict[str, float]:
     parameters, seconds, every = list(problem.model.parameters()), [], []
     for step in range(1000, 1000 + ROUNDS * fewer):
         batch = problem.sample(step)
-        began = time.perf_counter()
+        began = time.process_time()
         differentiate(problem.objective(batch), parameters)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.process_time() - began)
         found = flatten(p.grad for p in problem.model.policy.parameters() if p.grad is not None).double()
         if problem.settings.segment:  # their objective counts steps, the return counts episodes
             ended = batch.over & (batch.terminated | batch.truncated)
@@ -88,7 +88,7 @@ estimates of the same gradient, from {EPISODES} episodes each, at a discount of 
 - Segments have the gradient of another objective, the mean return still to come from the states visited, all of them
   alike: here it is multiplied by the mean length of an episode, so that both are the same where a discount of 1 and the
   exact values would make them so.
-- **cost**: time of objective and gradient, compared with no baseline (playing the episodes not counted).
+- **cost**: processor time of objective and gradient, compared with no baseline (playing the episodes not counted).
 
 `tests/test_mdp.py` holds unbiased ones to the exact gradient by Hotelling's test; `tests/problems/test_reinforce.py`
 sums over all trajectories of a small process, and finds the expectation of each equal to the gradient to 1e-10, that of
