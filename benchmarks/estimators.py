@@ -48,17 +48,15 @@ def measure(name: str, settings: dict[str, Any]) -> dict[str, float]:
     elif problem.model.memory:
         for step in range(20):
             problem.sample(step)
+    length = mean_length(name) if problem.settings.segment else 1.0  # their objective is a mean over steps
     parameters, seconds, every = list(problem.model.parameters()), [], []
     for step in range(1000, 1000 + ROUNDS * fewer):
         batch = problem.sample(step)
-        began = time.perf_counter()
+        began = time.process_time()
         differentiate(problem.objective(batch), parameters)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.process_time() - began)
         found = flatten(p.grad for p in problem.model.policy.parameters() if p.grad is not None).double()
-        if problem.settings.segment:  # their objective counts steps, the return counts episodes
-            ended = batch.over & (batch.terminated | batch.truncated)
-            found = found * float(batch.alive.sum() / ended.sum())
-        every.append(found)
+        every.append(found * length)
     found, exact = torch.cat(every), exact_return(problem, name)[1]
     mean, size = found.mean(0), float(exact.norm())
     variance = float((found - mean).square().sum(1).mean())
@@ -70,6 +68,11 @@ def measure(name: str, settings: dict[str, Any]) -> dict[str, float]:
         "cosine": float(torch.nn.functional.cosine_similarity(found, exact[None]).mean()),
         "seconds": statistics.median(seconds) * fewer,
     }
+
+
+def mean_length(name: str) -> float:
+    """Of an episode, in steps."""
+    return float(policy_problem(name, REPLICAS, DISCOUNT, episodes=EPISODES).sample(0).length.double().mean())
 
 
 torch.set_num_threads(1)
@@ -88,7 +91,7 @@ estimates of the same gradient, from {EPISODES} episodes each, at a discount of 
 - Segments have the gradient of another objective, the mean return still to come from the states visited, all of them
   alike: here it is multiplied by the mean length of an episode, so that both are the same where a discount of 1 and the
   exact values would make them so.
-- **cost**: time of objective and gradient, compared with no baseline (playing the episodes not counted).
+- **cost**: processor time of objective and gradient, compared with no baseline (playing the episodes not counted).
 
 `tests/test_mdp.py` holds unbiased ones to the exact gradient by Hotelling's test; `tests/problems/test_reinforce.py`
 sums over all trajectories of a small process, and finds the expectation of each equal to the gradient to 1e-10, that of
