@@ -20,6 +20,7 @@ API = {
     "rlgrad": ("What `import rlgrad` offers", ["rlgrad"]),
     "loop": ("The training loop, and what it asks of a problem", ["rlgrad.loop"]),
     "trainable": ("What a run asks of a problem, beyond the loop", ["rlgrad.trainable"]),
+    "observer": ("What watches a run", ["rlgrad.run.observer", "rlgrad.run.following"]),
     "optimizers": (
         "Newton's method, curvature and schedules",
         ["rlgrad.optimizers.newton", "rlgrad.optimizers.curvature", "rlgrad.optimizers.schedules"],
@@ -28,7 +29,7 @@ API = {
     "environments": ("What an agent asks of an environment", ["rlgrad.environments.interface"]),
     "testing": (
         "Checks that also run on your code",
-        ["rlgrad.testing", "rlgrad.testing.conformance", "rlgrad.testing.exact"],
+        ["rlgrad.testing", "rlgrad.testing.problem", "rlgrad.testing.conformance", "rlgrad.testing.exact"],
     ),
 }
 
@@ -41,7 +42,8 @@ def main() -> int:
     write(ROOT / "README.md", Path("index.md"))
     write(ROOT / "CONTRIBUTING.md", Path("CONTRIBUTING.md"))
     write(ROOT / "CHANGELOG.md", Path("CHANGELOG.md"))
-    write(ROOT / "configs" / "README.md", Path("configs/index.md"))
+    for folder in ("configs", "examples"):
+        write(ROOT / folder / "README.md", Path(folder) / "index.md")
     for name, (title, modules) in API.items():
         text(Path("api") / f"{name}.md", "\n".join([f"# {title}", *(f"\n::: {module}" for module in modules)]))
     command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
