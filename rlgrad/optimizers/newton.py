@@ -90,9 +90,13 @@ class Newton(Optimizer):
                     return
                 uphill[~active] = 0.0
             last = promised <= 2 * little  # this step is taken, and none after it
-            length = group["lr"] * active  # [R]
-            for halving in itertools.count():
+            length = np.where(last, min(group["lr"], 1.0), group["lr"]) * active  # [R]
+            if last[active].all():  # so little is as the quadratic has it: there is nothing to halve, nor to evaluate
                 move(places, at + sign * length[:, None] * uphill)
+                return
+            for halving in itertools.count():
+                there = at + sign * length[:, None] * uphill
+                move(places, there)
                 new, gradient = evaluate()
                 enough = ENOUGH * length * promised - 10 * eps * size  # but for rounding
                 good = sign * (new - value) >= enough
@@ -102,7 +106,7 @@ class Newton(Optimizer):
             active &= ~last & (np.abs(new - value) > little)
             if not active.any():  # before H is computed once more
                 return
-            value, at = new, joined(places)
+            value, at = new, there
 
 
 def direct(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float) -> np.ndarray:
