@@ -13,14 +13,14 @@ import time
 import torch
 
 from rlgrad import updates
-from rlgrad.config import load
+from rlgrad.config import load_config
 from rlgrad.run.observers.diagnosis import effect
 
 GROWN, ROUNDS = 20, 15
 
 torch.set_num_threads(1)
 for name in sys.argv[1:] or ["cartpole"]:
-    config = load(name)
+    config = load_config(name)
     every = config.settings.diagnose_every_updates
     problem, optimizer, _ = config.with_settings(
         config.settings.model_copy(update={"diagnose_every_updates": 2})

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from rlgrad import updates
-from rlgrad.config import load
+from rlgrad.config import load_config
 
 directory = Path(sys.argv[1])
 seeds = int(sys.argv[2]) if len(sys.argv) > 2 else 10
@@ -24,7 +24,7 @@ for name in ("textbook_decaying_printed", "textbook_decaying"):
         "data": str(directory / "horseColicTraining.txt"), "test_data": str(directory / "horseColicTest.txt"),
         "intercept": False, "schedule.epoch_length": ROWS, "updates": EPOCHS * ROWS, "replicas": seeds,
     }  # fmt: skip
-    problem, optimizer, schedule = load(name, settings).build()
+    problem, optimizer, schedule = load_config(name, settings).build()
     began = time.perf_counter()
     for _ in itertools.islice(updates(problem, optimizer), EPOCHS * ROWS):
         schedule.step()

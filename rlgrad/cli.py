@@ -209,19 +209,19 @@ def check_train(options: argparse.Namespace) -> None:
 
 def run_of(options: argparse.Namespace) -> "Run":
     """Train, or go on with a run."""
-    from rlgrad.config import load
+    from rlgrad.config import load_config
     from rlgrad.run import resume, train
     from rlgrad.run.resuming import recorded_config
 
     overrides = options.overrides + (["--wrong_sign", "true"] if options.wrong_sign else [])
     if not options.resume:
-        config = load(options.config, overrides, options.allow_imports)
+        config = load_config(options.config, overrides, options.allow_imports)
         return train(config, out=options.out, quiet=options.quiet, profile=options.profile)
     source = options.config
     if options.resume != "auto":
         recorded_config(Path(options.resume), options.allow_imports)
         source = source or (Path(options.resume) / "config.yaml" if overrides else None)
-    asked = load(source, overrides, options.allow_imports) if source else None
+    asked = load_config(source, overrides, options.allow_imports) if source else None
     how: dict[str, Any] = {"quiet": options.quiet, "allow_imports": options.allow_imports}
     return resume(options.resume, config=asked, extend_to=options.extend_to, **how)
 
@@ -231,7 +231,7 @@ def print_settings(source: str, allow_imports: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from rlgrad.config import load, settings_in
+    from rlgrad.config import load_config, settings_in
     from rlgrad.settings import Named, Section
 
     table = Table(title=f"settings of {source}", title_justify="left", box=None, pad_edge=False)
@@ -250,7 +250,7 @@ def print_settings(source: str, allow_imports: bool) -> None:
                 f"--{prefix}{name}", str(value), f"argument of {settings.name}" if isinstance(settings, Named) else ""
             )
 
-    rows(load(source, allow_imports=allow_imports).settings, "")
+    rows(load_config(source, allow_imports=allow_imports).settings, "")
     Console(soft_wrap=not sys.stdout.isatty()).print(table)
 
 

@@ -158,7 +158,7 @@ class Built(NamedTuple):
     schedule: optim.lr_scheduler.LRScheduler | None
 
 
-def load(
+def load_config(
     source: str | Path | Mapping[str, Any],
     overrides: Sequence[str] | Mapping[str, Any] = (),
     allow_imports: bool = False,

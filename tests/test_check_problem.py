@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rlgrad.config import load
+from rlgrad.config import load_config
 from rlgrad.loop import Direction, Estimate
 from rlgrad.streams import Purpose, streams
 from rlgrad.testing import check_problem
@@ -33,12 +33,12 @@ OURS = {
 @pytest.mark.parametrize("name", OURS)
 def test_our_problems_keep_their_promises(name: str) -> None:
     rate = {"surface": 1e-4, "continuous": 1e-5}.get(name, 0.1)
-    assert check_problem(lambda: load(SHARED | OURS[name]).build().problem, lr=rate) == []
+    assert check_problem(lambda: load_config(SHARED | OURS[name]).build().problem, lr=rate) == []
 
 
 @pytest.mark.parametrize("optimizer", ["Adam", "NAdam", "LBFGS", "Newton"])
 def test_with_any_optimizer(optimizer: str) -> None:
-    assert check_problem(lambda: load(SHARED | OURS["minibatches"]).build().problem, optimizer) == []
+    assert check_problem(lambda: load_config(SHARED | OURS["minibatches"]).build().problem, optimizer) == []
 
 
 class Sound(Trainable):

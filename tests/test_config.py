@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rlgrad.cli import main
-from rlgrad.config import SHIPPED, find, load, schema
+from rlgrad.config import SHIPPED, find, load_config, schema
 from rlgrad.errors import UsageError
 
 GOOD = """\
@@ -140,20 +140,20 @@ def test_overrides_are_typed_and_win() -> None:
     words = (
         "--optimizer.lr 1e-3 --replicas 16 --seed=3 --policy.hidden 8 4 --optimizer.betas 0.8 0.9 --max_gradient_norm 2"
     )
-    settings = load("cartpole", words.split()).settings
+    settings = load_config("cartpole", words.split()).settings
     assert settings.optimizer.arguments == {"lr": 1e-3, "betas": [0.8, 0.9]}
     assert (settings.replicas, settings.seed, settings.max_gradient_norm) == (16, 3, 2.0)
     assert settings.policy.hidden == (8, 4)
-    assert load("cartpole", ["--policy.hidden", "8"]).settings.policy.hidden == (8,)
-    assert load("cartpole", ["--schedule", "null"]).settings.schedule is None
+    assert load_config("cartpole", ["--policy.hidden", "8"]).settings.policy.hidden == (8,)
+    assert load_config("cartpole", ["--schedule", "null"]).settings.schedule is None
 
 
 def test_a_mapping_serves_as_a_config_and_is_left_as_it_was() -> None:
     given = {"problem": "reinforce", "environment": "CartPole-v1", "updates": 1, "optimizer": {"name": "SGD"}}
-    assert load(given, {"optimizer.lr": 0.5}).settings.optimizer.arguments == {"lr": 0.5}
+    assert load_config(given, {"optimizer.lr": 0.5}).settings.optimizer.arguments == {"lr": 0.5}
     assert given["optimizer"] == {"name": "SGD"}
     with pytest.raises(UsageError, match="config: updates"):
-        load(given | {"updates": -1})
+        load_config(given | {"updates": -1})
 
 
 def test_a_config_imports_a_module_only_where_the_user_says_so(tmp_path, monkeypatch) -> None:
@@ -165,14 +165,14 @@ def test_a_config_imports_a_module_only_where_the_user_says_so(tmp_path, monkeyp
     given = GOOD.replace("CartPole-v1", "mine/Pole-v0") + "imports: my_package\n"
     (tmp_path / "mine.yaml").write_text(given)
     with pytest.raises(UsageError, match="say --allow-imports"):
-        load(tmp_path / "mine.yaml").build()
+        load_config(tmp_path / "mine.yaml").build()
     assert "my_package" not in sys.modules
-    batch = load(tmp_path / "mine.yaml", allow_imports=True).build().problem.sample(0)
+    batch = load_config(tmp_path / "mine.yaml", allow_imports=True).build().problem.sample(0)
     assert batch.length.max() == 9
     assert main(["train", "--config", str(tmp_path / "mine.yaml"), "--out", str(tmp_path / "run"), "--quiet"]) == 2
     assert not (tmp_path / "run").exists()
     with pytest.raises(UsageError, match="'nosuch' cannot be imported: No module named 'nosuch'"):
-        load(tmp_path / "mine.yaml", {"imports": ["nosuch"]}, allow_imports=True).build()
+        load_config(tmp_path / "mine.yaml", {"imports": ["nosuch"]}, allow_imports=True).build()
 
 
 def test_names_are_looked_up_with_and_without_their_ending(tmp_path, monkeypatch) -> None:
@@ -184,7 +184,7 @@ def test_names_are_looked_up_with_and_without_their_ending(tmp_path, monkeypatch
 
 def test_1e_minus_3_is_a_number(tmp_path) -> None:
     (tmp_path / "c.yaml").write_text(GOOD.replace("lr: 0.1", "lr: 1e-3, weight_decay: 1E-2"))
-    assert load(tmp_path / "c.yaml").settings.optimizer.arguments == {"lr": 0.001, "weight_decay": 0.01}
+    assert load_config(tmp_path / "c.yaml").settings.optimizer.arguments == {"lr": 0.001, "weight_decay": 0.01}
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_schedules_by_name(schedule: dict, optimizer: dict) -> None:
     given = {"problem": "reinforce", "environment": "CartPole-v1", "updates": 1}
     if schedule["name"] in ("OneCycleLR", "CyclicLR") and optimizer["name"] == "LBFGS":
         schedule = schedule | {"cycle_momentum": False}
-    built = load(given | {"optimizer": optimizer, "schedule": schedule}).build()
+    built = load_config(given | {"optimizer": optimizer, "schedule": schedule}).build()
     assert isinstance(built.schedule, getattr(torch.optim.lr_scheduler, schedule["name"]))
     if schedule["name"] == "ReduceLROnPlateau":
         assert built.schedule.mode == "max"  # the return is to be maximized

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from rlgrad import updates
-from rlgrad.config import SHIPPED, load
+from rlgrad.config import SHIPPED, load_config
 from rlgrad.errors import UsageError
 
 WITHOUT_DATA = ("textbook", "horse_colic")  # these are trained in test_textbook.py, where their data is
@@ -30,7 +30,7 @@ def test_a_shipped_config_improves_in_its_own_direction(name: str) -> None:
     settings = SETTINGS.get(name, {}).copy()
     few = settings.pop("updates", 8)
     try:
-        problem, optimizer, schedule = load(name, settings).build()
+        problem, optimizer, schedule = load_config(name, settings).build()
     except UsageError as error:
         if "install the extra" in str(error):
             pytest.skip(str(error))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rlgrad.cli import main
-from rlgrad.config import load
+from rlgrad.config import load_config
 from rlgrad.supervised.data import Dataset
 
 CSV = "age,weight,kind\n1,10,cat\n2,?,dog\n3,30,cat\n4,40,dog\n,50,cat\n6,60,dog\n"
@@ -18,7 +18,7 @@ def dataset(path: Path, text: str = CSV, **settings: Any) -> Dataset:
     path.write_text(text)
     config = {"problem": "logistic", "data": str(path), "updates": 1, "optimizer": {"name": "SGD"}}
     given = {"test_fraction": 0, "standardise": False, "dtype": "float64"} | settings
-    found: Dataset = load(config | given).build().problem.dataset
+    found: Dataset = load_config(config | given).build().problem.dataset
     return found
 
 
@@ -128,7 +128,7 @@ def test_openml_s_iris_is_scikit_learn_s(tmp_path: Path, monkeypatch: pytest.Mon
         place.write_bytes((answers / name).read_bytes())
     monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path))
     settings = {"problem": "logistic", "data": "openml:61", "updates": 1, "optimizer": {"name": "SGD"}}
-    found = load(settings | {"test_fraction": 0, "standardise": False}).build().problem.dataset
+    found = load_config(settings | {"test_fraction": 0, "standardise": False}).build().problem.dataset
     x, y = sklearn.datasets.load_iris(return_X_y=True)
     assert torch.equal(found.y, torch.tensor(y))
     np.testing.assert_allclose(found.x.numpy(), x, atol=0.51)  # scikit-learn's differ in two rows, as its notes say

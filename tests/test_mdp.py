@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from rlgrad.config import load
+from rlgrad.config import load_config
 from rlgrad.environments import make
 from rlgrad.environments.mdp import MDP, MDPS, LinearQuadratic
 from rlgrad.streams import Purpose, streams
@@ -179,7 +179,7 @@ def test_what_a_replica_is_dealt_does_not_depend_on_the_others() -> None:
             "problem": "reinforce", "environment": "rlgrad/TwoRooms-v0", "replicas": replicas, "updates": 1,
             "episodes": 6, "policy": {"hidden": []}, "optimizer": {"name": "SGD", "lr": 1},
         }  # fmt: skip
-        batch = load(config).build().problem.sample(3)
+        batch = load_config(config).build().problem.sample(3)
         return torch.cat([batch.reward, batch.observation[..., 0], batch.action], 1)
 
     alone, many = played(1), played(4)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rlgrad import UsageError, updates
-from rlgrad.config import load
+from rlgrad.config import load_config
 from rlgrad.loop import make_optimizer
 from rlgrad.optimizers import newton
 from rlgrad.optimizers.curvature import Dense
@@ -106,7 +106,7 @@ def test_a_batch_that_grows_is_a_function_of_seed_replica_and_step() -> None:
 
 def test_a_quadratic_takes_one_step_up_or_down() -> None:
     for name in ("bowl", "dome"):
-        problem, optimizer, _ = load(name, {"optimizer": NEWTON | {"max_iter": 1}, "schedule": None}).build()
+        problem, optimizer, _ = load_config(name, {"optimizer": NEWTON | {"max_iter": 1}, "schedule": None}).build()
         next(updates(problem, optimizer))
         assert (problem.evaluate(0)["distance"] < 1e-6).all(), name
 
@@ -115,7 +115,7 @@ def test_it_leaves_a_saddle_downhill_though_the_plain_step_would_lead_there() ->
     given = {"problem": "surface", "function": "x**2 - y**2 + y**4 / 4", "direction": "minimize", "updates": 1}
     start = [[0.5, 0.3], [-1.0, -0.2]]
     settings = given | {"start": start, "replicas": 2, "optimizer": NEWTON | {"tolerance": 0.0, "max_iter": 50}}
-    problem, optimizer, _ = load(settings).build()
+    problem, optimizer, _ = load_config(settings).build()
     next(updates(problem, optimizer))
     expected = torch.tensor([[0, math.sqrt(2)], [0, -math.sqrt(2)]], dtype=torch.float64)
     torch.testing.assert_close(problem.model().detach(), expected, atol=1e-6, rtol=0)
@@ -125,7 +125,7 @@ def test_a_step_that_is_too_long_is_halved() -> None:
     """From here the plain step runs away: log cosh is straight where |x| is large (Nesterov 2018, example 1.2.3)."""
     given = {"problem": "surface", "function": "log(exp(x) + exp(0 - x))", "direction": "minimize", "updates": 1}
     settings = given | {"start": [[3.0], [0.5]], "replicas": 2, "optimizer": NEWTON | {"max_iter": 1}}
-    problem, optimizer, _ = load(settings).build()
+    problem, optimizer, _ = load_config(settings).build()
     values = [update.value for update in itertools.islice(updates(problem, optimizer), 12)]
     assert all((later <= earlier + 1e-12).all() for earlier, later in itertools.pairwise(values))
     assert (problem.model().abs() < 1e-6).all()
@@ -133,7 +133,7 @@ def test_a_step_that_is_too_long_is_halved() -> None:
 
 def test_the_wrong_sign_goes_the_wrong_way_with_newton_too() -> None:
     given = {"problem": "logistic", "data": "breast_cancer", "updates": 1, "l2": 0.01, "initial_deviation": 0.1}
-    problem, optimizer, _ = load(given | {"optimizer": NEWTON | {"max_iter": 1}, "wrong_sign": True}).build()
+    problem, optimizer, _ = load_config(given | {"optimizer": NEWTON | {"max_iter": 1}, "wrong_sign": True}).build()
     values = [float(update.value) for update in itertools.islice(updates(problem, optimizer), 4)]
     assert values == sorted(values)
     assert values[-1] > values[0]
@@ -158,14 +158,14 @@ def test_the_wrong_sign_goes_the_wrong_way_with_newton_too() -> None:
 def test_a_mistake_is_one_line(change: dict, said: str) -> None:
     given = {"problem": "logistic", "data": "breast_cancer", "updates": 1, "optimizer": NEWTON}
     with pytest.raises(UsageError) as caught:
-        load(given | change).build()
+        load_config(given | change).build()
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_policy_has_no_curvature_to_offer() -> None:
     with pytest.raises(UsageError, match="Newton: it needs a curvature, which this problem does not have"):
-        load("cartpole", {"optimizer": NEWTON, "schedule": None}).build()
+        load_config("cartpole", {"optimizer": NEWTON, "schedule": None}).build()
 
 
 def test_numpy_s_way_and_torch_s_to_a_newton_step_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,8 +207,8 @@ def test_a_line_search_over_a_policy_gradient_is_refused_in_a_sentence() -> None
         "optimizer": {"name": "LBFGS", "line_search_fn": "strong_wolfe"},
     }  # fmt: skip
     with pytest.raises(UsageError, match="its line search compares values on the same data"):
-        load(settings).build()
-    load(settings | {"optimizer": {"name": "LBFGS"}}).build()  # without one it may be tried
+        load_config(settings).build()
+    load_config(settings | {"optimizer": {"name": "LBFGS"}}).build()  # without one it may be tried
 
 
 def test_the_objective_that_is_reported_is_that_of_the_saved_parameters_on_all_training_examples(tmp_path) -> None:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from rlgrad import updates
 from rlgrad.agents.normalisers import Normaliser
 from rlgrad.agents.policies import GaussianPolicy, Policy, outputs, policy_for
-from rlgrad.config import load
-from rlgrad.environments.spaces import flat
+from rlgrad.config import load_config
+from rlgrad.environments.spaces import visible_space
 from rlgrad.networks import Convolutions
 from rlgrad.streams import Purpose, streams
 
@@ -69,7 +69,7 @@ def test_probabilities_add_up_to_one_and_are_those_of_the_draws(name: str) -> No
 def test_the_density_of_a_squashed_action_is_that_in_the_environment(squash: bool, deviation: str) -> None:
     made = policy("box", squash=squash, deviation=deviation, initial_deviation=0.7)
     seen = numbers(outputs(SPACES["box"], deviation), seed=3) / 3
-    mean, log_deviation = (moment[0, 0] for moment in made.moments(made.network(seen)))
+    mean, log_deviation = (moment[0, 0] for moment in made.mean_and_log_deviation(made.network(seen)))
     if deviation == "learned":
         assert log_deviation.tolist() == pytest.approx([math.log(0.7)] * 2)
 
@@ -130,13 +130,13 @@ def test_every_space_is_served(name: str, settings: dict[str, Any]) -> None:
         "problem": "reinforce", "environment": f"tests/{name}-v0", "episodes": 3, "updates": 2, "replicas": 2,
         "policy": {"hidden": [4]}, "optimizer": {"name": "SGD", "lr": 0.01}, "evaluation": {"episodes": 2},
     }  # fmt: skip
-    problem, optimizer, _ = load(config | settings).build()
+    problem, optimizer, _ = load_config(config | settings).build()
     before = [p.detach().clone() for p in problem.model.parameters()]
     for update in itertools.islice(updates(problem, optimizer), 2):
         assert update.value.isfinite().all()
     assert all(not torch.equal(a, b) for a, b in zip(before, problem.model.parameters(), strict=True))
     batch = problem.sample(5)
-    seen = flat(gymnasium.make(f"tests/{name}-v0").observation_space)
+    seen = visible_space(gymnasium.make(f"tests/{name}-v0").observation_space)
     assert batch.observation.shape == (2, 32, 3, *seen.shape)
     assert problem.evaluate(2)["return"].shape == (2,)
 

@@ -12,7 +12,7 @@ import yaml
 
 import rlgrad
 from rlgrad.cli import make_parser
-from rlgrad.config import SHIPPED, load
+from rlgrad.config import SHIPPED, load_config
 
 ROOT = Path(rlgrad.__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -50,7 +50,7 @@ def test_the_python_examples_run(
 
 def test_the_yaml_example_is_a_config() -> None:
     (example,) = blocks("yaml")
-    built = load(yaml.safe_load(example), {"episodes": 2, "replicas": 1, "episode_limit": 600}).build()
+    built = load_config(yaml.safe_load(example), {"episodes": 2, "replicas": 1, "episode_limit": 600}).build()
     update = next(itertools.islice(rlgrad.updates(built.problem, built.optimizer), 1))
     assert update.value.item() < 0
 

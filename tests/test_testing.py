@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rlgrad.agents.credit import credit, values
 from rlgrad.agents.rollouts import play
 from rlgrad.agents.segments import Segments
-from rlgrad.config import load
+from rlgrad.config import load_config
 from rlgrad.environments import VectorEnvironments
 from rlgrad.streams import Purpose, streams
 from rlgrad.testing.conformance import CASES, Learned, conformance, envpool_conformance, expected, script, vectors
@@ -38,7 +38,7 @@ def agent(value: Any, steps: int, discount: float, weight: float, environment: s
         "episodes": 2, "baseline": "critic", "discount": discount, "discount_weighting": False, "gae_lambda": weight,
         "time_limit": "bootstrap", "policy": {"hidden": []}, "updates": 1, "optimizer": {"name": "SGD", "lr": 1.0},
     }  # fmt: skip
-    problem = load(settings).build().problem
+    problem = load_config(settings).build().problem
     problem.model.critic = Given(value)
     *_, bias = problem.model.policy.parameters()
     for parameter in problem.model.policy.parameters():
@@ -183,7 +183,7 @@ def test_segments_are_put_back_by_their_seeds_and_actions(simulator: str) -> Non
         return [torch.cat([(batch := problem.sample(step)).reward, batch.observation[..., 0]], 1) for step in steps]
 
     make = functools.partial(
-        load,
+        load_config,
         {
             "problem": "reinforce", "environment": "CartPole-v1", "segment": 9, "episodes": 3, "replicas": 2,
             "baseline": "critic", "updates": 1, "optimizer": {"name": "SGD", "lr": 1.0}, "simulator": simulator,

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from rlgrad import updates
-from rlgrad.config import Built, load
+from rlgrad.config import Built, load_config
 from rlgrad.problems.logistic import Logistic
 
 DATA = Path(os.environ.get("RLGRAD_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not TEST_SET.is_file(), reason=f"no data in {DAT
 
 
 def built(config: str, data: Path = TEST_SET, **overrides: Any) -> Built:
-    return load(config, {"data": str(data)} | overrides).build()
+    return load_config(config, {"data": str(data)} | overrides).build()
 
 
 def train(parts: Built, count: int) -> Logistic:
@@ -158,6 +158,8 @@ def test_cross_validated_accuracy(tmp_path: Path, data: str, folds: int, accurac
         for name, rows in (("train.csv", train_rows), ("test.csv", test_rows)):
             np.savetxt(tmp_path / name, table[rows], delimiter=",", fmt="%.10g")
         settings = {"data": str(tmp_path / "train.csv"), "test_data": str(tmp_path / "test.csv"), "optimizer": NEWTON}
-        problem = train(load({"problem": "logistic", "updates": 1, "l2": 1 / len(train_rows), **settings}).build(), 8)
+        problem = train(
+            load_config({"problem": "logistic", "updates": 1, "l2": 1 / len(train_rows), **settings}).build(), 8
+        )
         right.append(float(problem.evaluate(0)["accuracy"]))
     assert sum(right) / folds == pytest.approx(accuracy, abs=2e-3)

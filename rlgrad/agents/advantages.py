@@ -28,7 +28,7 @@ def total(x: Tensor) -> Tensor:
     return result
 
 
-def moments(x: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
+def mean_and_variance(x: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance [R] of x [R, T, B] over the steps that are alive."""
     count = alive.sum((1, 2))
     mean = total(x * alive) / count
@@ -101,7 +101,7 @@ def standardise(advantage: Tensor, alive: Tensor, size: Tensor) -> Tensor:
     size: [R] of the returns whose differences the advantages are. Where these are no more than its rounding, all is
     alike: no action was better than another, and every advantage is 0.
     """
-    mean, variance = moments(advantage, alive)
+    mean, variance = mean_and_variance(advantage, alive)
     return in_deviations(advantage - mean.reshape(-1, 1, 1), variance.reshape(-1, 1, 1), size) * alive
 
 

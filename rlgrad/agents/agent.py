@@ -13,7 +13,7 @@ from rlgrad.agents.critic import Critic
 from rlgrad.agents.normalisers import Normaliser, ReturnUnit
 from rlgrad.agents.policies import Policy, outputs, policy_for
 from rlgrad.agents.settings import CreditSettings
-from rlgrad.environments.spaces import flat, is_image
+from rlgrad.environments.spaces import is_image, visible_space
 from rlgrad.errors import SettingError, blame
 from rlgrad.networks import MLP, AnyMLP, Convolutions
 
@@ -70,7 +70,7 @@ def visible(settings: CreditSettings, observation: spaces.Space[Any]) -> spaces.
     """What the networks see of the observations: a vector, or an image. Raises SettingError."""
     id = settings.environment
     try:
-        seen = flat(observation)
+        seen = visible_space(observation)
     except TypeError as error:
         raise SettingError(("environment",), f"no policy can read the observations of {id}: {error}") from error
     if settings.normalise_observations and is_image(seen):

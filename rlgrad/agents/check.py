@@ -11,7 +11,7 @@ from gymnasium.utils.env_checker import check_env
 
 from rlgrad.agents.policies import outputs
 from rlgrad.environments import OURS, describe, make
-from rlgrad.environments.spaces import flat, is_image
+from rlgrad.environments.spaces import is_image, visible_space
 from rlgrad.streams import Purpose, streams
 
 SECONDS = 0.5  # for which speed is measured
@@ -24,7 +24,7 @@ def report(id: str, options: Mapping[str, Any]) -> dict[str, str]:
         spec = environment.spec
         observation, action = environment.observation_space, environment.action_space
         try:
-            seen = flat(observation)
+            seen = visible_space(observation)
             shown = f"an image {seen.shape}" if is_image(seen) else f"a vector of {seen.shape[0]}"  # type: ignore[index]
         except TypeError as error:
             shown = f"nothing: {error}"

@@ -23,6 +23,6 @@ class Critic(Apart):
     def forward(self, observation: Tensor) -> Tensor:
         guess: Tensor = self.network(observation)  # [R, ..., 1]
         if self.unit is not None:
-            mean, deviation = self.unit.moments(guess)
+            mean, deviation = self.unit.mean_and_deviation(guess)
             guess = mean + deviation * guess
         return guess.squeeze(-1)

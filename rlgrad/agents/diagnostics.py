@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from rlgrad.agents.advantages import moments, total
+from rlgrad.agents.advantages import mean_and_variance, total
 
 
 def quality_of_gradient(g: Tensor, h: Tensor) -> dict[str, Tensor]:
@@ -22,7 +22,7 @@ def quality_of_gradient(g: Tensor, h: Tensor) -> dict[str, Tensor]:
 
 def explained_variance(guess: Tensor, target: Tensor, alive: Tensor) -> Tensor:
     """1 - Var(target - guess) / Var(target) [R] over the steps alive: 1 is perfect, 0 no better than the mean."""
-    return 1 - moments(target - guess, alive)[1] / moments(target, alive)[1].clamp(min=1e-12)
+    return 1 - mean_and_variance(target - guess, alive)[1] / mean_and_variance(target, alive)[1].clamp(min=1e-12)
 
 
 def effective_number(log_ratio: Tensor) -> Tensor:

@@ -33,15 +33,17 @@ class Normaliser(Actable):
             self.register_buffer(f"{name}_squares", torch.zeros(replicas, features, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        mean, deviation = self.moments(x)
+        mean, deviation = self.mean_and_deviation(x)
         return functional.hardtanh((x - mean) / deviation / self.limit) * self.limit
 
     def frozen(self) -> Frozen:
         """The same for x [R, N, D], in numpy."""
-        mean, deviation = (moment.numpy() for moment in self.moments(torch.empty(len(self.seen_count), 1, 1)))
+        mean, deviation = (
+            moment.numpy() for moment in self.mean_and_deviation(torch.empty(len(self.seen_count), 1, 1))
+        )
         return lambda x: np.clip((x - mean) / deviation, np.negative(self.limit), self.limit)
 
-    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def mean_and_deviation(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation in the shape that fits x [R, ..., D]; 0 and 1 as long as nothing has been seen."""
         variance = torch.where(self.seen_count > 1, self.seen_squares / self.seen_count, 1.0)
         shape = (len(x), *[1] * (x.dim() - 2), -1)

@@ -218,9 +218,9 @@ class GaussianPolicy(Policy):
         )
 
     def forward(self, observation: Tensor) -> "Gaussian":
-        return Gaussian(*self.moments(self.network(observation)), self.volume, self.squash)
+        return Gaussian(*self.mean_and_log_deviation(self.network(observation)), self.volume, self.squash)
 
-    def moments(self, found: Tensor) -> tuple[Tensor, Tensor]:
+    def mean_and_log_deviation(self, found: Tensor) -> tuple[Tensor, Tensor]:
         """Means and logarithms of deviations [R, ..., D], from what the network says."""
         if self.log_deviation is None:
             mean, log_deviation = found.chunk(2, -1)
@@ -234,7 +234,7 @@ class GaussianPolicy(Policy):
         mean = found if self.log_deviation is not None else np.split(found, 2, -1)[0]
         if noise is None:
             return mean
-        _, log_deviation = self.moments(torch.from_numpy(found))
+        _, log_deviation = self.mean_and_log_deviation(torch.from_numpy(found))
         return np.asarray(mean + np.exp(log_deviation.detach().numpy()) * noise)
 
     def to_environment(self, action: np.ndarray) -> np.ndarray:

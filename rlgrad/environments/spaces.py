@@ -8,7 +8,7 @@ from gymnasium import spaces
 SMALLEST = 8  # pixels: a Box of three axes, each of the first two at least this, is an image
 
 
-def flat(space: spaces.Space[Any]) -> spaces.Space[Any]:
+def visible_space(space: spaces.Space[Any]) -> spaces.Space[Any]:
     """The space as the policy sees it: images as they are, everything else as one vector, with a one-hot code for each
     choice. Raises TypeError for what has no fixed size, such as texts, graphs and sequences."""
     if not fixed(space):

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.wrappers.vector import FlattenObservation
 
 from rlgrad.environments.interface import Transition, seeds_from
-from rlgrad.environments.spaces import flat, is_image
+from rlgrad.environments.spaces import is_image, visible_space
 
 
 def precision(seen: spaces.Space[Any]) -> Any:
@@ -27,7 +27,7 @@ class GymnasiumEnvironments:
     def __init__(self, id: str, copies: int, options: Mapping[str, Any]):
         self.copies = [gymnasium.make(id, disable_env_checker=True, **options) for _ in range(copies)]
         self.space = self.copies[0].observation_space
-        seen = flat(self.space)
+        seen = visible_space(self.space)
         self.as_it_is = seen == self.space
         self.observation = np.zeros((copies, *seen.shape), precision(seen))  # type: ignore[misc]
         self.over = np.zeros(copies, bool)
@@ -130,7 +130,7 @@ class VectorEnvironments:
         made = self.make(seeds)
         with warnings.catch_warnings(action="ignore"):  # some make their spaces anew, and imprecisely, at every look
             space = made.single_observation_space
-            seen = flat(space)
+            seen = visible_space(space)
         self.precision = precision(seen)
         return made if seen == space else FlattenObservation(made)
 

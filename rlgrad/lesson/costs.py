@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rlgrad.config import load
+from rlgrad.config import load_config
 from rlgrad.lesson.drawing import COLOUR, EXACT
 from rlgrad.lesson.page import Chapter
 from rlgrad.loop import Direction, updates
@@ -50,7 +50,7 @@ def run(file: Path, objective: str) -> tuple[Logistic, Tensor]:
     """The problem, and the path [updates + 1, 2] of its weight and intercept."""
     settings: dict[str, Any] = {"problem": "logistic", "data": str(file), "test_fraction": 0, "dtype": "float64"}
     settings |= {"objective": objective, "updates": UPDATES, "optimizer": {"name": "SGD", "lr": 2, "momentum": 0.5}}
-    problem, optimizer, _ = load(settings).build()
+    problem, optimizer, _ = load_config(settings).build()
     path = [parameters(problem)]
     for _ in itertools.islice(updates(problem, optimizer), UPDATES):
         path.append(parameters(problem))

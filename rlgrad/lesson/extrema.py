@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rlgrad.config import load
+from rlgrad.config import load_config
 from rlgrad.errors import RunError
 from rlgrad.lesson.drawing import COLOUR, EXACT, panels
 from rlgrad.lesson.page import Chapter, table
@@ -47,7 +47,7 @@ def chapter() -> Chapter:
 
 def descend(name: str, settings: dict[str, Any]) -> tuple[SurfaceProblem, Tensor, list[str]]:
     """The problem after its run, the path [updates + 1, R, D] of its points, and what it says at its end."""
-    problem, optimizer, schedule = load({"problem": "surface", "function": name, **settings}).build()
+    problem, optimizer, schedule = load_config({"problem": "surface", "function": name, **settings}).build()
     path = [problem.model().detach().clone()]
     for _ in itertools.islice(updates(problem, optimizer), settings["updates"]):
         path.append(problem.model().detach().clone())

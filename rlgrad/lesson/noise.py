@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rlgrad.config import load
+from rlgrad.config import load_config
 from rlgrad.environments.mdp import MDPS
 from rlgrad.lesson.drawing import COLOUR, EXACT, panels
 from rlgrad.lesson.page import Chapter, table
@@ -54,7 +54,7 @@ def estimates(episodes: int, baseline: str) -> Tensor:
         "problem": "reinforce", "environment": "rlgrad/TwoRooms-v0", "episodes": episodes, "baseline": baseline,
         "policy": {"hidden": []}, "optimizer": {"name": "SGD"}, "updates": 1, "replicas": ESTIMATES,
     }  # fmt: skip
-    problem = load(config).build().problem
+    problem = load_config(config).build().problem
     weight, bias = problem.model.parameters()
     with torch.no_grad():
         weight.copy_(LOGITS)

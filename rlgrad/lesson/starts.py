@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rlgrad.config import load
+from rlgrad.config import load_config
 from rlgrad.environments.mdp import MDPS
 from rlgrad.lesson.drawing import COLOUR, EXACT, FAINT, panels
 from rlgrad.lesson.page import Chapter
@@ -42,7 +42,7 @@ def classifiers() -> tuple[list[Tensor], Tensor]:
         "optimizer": {"name": "LBFGS", "max_iter": 10, "line_search_fn": "strong_wolfe", "tolerance_change": 0,
                       "tolerance_grad": 0}, "updates": 14,
     }  # fmt: skip
-    problem, optimizer, _ = load(config).build()
+    problem, optimizer, _ = load_config(config).build()
     weights = [problem.model.linear.weight.detach().flatten(1).clone()]
     losses = [update.value for update in itertools.islice(updates(problem, optimizer), config["updates"])]
     return [*weights, problem.model.linear.weight.detach().flatten(1)], torch.stack(losses)
@@ -54,7 +54,7 @@ def policies() -> tuple[Tensor, Tensor]:
         "problem": "reinforce", "environment": "rlgrad/Twice-v0", "episodes": 64, "replicas": STARTS, "updates": 150,
         "policy": {"hidden": [], "initial_gain": 2.0}, "optimizer": {"name": "Adam", "lr": 0.1},
     }  # fmt: skip
-    problem, optimizer, _ = load(config).build()
+    problem, optimizer, _ = load_config(config).build()
 
     def second_word() -> Tensor:
         return problem.model(torch.ones(STARTS, 1, 1)).probs[:, 0, 1].detach()  # type: ignore[no-any-return]

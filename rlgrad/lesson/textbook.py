@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rlgrad.config import load
+from rlgrad.config import load_config
 from rlgrad.lesson.drawing import COLOUR, EXACT, FAINT, panels
 from rlgrad.lesson.page import Chapter, table
 from rlgrad.loop import Direction, updates
@@ -60,7 +60,7 @@ def write_data(file: Path) -> None:
 
 def run(config: str, settings: dict[str, Any]) -> tuple[Logistic, Tensor]:
     """The problem after its run, and the path [updates + 1, R, 3] of intercept and weights."""
-    loaded = load(config, settings)
+    loaded = load_config(config, settings)
     problem, optimizer, schedule = loaded.build()
     path = [parameters(problem)]
     for _ in itertools.islice(updates(problem, optimizer), loaded.settings.updates):

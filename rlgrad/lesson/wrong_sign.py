@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rlgrad.config import load
+from rlgrad.config import load_config
 from rlgrad.lesson.drawing import COLOUR, panels
 from rlgrad.lesson.page import Chapter
 from rlgrad.loop import Direction, updates
@@ -25,7 +25,7 @@ def chapter() -> Chapter:
 
 def values(name: str, count: int, wrong_sign: bool) -> Tensor:
     """The return of an agent's episodes, or the cost of a classifier: [updates, R]."""
-    problem, optimizer, _ = load(name, {"updates": count, "wrong_sign": wrong_sign}).build()
+    problem, optimizer, _ = load_config(name, {"updates": count, "wrong_sign": wrong_sign}).build()
     stream = itertools.islice(updates(problem, optimizer), count)
     return torch.stack([update.metrics.get("episode/return", update.value) for update in stream])
 

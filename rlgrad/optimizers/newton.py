@@ -71,13 +71,8 @@ class Newton(Optimizer):
         places = [parameter.detach().numpy() for parameter in parameters]
         sign, bowl = self.sign, 1 if self.sign < 0 else -1  # J curves upwards at a minimum, downwards at a maximum
         towards = direct if group["solver"] == "direct" else conjugate
-
-        def evaluate() -> tuple[np.ndarray, np.ndarray]:
-            value: np.ndarray = closure().numpy()
-            return value, joined(parameter.grad.numpy() for parameter in parameters)
-
         at = joined(places)
-        value, gradient = evaluate()
+        value, gradient = evaluated(closure, parameters)
         eps, active = np.finfo(value.dtype).eps, np.full(len(value), True)
         for _ in range(group["max_iter"]):
             uphill = towards(closure.curvature(), gradient, bowl, eps)
@@ -97,7 +92,7 @@ class Newton(Optimizer):
             for halving in itertools.count():
                 there = at + sign * length[:, None] * uphill
                 move(places, there)
-                new, gradient = evaluate()
+                new, gradient = evaluated(closure, parameters)
                 enough = ENOUGH * length * promised - 10 * eps * size  # but for rounding
                 good = sign * (new - value) >= enough
                 if (good | (length == 0)).all():
@@ -179,6 +174,12 @@ def conjugate(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float)
             break
         way = better + np.divide(left, previous, out=np.zeros_like(left), where=active)[:, None] * way
     return found
+
+
+def evaluated(closure: Evaluated, parameters: Iterable[Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    """The value [R] and the gradient [R, P] at the parameters as they are now."""
+    value: np.ndarray = closure().numpy()
+    return value, joined(parameter.grad.numpy() for parameter in parameters if parameter.grad is not None)
 
 
 def move(places: Sequence[np.ndarray], there: np.ndarray) -> None:

@@ -24,7 +24,7 @@ from rlgrad.supervised import data
 from rlgrad.supervised.classifier import LinearClassifier
 from rlgrad.supervised.likelihood import Information, penalised
 from rlgrad.supervised.minibatches import GATHERED, Batch
-from rlgrad.supervised.scores import auc, quality
+from rlgrad.supervised.quality import auc, quality
 from rlgrad.trainable import Trainable
 
 DIRECTIONS = {"log_likelihood": Direction.MAXIMIZE, "negative_log_likelihood": Direction.MINIMIZE}
@@ -63,7 +63,7 @@ class Settings(data.DataSettings, RunSettings):
     is always all examples', and so the optimum is the same"""
 
     def build(self, **objects: Any) -> "Logistic":
-        return Logistic(self, data.load(self))
+        return Logistic(self, data.load_dataset(self))
 
 
 class Logistic(Trainable):
@@ -133,7 +133,7 @@ class Logistic(Trainable):
         scale = 1 / batch.y.shape[1] if self.settings.reduction == "mean" else 1.0
         if self.settings.gradient == "closed_form":
             found = penalised(linear.weight, linear.bias, batch.x, batch.y, sign * scale, sign * l2)
-            metrics = Lazy(functools.partial(self._metrics, found.scores, batch.y))
+            metrics = Lazy(functools.partial(self._metrics, found.logits, batch.y))
             gradient = found.weight, found.bias if self.settings.intercept else None
             curvature = functools.partial(self._information, batch.x, found.probabilities)
             return Estimate(found.value, metrics, gradient, curvature)

@@ -109,7 +109,7 @@ class Reinforce(Trainable):
         else:
             mean, share = total(batch.reward * discounts) / alive.shape[2], alive / alive.shape[2]
         weight = discounts if settings.weighted else torch.ones(())
-        unit = self.model.unit.moments(mean.reshape(-1, 1, 1))[1] if self.model.unit else torch.ones(())
+        unit = self.model.unit.mean_and_deviation(mean.reshape(-1, 1, 1))[1] if self.model.unit else torch.ones(())
         metrics: dict[str, Tensor] = {}
         diagnosed = batch.step % settings.diagnose_every_updates == 0
         if diagnosed and settings.baseline != "none":

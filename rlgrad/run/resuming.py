@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlgrad.config import Config, load, read, valid
+from rlgrad.config import Config, load_config, read, valid
 from rlgrad.errors import SettingError, UsageError, called
 from rlgrad.optimizers import Composite
 from rlgrad.run import checkpoint, directory, guest
@@ -59,7 +59,7 @@ def resume(
     recorded = recorded_config(path, allow_imports, objects)
     if config is not None or given:
         source = path / "config.yaml" if config is None else config
-        asked = source if isinstance(source, Config) else load(source, given, allow_imports, objects)
+        asked = source if isinstance(source, Config) else load_config(source, given, allow_imports, objects)
         refuse_changes(path, recorded.settings, asked.settings, extend_to)
     with directory.held(path):
         settings = recorded.settings if extend_to is None else longer(path, recorded, extend_to)

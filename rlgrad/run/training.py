@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from rlgrad.config import Config, load, valid
+from rlgrad.config import Config, load_config, valid
 from rlgrad.errors import SettingError, UsageError, called
 from rlgrad.loop import parameters_apart
 from rlgrad.run import directory, guest, resuming
@@ -49,7 +49,7 @@ def train(
     observed(observers)
     if not isinstance(config, Config):
         settings, objects = directory.told(overrides, environment=environment, policy=policy)
-        config = load(config, settings, allow_imports, objects)
+        config = load_config(config, settings, allow_imports, objects)
     with guest.threads(config.settings.threads):
         built, theirs = config.build(), config.observers(Observer)
         path = directory.claim(config.name, out)

@@ -76,7 +76,7 @@ class Part(NamedTuple):
     y: np.ndarray  # [N] class numbers
 
 
-def load(settings: DataSettings) -> Dataset:
+def load_dataset(settings: DataSettings) -> Dataset:
     """The examples that the settings describe. Raises SettingError where there is no such data.
 
     Everything that is measured on examples (medians, means, deviations) is measured on the training part alone.

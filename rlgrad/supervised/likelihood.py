@@ -27,18 +27,18 @@ FEW = 1 << 17  # numbers of the examples' features, counted as 64 at least, up t
 Array = Any  # of torch or of numpy
 
 
-class Found(NamedTuple):
+class PenalisedLikelihood(NamedTuple):
     """What is known of an objective at some weights."""
 
     value: Tensor  # [R]
     weight: Tensor  # [R, D, K] its gradient there
     bias: Tensor  # [R, 1, K]
-    scores: Tensor  # [R, K, B]
+    logits: Tensor  # [R, K, B]
     probabilities: Tensor  # [R, K, B]
 
 
 @np.errstate(all="ignore")  # like torch: where a replica diverges its numbers say so
-def penalised(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor, scale: float, decay: float) -> Found:
+def penalised(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor, scale: float, decay: float) -> PenalisedLikelihood:
     """scale log L − decay/2 ||w||².
 
     weight [R, D, K], bias [R, 1, K], x [R, B, D], y [R, B]; K = 1 where there are two classes.
@@ -47,7 +47,7 @@ def penalised(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor, scale: float, 
     each = bernoulli if w.shape[2] == 1 else categorical
     scores, probabilities, found = [], [], []
     for piece, labels in pieces(x, y):
-        z = score(w, b, piece)
+        z = logits_of(w, b, piece)
         log_likelihood, p, residual = each(xp, z, labels)
         scores.append(z)
         probabilities.append(p)
@@ -58,7 +58,7 @@ def penalised(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor, scale: float, 
         value = value - decay / 2 * (w * w).sum((1, 2))
         slope = slope - decay * w
     every = (together(xp, parts) for parts in (scores, probabilities))
-    return Found(*(tensor(part, weight.dtype) for part in (value, slope, level, *every)))
+    return PenalisedLikelihood(*(tensor(part, weight.dtype) for part in (value, slope, level, *every)))
 
 
 def native(x: Tensor, *others: Tensor) -> tuple[Any, ...]:
@@ -95,7 +95,7 @@ def tensor(array: Array, dtype: torch.dtype) -> Tensor:
     return found.to(dtype).contiguous()
 
 
-def score(weight: Array, bias: Array | None, x: Array) -> Array:
+def logits_of(weight: Array, bias: Array | None, x: Array) -> Array:
     """xᵀw + b [R, K, B]; x is [R, B, D], or [1, B, D] if it is everybody's."""
     w = weight.mT
     shared = len(x) < len(w)  # one product serves all replicas
@@ -145,7 +145,7 @@ class Information:
         bias = given[:, features * classes :].reshape(replicas, 1, -1) if self.intercept else None
         slopes, levels = [], []
         for piece, p in self.parts:
-            u = p * score(weight, bias, piece)  # [R, K, B]
+            u = p * logits_of(weight, bias, piece)  # [R, K, B]
             u = u - p * u.sum(1)[:, None]  # where there is one score, too
             slopes.append(against(u, piece))
             levels.append(u.sum(2))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlgrad.config import load
+from rlgrad.config import load_config
 from rlgrad.environments.mdp import MDPS, LinearQuadratic
 from rlgrad.loop import differentiate
 from rlgrad.problems.reinforce import Reinforce
@@ -24,7 +24,7 @@ def policy_problem(name: str, replicas: int, discount: float, **settings: Any) -
         "problem": "reinforce", "environment": f"rlgrad/{name}-v0", "replicas": replicas, "discount": discount,
         "updates": 1, "policy": {"hidden": [], "initial_deviation": 0.5}, "optimizer": {"name": "SGD"},
     }  # fmt: skip
-    problem: Reinforce = load(config | settings).build().problem
+    problem: Reinforce = load_config(config | settings).build().problem
     with torch.no_grad():
         for parameter in problem.model.policy.network.parameters():
             count = parameter[0].numel()

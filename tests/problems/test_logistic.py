@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rlgrad import updates
-from rlgrad.config import Built, load
+from rlgrad.config import Built, load_config
 from rlgrad.loop import differentiate
 from rlgrad.problems.logistic import Logistic
 
@@ -20,7 +20,7 @@ SETTINGS = {
 
 
 def built(**settings: object) -> Built:
-    return load(SETTINGS | settings).build()
+    return load_config(SETTINGS | settings).build()
 
 
 def run(parts: Built, steps: int) -> Logistic:
@@ -112,7 +112,7 @@ def test_ascent_and_descent_end_with_the_same_weights_bit_for_bit(data: str, opt
 
 
 def test_the_shipped_pair_ends_with_equal_weights() -> None:
-    up, down = (run(load(name).build(), 400) for name in ("breast_cancer_ascent", "breast_cancer"))
+    up, down = (run(load_config(name).build(), 400) for name in ("breast_cancer_ascent", "breast_cancer"))
     assert all(torch.equal(a, b) for a, b in zip(weights(up), weights(down), strict=True))
     assert up.direction is not down.direction
 
@@ -185,6 +185,6 @@ def test_evaluation_is_scikit_learn_s_and_so_is_the_constant_beside_it(data: str
 
 
 def test_digits_reach_their_accuracy() -> None:
-    config = load("digits", {"replicas": 2})
+    config = load_config("digits", {"replicas": 2})
     problem = run(config.build(), config.settings.updates)
     assert (problem.evaluate(0)["accuracy"] >= 0.95).all()

@@ -11,7 +11,7 @@ from rlgrad import make_optimizer, updates
 from rlgrad.agents.diagnostics import effective_number
 from rlgrad.agents.policies import CategoricalPolicy
 from rlgrad.agents.rollouts import Rollout, masked
-from rlgrad.config import load
+from rlgrad.config import load_config
 from rlgrad.errors import UsageError
 from rlgrad.problems.reinforce import Reinforce
 from rlgrad.run.observers.diagnosis import effect
@@ -27,7 +27,7 @@ SETTINGS = {
 
 
 def two_step(**settings: object) -> Reinforce:
-    problem: Reinforce = load(SETTINGS | settings).build().problem
+    problem: Reinforce = load_config(SETTINGS | settings).build().problem
     with torch.no_grad():  # the same parameters, far from uniform, in every replica
         generator = torch.Generator().manual_seed(3)
         for parameter in problem.model.parameters():
@@ -186,7 +186,7 @@ def per_replica(value: Tensor, problem: Reinforce) -> Tensor:
 
 
 def test_the_critic_descends_while_the_policy_ascends(float64: None) -> None:
-    parts = load(
+    parts = load_config(
         SETTINGS | {"baseline": "critic", "replicas": 2, "critic": {"learning_rate": 0.05, "hidden": [3]}}
     ).build()
     problem, optimizer = parts.problem, parts.optimizer
@@ -253,7 +253,7 @@ def test_what_comes_after_an_end_never_reaches_the_gradient(float64: None) -> No
 def test_a_spoiled_replica_leaves_the_others_as_they_are(optimizer: dict) -> None:
     def trained(spoil: float | None) -> list[Tensor]:
         settings = {"environment": "CartPole-v1", "episodes": 4, "replicas": 3, "optimizer": optimizer}
-        problem = load(SETTINGS | settings).build().problem
+        problem = load_config(SETTINGS | settings).build().problem
         if spoil is not None:
             with torch.no_grad():
                 for parameter in problem.model.parameters():
@@ -272,7 +272,7 @@ def test_a_spoiled_replica_leaves_the_others_as_they_are(optimizer: dict) -> Non
 
 def test_replica_k_of_many_is_the_run_alone_with_seed_plus_k() -> None:
     def trained(seed: int, replicas: int) -> list[Tensor]:
-        built = load("cartpole", {"seed": seed, "replicas": replicas, "episodes": 4}).build()
+        built = load_config("cartpole", {"seed": seed, "replicas": replicas, "episodes": 4}).build()
         for _ in itertools.islice(updates(built.problem, built.optimizer), 3):
             pass
         return [p.detach() for p in built.problem.model.parameters()]
@@ -308,14 +308,14 @@ def test_replica_k_of_many_is_the_run_alone_with_seed_plus_k() -> None:
 )
 def test_what_the_policy_cannot_serve_is_refused_in_a_line(settings: dict, said: str) -> None:
     with pytest.raises(UsageError, match=said) as refusal:
-        load(SETTINGS | settings).build()
+        load_config(SETTINGS | settings).build()
     assert "\n" not in str(refusal.value)
 
 
 def test_the_quality_of_the_gradient_and_what_the_step_came_to(float64: None) -> None:
     """Over many replicas with the same policy, the estimates from two halves are right on average."""
     settings = {"episodes": 20, "baseline": "none", "replicas": 600, "policy": {"hidden": []}}
-    parts = load(SETTINGS | settings | {"optimizer": {"name": "SGD", "lr": 0.01}}).build()
+    parts = load_config(SETTINGS | settings | {"optimizer": {"name": "SGD", "lr": 0.01}}).build()
     problem: Reinforce = parts.problem
     before = [p.detach().clone() for p in problem.model.parameters()]
     update = next(iter(updates(problem, parts.optimizer)))
@@ -359,7 +359,7 @@ def test_the_objective_of_a_segment_is_what_is_still_to_come(float64: None) -> N
         "environment": "CartPole-v1", "baseline": "critic", "segment": 12, "episodes": 3, "replicas": 2,
         "gae_lambda": 0.7, "discount": 0.9, "discount_weighting": False, "critic": {"hidden": [3]},
     }  # fmt: skip
-    problem: Reinforce = load(SETTINGS | settings).build().problem
+    problem: Reinforce = load_config(SETTINGS | settings).build().problem
     for step in range(2):  # the second has ends in it
         batch = problem.sample(step)
     assert batch.over[:, :-1].any()
@@ -401,7 +401,7 @@ def test_what_a_step_came_to_in_a_segment_is_told_by_the_same_steps(float64: Non
         "episodes": 8,
         "critic": {"hidden": [3]},
     }
-    parts = load(SETTINGS | settings | {"optimizer": {"name": "SGD", "lr": 1e-4}}).build()
+    parts = load_config(SETTINGS | settings | {"optimizer": {"name": "SGD", "lr": 1e-4}}).build()
     before = [p.detach().clone() for p in parts.problem.model.parameters()]
     update = next(iter(updates(parts.problem, parts.optimizer)))
     found = effect(parts.problem, update, moved(parts.problem, before))

@@ -11,7 +11,7 @@ import torch
 from scipy import optimize
 
 from rlgrad.cli import main
-from rlgrad.config import Config, load
+from rlgrad.config import Config, load_config
 from rlgrad.errors import RunError, UsageError
 from rlgrad.loop import updates
 from rlgrad.run import resume, train
@@ -169,7 +169,7 @@ def test_a_point_without_derivatives_is_reported_without_nan(tmp_path, capsys):
 
 
 def test_each_place_has_its_sentence(tmp_path):
-    run = train(load("himmelblau"), out=tmp_path / "r")
+    run = train(load_config("himmelblau"), out=tmp_path / "r")
     *reached, curve = run.summary["conclusion"]
     assert len(reached) == 4
     assert all(" reached a minimum at " in sentence for sentence in reached)
@@ -289,4 +289,4 @@ def test_bad_input_is_one_line_and_writes_nothing(arguments, says, tmp_path, cap
 def test_an_error_names_the_line(tmp_path):
     (tmp_path / "c.yaml").write_text("problem: surface\nfunction: x + sni(y)\nupdates: 1\noptimizer: {name: SGD}\n")
     with pytest.raises(UsageError, match=r"c\.yaml:2: function: no function 'sni'"):
-        load(tmp_path / "c.yaml").build()
+        load_config(tmp_path / "c.yaml").build()

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlgrad.config import load as load_config
+from rlgrad.config import load_config
 from rlgrad.errors import RunError, UsageError
 from rlgrad.run import checkpoint, files, resume, train
 from rlgrad.run.observers.checkpoints import Checkpoints
