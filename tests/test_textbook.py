@@ -104,13 +104,15 @@ def test_decaying_steps_are_those_of_plain_numpy(config: str, colic: bool) -> No
         w = np.ones(x.shape[1])
         for step in range(STEPS):
             epoch, i = divmod(step, len(y))
-            row = int(problem._order(epoch)[replica, i])
+            row = int(problem.minibatches.order(epoch)[replica, i])
             w += (4 / (1.0 + epoch + i) + 0.01) * (y[row] - 1 / (1 + np.exp(-np.clip(x[row] @ w, -700, 700)))) * x[row]
         np.testing.assert_allclose(coefficients(problem)[replica][int(colic) :], w, rtol=1e-6, atol=1e-6)
 
 
 def test_the_slip_draws_the_first_rows_too_often() -> None:
-    slipped, mended = (built(f"textbook_decaying{end}", replicas=50).problem._order(0) for end in ("_printed", ""))
+    slipped, mended = (
+        built(f"textbook_decaying{end}", replicas=50).problem.minibatches.order(0) for end in ("_printed", "")
+    )
     assert all(len(set(rows.tolist())) == 100 for rows in mended)
     expected = np.array([sum(1 / n for n in range(max(row + 1, 1), 101)) for row in range(100)])
     counts = np.bincount(slipped.flatten(), minlength=100) / 50

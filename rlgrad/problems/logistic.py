@@ -7,30 +7,28 @@ same point, and both gradients are the same but for the sign (Hastie, Tibshirani
 """
 
 import functools
-import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveInt
+from pydantic import FiniteFloat, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from rlgrad.loop import Direction, Estimate, Lazy, Update
 from rlgrad.optimizers.curvature import Curvature, Differentiated
-from rlgrad.settings import RunSettings
-from rlgrad.streams import Purpose, stream, streams
+from rlgrad.streams import Purpose, streams
 from rlgrad.supervised import data
 from rlgrad.supervised.classifier import LinearClassifier
 from rlgrad.supervised.likelihood import Information, penalised
-from rlgrad.supervised.minibatches import GATHERED, Batch
+from rlgrad.supervised.minibatches import Batch, Minibatches, MinibatchSettings
 from rlgrad.supervised.quality import auc, quality
 from rlgrad.trainable import Trainable
 
 DIRECTIONS = {"log_likelihood": Direction.MAXIMIZE, "negative_log_likelihood": Direction.MINIMIZE}
 
 
-class Settings(data.DataSettings, RunSettings):
+class Settings(data.DataSettings, MinibatchSettings):
     """A linear classifier with a probability for each class."""
 
     problem: Literal["logistic"] = "logistic"
@@ -38,14 +36,6 @@ class Settings(data.DataSettings, RunSettings):
     """the cost to descend, or the score to ascend"""
     reduction: Literal["mean", "sum"] = "mean"
     """whether the objective is the mean over the examples of an update or their sum"""
-    batch_size: PositiveInt | None = None
-    """examples in an update; null: all of them"""
-    batch_growth: Annotated[FiniteFloat, Field(ge=1)] = 1.0
-    """each update takes this many times as many examples as the one before, drawn anew, until it takes all"""
-    order: Literal["shuffled", "file", "slipped"] = "shuffled"
-    """the order of the examples in an epoch, where an update does not take all of them. shuffled: a new one in every
-    epoch. file: as in the source. slipped: as the program printed in Harrington's "Machine Learning in Action" (5.2.4)
-    draws them, where a slip of an index takes update i's example from the first N-i rows: the first come too often"""
     l2: NonNegativeFloat = 0.0
     """strength of the penalty l2/2 ||w||^2, intercepts left out; scikit-learn's C is 1 / (l2 * examples) for the mean,
     and 1 / l2 for the sum"""
@@ -87,45 +77,11 @@ class Logistic(Trainable):
                 deviates = np.stack([rng.standard_normal(tuple(linear.weight.shape[1:])) for rng in drawn])
                 linear.weight.copy_(settings.initial_value + settings.initial_deviation * torch.from_numpy(deviates))
         linear.bias.requires_grad_(settings.intercept)
-        self._orders: dict[int, Tensor] = {}  # the epoch under way: [R, N]
-        self._gathered: tuple[Any, list[Batch]] = (None, [])  # some batches of it, and which
+        self.minibatches = Minibatches(settings, dataset)
 
     def sample(self, step: int) -> Batch:
         """The next examples of each replica's epoch, or all examples."""
-        size, examples = self.settings.batch_size, len(self.dataset.y)
-        if size is None or size >= examples:
-            return self._everything()
-        if self.settings.batch_growth > 1:
-            return self._grown(step, size)
-        epoch, number = divmod(step, math.ceil(examples / size))
-        together = max(1, GATHERED // (self.settings.replicas * size * self.dataset.x.shape[1]))
-        block, place = divmod(number, together)
-        if self._gathered[0] != (epoch, block):
-            rows = self._order(epoch)[:, block * together * size : (block + 1) * together * size]  # [R, several B]
-            x, y = (part.index_select(0, rows.reshape(-1)) for part in self.dataset[:2])  # faster than part[rows]
-            x, y = x.reshape(*rows.shape, -1), y.reshape(rows.shape)
-            batches = [Batch(*parts) for parts in zip(torch.split(x, size, 1), torch.split(y, size, 1), strict=True)]
-            self._gathered = (epoch, block), batches
-        return self._gathered[1][place]
-
-    def _everything(self) -> Batch:
-        """All examples, the same memory for every replica."""
-        replicas = self.settings.replicas
-        return Batch(self.dataset.x.expand(replicas, -1, -1), self.dataset.y.expand(replicas, -1))
-
-    def _grown(self, step: int, size: int) -> Batch:
-        """The examples of an update that takes more of them than the one before."""
-        examples, replicas = len(self.dataset.y), self.settings.replicas
-        if math.log(size) + step * math.log(self.settings.batch_growth) >= math.log(examples):
-            return self._everything()
-        count = int(size * self.settings.batch_growth**step)
-        drawn = [
-            np.arange(count) if self.settings.order == "file" else rng.choice(examples, count, replace=False)
-            for rng in streams(self.settings.seed, replicas, Purpose.SAMPLE, step)
-        ]
-        rows = torch.from_numpy(np.stack(drawn))  # [R, B]
-        x, y = (part.index_select(0, rows.reshape(-1)) for part in self.dataset[:2])
-        return Batch(x.reshape(*rows.shape, -1), y.reshape(rows.shape))
+        return self.minibatches.sample(step)
 
     def objective(self, batch: Batch) -> Estimate:
         """The log-likelihood [R] of the batch, as mean or sum, less the penalty; or the same as a cost."""
@@ -166,7 +122,7 @@ class Logistic(Trainable):
     @torch.no_grad()
     def final(self, update: Update) -> Tensor:
         """The objective [R] on all training examples."""
-        return self.objective(self._everything()).value
+        return self.objective(self.minibatches.everything()).value
 
     @torch.no_grad()
     def evaluate(self, step: int) -> Mapping[str, Tensor]:
@@ -182,19 +138,3 @@ class Logistic(Trainable):
         if self.dataset.classes == 2 and 0 < self.dataset.test_y.mean() < 1:
             learned["auc"] = auc(distribution.logits, self.dataset.test_y)
         return learned | {f"prior_{name}": value for name, value in quality(constant, y).items()}
-
-    def _order(self, epoch: int) -> Tensor:
-        if epoch not in self._orders:
-            seeds = range(self.settings.seed, self.settings.seed + self.settings.replicas)
-            drawn = [self._draw(stream(seed, Purpose.SAMPLE, epoch)) for seed in seeds]
-            self._orders = {epoch: torch.from_numpy(np.stack(drawn))}
-        return self._orders[epoch]
-
-    def _draw(self, rng: np.random.Generator) -> np.ndarray:
-        """The rows [N] of an epoch."""
-        examples = len(self.dataset.y)
-        if self.settings.order == "file":
-            return np.arange(examples)
-        if self.settings.order == "slipped":
-            return rng.integers(0, np.arange(examples, 0, -1))
-        return rng.permutation(examples)

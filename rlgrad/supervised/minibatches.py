@@ -1,12 +1,98 @@
 """Which examples an update learns from."""
 
-from typing import NamedTuple
+import math
+from typing import Annotated, Any, Literal, NamedTuple
 
+import numpy as np
+import torch
+from pydantic import Field, FiniteFloat, PositiveInt
 from torch import Tensor
+
+from rlgrad.settings import RunSettings
+from rlgrad.streams import Purpose, stream, streams
+from rlgrad.supervised.data import Dataset
 
 GATHERED = 1 << 18  # numbers that are gathered at a time, where batches are small: these stay in the cache
 
 
 class Batch(NamedTuple):
+    """Examples and their labels."""
+
     x: Tensor  # [R, B, D]
     y: Tensor  # [R, B]
+
+
+class MinibatchSettings(RunSettings):
+    """How many examples an update learns from, and in which order."""
+
+    batch_size: PositiveInt | None = None
+    """examples in an update; null: all of them"""
+    batch_growth: Annotated[FiniteFloat, Field(ge=1)] = 1.0
+    """each update takes this many times as many examples as the one before, drawn anew, until it takes all"""
+    order: Literal["shuffled", "file", "slipped"] = "shuffled"
+    """the order of the examples in an epoch, where an update does not take all of them. shuffled: a new one in every
+    epoch. file: as in the source. slipped: as the program printed in Harrington's "Machine Learning in Action" (5.2.4)
+    draws them, where a slip of an index takes update i's example from the first N-i rows: the first come too often"""
+
+
+class Minibatches:
+    """Draws the examples of each update, for each replica from its own stream."""
+
+    def __init__(self, settings: MinibatchSettings, dataset: Dataset):
+        self.settings, self.dataset = settings, dataset
+        self._orders: dict[int, Tensor] = {}  # the epoch under way: [R, N]
+        self._gathered: tuple[Any, list[Batch]] = (None, [])  # some batches of it, and which
+
+    def sample(self, step: int) -> Batch:
+        """The next examples of each replica's epoch, or all examples."""
+        size, examples = self.settings.batch_size, len(self.dataset.y)
+        if size is None or size >= examples:
+            return self.everything()
+        if self.settings.batch_growth > 1:
+            return self._grown(step, size)
+        epoch, number = divmod(step, math.ceil(examples / size))
+        together = max(1, GATHERED // (self.settings.replicas * size * self.dataset.x.shape[1]))
+        block, place = divmod(number, together)
+        if self._gathered[0] != (epoch, block):
+            rows = self.order(epoch)[:, block * together * size : (block + 1) * together * size]  # [R, several B]
+            x, y = (part.index_select(0, rows.reshape(-1)) for part in self.dataset[:2])  # faster than part[rows]
+            x, y = x.reshape(*rows.shape, -1), y.reshape(rows.shape)
+            batches = [Batch(*parts) for parts in zip(torch.split(x, size, 1), torch.split(y, size, 1), strict=True)]
+            self._gathered = (epoch, block), batches
+        return self._gathered[1][place]
+
+    def everything(self) -> Batch:
+        """All examples, the same memory for every replica."""
+        replicas = self.settings.replicas
+        return Batch(self.dataset.x.expand(replicas, -1, -1), self.dataset.y.expand(replicas, -1))
+
+    def _grown(self, step: int, size: int) -> Batch:
+        """The examples of an update that takes more of them than the one before."""
+        examples, replicas = len(self.dataset.y), self.settings.replicas
+        if math.log(size) + step * math.log(self.settings.batch_growth) >= math.log(examples):
+            return self.everything()
+        count = int(size * self.settings.batch_growth**step)
+        drawn = [
+            np.arange(count) if self.settings.order == "file" else rng.choice(examples, count, replace=False)
+            for rng in streams(self.settings.seed, replicas, Purpose.SAMPLE, step)
+        ]
+        rows = torch.from_numpy(np.stack(drawn))  # [R, B]
+        x, y = (part.index_select(0, rows.reshape(-1)) for part in self.dataset[:2])
+        return Batch(x.reshape(*rows.shape, -1), y.reshape(rows.shape))
+
+    def order(self, epoch: int) -> Tensor:
+        """The rows [R, N] of an epoch."""
+        if epoch not in self._orders:
+            seeds = range(self.settings.seed, self.settings.seed + self.settings.replicas)
+            drawn = [self._draw(stream(seed, Purpose.SAMPLE, epoch)) for seed in seeds]
+            self._orders = {epoch: torch.from_numpy(np.stack(drawn))}
+        return self._orders[epoch]
+
+    def _draw(self, rng: np.random.Generator) -> np.ndarray:
+        """The rows [N] of an epoch."""
+        examples = len(self.dataset.y)
+        if self.settings.order == "file":
+            return np.arange(examples)
+        if self.settings.order == "slipped":
+            return rng.integers(0, np.arange(examples, 0, -1))
+        return rng.permutation(examples)
