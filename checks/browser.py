@@ -87,26 +87,72 @@ class Browser:
                 return dict(received["result"])
             self.events.append(received)
 
-    def visit(self, url: str, text: str, picture: Path, settle: float = 0.5) -> list[str]:
-        """Open a page, wait until it shows the text, and take a picture of it. What was wrong, a line for each."""
+    @contextmanager
+    def page(self, url: str, text: str, width: int = 1280) -> Iterator["Page"]:
+        """A page that is open, once it shows the text."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Runtime", "Log", "Network", "Page"):
             self.call(f"{domain}.enable", session)
         self.events.clear()
+        page = Page(self, session)
+        page.look(width)
         self.call("Page.navigate", session, url=url)
-        end, shown = time.monotonic() + SECONDS, ""
-        while text not in shown and time.monotonic() < end:
-            time.sleep(0.1)
-            shown = self.call("Runtime.evaluate", session, expression=ALL_TEXT)["result"].get("value", "")
-        time.sleep(settle)
-        shot = self.call("Page.captureScreenshot", session, format="png")
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        picture.write_bytes(base64.b64decode(shot["data"]))
-        wrong = [] if text in shown else [f"the text {text!r} is not there, but: {shown[:300]!r}"]
-        wrong += [line for event in self.events if event.get("sessionId") == session for line in complaints(event)]
+        page.wait(f"document.readyState === 'complete' && {ALL_TEXT}.includes({json.dumps(text)})", f"no {text!r}")
+        yield page
         self.call("Target.closeTarget", targetId=target)
-        return wrong
+
+    def visit(self, url: str, text: str, picture: Path, settle: float = 0.5) -> list[str]:
+        """Open a page, wait until it shows the text, and take a picture of it. What was wrong, a line for each."""
+        with self.page(url, text) as page:
+            time.sleep(settle)
+            page.shoot(picture)
+            return page.wrong()
+
+
+class Page:
+    """A page in the browser. `wrong` says what went wrong on it so far."""
+
+    def __init__(self, browser: Browser, session: str):
+        self.browser, self.session, self.missing = browser, session, list[str]()
+
+    def look(self, width: int, dark: bool = False, media: str = "screen") -> None:
+        """Show the page in a window of that width, to somebody who prefers light or dark, or as it is printed."""
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.browser.call("Emulation.setDeviceMetricsOverride", self.session, **size)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.browser.call("Emulation.setEmulatedMedia", self.session, media=media, features=[scheme])
+
+    def ask(self, expression: str) -> Any:
+        """The value of an expression in JavaScript, or of what it promises."""
+        asked = {"expression": expression, "returnByValue": True, "awaitPromise": True}
+        found = self.browser.call("Runtime.evaluate", self.session, **asked)
+        if "exceptionDetails" in found:
+            raise RuntimeError(found["exceptionDetails"]["exception"].get("description", found["exceptionDetails"]))
+        return found["result"].get("value")
+
+    def wait(self, condition: str, otherwise: str) -> None:
+        """Until an expression holds. If it never does, that is what is wrong."""
+        end = time.monotonic() + SECONDS
+        while not self.ask(condition):
+            if time.monotonic() > end:
+                self.missing.append(f"{otherwise}, but: {self.ask(ALL_TEXT)[:300]!r}")
+                return
+            time.sleep(0.05)
+
+    def shoot(self, picture: Path, whole: bool = False) -> None:
+        """Take a picture, of what the window shows or of the whole page."""
+        how: dict[str, Any] = {"format": "png"}
+        if whole:
+            size = self.browser.call("Page.getLayoutMetrics", self.session)["cssContentSize"]
+            how |= {"captureBeyondViewport": True, "clip": size | {"scale": 1}}
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        shot = self.browser.call("Page.captureScreenshot", self.session, **how)
+        picture.write_bytes(base64.b64decode(shot["data"]))
+
+    def wrong(self) -> list[str]:
+        events = [event for event in self.browser.events if event.get("sessionId") == self.session]
+        return self.missing + [line for event in events for line in complaints(event)]
 
 
 def complaints(event: dict[str, Any]) -> Iterator[str]:
