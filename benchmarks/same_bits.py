@@ -40,9 +40,10 @@ def python(checkout: Path, *arguments: str) -> tuple[str, str | None]:
 def metrics(run: Path) -> Numbers:
     found: Numbers = {}
     for row in map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()):
-        for key in [key for key in row if not any(word in key for word in CLOCK)]:
+        step = row["update"] - 1 if "update" in row else row["step"]  # as older versions count
+        for key in [key for key in row if key not in ("step", "update") and not any(word in key for word in CLOCK)]:
             values = row[key] if isinstance(row[key], list) else [row[key]]
-            found |= {(row["step"], key, (replica,)): value for replica, value in enumerate(values)}
+            found |= {(step, key, (replica,)): value for replica, value in enumerate(values)}
     return found
 
 

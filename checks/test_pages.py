@@ -106,7 +106,7 @@ def test_tensorboard_of_a_run(project: Path, shell: Shell) -> None:
         wrong = {
             tab: found
             for tab, text in {
-                "custom_scalars": "mean and 95% interval over replicas",
+                "custom_scalars": "objective and evaluation",
                 "text": "is to be",
                 "hparams": "replicas",
                 "timeseries": "objective",

@@ -13,6 +13,9 @@ class Trainable(Problem):
     """A problem that a run can follow. Everything here has a default; say more where there is more to say."""
 
     work = "work/evaluations"  # the metric that counts the work of an update, such as "episode/env_steps"
+    measures = "objective"  # what the objective is, in a word or two, such as "discounted return"
+    headline: tuple[str, ...] = ()  # the metrics of `evaluate` that matter most, the first one first
+    uses: tuple[str, ...] = ("evaluate",)  # the commands that use the trained model
     solved: tuple[str, float] | None = None  # a metric of `evaluate`, and the value from which it counts as solved
     timed: Mapping[str, tuple[Any, str]] = {}  # what a profile times apart, by name: whose function, and its name
     tags: Mapping[str, str] = {}  # what the metrics of its own mean: a sentence for each, with its unit

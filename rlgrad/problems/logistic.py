@@ -62,11 +62,13 @@ class Logistic(Trainable):
     model: LinearClassifier
     curved = True
     work = "batch/examples"  # the metric that counts what was learned from
+    headline = ("accuracy", "log_loss")
 
     def __init__(self, settings: Settings, dataset: data.Dataset):
         self.settings = settings
         self.dataset = dataset
         self.direction = DIRECTIONS[settings.objective]
+        self.measures = settings.objective.replace("_", " ") + (" and penalty" if settings.l2 else "")
         self.model = LinearClassifier(settings.replicas, dataset.x.shape[1], dataset.classes).to(dataset.x.dtype)
         linear = self.model.linear
         with torch.no_grad():

@@ -71,6 +71,7 @@ class Reinforce(Trainable):
     direction = Direction.MAXIMIZE
     model: Agent
     work = "episode/env_steps"  # the metric that counts what was played
+    headline = ("return",)
     timed = {"environment": (rollouts, "step"), "policy": (rollouts.Player, "act")}
     line_search = False  # the mean return of episodes that are played already does not change
 
@@ -78,6 +79,8 @@ class Reinforce(Trainable):
         """policy: its network, instead of one that the settings describe."""
         check(settings)
         self.settings = settings
+        self.measures = "return" + (" still to come" if settings.segment else "")
+        self.measures = "discounted " * (settings.discount < 1) + self.measures
         environment = describe(settings.environment, settings.environment_options)
         threshold = environment.spec.reward_threshold if environment.spec else None
         self.solved = None if threshold is None else ("return", threshold)

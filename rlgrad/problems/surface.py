@@ -67,6 +67,7 @@ class SurfaceProblem(Trainable):
 
     model: Points
     curved = True
+    measures, headline = "value of the function", ("value",)
     work = "surface/evaluations"  # the metric that counts how often the function was evaluated
 
     def __init__(self, settings: Settings):

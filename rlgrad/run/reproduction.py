@@ -60,7 +60,7 @@ def first_difference_of_metrics(a: Path, b: Path) -> str | None:
         for key in sorted(one.keys() | other.keys()):
             if one.get(key) != other.get(key):
                 pair = f"{one.get(key)} in the one, {other.get(key)} in the other"
-                return f"{METRICS}, step {one.get('step')}: {key} is {pair}"
+                return f"{METRICS}, update {one.get('update')}: {key} is {pair}"
     return f"{METRICS} has {len(old)} lines in the one, {len(new)} in the other" if len(old) != len(new) else None
 
 

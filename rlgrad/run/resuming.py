@@ -89,7 +89,7 @@ def go_on(run: Following, quiet: bool, before: FollowSettings | None = None) -> 
         print(f"{path} is completed already; {how} it")
     if run.settings is not before:
         record_extension(path, before, run.settings, run.state.done)
-        log.extend(run.state.done, directory.dump(run.settings))
+        log.extend(run.state.steps, directory.dump(run.settings))
     (path / "summary.json").unlink(missing_ok=True)
     return sit(run, log, quiet)
 

@@ -1,6 +1,9 @@
 """Every tag that a run logs, with a sentence and its unit. docs/tags.md is written from this table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+from rlgrad.run.events import Band, Charts
 
 TAGS = {
     "objective/value": "The objective itself, mean over replicas: what the run maximizes or minimizes, measured on the "
@@ -28,6 +31,7 @@ TAGS = {
     "two halves (1); every `diagnose_every_updates`.",
     "gradient/norm": "Euclidean norm of the gradient before clipping, mean over replicas (objective per unit of "
     "parameter).",
+    "update/number": "How many updates the run has made, this one included, as the terminal counts them (updates).",
     "update/size": "Euclidean norm of the change that the update made to the parameters, mean over replicas (units of "
     "parameter).",
     "update/learning_rate": "Learning rate that the optimizer used for the update (units of parameter per unit of its "
@@ -78,7 +82,7 @@ TAGS = {
     "speed/updates_per_second": "Updates per second of wall time, since the previous one (1/s).",
 }
 
-STATISTICS = {  # an evaluation tag followed by one of these
+STATISTICS = {  # an evaluation tag, or that of the objective, followed by one of these
     "mean": "mean over replicas",
     "iqm": "interquartile mean over replicas: the mean of the middle half",
     "ci95_low": "lower end of the 95% bootstrap interval of the mean over replicas; absent with one replica",
@@ -95,27 +99,60 @@ def description(tag: str, own: Mapping[str, str]) -> str:
     return tags.get(tag, "")
 
 
+@cache
+def shown(tag: str) -> str:
+    """Where TensorBoard has a tag. It sorts the groups by their names: what would stand before the evaluation and the
+    objective, which are looked at first, stands under `update/` or `replicas/`."""
+    group, _, rest = tag.partition("/")
+    if rest.rpartition("/")[2] in STATISTICS.keys() - {"mean"}:
+        return f"replicas/{tag}"
+    return tag if group == "evaluation" or group >= "objective" else f"update/{tag}"
+
+
+def charts(evaluated: Sequence[str], replicas: int) -> dict[str, Charts]:
+    """What TensorBoard's tab CUSTOM SCALARS shows. evaluated: the tags of the evaluation that matter most."""
+    first: dict[str, Sequence[str] | Band] = {}
+    for tag, mean in [*((tag, f"{tag}/mean") for tag in evaluated), ("objective/value", "objective/value")]:
+        ends = shown(f"{tag}/ci95_low"), shown(f"{tag}/ci95_high")
+        first[tag] = Band(mean, *ends) if replicas > 1 else (mean,)
+    update = {
+        "what the step promised and achieved": ("objective/predicted_change", "objective/achieved_change"),
+        "the gradient's norm": ("update/gradient/norm",),
+        "the size of the step": ("update/size",),
+    }
+    return {"objective and evaluation": first, "one update": update}
+
+
 def page() -> str:
     """docs/tags.md."""
     lines = [
         "# What a run logs",
         "",
-        "Every tag in TensorBoard, and every key in `metrics.jsonl`, with its unit in brackets. The step of a point is",
-        "the number of its update, counted from 0. `metrics.jsonl` has the values of all replicas, TensorBoard their",
-        "mean. This page is written by `rlgrad tags`; the same sentences are the tooltips in TensorBoard.",
+        "Every key in `metrics.jsonl` and every tag in TensorBoard, with its unit in brackets. `metrics.jsonl` has",
+        "the values of all replicas, TensorBoard their mean. Two keys have no tag: `step` is the work that one",
+        "replica has done by then (environment steps, examples or evaluations, the mean over replicas where they",
+        "differ), and `update` is the number of the update, counted from 1. The step of a point in TensorBoard is",
+        "that `step`: so runs with batches of different size can be compared.",
+        "",
+        "TensorBoard sorts the groups of its charts by name. The evaluation and the objective are to come first, so",
+        "tags of groups that would stand before them are under `update/` there: `update/episode/return`,",
+        "`update/gradient/norm`. This page is written by `rlgrad tags`; the same sentences are TensorBoard's",
+        "tooltips.",
         "",
         "| tag | meaning |",
         "|---|---|",
         *(f"| `{tag}` | {text} |" for tag, text in TAGS.items()),
         "",
-        "An evaluation tag is logged four times, with one of these behind it:",
+        "In TensorBoard an evaluation tag, and that of the objective, is there with each of these behind it. All but",
+        "the mean are under `replicas/`.",
         "",
         "| ending | meaning |",
         "|---|---|",
         *(f"| `/{ending}` | {text[0].upper() + text[1:]}. |" for ending, text in STATISTICS.items()),
         "",
-        "Besides these: `config` (text) is the config as resolved, `direction` (text) says whether `objective/value`",
-        "is to go up or down. The tab HPARAMS lists the settings beside the last evaluation, the tab CUSTOM SCALARS",
-        "shows each evaluation with its interval as a band.",
+        "Besides these: `config` (text) is the config as resolved, `direction` (text) says what `objective/value` is",
+        "and whether it is to go up or down. The tab CUSTOM SCALARS shows the evaluation and the objective, with the",
+        "interval over replicas as a band. The tab HPARAMS lists the settings that are not their defaults, and the",
+        "seed, beside the last objective and evaluation.",
     ]
     return "\n".join(lines) + "\n"

@@ -138,7 +138,7 @@ def test_a_replica_that_diverges_is_set_aside_and_the_others_do_not_notice(tmp_p
         for tag, values in row.items():
             if isinstance(values, list):
                 assert [values[0], values[2]] == other[tag], tag
-                assert (values[1] is None) == (row["step"] >= step), tag
+                assert (values[1] is None) == (row["update"] > step), tag
     for key in ("objective", "evaluation.value"):
         first, middle, last = found[key]["per_replica"]
         assert middle is None

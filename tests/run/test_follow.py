@@ -101,8 +101,8 @@ def followed(out: Path, updates: int = 8, plateau: bool = False, **how: Any) -> 
 def test_everything_that_a_configs_problem_has(tmp_path: Path) -> None:
     run = followed(tmp_path / "a")
     path = run.directory
-    assert [row["step"] for row in rows(path)] == list(range(8))
-    assert [row["step"] for row in rows(path) if "evaluation/closeness" in row] == [2, 5, 7]
+    assert [row["update"] for row in rows(path)] == list(range(1, 9))
+    assert [row["update"] for row in rows(path) if "evaluation/closeness" in row] == [3, 6, 8]
     assert all(len(row["bowl/distance"]) == 3 for row in rows(path))
     found = summary(path)
     assert found["status"] == "completed"
@@ -113,8 +113,8 @@ def test_everything_that_a_configs_problem_has(tmp_path: Path) -> None:
     assert low < found["evaluation.closeness"]["mean"] < high
     board = events(path)
     assert len(board.Scalars("objective/value")) == 8
-    assert len(board.Scalars("evaluation/closeness/ci95_low")) == 3
-    assert board.SummaryMetadata("bowl/distance").summary_description == Bowl.tags["bowl/distance"]
+    assert len(board.Scalars("replicas/evaluation/closeness/ci95_low")) == 3
+    assert board.SummaryMetadata("update/bowl/distance").summary_description == Bowl.tags["bowl/distance"]
     assert board.SummaryMetadata("evaluation/closeness/mean").summary_description.startswith("Minus that.")
     trained = load_file(path / "model.safetensors")["point"]
     assert torch.equal(trained, run.problem.model.point)

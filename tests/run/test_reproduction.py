@@ -58,7 +58,7 @@ def test_a_run_is_reproduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     metrics.write_text(text.replace(str(found), "0.5", 1))
     assert main(["reproduce", "run", "--quiet"]) == 1
     assert re.search(
-        r"differ: metrics.jsonl, step 3: objective/value is \[.*, 0.5\] in the one", capsys.readouterr().out
+        r"differ: metrics.jsonl, update 4: objective/value is \[.*, 0.5\] in the one", capsys.readouterr().out
     )
     metrics.write_text(text[: text.index("\n") + 1])
     assert main(["reproduce", "run", "--quiet"]) == 1

@@ -1,7 +1,8 @@
 """The written record of a run: `metrics.jsonl` and TensorBoard's event file.
 
-Both only grow. A checkpoint remembers how long they were, so that a resumed run can cut off what came after it: no
-point is there twice, and none is missing.
+A point's step is the work that one replica has done by then, so that runs with batches of different size lie over each
+other. Both files only grow. A checkpoint remembers how long they were, so that a resumed run can cut off what came
+after it: no point is there twice, and none is missing.
 """
 
 import contextlib
@@ -13,18 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
-from tensorboard.compat.proto.tensor_pb2 import TensorProto
-from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
-
 from rlgrad.loop import Update
 from rlgrad.run.directory import dotted, dump
+from rlgrad.run.events import Events
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, Record
-from rlgrad.run.records import RecordWriter
 from rlgrad.run.statistics import finite, summarize
-from rlgrad.run.tags import description
+from rlgrad.run.tags import charts, description, shown
 
 FLUSH_SECONDS = 2.0
 METRICS, EVENTS = "metrics.jsonl", "events.out.tfevents."
@@ -36,7 +32,6 @@ class Log(Observer):
     def __init__(self, directory: Path):
         self.directory = directory
         self.files: dict[str, BinaryIO] = {}
-        self.described: set[str] = set()  # tags whose first point is written: TensorBoard reads their sentence from it
         self.flushed = time.monotonic()
 
     def begin(self, run: Following) -> None:
@@ -47,60 +42,55 @@ class Log(Observer):
         self._use(
             {name: (self.directory / name).open("xb") for name in (METRICS, f"{EVENTS}{int(time.time())}.rlgrad")}
         )
-        self._event(file_version="brain.Event:2")
-        self._text("config", f"```yaml\n{dump(run.settings)}```")
-        against = ", but this run goes **the wrong way, on purpose**" if run.settings.wrong_sign else ""
-        self._text("direction", f"`objective/value` is to be **{run.problem.direction.name.lower()}d**{against}")
+        settings, evaluated = run.settings, [f"evaluation/{name}" for name in run.problem.headline]
+        self.events.version()
+        self.events.layout(charts(evaluated, settings.replicas))
+        given = settings.model_dump(mode="json", exclude_defaults=True) | {"seed": settings.seed}
+        self.events.session(dotted(given), ["objective/value", *(f"{tag}/mean" for tag in evaluated)])
+        self.events.text("config", f"```yaml\n{dump(settings)}```")
+        against = ", but this run goes **the wrong way, on purpose**" if settings.wrong_sign else ""
+        way = f"is to be **{run.problem.direction.name.lower()}d**{against}"
+        self.events.text("direction", f"`objective/value` is the {run.problem.measures}. It {way}")
+        self.flush()
 
     def extend(self, step: int, config: str) -> None:
         """Show the config of a run that is to go on for longer than it was begun for."""
-        self._text("config", f"```yaml\n{config}```", step)
+        self.events.text("config", f"```yaml\n{config}```", step)
 
     def seen(self, run: Following, update: Update, record: Record) -> None:
-        """An update: a line with the values [R] of all replicas, and a point for their mean; of an evaluation also
-        their interquartile mean and interval. Replicas set aside do not count.
+        """An update: a line with the values [R] of all replicas, and a point for their mean; of the objective and of an
+        evaluation also their interval. Replicas set aside do not count.
         """
         state = run.state
         if not record.evaluated and state.done % run.settings.log_every_updates:
             return
+        # no two runs have the same speed
         numbers_alone = {tag: number for tag, number in record.numbers.items() if not tag.startswith("speed/")}
-        line: dict[str, Any] = {"step": update.step, **numbers_alone}  # no two runs have the same speed
-        points = dict(record.numbers)
+        line: dict[str, Any] = {"step": state.steps, "update": state.done, **numbers_alone}
+        points = {"update/number": state.done, **record.numbers}
         for tag, value in record.values.items():
             numbers = value.tolist()
             line[tag] = [finite(number) for number in numbers]
-            if tag.startswith("evaluation/"):
-                statistics = summarize(numbers, state.set_aside)
-                points |= {f"{tag}/{ending}": number for ending, number in endings(statistics).items()}
-            elif math.isfinite(mean := state.mean(value)):
-                points[tag] = mean
+            if tag.startswith("evaluation/") or tag == "objective/value":
+                statistics = endings(summarize(numbers, state.set_aside))
+                points |= {f"{tag}/{ending}": number for ending, number in statistics.items()}
+            elif math.isfinite(alone := state.mean(value)):
+                points[tag] = alone
+        if (mean := points.pop("objective/value/mean", None)) is not None:
+            points["objective/value"] = mean
         self.metrics.write(json.dumps(line, allow_nan=False).encode() + b"\n")
-        self._scalars(update.step, points)
+        placed = {shown(tag): tag for tag in points}
+        new = placed.keys() - self.events.described
+        sentences = {place: description(placed[place], self.tags) for place in new}
+        self.events.scalars(state.steps, {place: points[tag] for place, tag in placed.items()}, sentences)
         if time.monotonic() - self.flushed > FLUSH_SECONDS:
             self.flush()
 
     def end(self, run: Following, summary: Mapping[str, Any]) -> None:
-        """The settings beside the results, and the intervals as bands. Raises OSError."""
-        from torch.utils.tensorboard.summary import custom_scalars, hparams
-
-        if not self.files:
-            return
-        state, settings = run.state, dotted(run.settings.model_dump(mode="json"))
-        given = {key: value for key, value in settings.items() if value is not None}
-        shown = {key: value if isinstance(value, bool | int | float) else str(value) for key, value in given.items()}
-        evaluation = {name: state.remaining(values) for name, values in state.evaluation.items()}
-        results = {f"evaluation/{name}/mean": sum(values) / len(values) for name, values in evaluation.items()}
-        for summary in hparams(shown, results):  # type: ignore[no-untyped-call]
-            self._event(step=0, summary=summary)
-        bands = {
-            name: ["Margin", [f"evaluation/{name}/{ending}" for ending in ("mean", "ci95_low", "ci95_high")]]
-            for name, values in evaluation.items()
-            if len(values) > 1
-        }
-        if bands:
-            layout = {"mean and 95% interval over replicas": bands}
-            self._event(step=0, summary=custom_scalars(layout))  # type: ignore[no-untyped-call]
-        self.flush()
+        """Raises OSError."""
+        if self.files:
+            self.events.session_end(summary["status"])
+            self.flush()
 
     def close(self) -> None:
         """Whatever could not be written by now is lost."""
@@ -123,34 +113,12 @@ class Log(Observer):
     def _use(self, files: dict[str, BinaryIO]) -> None:
         self.files = files
         self.metrics, events = files.values()
-        self.events = RecordWriter(events)
+        self.events = Events(events)
 
     def flush(self) -> None:
         for file in self.files.values():
             file.flush()
         self.flushed = time.monotonic()
-
-    def _scalars(self, step: int, points: Mapping[str, float]) -> None:
-        values = []
-        for tag, number in points.items():
-            metadata = None
-            if tag not in self.described:
-                self.described.add(tag)
-                metadata = SummaryMetadata(display_name=tag, summary_description=description(tag, self.tags))
-            values.append(Summary.Value(tag=tag, simple_value=number, metadata=metadata))
-        self._event(step=step, summary=Summary(value=values))
-
-    def _text(self, tag: str, markdown: str, step: int = 0) -> None:
-        metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
-        tensor = TensorProto(
-            dtype="DT_STRING",
-            string_val=[markdown.encode()],
-            tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)]),
-        )
-        self._event(step=step, summary=Summary(value=[Summary.Value(tag=tag, metadata=metadata, tensor=tensor)]))
-
-    def _event(self, **content: Any) -> None:
-        self.events.write(Event(wall_time=time.time(), **content).SerializeToString())
 
 
 def reopened(directory: Path, lengths: Mapping[str, int]) -> dict[str, BinaryIO]:

@@ -4,20 +4,27 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console as RichConsole
+from rich.console import Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from rlgrad.loop import Direction, Update
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, Record
 from rlgrad.run.signals import silence
 from rlgrad.run.state import unit
+from rlgrad.run.statistics import summarize
 
+NEXT = {"evaluate": "evaluate it:", "play": "watch it play:"}
 LINES = 10  # how many lines a run prints where the output is no terminal
 
 
@@ -39,25 +46,35 @@ class Console(RichConsole):
 
 
 class Display(Observer):
-    """A live bar on a terminal, plain lines elsewhere, nothing at all when quiet."""
+    """Two live lines on a terminal or in a notebook, plain lines elsewhere, nothing at all when quiet."""
 
     def __init__(self, quiet: bool = False):
         self.console = Console(quiet=quiet, highlight=False)
         if not self.console.is_terminal:
             self.console.width = 120
         self.bar: Progress | None = None
+        self.cell: Any = None  # the place in a notebook that is written over and over
+        self.evaluation = ""
 
     def begin(self, run: Following) -> None:
-        direction = run.problem.direction
-        self.updates, self.unit = run.settings.updates, unit(run.problem).replace("_", " ")
+        direction, problem = run.problem.direction, run.problem
+        self.updates, self.unit = run.settings.updates, unit(problem).replace("_", " ")
         self.objective = "objective ↑" if direction.sign > 0 else "objective ↓"
+        self.measures = "" if problem.measures == "objective" else f" ({problem.measures})"
+        self.first, self.shown = run.state.done, time.monotonic()
         if run.settings.wrong_sign:
             self.warn_of_wrong_sign(direction)
-        if self.console.is_terminal and not self.console.quiet:
-            columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"))
-            self.bar = Progress(*columns, TimeRemainingColumn(), console=self.console)
-            self.task = self.bar.add_task(self.objective, total=self.updates, completed=run.state.done, speed="")
-            self.bar.start()
+        if self.console.is_jupyter and not self.console.quiet:
+            from IPython.display import display
+
+            self.cell = display({"text/plain": self.objective}, raw=True, display_id=True)
+        elif self.console.is_terminal and not self.console.quiet:
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), MofNCompleteColumn())
+            self.bar = Progress(*columns, TimeRemainingColumn(), TextColumn("left"), expand=True)
+            self.bar.add_task(self.objective, total=self.updates, completed=run.state.done)
+            self.below = Text(no_wrap=True)
+            self.live = Live(Group(self.bar, self.below), console=self.console)
+            self.live.start()
 
     def warn_of_wrong_sign(self, direction: Direction) -> None:
         """The banner of a run that goes against its objective."""
@@ -66,25 +83,41 @@ class Display(Observer):
         self.console.print(text, style="bold white on red", soft_wrap=True)
 
     def seen(self, run: Following, update: Update, record: Record) -> None:
-        """After an update: the objective, work per second, and the evaluation if there was one."""
-        state, values, speed = run.state, record.values, record.numbers["speed/work_per_second"]
-        value = f"{self.objective} {state.mean(values['objective/value']):.4g}"
+        """After an update: the objective, the last evaluation with its interval, work per second, and the time left."""
+        state, speed = run.state, record.numbers["speed/work_per_second"]
+        if record.evaluated and not self.console.quiet:
+            self.evaluation = evaluated(run)
+        value = f"{self.objective} {state.mean(record.values['objective/value']):.4g}{self.measures}"
         pace = f"{speed:,.0f} {self.unit}/s"
         if self.bar:
-            self.bar.update(self.task, completed=state.done, description=value, speed=pace)
-        elif state.done == self.updates or state.done % max(1, self.updates // LINES) == 0:
-            means = {tag: state.mean(value) for tag, value in values.items() if tag.startswith("evaluation/")}
-            found = "".join(f"  {tag.partition('/')[2]} {mean:.4g}" for tag, mean in means.items())
-            self.say(f"update {state.done}/{self.updates}  {value}  {pace}{found}")
+            self.bar.update(self.bar.task_ids[0], completed=state.done, description=value)
+            self.below.plain = "  ".join(part for part in (self.evaluation, pace) if part)
+        elif self.cell or state.done == self.updates or state.done % max(1, self.updates // LINES) == 0:
+            self.line([f"update {state.done}/{self.updates}", value, self.evaluation, pace, self.left(run)])
         if self.console.gone:
             run.interrupted.append(signal.SIGPIPE)
+
+    def line(self, parts: Sequence[str]) -> None:
+        """A line for all updates in a notebook, written over a few times a second; elsewhere a line for this one."""
+        text, now = "  ".join(part for part in parts if part), time.monotonic()
+        if not self.cell:
+            self.say(text)
+        elif now - self.shown > 0.2 or parts[0] == f"update {self.updates}/{self.updates}":
+            self.cell.update({"text/plain": text}, raw=True)
+            self.shown = now
+
+    def left(self, run: Following) -> str:
+        """The time that the remaining updates of this sitting will take, if they take as long as those before."""
+        done = run.state.done - self.first
+        seconds = (self.updates - run.state.done) * (run.now - run.began) / max(1, done)
+        return f"{timedelta(seconds=round(seconds))} left" if seconds >= 1 else ""
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         if self.bar:
-            self.bar.stop()
+            self.live.stop()
             self.bar = None
 
     def end(self, run: Following, summary: Mapping[str, Any]) -> None:
@@ -103,7 +136,7 @@ class Display(Observer):
         table.add_column("", no_wrap=True)
         for heading in ("mean", "IQM", "95% interval", "lowest", "highest") if replicas > 1 else ("mean",):
             table.add_column(heading, justify="right", no_wrap=True)
-        rows = {self.objective: summary["objective"]}
+        rows = {self.objective + self.measures: summary["objective"]}
         rows |= {name.partition(".")[2]: found for name, found in summary.items() if name.startswith("evaluation.")}
         for name, found in rows.items():
             if found is not None:
@@ -122,13 +155,24 @@ class Display(Observer):
                 f"{solved['seconds']:.1f} s from the start"
             )
         here = shlex.quote(str(directory))
-        self.say("\nsee the curves:     tensorboard --logdir " + shlex.quote(str(directory.parent)))
-        if run.settings.given:  # no command can make it
-            return
-        if summary["status"] == "interrupted":
-            self.say(f"go on from here:    rlgrad train --resume {here}")
-        else:
-            self.say(f"evaluate it again:  rlgrad evaluate {here}")
+        self.say("\nsee the curves:   tensorboard --logdir " + shlex.quote(str(directory.parent)))
+        if summary["status"] == "interrupted" and not run.settings.given:  # else no command can make it
+            self.say(f"go on from here:  rlgrad train --resume {here}")
+        elif not run.settings.given:
+            for command in run.problem.uses:
+                self.say(f"{NEXT[command]:17} rlgrad {command} {here}")
+
+
+def evaluated(run: Following) -> str:
+    """The evaluation that matters most, `return 497.1 (495.8 to 498.4)`; nothing if there is none."""
+    found = run.state.evaluation
+    name = next((name for name in (*run.problem.headline, *found) if name in found), None)
+    if name is None:
+        return ""
+    statistics = summarize(found[name], run.state.set_aside)
+    low, high = statistics["ci95"]
+    interval = "" if low is None else f" ({number(low)} to {number(high)})"
+    return f"evaluation: {name.replace('_', ' ')} {number(statistics['mean'])}{interval}"
 
 
 def number(value: float | str | None) -> str:
