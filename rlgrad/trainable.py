@@ -19,6 +19,7 @@ class Trainable(Problem):
     solved: tuple[str, float] | None = None  # a metric of `evaluate`, and the value from which it counts as solved
     timed: Mapping[str, tuple[Any, str]] = {}  # what a profile times apart, by name: whose function, and its name
     tags: Mapping[str, str] = {}  # what the metrics of its own mean: a sentence for each, with its unit
+    facts: Mapping[str, str] = {}  # worth knowing before it begins: in a run's first lines, and in environment.json
 
     def evaluate(self, step: int) -> Mapping[str, Tensor]:
         """Metrics [R] on held-out data, or in held-out episodes that are drawn for this step."""

@@ -68,3 +68,14 @@ class Anything(gymnasium.Env):
         assert self.action_space.contains(action), action
         self.t += 1
         return self.observation_space.sample(), float(self.np_random.normal()), self.t == 8, False, {}
+
+
+class Halved(gymnasium.RewardWrapper, gymnasium.utils.RecordConstructorArgs):
+    """Half the reward."""
+
+    def __init__(self, env):
+        gymnasium.utils.RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+
+    def reward(self, reward):
+        return reward / 2

@@ -1,3 +1,6 @@
+import copy
+import dataclasses
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -5,9 +8,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+from gymnasium.envs.registration import EnvSpec, WrapperSpec
 
 from rlgrad.cli import main
-from rlgrad.environments import Continuing, GymnasiumEnvironments, Simulator, describe, make
+from rlgrad.environments import Continuing, GymnasiumEnvironments, Simulator, describe, make, played_by
 from rlgrad.errors import SettingError
 from rlgrad.streams import Purpose, streams
 
@@ -194,6 +199,90 @@ def test_options_go_to_gymnasium_s_environment() -> None:
     assert isinstance(copies, GymnasiumEnvironments)
     copies.reset(streams(0, 1, Purpose.SAMPLE))
     assert copies.step(np.zeros(1, dtype=np.int64)).reward == 0
+
+
+def changed(spec: EnvSpec, **fields: Any) -> EnvSpec:
+    return dataclasses.replace(copy.deepcopy(spec), **fields)
+
+
+class Paying(CartPoleEnv):
+    """CartPole that pays -7 a step."""
+
+    def step(self, action):
+        observation, _, *rest = super().step(action)
+        return observation, -7.0, *rest
+
+
+HALVED = WrapperSpec("Halved", "tests.environments:Halved", {})
+
+
+@pytest.mark.parametrize(
+    ("fields", "said", "reward", "limit"),
+    [
+        ({"max_episode_steps": 9}, "another max_episode_steps", 1.0, 9),
+        ({"entry_point": Paying}, "another entry_point", -7.0, 500),
+        ({"entry_point": f"{__name__}:Paying", "max_episode_steps": 9}, "entry_point and max_episode_steps", -7.0, 9),
+        ({"kwargs": {"sutton_barto_reward": True}}, "another kwargs", 0.0, 500),
+        ({"additional_wrappers": (HALVED,)}, "another additional_wrappers", 0.5, 500),
+        ({"order_enforce": False}, "another order_enforce", 1.0, 500),
+    ],
+)
+def test_an_id_that_was_registered_anew_is_played_as_it_is_now(
+    fields: dict, said: str, reward: float, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = changed(gymnasium.spec("CartPole-v1"), **fields)
+    monkeypatch.setitem(gymnasium.registry, "CartPole-v1", now)
+    copies = make("CartPole-v1", 1, 2, options={})
+    assert isinstance(copies, GymnasiumEnvironments)
+    assert said in played_by(copies, "CartPole-v1", {})
+    copies.reset(streams(0, 1, Purpose.SAMPLE))
+    assert copies.step(np.zeros(2, np.int64)).reward.tolist() == [reward] * 2
+    assert copies.copies[0].spec.max_episode_steps == limit
+
+
+@pytest.mark.parametrize("what", ["step", "class"])
+def test_a_class_that_was_changed_in_place_is_played_as_it_is_now(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if what == "step":
+        plain = CartPoleEnv.step
+
+        @functools.wraps(plain)
+        def step(self, action):
+            observation, _, *rest = plain(self, action)
+            return observation, -7.0, *rest
+
+        monkeypatch.setattr(CartPoleEnv, "step", step)
+    else:
+        monkeypatch.setattr("gymnasium.envs.classic_control.cartpole.CartPoleEnv", Paying)
+    copies = make("CartPole-v1", 1, 2, options={})
+    assert "code of another module" in played_by(copies, "CartPole-v1", {})
+    copies.reset(streams(0, 1, Purpose.SAMPLE))
+    assert copies.step(np.zeros(2, np.int64)).reward.tolist() == [-7.0] * 2
+
+
+@pytest.mark.parametrize(
+    ("id", "options"),
+    [
+        ("CartPole-v1", {"max_episode_steps": 4}),
+        ("Pendulum-v1", {"max_episode_steps": 4}),
+        ("MountainCar-v0", {"max_episode_steps": -1}),
+        ("FrozenLake-v1", {"max_episode_steps": 4, "is_slippery": False}),
+        ("FrozenLake-v1", {"desc": ["SFG"], "is_slippery": False}),
+        ("CliffWalking-v1", {"max_episode_steps": 4}),
+    ],
+)
+def test_options_that_our_form_knows_are_as_gymnasium_has_them(id: str, options: dict) -> None:
+    ours: Any = make(id, 1, 1, options=options)
+    assert played_by(ours, id, options) == "our own vectorized form"
+    theirs = gymnasium.make(id, **options)
+    ours.reset(streams(0, 1, Purpose.SAMPLE))
+    theirs.reset(seed=0)
+    action = np.full((1, 1), 0.5, np.float32) if id == "Pendulum-v1" else np.array([2 if "desc" in options else 0])
+    for _ in range(250):
+        found, expected = ours.step(action), theirs.step(action[0])[2:4]
+        assert (found.terminated[0], found.truncated[0]) == expected
+        if any(expected):
+            break
+    assert any(expected) == (options.get("max_episode_steps") != -1)
 
 
 @pytest.mark.parametrize(

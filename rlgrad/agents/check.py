@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.utils.env_checker import check_env
 
 from rlgrad.agents.policies import outputs
-from rlgrad.environments import OURS, describe, make
+from rlgrad.environments import describe, make, played_by
 from rlgrad.environments.spaces import is_image, visible_space
 from rlgrad.streams import Purpose, streams
 
@@ -38,10 +38,10 @@ def report(id: str, options: Mapping[str, Any]) -> dict[str, str]:
             "the policy gives": f"{wanted} numbers for each" if wanted else "nothing: no policy serves these actions",
             "time limit": f"{limit} steps, then truncated" if limit else "none: set episode_limit if it may not end",
             "counts as solved": f"a mean return of {threshold:g}" if threshold is not None else "never: no threshold",
-            "played by": "our own vectorized form" if id in OURS and not options else "Gymnasium's, copy after copy",
         }
         if shown.startswith("nothing") or not wanted:
             return lines
+        lines["played by"] = played_by(make(id, 1, 1, options=options), id, options)
         vector = gymnasium.make_vec(id, num_envs=1, **options)
         lines["autoreset"] = str(vector.metadata.get("autoreset_mode", "not stated")).rpartition(".")[2]
         vector.close()

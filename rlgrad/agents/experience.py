@@ -11,7 +11,7 @@ from rlgrad.agents.policies import Policy
 from rlgrad.agents.rollouts import Rollout, play, returns_of
 from rlgrad.agents.segments import Segments
 from rlgrad.agents.settings import AgentSettings
-from rlgrad.environments import make
+from rlgrad.environments import make, played_by
 from rlgrad.errors import SettingError
 from rlgrad.streams import Purpose, streams
 
@@ -23,6 +23,8 @@ class Experience:
         self.settings = settings
         environments = self._copies(settings.episodes, continuing=settings.segment is not None)
         self._environments = {settings.episodes: environments}  # by the number of episodes
+        options, simulator = settings.environment_options, settings.simulator
+        self.played_by = played_by(environments, settings.environment, options, simulator)
         self.segments: Segments | None = None
         if settings.segment:
             if not environments.repeatable:  # then no checkpoint could be gone on from

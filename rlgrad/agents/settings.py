@@ -78,8 +78,9 @@ class AgentSettings(RunSettings):
     environment_options: dict[str, Any] = {}
     """keyword arguments of the environment"""
     simulator: Simulator = "auto"
-    """auto: our vectorized form of the environment where there is one; gymnasium: always Gymnasium's, copy after copy;
-    vector: the vector form that the environment brings; envpool: that of the package envpool"""
+    """auto: our vectorized form of the environment where there is one that may play it (docs/environments.md), else
+    Gymnasium's; gymnasium: always Gymnasium's, copy after copy; vector: the vector form that the environment brings;
+    envpool: that of the package envpool"""
     action_repeat: PositiveInt = 1
     """for how many steps of the environment each action is held; an episode's length, its limit, a segment and the
     discount count actions"""

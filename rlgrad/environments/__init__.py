@@ -1,17 +1,21 @@
 """Environments, many copies at a time: R replicas of B episodes each.
 
 `make` finds the fastest form of a Gymnasium id: one of ours where there is one (tested step for step against
-Gymnasium's), and otherwise Gymnasium's own, one copy after the other. Both begin their episodes from the replicas'
-streams, so what replica k plays does not depend on how many others play beside it.
+Gymnasium's) and the id still stands for what that was tested against, and otherwise Gymnasium's own, one copy after the
+other. Both begin their episodes from the replicas' streams, so what replica k plays does not depend on how many others
+play beside it.
 """
 
+import copy
+import inspect
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import gymnasium
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from rlgrad.environments.classic import Acrobot, CartPole, MountainCar, MountainCarContinuous, Pendulum
 from rlgrad.environments.held import Held
@@ -24,35 +28,49 @@ from rlgrad.errors import SettingError, blame, called
 
 __all__ = [
     "OURS", "Continuing", "Environments", "GymnasiumEnvironments", "Simulator", "Transition", "VectorEnvironments",
-    "describe", "given_id", "make", "register",
+    "describe", "given_id", "make", "played_by", "register",
 ]  # fmt: skip
 
 Simulator = Literal["auto", "gymnasium", "vector", "envpool"]
 
 EXTRAS = ("box2d", "mujoco")  # of this project and of Gymnasium, by the same names
 
-OURS: dict[str, Callable[[int], Environments]] = {  # by the number of copies
-    "Acrobot-v1": Acrobot,
-    "CartPole-v1": CartPole,
-    "MountainCar-v0": MountainCar,
-    "MountainCarContinuous-v0": MountainCarContinuous,
-    "Pendulum-v1": Pendulum,
-    **{id: partial(Tables, id) for id in ("CliffWalking-v1", "FrozenLake-v1", "FrozenLake8x8-v1")},
-}
 
+class Own(NamedTuple):
+    """A form of ours, and the registration that it was tested against."""
+
+    form: Callable[..., Environments]  # by the number of copies, and the options that it knows
+    spec: EnvSpec
+
+
+DECISIVE = ("entry_point", "kwargs", "max_episode_steps", "order_enforce", "additional_wrappers")  # of a registration
+
+OURS: dict[str, Own] = {}
+
+
+def tested(id: str, form: Callable[..., Environments], entry_point: str, limit: int | None, **kwargs: Any) -> EnvSpec:
+    OURS[id] = Own(form, EnvSpec(id, entry_point, max_episode_steps=limit, kwargs=kwargs))
+    return copy.deepcopy(OURS[id].spec)
+
+
+_control, _text, _small = "gymnasium.envs.classic_control", "gymnasium.envs.toy_text", "rlgrad.environments.small"
+_car = f"{_control}.continuous_mountain_car:Continuous_MountainCarEnv"
+tested("Acrobot-v1", Acrobot, f"{_control}.acrobot:AcrobotEnv", 500)
+tested("CartPole-v1", CartPole, f"{_control}.cartpole:CartPoleEnv", 500)
+tested("MountainCar-v0", MountainCar, f"{_control}.mountain_car:MountainCarEnv", 200)
+tested("MountainCarContinuous-v0", MountainCarContinuous, _car, 999)
+tested("Pendulum-v1", Pendulum, f"{_control}.pendulum:PendulumEnv", 200)
+for _id, _class, _limit, _kwargs in (
+    ("CliffWalking-v1", "cliffwalking:CliffWalkingEnv", None, {}),
+    ("FrozenLake-v1", "frozen_lake:FrozenLakeEnv", 100, {"map_name": "4x4"}),
+    ("FrozenLake8x8-v1", "frozen_lake:FrozenLakeEnv", 200, {"map_name": "8x8"}),
+):
+    tested(_id, partial(Tables, _id), f"{_text}.{_class}", _limit, **_kwargs)
 for _name, _mdp in MDPS.items():
-    gymnasium.register(
-        f"rlgrad/{_name}-v0",
-        "rlgrad.environments.small:Tabular",
-        max_episode_steps=_mdp.steps,
-        kwargs={"name": _name},
-    )
-    OURS[f"rlgrad/{_name}-v0"] = partial(TabularEnvironments, _mdp)
-
-gymnasium.register(
-    "rlgrad/LinearQuadratic-v0", "rlgrad.environments.small:Regulator", max_episode_steps=LinearQuadratic().steps
-)
-OURS["rlgrad/LinearQuadratic-v0"] = Regulators
+    _id, _form = f"rlgrad/{_name}-v0", partial(TabularEnvironments, _mdp)
+    gymnasium.registry[_id] = tested(_id, _form, f"{_small}:Tabular", _mdp.steps, name=_name)
+_id = "rlgrad/LinearQuadratic-v0"
+gymnasium.registry[_id] = tested(_id, Regulators, f"{_small}:Regulator", LinearQuadratic().steps)
 
 
 def make(
@@ -67,17 +85,17 @@ def make(
 ) -> Environments:
     """`episodes` copies of the environment for each of the replicas.
 
-    options: keyword arguments of the environment (an environment of ours has none, so any calls for Gymnasium's).
-    simulator: auto: ours if there is one, else Gymnasium's; gymnasium: one copy after the other; vector: the vector
-    form that the environment brings itself; envpool: that of the package envpool.
+    options: keyword arguments of the environment. A form of ours knows few; others call for Gymnasium's.
+    simulator: auto: ours if there is one that may play, else Gymnasium's; gymnasium: one copy after the other; vector:
+    the vector form that the environment brings itself; envpool: that of the package envpool.
     action_repeat: for how many steps each action is held.
     continuing: whether its copies have to be `Continuing`, which some of ours are not.
 
     Raises SettingError where the environment has no such form.
     """
     made: Environments | None = None
-    if simulator == "auto" and not options and id in OURS:
-        made = OURS[id](replicas * episodes)
+    if simulator == "auto" and id in OURS and not unlike_ours(id, options):
+        made = OURS[id].form(replicas * episodes, **options)
     elif simulator == "vector":
         made = VectorEnvironments(partial(vector_form, id, options), replicas, episodes)
     elif simulator == "envpool":
@@ -85,6 +103,36 @@ def make(
     if made is None or (continuing and not isinstance(made, Continuing)):
         made = GymnasiumEnvironments(id, replicas * episodes, options)
     return made if action_repeat == 1 else Held(made, action_repeat)
+
+
+def unlike_ours(id: str, options: Mapping[str, Any]) -> str | None:
+    """Why an environment that we have a form of is none that this form was tested against; None where it is."""
+    form, tested = OURS[id]
+    now = gymnasium.spec(id)
+    if changed := [name for name in DECISIVE if getattr(now, name) != getattr(tested, name)]:
+        return f"it is registered with another {' and '.join(changed)} than Gymnasium has"
+    made: Any = load_env_creator(str(tested.entry_point))
+    whose = {each.__globals__["__name__"] for each in vars(made).values() if inspect.isfunction(each)}
+    if whose | {made.__module__} != {str(tested.entry_point).partition(":")[0]}:
+        return "code of another module takes the place of its own"
+    try:
+        inspect.signature(form).bind(1, **options)
+    except TypeError:
+        return "our own form does not know its options"
+    return None
+
+
+def played_by(made: Environments, id: str, options: Mapping[str, Any], simulator: Simulator = "auto") -> str:
+    """Whose form of an environment has been made, and why not ours where it might have been."""
+    made = made.inner if isinstance(made, Held) else made
+    if isinstance(made, VectorEnvironments):
+        return "envpool" if simulator == "envpool" else "the vector form that it brings"
+    if not isinstance(made, GymnasiumEnvironments):
+        return "our own vectorized form"
+    said = "Gymnasium's, copy after copy"
+    if simulator == "auto" and id in OURS:
+        said += f": {unlike_ours(id, options) or 'ours begins all episodes at once, which segments do not'}"
+    return said
 
 
 def given_id(factory: Callable[..., Any]) -> str:

@@ -21,8 +21,10 @@ class Control:
     state: np.ndarray
     repeatable = True
 
-    def __init__(self, copies: int):
-        self.copies = copies
+    def __init__(self, copies: int, max_episode_steps: int | None = None):
+        """max_episode_steps: instead of MAX_STEPS; -1: no limit."""
+        self.copies, limit = copies, max_episode_steps or self.MAX_STEPS
+        self.limit = limit if limit > 0 else math.inf
 
     def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
         size = (self.copies // len(streams), len(self.LOW))
@@ -39,7 +41,7 @@ class Control:
     def step(self, action: np.ndarray) -> Transition:
         reward, terminated = self.move(action)
         self.steps += 1
-        return Transition(self.observe(), reward, terminated, self.steps >= self.MAX_STEPS)
+        return Transition(self.observe(), reward, terminated, self.steps >= self.limit)
 
     def observe(self) -> np.ndarray:
         """What is seen of the state: [N, ...]."""
@@ -62,8 +64,8 @@ class CartPole(Control):
     LOW, HIGH = [-0.05] * 4, [0.05] * 4  # position, its velocity, angle, its velocity
     MAX_STEPS = 500
 
-    def __init__(self, copies: int):
-        super().__init__(copies)
+    def __init__(self, copies: int, max_episode_steps: int | None = None):
+        super().__init__(copies, max_episode_steps)
         self.change = np.empty((4, copies))
         self.reward = np.ones(copies, dtype=np.float32)
 
@@ -95,8 +97,8 @@ class Acrobot(Control):
     LOW, HIGH = [-0.1] * 4, [0.1] * 4  # angle of the first link, of the second relative to it, and their velocities
     MAX_STEPS = 500
 
-    def __init__(self, copies: int):
-        super().__init__(copies)
+    def __init__(self, copies: int, max_episode_steps: int | None = None):
+        super().__init__(copies, max_episode_steps)
         self.angles = np.empty((3, copies))  # of the first link, of the joint, of the second link
 
     def move(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -176,8 +178,8 @@ class MountainCar(Control):
     LOW, HIGH = [-0.6, 0.0], [-0.4, 0.0]  # position and velocity
     MAX_STEPS = 200
 
-    def __init__(self, copies: int):
-        super().__init__(copies)
+    def __init__(self, copies: int, max_episode_steps: int | None = None):
+        super().__init__(copies, max_episode_steps)
         self.reward = np.full(copies, -1.0)
 
     def move(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """Gymnasium's environments that are written down as a table, with all copies in one array."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -12,10 +13,12 @@ from rlgrad.environments.small import Chance
 class Tables:
     """Copies of FrozenLake or any other environment with Gymnasium's table `P[state][action]`, a list of outcomes
     (probability, next state, reward, terminated). Observations are one-hot codes of the state, [N, S].
+
+    options: keyword arguments of the environment, which makes the table.
     """
 
-    def __init__(self, id: str, copies: int):
-        environment = gymnasium.make(id)
+    def __init__(self, id: str, copies: int, **options: Any):
+        environment = gymnasium.make(id, **options)
         assert environment.spec is not None
         self.copies, self.limit = copies, environment.spec.max_episode_steps
         table = environment.unwrapped.P  # type: ignore[attr-defined]

@@ -88,6 +88,7 @@ class Reinforce(Trainable):
         self.model = make_agent(settings, environment.observation_space, environment.action_space, drawn, policy)
         environment.close()
         self.experience = Experience(settings)
+        self.facts = {f"{settings.environment} is played by": self.experience.played_by}
 
     def sample(self, step: int) -> Rollout:
         """B whole episodes for each replica, or the next segment of B, played with the policy as it is."""

@@ -88,8 +88,8 @@ def dump(settings: FollowSettings) -> str:
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120)
 
 
-def environment(settings: FollowSettings) -> dict[str, Any]:
-    """What a result may depend on, besides the config."""
+def environment(settings: FollowSettings, facts: Mapping[str, str]) -> dict[str, Any]:
+    """What a result may depend on, besides the config. facts: the problem's."""
     return {
         "command": sys.argv,
         "seed": settings.seed,
@@ -99,6 +99,7 @@ def environment(settings: FollowSettings) -> dict[str, Any]:
         "machine": {"system": platform.platform(), "processor": processor(), "cores": os.cpu_count()},
         "threads": torch.get_num_threads(),
         "arithmetic": arithmetic(),
+        "facts": dict(facts),
     }
 
 
@@ -125,7 +126,7 @@ def processor() -> str:
 
 def otherwise(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Where two environments differ in something that may change bits: 'packages.torch: 2.12.0 -> 2.13.0'."""
-    parts = ("python", "packages", "machine", "arithmetic")
+    parts = [part for part in ("python", "packages", "machine", "arithmetic", "facts") if part in recorded]
     a, b = (dotted({part: one.get(part) for part in parts}) for one in (recorded, now))
     return [f"{key}: {a.get(key)} -> {b.get(key)}" for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
 

@@ -41,7 +41,7 @@ def reproduce(
     run = train(first, out=out, quiet=quiet)
     for length in lengths[1:]:
         run = resume(run.directory, extend_to=length, quiet=quiet, allow_imports=allow_imports)
-    changed = directory.otherwise(environment, directory.environment(config.settings))
+    changed = directory.otherwise(environment, directory.environment(config.settings, run.problem.facts))
     return compare(path, run.directory, changed)
 
 

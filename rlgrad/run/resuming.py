@@ -83,7 +83,7 @@ def go_on(run: Following, quiet: bool, before: FollowSettings | None = None) -> 
         return begin(run, quiet)
     log = Log(path)
     restore(run, saved, log)
-    say_what_has_changed(path, run.settings)
+    say_what_has_changed(run, path)
     if run.state.over(run.settings) and not quiet:
         how = "more updates lengthen" if "problem" in run.settings.given else "--extend-to N lengthens"
         print(f"{path} is completed already; {how} it")
@@ -244,9 +244,10 @@ def extensions(environment: Mapping[str, Any]) -> list[int]:
     return [each for each in found if isinstance(each, int)] if isinstance(found, list) else []
 
 
-def say_what_has_changed(path: Path, settings: FollowSettings) -> None:
+def say_what_has_changed(run: Following, path: Path) -> None:
     """Bits are promised on the same machine and with the same versions; say so where these are others."""
     recorded = recorded_environment(path)
-    changed = directory.otherwise(recorded, directory.environment(settings)) if recorded else []
+    now = directory.environment(run.settings, run.problem.facts)
+    changed = directory.otherwise(recorded, now) if recorded else []
     if changed:
         print(f"{path}: its last bits may change, as these have: {', '.join(changed)}", file=sys.stderr)

@@ -35,7 +35,7 @@ def begin(run: Following, quiet: bool, profile: bool = False) -> Run:
     assert run.directory is not None
     try:
         directory.write_text(run.directory / "config.yaml", directory.dump(run.settings))
-        directory.write_json(run.directory / "environment.json", directory.environment(run.settings))
+        directory.write_json(run.directory / "environment.json", directory.environment(run.settings, run.problem.facts))
     except OSError as error:
         raise RunError(f"{run.directory}: the run directory cannot be written to: {reason(error)}") from error
     return sit(run, Log(run.directory), quiet, profile)

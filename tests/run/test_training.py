@@ -50,6 +50,23 @@ def test_a_run_directory_holds_what_it_promises(tmp_path: Path) -> None:
     assert all(len(tensor) == 2 for tensor in model.values())
 
 
+def test_a_run_says_first_whose_form_of_the_environment_plays(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for environment, form in (
+        (AGENT["environment"], "our own"),
+        ("tests/Countdown-v0", "Gymnasium's, copy after copy"),
+    ):
+        run = train(AGENT | {"environment": environment}, out=tmp_path / environment, quiet=False)
+        first = capsys.readouterr().out.splitlines()[0]
+        assert first.startswith(f"{environment} is played by: {form}")
+        recorded = json.loads((run.directory / "environment.json").read_text())["facts"]
+        assert [f"{topic}: {fact}" for topic, fact in recorded.items()] == [first]
+    recorded = run.directory / "environment.json"
+    recorded.write_text(recorded.read_text().replace("Gymnasium's, copy after copy", "our own vectorized form"))
+    resume(run.directory)
+    now = "is played by: our own vectorized form -> Gymnasium's, copy after copy"
+    assert now in capsys.readouterr().err
+
+
 def test_the_summary_of_an_agent(tmp_path: Path) -> None:
     run = train(AGENT, out=tmp_path / "run")
     found = summary(run.directory)

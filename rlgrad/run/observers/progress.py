@@ -64,6 +64,8 @@ class Display(Observer):
         self.first, self.shown = run.state.done, time.monotonic()
         if run.settings.wrong_sign:
             self.warn_of_wrong_sign(direction)
+        for topic, fact in problem.facts.items():
+            self.say(f"{topic}: {fact}")
         if self.console.is_jupyter and not self.console.quiet:
             from IPython.display import display
 
