@@ -38,6 +38,12 @@ SHORTENED = {
     "rlgrad schema": "rlgrad schema | python -m json.tool",
     "rlgrad check ENV": "rlgrad check CartPole-v1",
     "rlgrad evaluate RUN": f"{TRAINED} && rlgrad evaluate runs/cartpole-1",
+    "rlgrad list": f"{TRAINED} && rlgrad list",
+    "rlgrad doctor": AS_IS,
+    "rlgrad plot": f"{TRAINED} && rlgrad plot runs/cartpole-1",
+    "rlgrad report RUN": f"{TRAINED} && rlgrad report runs/cartpole-1",
+    "rlgrad report runs/cartpole-1": f"{TRAINED} && rlgrad report runs/cartpole-1",
+    "rlgrad plot runs/cartpole-1 --to curves.pdf": f"{TRAINED} && rlgrad plot runs/cartpole-1 --to curves.pdf",
     "rlgrad train --resume runs/cartpole-1": f"{TRAINED} && rlgrad train --resume runs/cartpole-1",
     "rlgrad train --resume auto --config cartpole": (
         f"{TRAINED} && rlgrad train --resume auto --config cartpole --updates 2"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import rlgrad
 from rlgrad.completion import CONFIG, RUN, SHELLS, completes, script
 from rlgrad.errors import RunError, UsageError
+from rlgrad.reports.commands import add_commands
 from rlgrad.usage import check_first_word, check_run, find, split_overrides, which_config
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     add_train(commands)
     add_commands_for_runs(commands)
+    add_commands(commands, add)
 
     check = add(commands, check_command, "say what rlgrad sees of an environment", "CartPole-v1")
     check.add_argument("environment", metavar="ENV", help="a Gymnasium id; package:ENV imports the package first")

@@ -115,6 +115,7 @@ class Following:
         lap, self.now = self.now, time.monotonic()
         self.state.seconds, seconds = self.earlier + self.now - self.began, max(self.now - lap, 1e-9)
         record.numbers |= {"speed/work_per_second": done / seconds, "speed/updates_per_second": 1 / seconds}
+        record.numbers["speed/seconds"] = self.state.seconds
 
     def advance(self, update: Update, record: Record) -> None:
         """The next learning rate, by the objective where the schedule watches it."""

@@ -4,6 +4,7 @@ tensorboard has a writer of them too, but its import brings in a file system lay
 """
 
 import struct
+from collections.abc import Iterator
 from typing import BinaryIO
 
 CASTAGNOLI = 0x82F63B78  # the polynomial of CRC-32C, lowest bit first: RFC 3720, section 12.1
@@ -42,3 +43,13 @@ class RecordWriter:
     def write(self, data: bytes) -> None:
         length = struct.pack("<Q", len(data))
         self.file.write(length + checksum(length) + data + checksum(data))
+
+
+def read_records(file: BinaryIO) -> Iterator[bytes]:
+    """The data of each record, as far as the file is whole."""
+    while len(head := file.read(12)) == 12:
+        (length,) = struct.unpack("<Q", head[:8])
+        data, end = file.read(length), file.read(4)
+        if end != checksum(data):
+            return
+        yield data

@@ -91,8 +91,10 @@ class State:
             "set_aside": {str(replica): step for replica, step in self.set_aside.items()},
             "saving_seconds": round(self.saving, 3),
         }
+        result["headline"] = list(problem.headline)
         if problem.solved is not None:
             result["first_solved"] = self.first_solved
+            result["threshold"] = dict([problem.solved])
         found = {name: summarize(values, self.set_aside) for name, values in self.evaluation.items()}
         return result | {f"evaluation.{name}": statistics for name, statistics in found.items()}
 

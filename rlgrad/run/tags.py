@@ -79,6 +79,7 @@ TAGS = {
     "(units of coordinate).",
     "speed/work_per_second": "Environment steps, examples or evaluations, all replicas together, per second of wall "
     "time since the previous update, evaluation and logging included (1/s).",
+    "speed/seconds": "Wall time of the run until then, over all its sittings (s).",
     "speed/updates_per_second": "Updates per second of wall time, since the previous one (1/s).",
 }
 

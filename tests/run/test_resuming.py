@@ -140,7 +140,8 @@ def test_an_extended_run_is_one_that_was_always_so_long(tmp_path: Path, config: 
     assert shorter == longer
     assert timeless(path) == timeless(whole)
     found = events(path)
-    assert [point.step for point in found.Tensors("config")] == [0, shorter[6]["step"]]  # as it was begun, and as it went on
+    begun, extended = 0, shorter[6]["step"]
+    assert [point.step for point in found.Tensors("config")] == [begun, extended]
     assert b"updates: 11" in found.Tensors("config")[1].tensor_proto.string_val[0]
     assert len(set(points(path))) == len(points(path))
     if "schedule" in config:

@@ -163,6 +163,7 @@ class Display(Observer):
         elif not run.settings.given:
             for command in run.problem.uses:
                 self.say(f"{NEXT[command]:17} rlgrad {command} {here}")
+        self.say(f"a page of it:     rlgrad report {here}")
 
 
 def evaluated(run: Following) -> str:

@@ -1,0 +1,31 @@
+"""HTML pages that need nothing else: light or dark as their reader has it, on a screen, a phone or paper."""
+
+import html
+import itertools
+import re
+from pathlib import Path
+
+from rlgrad.pages.drawing import colours
+
+CSS = Path(__file__).with_name("page.css")
+
+
+def page(title: str, body: str) -> str:
+    """A whole page. body: HTML."""
+    return (
+        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n<style>\n{colours()}{CSS.read_text(encoding='utf-8')}</style>\n"
+        f"<main>\n{apart(body)}\n</main>\n</html>\n"
+    )
+
+
+def apart(body: str) -> str:
+    """Each picture with names of its own: matplotlib gives the parts of all of them the same ones."""
+    count = itertools.count(1)
+
+    def renamed(picture: re.Match[str]) -> str:
+        prefix = f"picture{next(count)}-"
+        return re.sub(r'\bid="|(?<=url\()#|xlink:href="#', lambda part: part[0] + prefix, picture[0])
+
+    return re.sub(r"<svg.*?</svg>", renamed, body, flags=re.DOTALL)

@@ -1,0 +1,65 @@
+"""What is installed, what runs will use, and what could be done about what was found."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGES = ("rlgrad", "torch", "gymnasium", "numpy", "tensorboard", "pydantic", "scikit-learn", "matplotlib")
+EXTRAS = {  # what an extra is for, and a module that it brings
+    "box2d": ("Box2D", "LunarLander, BipedalWalker"),
+    "mujoco": ("mujoco", "Hopper, HalfCheetah and other robots"),
+    "envpool": ("envpool", "environments stepped in C++"),
+    "play": ("pygame", "films and windows of a trained policy"),
+    "export": ("onnx", "models for other programs"),
+}
+
+
+def findings() -> Iterator[str]:
+    """Lines to print; an arrow goes before what one can do."""
+    yield line("python", f"{platform.python_version()}  {sys.executable}")
+    for name in PACKAGES:
+        yield line(name, version(name) or "not installed")
+    for extra, (module, purpose) in EXTRAS.items():
+        there = importlib.util.find_spec(module) is not None
+        yield (
+            line(extra, f"installed: {purpose}")
+            if there
+            else line(extra, f"not installed: {purpose}", f"pip install 'rlgrad[{extra}]'")
+        )
+    yield from machine()
+    free = shutil.disk_usage(Path()).free / 1e9
+    yield line("disk", f"{free:.0f} GB free here", "make room: a run that cannot write fails" if free < 1 else "")
+    if not os.access(Path(), os.W_OK):
+        yield line("directory", "this one cannot be written to", "go to another, or give --out")
+
+
+def machine() -> Iterator[str]:
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    yield line("cores", f"{cores}; a run takes one thread unless `threads` says more")
+    yield line("processor", torch.backends.cpu.get_cpu_capability())
+    if torch.cuda.is_available():
+        yield line("device", torch.cuda.get_device_name(), "nothing: runs are on the CPU")
+    elif torch.version.cuda:
+        yield line("device", "CPU, and a torch that was built for CUDA", "the CPU build of torch is smaller")
+    else:
+        yield line("device", "CPU")
+    if threads := os.environ.get("OMP_NUM_THREADS"):
+        yield line("threads", f"OMP_NUM_THREADS is {threads}; a run sets its own number")
+
+
+def line(name: str, found: str, advice: str = "") -> str:
+    return f"{name:13} {found}" + (f"\n{'':13} -> {advice}" if advice else "")
+
+
+def version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,88 @@
+"""What there is: runs, configs, environments. A line each, without torch."""
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rlgrad.errors import UsageError
+from rlgrad.usage import SHIPPED, shipped
+
+ENDED = {"completed", "failed", "interrupted"}
+
+
+def runs(folder: Path) -> Iterator[str]:
+    """The runs of a folder, the newest first: status, result with its interval, age."""
+    found = [path.parent for path in folder.glob("*/config.yaml")]
+    if not found:
+        raise UsageError(f"{folder}: there are no runs here; rlgrad train --config cartpole makes one")
+    found.sort(key=lambda path: (path / "config.yaml").stat().st_mtime, reverse=True)
+    rows = [("run", "status", "updates", "result", "age")]
+    for path in found:
+        summary = content(path / "summary.json")
+        age = time.time() - (path / "config.yaml").stat().st_mtime
+        status = summary.get("status") if summary.get("status") in ENDED else "not ended"
+        rows.append((path.name, str(status), str(summary.get("updates", "")), result(summary), ago(age)))
+    yield from aligned(rows)
+
+
+def configs() -> Iterator[str]:
+    """The configs that come with the package, each with its first comment."""
+    rows = []
+    for name in shipped():
+        lines = (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+        comments = (line.removeprefix("# ") for line in lines if line.startswith("# ") and "$schema" not in line)
+        comment = next(comments, "")
+        rows.append((name, comment))
+    yield from aligned([("config", ""), *rows])
+
+
+def environments() -> Iterator[str]:
+    """The ids that Gymnasium knows here, the newest version of each."""
+    import gymnasium as gym
+
+    newest: dict[str, tuple[int, str]] = {}
+    for id, spec in gym.registry.items():
+        version = spec.version or 0
+        newest[spec.name] = max(newest.get(spec.name, (-1, "")), (version, id))
+    rows: list[tuple[str, ...]] = [("environment", "solved from", "episodes end after")]
+    for _, id in sorted(newest.values(), key=lambda each: each[1]):
+        spec = gym.registry[id]
+        cells = (spec.reward_threshold, spec.max_episode_steps)
+        rows.append((id, *("" if cell is None else f"{cell:g}" for cell in cells)))
+    yield from aligned(rows)
+
+
+def result(summary: Mapping[str, Any]) -> str:
+    """The first metric of the evaluation, `return 499.9 (499.6 to 500)`."""
+    key = next((key for key in summary if key.startswith("evaluation.")), "objective")
+    found = summary.get(key)
+    if not isinstance(found, dict) or not isinstance(found.get("mean"), int | float):
+        return ""
+    low, high = found.get("ci95") or (None, None)
+    interval = f" ({low:.4g} to {high:.4g})" if isinstance(low, int | float) and isinstance(high, int | float) else ""
+    return f"{key.rpartition('.')[2].replace('_', ' ')} {found['mean']:.4g}{interval}"
+
+
+def ago(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0, seconds):.0f} seconds"
+
+
+def aligned(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    rows = list(rows)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def content(file: Path) -> dict[str, Any]:
+    """What a file of JSON says; nothing where there is none, or none that can be read."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

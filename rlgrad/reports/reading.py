@@ -1,0 +1,163 @@
+"""A run as its directory has it. Nothing of it is executed."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from rlgrad.errors import UsageError
+from rlgrad.run.observers.log import EVENTS, METRICS
+from rlgrad.run.statistics import summarize
+from rlgrad.usage import check_run
+
+AXES = {"step": "work of one replica", "update": "updates", "seconds": "seconds"}
+WORK = ("episode/env_steps", "batch/examples", "surface/evaluations", "work/evaluations")
+UNITS = {"env_steps": "environment steps", "examples": "examples", "evaluations": "evaluations"}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A tag over a run."""
+
+    x: np.ndarray  # [N]
+    values: np.ndarray  # [N, R]; NaN where a replica is set aside
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        return np.asarray([each["mean"] for each in self._summaries], dtype=float)
+
+    @cached_property
+    def interval(self) -> np.ndarray:
+        """[N, 2], the lower and the upper end; NaN where there is none."""
+        return np.asarray([each["ci95"] for each in self._summaries], dtype=float)
+
+    @cached_property
+    def _summaries(self) -> list[Mapping[str, Any]]:
+        return [summarize(row.tolist(), np.flatnonzero(~np.isfinite(row)).tolist()) for row in self.values]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A run that has been written."""
+
+    path: Path
+    settings: Mapping[str, Any]
+    summary: Mapping[str, Any]  # empty while it goes on, or where it was killed
+    environment: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def replicas(self) -> int:
+        return int(self.settings.get("replicas", 1))
+
+    @property
+    def status(self) -> str:
+        return str(self.summary.get("status", "not ended"))
+
+    @property
+    def tags(self) -> list[str]:
+        """Those with a value for each replica, in the order in which they came."""
+        return list({tag: None for row in self.rows for tag, value in row.items() if isinstance(value, list)})
+
+    @property
+    def work(self) -> str:
+        """What one replica's work is counted in."""
+        found = next((tag for tag in WORK if tag in self.tags), WORK[-1])
+        return UNITS[found.rpartition("/")[2]]
+
+    @property
+    def evaluated(self) -> list[str]:
+        """The tags of its evaluation, as far as it is known those that matter most."""
+        headline = self.summary.get("headline")
+        most = [f"evaluation/{name}" for name in headline] if isinstance(headline, list) else []
+        every = [tag for tag in self.tags if tag.startswith("evaluation/")]
+        return [tag for tag in most if tag in every] or every[:2]
+
+    def curve(self, tag: str, axis: str = "step") -> Curve:
+        """axis: one of AXES."""
+        rows = [row for row in self.rows if tag in row]
+        x = [self._seconds.get(update(row), np.nan) if axis == "seconds" else AT[axis](row) for row in rows]
+        values = [[np.nan if value is None else value for value in row[tag]] for row in rows]
+        return Curve(np.asarray(x, dtype=float), np.asarray(values, dtype=float).reshape(len(rows), -1))
+
+    @cached_property
+    def _seconds(self) -> dict[int, float]:
+        """By update, the wall seconds of all sittings until then. They are in TensorBoard's file alone."""
+        found: dict[int, float] = {}
+        for file in sorted(self.path.glob(f"{EVENTS}*")):
+            for points in scalars(file):
+                if "speed/seconds" in points and "update/number" in points:
+                    found[round(points["update/number"])] = points["speed/seconds"]
+        return found
+
+
+def update(row: Mapping[str, Any]) -> int:
+    """The number of the update; version 0.1 had it as the step, counted from 0."""
+    return int(row["update"] if "update" in row else row["step"] + 1)
+
+
+def step(row: Mapping[str, Any]) -> float:
+    """The work of one replica."""
+    if "update" in row:
+        return float(row["step"])
+    work = next((row[tag] for tag in WORK if tag in row), [np.nan])
+    return float(np.nanmean(np.asarray(work, dtype=float)))
+
+
+AT = {"step": step, "update": update}
+
+
+def read_run(path: str | Path) -> Recorded:
+    """Raises UsageError where there is no run, or none that can be read."""
+    path = Path(path)
+    check_run(str(path))
+    rows: list[dict[str, Any]] = []
+    where = ""
+    try:
+        settings = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+        summary, environment = (content(path / f"{name}.json") for name in ("summary", "environment"))
+        for number, line in enumerate((path / METRICS).read_text(encoding="utf-8").splitlines(), 1):
+            where = f"{METRICS}, line {number}: "
+            rows.append(row := json.loads(line))
+            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+                raise ValueError("it is no line of a run's log")
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no update has been logged yet (no {Path(error.filename).name})") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: the run cannot be read: {where}{' '.join(str(error).split())[:200]}") from error
+    if not rows:
+        raise UsageError(f"{path}: no update has been logged yet")
+    if not isinstance(settings, dict):
+        raise UsageError(f"{path}: config.yaml holds no settings")
+    return Recorded(path, settings, summary, environment, rows)
+
+
+def content(file: Path) -> dict[str, Any]:
+    """What a file of JSON says; nothing where there is none yet. Raises OSError and ValueError."""
+    if not file.is_file():
+        return {}
+    found = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"{file.name} holds no mapping")
+    return found
+
+
+def scalars(file: Path) -> Iterator[dict[str, float]]:
+    """The scalars of each event in TensorBoard's file."""
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    from rlgrad.run.records import read_records
+
+    with file.open("rb") as opened:
+        for record in read_records(opened):
+            values = Event.FromString(record).summary.value
+            yield {value.tag: value.simple_value for value in values if value.HasField("simple_value")}

@@ -1,0 +1,220 @@
+"""One HTML file that says what a run was, what came out, and how to do it again; of several runs, how they compare."""
+
+import html
+import shlex
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rlgrad.pages import page
+from rlgrad.pages.drawing import style, svg
+from rlgrad.reports.comparison import interval_of_probability, probability_of_improvement
+from rlgrad.reports.figures import curves
+from rlgrad.reports.published import published
+from rlgrad.reports.reading import AXES, Recorded
+from rlgrad.run.directory import dotted
+from rlgrad.run.observers.progress import number
+
+QUALITY = {
+    "gradient/half_cosine": "How well the gradients of the two halves of a batch agree: 1 is all signal, 0 all noise.",
+    "gradient/norm": "The gradient's Euclidean norm.",
+    "update/size": "How far an update moved the parameters.",
+}
+CLOSE = {"accuracy": "prior_accuracy", "log_loss": "prior_log_loss"}  # what always predicting frequencies gives
+
+
+def report(runs: Sequence[Recorded], film: bytes | None = None) -> str:
+    """The page. film: a GIF of the trained policy."""
+    with style():
+        if len(runs) > 1:
+            return page("Runs compared", "\n".join(comparison(runs)))
+        return page(f"{runs[0].name}: a run of rlgrad", "\n".join(single(runs[0], film)))
+
+
+def single(run: Recorded, film: bytes | None) -> Iterable[str]:
+    yield f"<h1>{text(run.name)}</h1>"
+    yield f"<p>{lead(run)}</p>"
+    yield from results([run])
+    yield "<h2>Curves</h2>"
+    band = " The band is the 95% interval of the mean over replicas; thin lines are the replicas." * (run.replicas > 1)
+    yield f"<p>On the work that one replica has done, on updates and on seconds.{band}</p>"
+    for tag in [*run.evaluated, "objective/value"]:
+        yield panels(curves([run], tag, axis, beside(run, tag)) for axis in AXES)
+    if film:
+        import base64
+
+        yield "<h2>The trained policy</h2>"
+        encoded = base64.b64encode(film).decode()
+        yield f'<figure><img src="data:image/gif;base64,{encoded}" alt="A film of one episode of the greedy policy">'
+        yield "<figcaption>One episode of the greedy policy.</figcaption></figure>"
+    quality = [tag for tag in QUALITY if tag in run.tags]
+    if quality:
+        yield "<h2>The gradient</h2>"
+        yield f"<p>{' '.join(QUALITY[tag] for tag in quality)}</p>"
+        yield panels(curves([run], tag) for tag in quality)
+    yield from others(run)
+    yield from again(run)
+
+
+def comparison(runs: Sequence[Recorded]) -> Iterable[str]:
+    names = ", ".join(text(run.name) for run in runs)
+    yield f"<h1>{len(runs)} runs compared</h1>"
+    yield f"<p>{names}: what came out, how sure it is which is better, and where their settings differ.</p>"
+    yield from results(runs)
+    tags = [tag for tag in runs[0].evaluated if all(tag in run.tags for run in runs)]
+    for tag in tags:
+        yield from improvement(runs, tag)
+    yield "<h2>Curves</h2>"
+    yield "<p>On the work that one replica has done, on updates and on seconds.</p>"
+    for tag in [*tags, "objective/value"]:
+        yield panels(curves(runs, tag, axis) for axis in AXES)
+    yield "<h2>Where their settings differ</h2>"
+    settings = [dotted(run.settings) for run in runs]
+    keys = sorted({key for each in settings for key in each})
+    different = [key for key in keys if len({repr(each.get(key)) for each in settings}) > 1]
+    yield table(
+        ["setting", *(run.name for run in runs)], [[k, *(each.get(k, "") for each in settings)] for k in different]
+    )
+    for run in runs:
+        yield from again(run)
+
+
+def lead(run: Recorded) -> str:
+    """What was run, and what came out, in two sentences."""
+    what = run.settings.get("environment") or run.settings.get("dataset") or run.settings.get("function") or ""
+    made = f"{run.settings.get('problem', 'a problem of your own')} on {what}" if what else "a problem of your own"
+    updates, seconds = run.summary.get("updates", len(run.rows)), run.summary.get("wall_seconds")
+    took = f" in {seconds:,.1f} seconds" if isinstance(seconds, int | float) else ""
+    work = f"{run.curve('objective/value').x[-1]:,.0f} {run.work}"
+    many = f"{run.replicas} replicas" if run.replicas > 1 else "one replica"
+    final = run.summary.get(run.evaluated[0].replace("/", ".", 1)) if run.evaluated else None
+    came = ""
+    if isinstance(final, dict) and final.get("mean") is not None:
+        low, high = final["ci95"]
+        interval = "" if low is None else f" (95% interval {number(low)} to {number(high)})"
+        came = f" Held-out {text(run.evaluated[0].partition('/')[2])} at its end: {number(final['mean'])}{interval}."
+    head = f"{text(made)}: {many}, {updates} updates, {work} each{took}. The run is {text(run.status)}.{came}"
+    head += " It went <strong>against its objective, on purpose</strong>." * bool(run.summary.get("wrong_sign"))
+    said = [f"{text(sentence)}." for sentence in run.summary.get("conclusion") or []]
+    return " ".join([head, *said])
+
+
+def results(runs: Sequence[Recorded]) -> Iterable[str]:
+    """The last evaluation, and the objective of the saved parameters."""
+    rows: list[list[Any]] = []
+    for run in runs:
+        found = {"objective": run.summary.get("objective")}
+        found |= {key.partition(".")[2]: value for key, value in run.summary.items() if key.startswith("evaluation.")}
+        for name, statistics in found.items():
+            if isinstance(statistics, dict):
+                low, high = statistics["ci95"]
+                each = [value for value in statistics["per_replica"] if value is not None]
+                interval = "" if low is None else f"{number(low)} to {number(high)}"
+                cells = [
+                    statistics["mean"],
+                    statistics["iqm"],
+                    interval,
+                    min(each, default=None),
+                    max(each, default=None),
+                ]
+                rows.append([run.name, name.replace("_", " "), *(number(cell) for cell in cells)][len(runs) == 1 :])
+    heading = ["run", "", "mean", "IQM", "95% interval", "lowest", "highest"][len(runs) == 1 :]
+    if rows:
+        yield table(heading, rows)
+    else:
+        yield "<p>The run has not ended, so there is no result yet.</p>"
+
+
+def improvement(runs: Sequence[Recorded], tag: str) -> Iterable[str]:
+    """How probable it is that a replica of one run is better than one of the first."""
+    down = "loss" in tag
+    last = [[v for v in run.curve(tag).values[-1].tolist() if v == v] for run in runs]
+    rows = []
+    for run, values in list(zip(runs, last, strict=True))[1:]:
+        p = probability_of_improvement(values, last[0])
+        p = 1 - p if down else p
+        low, high = interval_of_probability(p, len(values), len(last[0]))
+        rows.append([f"{run.name} better than {runs[0].name}", f"{p:.2f}", f"{low:.2f} to {high:.2f}"])
+    name = tag.partition("/")[2].replace("_", " ")
+    yield f"<h2>Probability of improvement: {text(name)}</h2>"
+    yield "<p>How often a replica of the one ends better than one of the other, over all pairs; 0.5: no difference.</p>"
+    yield table(["", "probability", "95% interval"], rows)
+
+
+def others(run: Recorded) -> Iterable[str]:
+    rows = published(str(run.settings.get("environment", "")))
+    if rows:
+        yield "<h2>Beside what others have published</h2>"
+        yield "<p>Greedy policies, one run each where nothing else is said.</p>"
+        yield table(
+            ["", "return", "environment steps", "source"],
+            [[who, number(float(value)), f"{steps:,}", source] for who, value, steps, source in rows],
+        )
+
+
+def again(run: Recorded) -> Iterable[str]:
+    """All that is needed to do it again."""
+    yield f"<h2>{text(run.name)}: do it again</h2>"
+    command = run.environment.get("command")
+    if isinstance(command, list) and command:
+        words = shlex.join(["rlgrad", *map(str, command[1:])])
+        yield f"<p>It was begun with</p>\n<pre><code>{text(words)}</code></pre>"
+    path = text(shlex.quote(str(run.path)))
+    yield f"<p>This repeats it, and compares the bits:</p>\n<pre><code>rlgrad reproduce {path}</code></pre>"
+    packages = run.environment.get("packages")
+    versions = {"python": run.environment.get("python"), **(packages if isinstance(packages, dict) else {})}
+    machine = run.environment.get("machine")
+    versions |= machine if isinstance(machine, dict) else {}
+    versions |= {"threads": run.environment.get("threads"), "commit": run.environment.get("commit")}
+    shown = {key: value for key, value in versions.items() if value is not None}
+    yield table(["", ""], [["seed", run.settings.get("seed", 0)], *([key, value] for key, value in shown.items())])
+    settings = yaml.safe_dump(dict(run.settings), sort_keys=False, default_flow_style=None, width=100)
+    yield f"<details><summary>All settings</summary>\n<pre><code>{text(settings)}</code></pre></details>"
+    day = time.strftime("%Y-%m-%d", time.localtime((run.path / "config.yaml").stat().st_mtime))
+    yield f"<p>Begun or last extended on {day}. <code>rlgrad report {path}</code> writes this page.</p>"
+
+
+def beside(run: Recorded, tag: str) -> dict[str, float]:
+    """What to compare a tag with: where the environment counts as solved, or what needs no learning."""
+    name = tag.partition("/")[2]
+    lines = {}
+    threshold = run.summary.get("threshold")
+    if isinstance(threshold, dict) and name in threshold:
+        lines["solved"] = float(threshold[name])
+    if (prior := f"evaluation/{CLOSE.get(name)}") in run.tags:
+        lines["the class frequencies"] = float(run.curve(prior).mean[-1])
+    return lines
+
+
+def panels(figures: Iterable[Any]) -> str:
+    """Pictures side by side, or below each other where there is little room."""
+    drawn = []
+    for figure in figures:
+        axes = figure.axes[0]
+        said = text(f"{axes.get_ylabel()} over {axes.get_xlabel()}")
+        drawn.append(f'<figure role="img" aria-label="{said}">{svg(figure)}</figure>')
+    return f'<div class="panels">{"".join(drawn)}</div>'
+
+
+def table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    head = "".join(f"<th>{text(cell)}</th>" for cell in heading)
+    body = "".join("<tr>" + "".join(f"<td>{linked(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="table" tabindex="0"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def linked(cell: Any) -> str:
+    if str(cell).startswith("https://"):
+        return f'<a href="{text(cell)}">{text(str(cell).split("/")[4])}</a>'
+    return text(cell)
+
+
+def text(thing: Any) -> str:
+    return html.escape(str(thing))
+
+
+def write(runs: Sequence[Recorded], to: Path, film: bytes | None = None) -> None:
+    """Raises OSError."""
+    to.write_text(report(runs, film), encoding="utf-8")

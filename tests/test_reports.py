@@ -1,0 +1,158 @@
+"""Pages, pictures and tables that are made of runs."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from rlgrad.cli import main
+from rlgrad.errors import UsageError
+from rlgrad.reports.comparison import interval_of_probability, probability_of_improvement
+from rlgrad.reports.reading import read_run
+from rlgrad.run import train
+from rlgrad.run.observers.progress import number
+from rlgrad.run.statistics import summarize
+from tests.run.support import AGENT, CLASSIFIER, SURFACE
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reports") / "runs"
+    train(AGENT, out=folder / "agent")
+    train(AGENT, out=folder / "other", seed=7, replicas=3)
+    train(CLASSIFIER, out=folder / "classifier")
+    train(SURFACE, out=folder / "surface")
+    return folder
+
+
+def test_a_run_is_read_as_it_was_logged(runs: Path) -> None:
+    run = read_run(runs / "agent")
+    lines = [json.loads(line) for line in (runs / "agent" / "metrics.jsonl").read_text().splitlines()]
+    curve = run.curve("objective/value")
+    assert curve.x.tolist() == [line["step"] for line in lines]
+    assert np.array_equal(curve.values, [line["objective/value"] for line in lines])
+    assert run.curve("evaluation/return", "update").x.tolist() == [2, 4, 6]
+    expected = [summarize(line["objective/value"]) for line in lines]
+    assert curve.mean.tolist() == [each["mean"] for each in expected]
+    seconds = run.curve("objective/value", "seconds").x
+    assert (np.diff(seconds) > 0).all()
+    assert seconds[-1] <= run.summary["wall_seconds"] + 1e-3
+
+
+def test_runs_of_version_0_1_are_read(runs: Path, tmp_path: Path) -> None:
+    """Their `step` was the number of the update."""
+    old = shutil.copytree(runs / "agent", tmp_path / "old")
+    lines = [json.loads(line) for line in (old / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["step"] = line.pop("update") - 1
+    (old / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for axis in ("step", "update"):
+        expected, found = (read_run(path).curve("objective/value", axis).x for path in (runs / "agent", old))
+        assert found == pytest.approx(expected, abs=0.5)
+
+
+@pytest.mark.parametrize("name", ["agent", "classifier", "surface"])
+def test_a_page_needs_nothing_but_itself(runs: Path, tmp_path: Path, name: str) -> None:
+    assert main(["report", str(runs / name), "--to", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert not re.search(r'(src|href)="(?!https://|#|data:)', page)
+    assert "<script" not in page
+    assert page.count('aria-label="') >= 6  # every picture says what it shows
+    names = re.findall(r'\bid="([^"]+)"', page)
+    assert len(names) == len(set(names))  # no picture takes its parts from another
+    final = read_run(runs / name).summary["objective"]["mean"]
+    assert f"<td>objective</td><td>{number(final)}</td>" in page
+
+
+def test_what_a_run_says_is_text_and_never_markup(runs: Path, tmp_path: Path) -> None:
+    forged = shutil.copytree(runs / "surface", tmp_path / "forged")
+    summary = json.loads((forged / "summary.json").read_text()) | {"conclusion": ["<img src=x onerror=alert(1)>"]}
+    (forged / "summary.json").write_text(json.dumps(summary))
+    assert main(["report", str(forged)]) == 0
+    assert "<img src=x" not in (forged / "report.html").read_text()
+
+
+def test_several_runs_are_compared(runs: Path, tmp_path: Path) -> None:
+    both = [str(runs / "agent"), str(runs / "other")]
+    assert main(["report", *both, "--to", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    a, b = (read_run(path).curve("evaluation/return").values[-1] for path in both)
+    expected = stats.mannwhitneyu(b, a).statistic / (len(a) * len(b))
+    assert f"<td>other better than agent</td><td>{expected:.2f}</td>" in page
+    assert "<td>seed</td><td>0</td><td>7</td>" in page  # where they differ
+
+
+def test_the_probability_of_improvement_is_mann_whitney_s() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 5, 9), rng.integers(1, 5, 7)  # with draws
+    expected = stats.mannwhitneyu(x, y).statistic / (9 * 7)
+    assert probability_of_improvement(x.tolist(), y.tolist()) == pytest.approx(expected)
+    assert probability_of_improvement([1.0], [1.0]) == 0.5
+
+
+@pytest.mark.parametrize(("m", "n", "shift"), [(5, 5, 0.0), (8, 8, 1.0), (20, 20, 2.0), (4, 16, 0.5)])
+def test_its_interval_covers_the_truth_as_often_as_it_says(m: int, n: int, shift: float) -> None:
+    rng = np.random.default_rng(1)
+    truth = stats.norm.cdf(shift / np.sqrt(2))
+    hits = 0
+    for _ in range(1000):
+        x, y = rng.normal(shift, size=m), rng.normal(size=n)
+        low, high = interval_of_probability(probability_of_improvement(x.tolist(), y.tolist()), m, n)
+        hits += low <= truth <= high
+    assert 0.92 < hits / 1000 < 0.99
+
+
+def test_its_interval_still_says_something_where_all_are_better() -> None:
+    low, high = interval_of_probability(1.0, 5, 5)
+    assert high == 1.0
+    assert 0.5 < low < 0.9
+    assert interval_of_probability(0.0, 5, 5) == pytest.approx((1 - high, 1 - low))
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_a_picture_for_a_paper(runs: Path, tmp_path: Path, ending: str) -> None:
+    to = tmp_path / f"curves.{ending}"
+    assert main(["plot", str(runs / "agent"), str(runs / "other"), "--to", str(to)]) == 0
+    assert to.read_bytes()[:5] in (b"\x89PNG\r", b"<?xml", b"%PDF-")
+
+
+def test_the_list_shows_runs_with_their_results(runs: Path, capsys) -> None:
+    assert main(["list", "--in", str(runs)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = read_run(runs / "other").summary["evaluation.return"]
+    (line,) = [line for line in lines if line.startswith("other")]
+    assert line.split()[1:3] == ["completed", "6"]
+    assert f"return {found['mean']:.4g} ({found['ci95'][0]:.4g} to {found['ci95'][1]:.4g})" in line
+
+
+def test_configs_environments_and_the_machine_are_listed(capsys) -> None:
+    assert main(["list", "configs"]) == 0
+    assert "cartpole" in capsys.readouterr().out
+    assert main(["list", "environments"]) == 0
+    assert re.search(r"CartPole-v1 +475 +500", capsys.readouterr().out)
+    assert main(["doctor"]) == 0
+    assert re.search(r"torch +2\.", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: (path / "metrics.jsonl").unlink(), "no update has been logged yet"),
+        (lambda path: (path / "metrics.jsonl").write_text(""), "no update has been logged yet"),
+        (lambda path: (path / "metrics.jsonl").write_text('{"step": 1\n'), "cannot be read: metrics.jsonl, line 1"),
+        (lambda path: (path / "metrics.jsonl").write_text('["step"]\n'), "no line of a run's log"),
+        (lambda path: (path / "summary.json").write_text("[]"), "summary.json holds no mapping"),
+        (lambda path: (path / "config.yaml").write_text("a: [1"), "cannot be read"),
+        (lambda path: (path / "config.yaml").unlink(), "no run here"),
+    ],
+)
+def test_a_run_that_cannot_be_read_is_one_line(runs: Path, tmp_path: Path, damage, said: str) -> None:
+    path = shutil.copytree(runs / "surface", tmp_path / "damaged")
+    damage(path)
+    with pytest.raises(UsageError, match=re.escape(said)) as caught:
+        read_run(path)
+    assert "\n" not in str(caught.value)
