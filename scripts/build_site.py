@@ -63,7 +63,8 @@ def write(page: Path, where: Path) -> None:
             return f"{match[1]}{match[2]}{source(target)}{match[3]}"
         return match[0]
 
-    text(where, LINK.sub(link, page.read_text(encoding="utf-8")))
+    slider = (ROOT / "rlgrad" / "lesson" / "slider.html").read_text(encoding="utf-8")
+    text(where, LINK.sub(link, page.read_text(encoding="utf-8")).replace("<!-- slider -->", slider))
 
 
 def overview(folder: Path) -> str:

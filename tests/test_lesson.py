@@ -1,11 +1,13 @@
 """The lesson: everything it says is computed, and the page needs nothing but itself."""
 
+import math
 import re
 from pathlib import Path
 
 import pytest
 
 from rlgrad.cli import main
+from rlgrad.lesson.drawing import THEME
 from rlgrad.lesson.page import fill
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -32,17 +34,61 @@ def column(page: str, heading: str) -> list[str]:
 
 
 def test_the_page_is_complete_in_itself(written: tuple[str, str, Path]) -> None:
-    html, _, _ = written
+    html, text, _ = written
     assert len(html.encode()) < 3_000_000
     assert "{{" not in html
-    assert html.count("<figure") == html.count("<svg") == 7
+    pictures = text.count("](why-ascent/")
+    assert pictures > 20
+    assert html.count("<figure") == pictures == html.count("<svg") - 1  # the slider's
+    assert html.count("<script") == 1
     assert "<img" not in html
-    assert "<script" not in html
     linked = re.findall(r'(?:src|href)="([^"]+)"', html)
     assert [target for target in linked if not target.startswith("#")] == []
-    names = set(re.findall(r'\bid="([^"]+)"', html))
-    assert {target[1:] for target in linked} <= names
-    assert len(names) == len(re.findall(r'\bid="([^"]+)"', html))  # no picture refers to a part of another
+    assert re.findall(r"@import|url\([^#]|https?:(?!//www\.w3\.org/)", html) == []
+    names = re.findall(r'\bid="([^"]+)"', html)
+    assert {target[1:] for target in linked} <= set(names)
+    assert len(names) == len(set(names))  # no picture refers to a part of another
+
+
+def test_the_answer_is_its_first_two_lines_and_nothing_needs_the_script(written: tuple[str, str, Path]) -> None:
+    html, text, _ = written
+    first = text.split("\n\n")[1].splitlines()
+    assert [line.removesuffix("<br>")[:2] + line.removesuffix("<br>")[-2:] for line in first] == ["****", "****"]
+    assert html.index("<h1") < html.index(first[0].strip("*br<>")) < html.index("<h2")
+    assert '<form id="try" hidden>' in html  # the script takes `hidden` away
+    assert set(re.findall(r'<figure role="img" aria-label="([^"]{20,})">', html)) == set(
+        re.findall(r"!\[([^\]]+)\]", text)
+    )
+
+
+def luminance(colour: str) -> float:
+    """https://www.w3.org/TR/WCAG21/#dfn-relative-luminance"""
+    parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_its_colours_can_be_told_from_the_page_by_day_and_by_night(written: tuple[str, str, Path]) -> None:
+    html, _, folder = written
+    assert contrast("#ffffff", "#000000") == pytest.approx(21)
+    for shade in (0, 1):
+        paper = {name: pair[shade] for name, pair in THEME.items()}
+        for behind in ("paper", "code", "said"):
+            assert contrast(paper["ink"], paper[behind]) > 7
+        for name in ("up", "down"):
+            assert contrast(paper[name], paper["paper"]) > 4.5, name  # text is written in them
+        assert contrast(paper["faint"], paper["paper"]) > 3
+    for file in (folder / "why-ascent").iterdir():  # a colour without a name would be the same on every page
+        assert set(re.findall(r"#[0-9a-f]{6}", file.read_text())) <= {c for pair in THEME.values() for c in pair}
+        drawn = file.read_text().partition("</defs>")[2]
+        assert "var(--" in drawn
+        assert re.findall(r"(?:fill|stroke): #\w+", drawn) == []
+    assert "prefers-color-scheme: dark" in html
 
 
 def test_the_page_in_docs_is_the_current_text(written: tuple[str, str, Path]) -> None:
@@ -83,3 +129,27 @@ def test_a_number_that_nobody_computed_is_no_text() -> None:
 def test_a_place_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["lesson", "--out", str(tmp_path / "no" / "page.html")]) == 2
     assert "there is no directory" in capsys.readouterr().err
+
+
+def test_the_size_of_a_step_is_as_the_closed_form_has_it(written: tuple[str, str, Path]) -> None:
+    """Descent on x² multiplies x by 1 − 2α."""
+    _, text, _ = written
+    rates = [cell.partition("\u00a0")[0] for cell in column(text, "α")]
+    assert rates[-1] == "Newton"
+    places, needed = (column(text, name) for name in ("x after one, two, three, four steps", "steps needed"))
+    for rate, place, steps in zip(
+        [0.5 if rate == "Newton" else float(rate) for rate in rates], places, needed, strict=True
+    ):
+        factor = 1 - 2 * rate
+        assert [float(x) for x in place.split(",")] == pytest.approx([2 * factor**n for n in range(1, 5)], rel=5e-3)
+        if abs(factor) >= 1:
+            assert steps == "never"
+        else:
+            assert int(steps) == (math.ceil(math.log(1 / 100) / math.log(abs(factor))) if factor else 1)
+    low, high = (float(x) for x in re.search(r"finds the bound\s+between ([\d.]+) and (\d\.\d+)", text).groups())
+    assert low < 1 < high < low + 2e-4
+    along, across = (abs(1 - 1.8 / 50 * curvature) for curvature in (2, 50))
+    valley = next(n for n in range(200) if math.hypot(2 * along**n, 0.5 * across**n) <= math.hypot(2, 0.5) / 100)
+    assert f"{valley} steps at nine tenths of the bound" in text
+    assert "takes the same places, equal to the last bit" in text
+    assert "the steps overshoot" in text

@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from rlgrad.lesson import costs, extrema, noise, slopes, starts, textbook, wrong_sign
+from rlgrad.lesson import costs, extrema, noise, sizes, slopes, starts, textbook, wrong_sign
 from rlgrad.lesson.drawing import style
 from rlgrad.lesson.page import TEXT, fill, write_html, write_markdown
 
-CHAPTERS = (slopes, extrema, costs, textbook, wrong_sign, noise, starts)
+CHAPTERS = (slopes, extrema, sizes, costs, textbook, wrong_sign, noise, starts)
 
 
 def write(html: Path, markdown: Path | None = None) -> None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rlgrad.config import load_config
-from rlgrad.lesson.drawing import COLOUR, EXACT
+from rlgrad.lesson.drawing import COLOUR, EXACT, FAINT, panel
 from rlgrad.lesson.page import Chapter
 from rlgrad.loop import Direction, updates
 from rlgrad.problems.logistic import Logistic
@@ -35,7 +35,8 @@ def chapter() -> Chapter:
         "costs.begin": f"{math.log(2):.3f}",
         "costs.last": f"{float(-last):.3f}",
     }
-    return Chapter(numbers, {"costs": picture(problem, up)})
+    names = {"cost": Direction.MINIMIZE, "score": Direction.MAXIMIZE}
+    return Chapter(numbers, {name: picture(direction, problem, up) for name, direction in names.items()})
 
 
 def write_data(file: Path) -> None:
@@ -68,23 +69,24 @@ def log_likelihood(problem: Logistic, weights: Tensor) -> Tensor:
     return (problem.dataset.y * logits - torch.nn.functional.softplus(logits)).mean(-1)
 
 
-def picture(problem: Logistic, path: Tensor) -> Figure:
-    figure = Figure(figsize=(9.5, 4.2), layout="constrained")
+def picture(direction: Direction, problem: Logistic, path: Tensor) -> Figure:
+    figure, flat = panel(4.3, 3.8, projection="3d")
+    axis: Any = flat  # of three dimensions, of which matplotlib's types do not know
     w, b = torch.linspace(-7, 2, 28, dtype=torch.float64), torch.linspace(-3, 4, 28, dtype=torch.float64)
     plane = torch.stack(torch.meshgrid(w, b, indexing="xy"), -1)
-    for number, direction in enumerate(OBJECTIVES, 1):
-        sign = direction.sign
-        axis = figure.add_subplot(1, 2, number, projection="3d")
-        axis.set_proj_type("persp", focal_length=0.6)
-        surface, along = sign * log_likelihood(problem, plane), sign * log_likelihood(problem, path)
-        axis.plot_surface(*plane.unbind(-1), surface, color=COLOUR[direction], alpha=0.25, linewidth=0, shade=True)
-        axis.plot_wireframe(*plane[::3, ::3].unbind(-1), surface[::3, ::3], color=COLOUR[direction], linewidth=0.4)
-        axis.plot(*path.T, along, color=EXACT, zorder=10)
-        axis.plot(*path[-1:].T, along[-1:], "o", color=EXACT, zorder=11)
-        corners = plane[:: len(b) - 1, :: len(w) - 1]
-        axis.plot_surface(*corners.unbind(-1), torch.zeros(2, 2), color="#868e96", alpha=0.18)
-        title = "ascent: log-likelihood, never above 0" if sign > 0 else "descent: its negative, never below 0"
-        axis.set_title(title)
-        axis.set(xlabel="weight", ylabel="intercept")
-        axis.view_init(elev=22, azim=-62)
+    axis.set_proj_type("persp", focal_length=0.6)
+    surface, along = (direction.sign * log_likelihood(problem, weights) for weights in (plane, path))
+    axis.plot_surface(*plane.unbind(-1), surface, color=COLOUR[direction], alpha=0.25, linewidth=0, shade=False)
+    axis.plot_wireframe(*plane[::3, ::3].unbind(-1), surface[::3, ::3], color=COLOUR[direction], linewidth=0.4)
+    axis.plot(*path.T, along, color=EXACT, zorder=10)
+    axis.plot(*path[-1:].T, along[-1:], "o", color=EXACT, zorder=11)
+    corners = plane[:: len(b) - 1, :: len(w) - 1]
+    axis.plot_surface(*corners.unbind(-1), torch.zeros(2, 2), color=FAINT, alpha=0.2, shade=False)
+    up = direction is Direction.MAXIMIZE
+    axis.set_title("ascent: log-likelihood, never above 0" if up else "descent: its negative, never below 0")
+    axis.set(xlabel="weight", ylabel="intercept")
+    for side in (axis.xaxis, axis.yaxis, axis.zaxis):
+        side.set_pane_color("none")
+    axis.set_box_aspect((4, 4, 3), zoom=1.1)
+    axis.view_init(elev=22, azim=-62)
     return figure

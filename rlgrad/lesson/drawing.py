@@ -1,7 +1,11 @@
-"""What all pictures of the lesson share: what goes up is orange, what goes down is blue, what is exact is black."""
+"""What all pictures of the lesson share: what goes up is orange, what goes down is blue, what is exact is black.
+
+A picture is one panel. Pages put panels side by side, or below each other where there is little room.
+"""
 
 import io
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,12 +15,20 @@ from matplotlib.figure import Figure
 
 from rlgrad.loop import Direction
 
-COLOUR = {Direction.MAXIMIZE: "#d9480f", Direction.MINIMIZE: "#1864ab"}
-EXACT, FAINT = "#111111", "#adb5bd"
+# Each colour, on a light and on a dark page. A picture is drawn in the light ones; its SVG has their names instead.
+THEME = {
+    "paper": ("#ffffff", "#16191d"), "ink": ("#111111", "#eef0f2"), "grid": ("#e9ecef", "#30353b"),
+    "faint": ("#8b939b", "#868e96"), "up": ("#c2410c", "#ff922b"), "down": ("#1864ab", "#66b2f5"),
+    "code": ("#f1f3f5", "#23282e"), "said": ("#fff4e6", "#2b2118"),
+}  # fmt: skip
+COLOUR = {Direction.MAXIMIZE: THEME["up"][0], Direction.MINIMIZE: THEME["down"][0]}
+EXACT, FAINT = THEME["ink"][0], THEME["faint"][0]
 STYLE = {
-    "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "axes.grid": True,
-    "grid.color": "#e9ecef", "axes.axisbelow": True, "legend.frameon": False, "lines.linewidth": 1.6,
-    "svg.hashsalt": "rlgrad",  # the same numbers give the same file
+    "font.size": 10, "font.sans-serif": ["DejaVu Sans"], "axes.titlesize": 11, "lines.linewidth": 1.6,
+    "text.color": EXACT, "axes.labelcolor": EXACT, "axes.edgecolor": EXACT, "xtick.color": EXACT, "ytick.color": EXACT,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": THEME["grid"][0],
+    "axes.axisbelow": True, "axes.facecolor": "none", "figure.facecolor": "none", "legend.frameon": False,
+    "svg.fonttype": "none", "svg.hashsalt": "rlgrad",  # the same numbers give the same file
 }  # fmt: skip
 
 
@@ -26,15 +38,30 @@ def style() -> Iterator[None]:
         yield
 
 
-def panels(columns: int, rows: int = 1, *, height: float = 3.2, **options: Any) -> tuple[Figure, Sequence[Axes]]:
-    """A figure as wide as the page, and its axes in reading order. No pyplot: there is no state to clean up."""
-    figure = Figure(figsize=(9.5, height * rows), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **options).flatten()
+def panel(width: float = 4.3, height: float = 3.2, **options: Any) -> tuple[Figure, Axes]:
+    """A figure of a size in inches, and its axes. No pyplot: there is no state to clean up."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot(**options)
 
 
 def svg(figure: Figure) -> str:
-    """The picture as the text of an SVG file."""
+    """The picture as an `<svg>`, its colours by their names."""
     buffer = io.StringIO()
     with style():
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    drawn = re.sub(r"^.*?(?=<svg)|<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
+    names = {light: f"var(--{name})" for name, (light, _) in THEME.items()}
+    return re.sub("#[0-9a-f]{6}", lambda found: names.get(found[0], found[0]), drawn)
+
+
+def svg_file(figure: Figure) -> str:
+    """The same as a file of its own, light or dark as its reader has it."""
+    return re.sub(
+        "(?<=</style>)", f"<style>{colours()}:root {{background: var(--paper)}}</style>", svg(figure), count=1
+    )
+
+
+def colours() -> str:
+    """What the names mean, in CSS. On paper they are the light ones."""
+    light, dark = ("; ".join(f"--{name}: {pair[k]}" for name, pair in THEME.items()) for k in (0, 1))
+    return f":root {{{light}}}\n@media screen and (prefers-color-scheme: dark) {{:root {{{dark}}}}}\n"

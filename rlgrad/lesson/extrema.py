@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rlgrad.config import load_config
 from rlgrad.errors import RunError
-from rlgrad.lesson.drawing import COLOUR, EXACT, panels
+from rlgrad.lesson.drawing import COLOUR, EXACT, FAINT, panel
 from rlgrad.lesson.page import Chapter, table
 from rlgrad.loop import Direction, updates
 from rlgrad.problems.surface import SurfaceProblem
@@ -31,7 +31,8 @@ def chapter() -> Chapter:
         problem, path, sentences = descend(name, settings)
         drawn.append((name, problem, path))
         reached = sentences[:-1]  # the last one says how f curves
-        rows.append([f"`{name}`", f"`{problem.function.text}`", problem.direction.name.lower(), "<br>".join(reached)])
+        what = f"`{name}`, to {problem.direction.name.lower()}<br>`{problem.function.text}`"
+        rows.append([what, "<br>".join(reached)])
     wrong = []
     for name, opposite in (("bowl", "maximize"), ("dome", "minimize")):
         try:
@@ -39,10 +40,10 @@ def chapter() -> Chapter:
         except RunError as error:
             wrong.append(f"> `{name}`, to {opposite}: {error}")
     numbers = {
-        "extrema.table": table(["surface", "f", "to", "what its points came to"], rows),
+        "extrema.table": table(["surface", "what its points came to"], rows),
         "extrema.wrong": "\n>\n".join(wrong),
     }
-    return Chapter(numbers, {"extrema": picture(drawn)})
+    return Chapter(numbers, {name: picture(name, problem, path) for name, problem, path in drawn})
 
 
 def descend(name: str, settings: dict[str, Any]) -> tuple[SurfaceProblem, Tensor, list[str]]:
@@ -56,15 +57,14 @@ def descend(name: str, settings: dict[str, Any]) -> tuple[SurfaceProblem, Tensor
     return problem, torch.stack(path), problem.conclusion()
 
 
-def picture(drawn: list[tuple[str, SurfaceProblem, Tensor]]) -> Figure:
-    figure, axes = panels(4, height=2.7)
-    for axis, (name, problem, path) in zip(axes, drawn, strict=True):
-        contours(axis, problem)
-        for replica in range(path.shape[1]):
-            axis.plot(*path[:, replica].T, color=COLOUR[problem.direction], linewidth=1)
-        axis.plot(*path[0].T, ".", color=COLOUR[problem.direction])
-        axis.plot(*path[-1].T, "o", color=EXACT, markersize=4)
-        axis.set_title(f"{name}: {'ascent' if problem.direction is Direction.MAXIMIZE else 'descent'}")
+def picture(name: str, problem: SurfaceProblem, path: Tensor) -> Figure:
+    figure, axis = panel(2.6, 2.7)
+    contours(axis, problem)
+    for replica in range(path.shape[1]):
+        axis.plot(*path[:, replica].T, color=COLOUR[problem.direction], linewidth=1)
+    axis.plot(*path[0].T, ".", color=COLOUR[problem.direction])
+    axis.plot(*path[-1].T, "o", color=EXACT, markersize=4)
+    axis.set_title(f"{name}: {'ascent' if problem.direction is Direction.MAXIMIZE else 'descent'}")
     return figure
 
 
@@ -73,4 +73,4 @@ def contours(axis: Axes, problem: SurfaceProblem) -> None:
     x, y = torch.linspace(left, right, 60, dtype=torch.float64), torch.linspace(bottom, top, 60, dtype=torch.float64)
     grid: Tensor = problem.function(torch.stack(torch.meshgrid(x, y, indexing="xy"), -1))
     ranks = torch.quantile(grid.flatten(), torch.linspace(0, 1, 9, dtype=torch.float64))
-    axis.contour(x, y, grid, levels=ranks[1:-1], colors="#adb5bd", linewidths=0.7)
+    axis.contour(x, y, grid, levels=ranks[1:-1], colors=FAINT, linewidths=0.7)

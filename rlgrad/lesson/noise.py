@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rlgrad.config import load_config
 from rlgrad.environments.mdp import MDPS
-from rlgrad.lesson.drawing import COLOUR, EXACT, panels
+from rlgrad.lesson.drawing import COLOUR, EXACT, panel
 from rlgrad.lesson.page import Chapter, table
 from rlgrad.loop import Direction, differentiate
 
@@ -44,7 +44,8 @@ def chapter() -> Chapter:
         "noise.tighter": f"{tighter:.1f}",
         "noise.worth": f"{tighter**2:.0f}",
     }
-    return Chapter(numbers, {"noise": picture(clouds, exact)})
+    drawn = {f"noise-{'-'.join(map(str, case))}": picture(*case, found, exact) for case, found in clouds.items()}
+    return Chapter(numbers, drawn)
 
 
 def estimates(episodes: int, baseline: str) -> Tensor:
@@ -76,21 +77,13 @@ def along(gradient: Tensor) -> Tensor:
     return ((gradient[:, :, 1] - gradient[:, :, 0]) / 2**0.5).detach()
 
 
-def picture(clouds: dict[tuple[int, str], Tensor], exact: Tensor) -> Figure:
-    figure, axes = panels(3, 2, height=2.9)
-    rows = [(baseline, episodes) for baseline in ("none", "leave_one_out") for episodes in REACH]
+def picture(episodes: int, baseline: str, found: Tensor, exact: Tensor) -> Figure:
+    figure, axis = panel(3.1, 3.2)
     options: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1}
-    for axis, (baseline, episodes) in zip(axes, rows, strict=True):
-        if (episodes, baseline) not in clouds:
-            axis.set_axis_off()
-            axis.text(0, 0.5, "one episode has no others\nto take a baseline from", transform=axis.transAxes)
-            continue
-        found = clouds[episodes, baseline][:150]
-        zero = torch.zeros(len(found))
-        axis.quiver(zero, zero, *found.T, color=COLOUR[Direction.MAXIMIZE], alpha=0.25, width=0.006, **options)
-        axis.quiver(0, 0, *exact, color=EXACT, width=0.014, **options)
-        axis.set_title(f"{episodes} episode{'s' * (episodes > 1)}, {BASELINES[baseline]}")
-        axis.set(xlim=(-REACH[episodes], REACH[episodes]), ylim=(-REACH[episodes], REACH[episodes]), aspect="equal")
-    figure.supxlabel("how much the return grows with the second door, in the first room …", fontsize=10)
-    figure.supylabel("… and in the second room", fontsize=10)
+    zero, shown = torch.zeros(150), found[:150]
+    axis.quiver(zero, zero, *shown.T, color=COLOUR[Direction.MAXIMIZE], alpha=0.25, width=0.006, **options)
+    axis.quiver(0, 0, *exact, color=EXACT, width=0.014, **options)
+    axis.set(xlabel="slope in the first room", ylabel="slope in the second room")
+    axis.set_title(f"{episodes} episode{'s' * (episodes > 1)}, {BASELINES[baseline]}")
+    axis.set(xlim=(-REACH[episodes], REACH[episodes]), ylim=(-REACH[episodes], REACH[episodes]), aspect="equal")
     return figure

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from rlgrad.lesson.drawing import svg
+from rlgrad.lesson.drawing import colours, svg, svg_file
 
 TEXT = Path(__file__).with_name("why-ascent.md")
 CSS = Path(__file__).with_name("page.css")
+SLIDER = Path(__file__).with_name("slider.html")
 
 
 @dataclass
@@ -37,26 +38,32 @@ def write_markdown(path: Path, text: str, pictures: Mapping[str, Figure]) -> Non
     folder = path.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in pictures.items():
-        (folder / f"{name}.svg").write_text(svg(figure), encoding="utf-8")
+        (folder / f"{name}.svg").write_text(svg_file(figure), encoding="utf-8")
     path.write_text(text, encoding="utf-8")
 
 
 def write_html(path: Path, text: str, pictures: Mapping[str, Figure]) -> None:
     """The same as one page that needs nothing else: the pictures are in it."""
-    from markdown import markdown
+    from markdown import Markdown
 
-    body = markdown(text, extensions=["tables", "fenced_code"])
+    converter = Markdown(extensions=["tables", "fenced_code", "toc"], extension_configs={"toc": {"toc_depth": "2-2"}})
+    body = converter.convert(text)
 
     def inline(found: re.Match[str]) -> str:
-        drawn = re.sub(r"^.*?(?=<svg)", "", svg(pictures[found[2]]), flags=re.DOTALL)
+        drawn = svg(pictures[found[2]])
         drawn = re.sub(r'\bid="|(?<=url\()#|xlink:href="#', lambda part: part[0] + found[2] + "-", drawn)
         return f'<figure role="img" aria-label="{found[1]}">{drawn}</figure>'
 
-    body = re.sub(r'<p><img alt="([^"]*)" src="[^"]*?([\w-]+)\.svg" /></p>', inline, body)
+    body = re.sub(r"<p>((?:\s*<img [^>]*>)+)</p>", r'<div class="panels">\1</div>', body)
+    body = re.sub(r'<img alt="([^"]*)" src="[^"]*?([\w-]+)\.svg" />', inline, body)
+    body = re.sub(r"<table>.*?</table>", r'<div class="table" role="region" aria-label="table" tabindex="0">\g<0></div>', body, flags=re.DOTALL)
+    body = body.replace("<!-- slider -->", SLIDER.read_text(encoding="utf-8"))
+    body = body.replace("<h2", f'<nav aria-label="On this page">{converter.toc}</nav>\n<h2', 1)
     title = re.sub(r"<.*?>", "", body.partition("</h1>")[0])
     path.write_text(
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>\n{CSS.read_text(encoding='utf-8')}</style>\n<main>\n{body}\n</main>\n</html>\n",
+        f"<title>{title}</title>\n<style>\n{colours()}{CSS.read_text(encoding='utf-8')}</style>\n"
+        f"<main>\n{body}\n</main>\n</html>\n",
         encoding="utf-8",
     )

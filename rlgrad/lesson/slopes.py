@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rlgrad.lesson.drawing import COLOUR, EXACT, panels
+from rlgrad.lesson.drawing import COLOUR, EXACT, panel
 from rlgrad.lesson.page import Chapter, table
 from rlgrad.loop import Direction
 from rlgrad.surfaces.calculus import derivatives
@@ -20,12 +20,12 @@ def chapter() -> Chapter:
     for function, points in POINTS.items():
         for x in points:
             exact, difference = slope(function, x), finite_difference(function, x)
-            rows.append([f"`{function.text}`", f"{x:g}", f"{exact:.6g}", f"{difference:.6g}"])
+            rows.append([f"`{function.text}`", f"{x:g}".replace("-", "−"), f"{exact:.6g}", f"{difference:.6g}"])
     numbers = {
         "slopes.table": table(["f(x)", "x", "slope by automatic differentiation", "by finite difference"], rows),
         "slopes.steepest": f"{slope(ROOT, 1e-6):,.0f}",
     }
-    return Chapter(numbers, {"slopes": picture()})
+    return Chapter(numbers, pictures())
 
 
 def slope(function: Expression, x: float) -> float:
@@ -40,19 +40,22 @@ def finite_difference(function: Expression, x: float) -> float:
     return float((high - low) / (2 * run))
 
 
-def picture() -> Figure:
-    figure, (left, middle, right) = panels(3, height=3.0)
-    for axis, x, title in ((left, 2.4, "a slope"), (middle, 0.0, "zero at the minimum")):
+def pictures() -> dict[str, Figure]:
+    drawn = {}
+    for name, x, title in (("slope", 2.4, "a slope"), ("level", 0.0, "zero at the minimum")):
+        drawn[name], axis = panel(3.1, 2.9)
         curve(axis, BOWL, torch.linspace(-3, 4, 200, dtype=torch.float64))
         tangent(axis, BOWL, x, reach=2.0)
         axis.set(title=title, ylim=(-0.5, 5))
-    triangle(left, BOWL, 2.4)
-    curve(right, ROOT, torch.linspace(-1.5, 1.5, 601, dtype=torch.float64))
+        if name == "slope":
+            triangle(axis, BOWL, x)
+    drawn["steep"], axis = panel(3.1, 2.9)
+    curve(axis, ROOT, torch.linspace(-1.5, 1.5, 601, dtype=torch.float64))
     for x in (1.0, 0.1, 0.01):
-        tangent(right, ROOT, x, reach=0.6 / (1 + slope(ROOT, x)))
-        right.annotate(f"{slope(ROOT, x):.2g}", (x + 0.06, float(ROOT(torch.tensor([[x]])[0])) - 0.14), fontsize=9)
-    right.set(title="without bound: the cube root")
-    return figure
+        tangent(axis, ROOT, x, reach=0.6 / (1 + slope(ROOT, x)))
+        axis.annotate(f"{slope(ROOT, x):.2g}", (x + 0.06, float(ROOT(torch.tensor([[x]])[0])) - 0.14), fontsize=9)
+    axis.set(title="without bound: the cube root")
+    return drawn
 
 
 def curve(axis: Axes, function: Expression, x: Tensor) -> None:

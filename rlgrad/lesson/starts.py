@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rlgrad.config import load_config
 from rlgrad.environments.mdp import MDPS
-from rlgrad.lesson.drawing import COLOUR, EXACT, FAINT, panels
+from rlgrad.lesson.drawing import COLOUR, EXACT, FAINT, panel
 from rlgrad.lesson.page import Chapter
 from rlgrad.loop import Direction, updates
 
@@ -31,7 +31,7 @@ def chapter() -> Chapter:
         "starts.at_two": str(counts[2.0]),
         "starts.at_one": str(counts[1.0]),
     }
-    return Chapter(numbers, {"starts": picture(losses, began, ended)})
+    return Chapter(numbers, pictures(losses, began, ended))
 
 
 def classifiers() -> tuple[list[Tensor], Tensor]:
@@ -71,8 +71,8 @@ def expected(p: Tensor) -> Tensor:
     return MDPS["Twice"].expected_return(words.expand(-1, 3, -1))
 
 
-def picture(losses: Tensor, began: Tensor, ended: Tensor) -> Figure:
-    figure, (left, right) = panels(2)
+def pictures(losses: Tensor, began: Tensor, ended: Tensor) -> dict[str, Figure]:
+    (one, left), (several, right) = panel(), panel()
     left.plot(losses, color=COLOUR[Direction.MINIMIZE], alpha=0.4)
     left.set(title=f"logistic regression from {STARTS} starts", xlabel="update", ylabel="cost", yscale="log")
     p = torch.linspace(0, 1, 201, dtype=torch.float64)
@@ -85,4 +85,4 @@ def picture(losses: Tensor, began: Tensor, ended: Tensor) -> Figure:
         x, y = (0.04, 1.06) if end == 0 else (0.62, 1.98)
         right.text(x, y, f"{count} of {STARTS} end here", color=COLOUR[Direction.MAXIMIZE])
     right.legend(loc="center left")
-    return figure
+    return {"one-top": one, "several-tops": several}

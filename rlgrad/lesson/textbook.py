@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rlgrad.config import load_config
-from rlgrad.lesson.drawing import COLOUR, EXACT, FAINT, panels
+from rlgrad.lesson.drawing import COLOUR, EXACT, FAINT, panel
 from rlgrad.lesson.page import Chapter, table
 from rlgrad.loop import Direction, updates
 from rlgrad.problems.logistic import Logistic
@@ -45,7 +45,7 @@ def chapter() -> Chapter:
     rows.append(["always the more frequent class", "", "", f"{100 * wrong:.1f}", f"{loss:.4f}"])
     heading = ["procedure", "config", "intercept and weights", "errors in 100", "log-loss"]
     numbers = {"textbook.table": table(heading, rows), "textbook.passes": str(PASSES)}
-    return Chapter(numbers, {"textbook": picture(runs)})
+    return Chapter(numbers, pictures(runs))
 
 
 def write_data(file: Path) -> None:
@@ -75,8 +75,8 @@ def parameters(problem: Logistic) -> Tensor:
     return torch.cat([linear.bias.detach().flatten(1), linear.weight.detach().flatten(1)], 1)
 
 
-def picture(runs: dict[str, tuple[Logistic, Tensor]]) -> Figure:
-    figure, (left, right) = panels(2, height=3.6)
+def pictures(runs: dict[str, tuple[Logistic, Tensor]]) -> dict[str, Figure]:
+    (groups, left), (weight, right) = panel(height=3.6), panel(height=3.6)
     (batch, batch_path), _, _, (_, decaying_path), (_, optimum) = runs.values()
     x, y = batch.dataset.x, batch.dataset.y
     left.plot(*x[y == 0].T, "s", color=FAINT, markersize=4, label="malignant")
@@ -95,4 +95,4 @@ def picture(runs: dict[str, tuple[Logistic, Tensor]]) -> Figure:
     right.axhline(float(optimum[-1, 0, 1]), color=EXACT, linestyle="--", label="the optimum")
     right.set(xlabel="passes over the data", ylabel="weight of the radius")
     right.legend(fontsize=8)
-    return figure
+    return {"groups": groups, "weight": weight}
