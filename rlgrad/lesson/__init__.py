@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from rlgrad.lesson import costs, extrema, noise, sizes, slopes, starts, textbook, wrong_sign
 from rlgrad.lesson.drawing import style
-from rlgrad.lesson.page import TEXT, fill, write_html, write_markdown
+from rlgrad.lesson.page import fill, read, write_html, write_markdown
 
 CHAPTERS = (slopes, extrema, sizes, costs, textbook, wrong_sign, noise, starts)
 
@@ -22,7 +22,7 @@ def write(html: Path, markdown: Path | None = None) -> None:
             chapter = module.chapter()
             numbers |= chapter.numbers
             pictures |= chapter.pictures
-    text = fill(TEXT.read_text(encoding="utf-8"), numbers)
+    text = fill(read("why-ascent.md"), numbers)
     write_html(html, text, pictures)
     if markdown:
         write_markdown(markdown, text, pictures)

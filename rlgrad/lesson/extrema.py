@@ -1,6 +1,7 @@
 """Down to a minimum, up to a maximum: points on surfaces, and what they reach."""
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -33,12 +34,10 @@ def chapter() -> Chapter:
         reached = sentences[:-1]  # the last one says how f curves
         what = f"`{name}`, to {problem.direction.name.lower()}<br>`{problem.function.text}`"
         rows.append([what, "<br>".join(reached)])
-    wrong = []
-    for name, opposite in (("bowl", "maximize"), ("dome", "minimize")):
-        try:
-            descend(name, STEADY | {"direction": opposite})
-        except RunError as error:
-            wrong.append(f"> `{name}`, to {opposite}: {error}")
+    wrong = [
+        f"> `{name}`, to {opposite}: {refusal(descend, name, STEADY | {'direction': opposite})}"
+        for name, opposite in (("bowl", "maximize"), ("dome", "minimize"))
+    ]
     numbers = {
         "extrema.table": table(["surface", "what its points came to"], rows),
         "extrema.wrong": "\n>\n".join(wrong),
@@ -55,6 +54,15 @@ def descend(name: str, settings: dict[str, Any]) -> tuple[SurfaceProblem, Tensor
         if schedule:
             schedule.step()
     return problem, torch.stack(path), problem.conclusion()
+
+
+def refusal(run: Callable[..., Any], *told: Any, **more: Any) -> str:
+    """What a run says that fails."""
+    try:
+        run(*told, **more)
+    except RunError as error:
+        return str(error)
+    raise AssertionError("nothing was wrong")
 
 
 def picture(name: str, problem: SurfaceProblem, path: Tensor) -> Figure:

@@ -9,10 +9,6 @@ from matplotlib.figure import Figure
 
 from rlgrad.lesson.drawing import colours, svg, svg_file
 
-TEXT = Path(__file__).with_name("why-ascent.md")
-CSS = Path(__file__).with_name("page.css")
-SLIDER = Path(__file__).with_name("slider.html")
-
 
 @dataclass
 class Chapter:
@@ -20,6 +16,11 @@ class Chapter:
 
     numbers: Mapping[str, str]
     pictures: Mapping[str, Figure] = field(default_factory=dict)
+
+
+def read(name: str) -> str:
+    """A text beside this file."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -56,14 +57,10 @@ def write_html(path: Path, text: str, pictures: Mapping[str, Figure]) -> None:
 
     body = re.sub(r"<p>((?:\s*<img [^>]*>)+)</p>", r'<div class="panels">\1</div>', body)
     body = re.sub(r'<img alt="([^"]*)" src="[^"]*?([\w-]+)\.svg" />', inline, body)
-    body = re.sub(r"<table>.*?</table>", r'<div class="table" role="region" aria-label="table" tabindex="0">\g<0></div>', body, flags=re.DOTALL)
-    body = body.replace("<!-- slider -->", SLIDER.read_text(encoding="utf-8"))
-    body = body.replace("<h2", f'<nav aria-label="On this page">{converter.toc}</nav>\n<h2', 1)
+    body = body.replace("<table>", '<div class="table" role="region" aria-label="table" tabindex="0">\n<table>')
+    body = body.replace("</table>", "</table>\n</div>")
+    body = body.replace("<!-- slider -->", read("slider.html"))
     title = re.sub(r"<.*?>", "", body.partition("</h1>")[0])
-    path.write_text(
-        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>\n{colours()}{CSS.read_text(encoding='utf-8')}</style>\n"
-        f"<main>\n{body}\n</main>\n</html>\n",
-        encoding="utf-8",
-    )
+    first, heading, rest = body.partition("<h2")
+    parts = {"title": title, "style": colours() + read("page.css"), "contents": converter.toc}
+    path.write_text(fill(read("page.html"), parts | {"first": first, "rest": heading + rest}), encoding="utf-8")

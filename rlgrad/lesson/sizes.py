@@ -6,9 +6,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rlgrad.errors import RunError
 from rlgrad.lesson.drawing import COLOUR, EXACT, panel
-from rlgrad.lesson.extrema import contours, descend
+from rlgrad.lesson.extrema import contours, descend, refusal
 from rlgrad.lesson.page import Chapter, table
 from rlgrad.loop import Direction
 from rlgrad.problems.surface import SurfaceProblem
@@ -27,20 +26,17 @@ def chapter() -> Chapter:
     (problem, newton), (valley, straight) = go(CURVE, START, NEWTON), go(VALLEY, SLOPE, NEWTON, box=VIEW)
     (most,), (flattest, steepest) = curvatures(problem), curvatures(valley)
     _, zigzag = go(VALLEY, SLOPE, 1.8 / steepest)
-    rows = []
-    for name, path in [
-        *((f"{rate:g}\u00a0=\u00a0{rate * most:g}/L", path) for rate, path in paths.items()),
-        ("Newton", newton),
-    ]:
-        places = ", ".join(f"{x:.3g}" for x in path[1:5, 0].tolist())
-        rows.append([name, places, str(needed(path) or "never"), outcome(path)])
+    named = {f"{rate:g}\u00a0=\u00a0{rate * most:g}/L": path for rate, path in paths.items()} | {"Newton": newton}
+    places = [", ".join(f"{x:.3g}" for x in path[1:5, 0].tolist()) for path in named.values()]
+    steps = [str(needed(path) or "never") for path in named.values()]
+    _, mirrored = go(f"-({CURVE})", START, 0.35, direction="maximize")
+    heading = ["α", "x after one, two, three, four steps", "steps needed"]
     numbers = {
-        "sizes.table": table(["α", "x after one, two, three, four steps", "steps needed", "so it goes"], rows),
+        "sizes.table": table(heading, zip(named, places, steps, strict=True)),
         "sizes.curvature": f"{most:g}",
         "sizes.bound": f"{2 / most:g}",
-        "sizes.found": "between {:.5f} and {:.5f}".format(*bound()),
-        "sizes.refused": refused(max(RATES)),
-        "sizes.same": "equal to the last bit" if torch.equal(mirrored(0.35), paths[0.35]) else "not equal",
+        "sizes.refused": f"> `{CURVE}`, α = 1.15: {refusal(go, CURVE, START, 1.15, bound=1e6)}",
+        "sizes.same": "equal to the last bit" if torch.equal(mirrored, paths[0.35]) else "not equal",
         "sizes.valley": f"{flattest:g} along it, and {steepest:g} across",
         "sizes.valley_bound": f"{2 / steepest:g}",
         "sizes.valley_steps": str(needed(zigzag)),
@@ -50,9 +46,7 @@ def chapter() -> Chapter:
     return Chapter(numbers, drawn | {"steps-needed": by_rate(most), "valley": on_valley(valley, zigzag, straight)})
 
 
-def go(
-    function: str, start: tuple[float, ...], optimizer: float | dict[str, Any], **more: Any
-) -> tuple[SurfaceProblem, Tensor]:
+def go(function: str, start: tuple[float, ...], optimizer: Any, **more: Any) -> tuple[SurfaceProblem, Tensor]:
     """The problem, and the path [UPDATES + 1, D] of a point. optimizer: a learning rate stands for plain steps."""
     how = optimizer if isinstance(optimizer, dict) else {"name": "SGD", "lr": optimizer}
     settings = {"direction": "minimize", "start": [start], "optimizer": how, "updates": UPDATES, "bound": 1e99}
@@ -70,41 +64,6 @@ def needed(path: Tensor) -> int:
     """How many steps until the point is NEARER times nearer than at first; 0: it never is."""
     distance = path.norm(dim=1)
     return int((distance <= distance[0] / NEARER).int().argmax())
-
-
-def outcome(path: Tensor) -> str:
-    """What a path [T, 1] does, in words."""
-    first, second, last = abs(float(path[0])), float(path[1] / path[0]), abs(float(path[-1]))
-    if abs(second) < 1e-12:
-        return "there in one step"
-    side = "swings from side to side" if second < 0 else "stays on its side"
-    return f"{side}, " + (
-        "nearer each time" if last < first else "further away each time" if last > first else "never nearer"
-    )
-
-
-def bound() -> tuple[float, float]:
-    """A rate at which the point comes nearer, and one at which it does not, as close as some halvings take them."""
-    low, high = 0.0, 3.0
-    for _ in range(15):
-        rate = (low + high) / 2
-        path = go(CURVE, START, rate, updates=20)[1].abs()
-        low, high = (rate, high) if path[-1] < path[0] else (low, rate)
-    return low, high
-
-
-def refused(rate: float) -> str:
-    """What a run says that overshoots."""
-    try:
-        go(CURVE, START, rate, bound=1e6)
-    except RunError as error:
-        return f"> `{CURVE}`, α = {rate:g}: {error}"
-    raise AssertionError("the steps do not overshoot")
-
-
-def mirrored(rate: float) -> Tensor:
-    """The path of ascent on the curve upside down."""
-    return go(f"-({CURVE})", START, rate, direction="maximize")[1]
 
 
 def on_curve(title: str, rate: float, path: Tensor) -> Figure:
