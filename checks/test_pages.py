@@ -1,5 +1,6 @@
 """The site, the lesson and TensorBoard, as a browser shows them."""
 
+import itertools
 import re
 import subprocess
 from collections.abc import Iterator
@@ -68,13 +69,102 @@ def test_the_reference_has_every_public_name(project: Path, shell: Shell) -> Non
         assert len(re.findall(r"<h[2-5] ", built.read_text(encoding="utf-8"))) > 1, built.parent.name
 
 
+LOOKS = [(width, dark) for width in (1280, 390) for dark in (False, True)]
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+CHARTS = """
+[...document.querySelectorAll("figure")].map((figure) => {
+  const box = figure.getBoundingClientRect(), texts = [...figure.querySelectorAll("text")];
+  const scale = figure.querySelector("svg").getScreenCTM().a;
+  const large = (mark) => Math.max(mark.getBBox().width, mark.getBBox().height) > 3;
+  return {
+    name: figure.ariaLabel,
+    inside: box.left >= 0 && box.right <= document.documentElement.clientWidth,
+    marks: [...figure.querySelectorAll("path, use")].filter(large).length,
+    smallest: Math.min(...texts.map((text) => scale * parseFloat(getComputedStyle(text).fontSize))),
+    ink: texts[0] && getComputedStyle(texts[0]).fill,
+    paper: getComputedStyle(document.body).backgroundColor,
+  };
+})
+"""
+
+
 @in_browser
 def test_the_lesson(project: Path, shell: Shell) -> None:
-    """The page that `rlgrad lesson` writes needs nothing but itself."""
+    """The page that `rlgrad lesson` writes needs nothing but itself, on a desk, on a phone, by night and on paper."""
     shell("rlgrad lesson --out why.html", timeout=300)
-    with browser() as running:
-        wrong = running.visit((project / "why.html").as_uri(), "Why ascent, why descent", PICTURES / "lesson.png")
-    assert not wrong
+    with browser() as running, running.page((project / "why.html").as_uri(), "Why ascent, why descent") as page:
+        for width, dark in LOOKS:
+            page.look(width, dark)
+            page.shoot(PICTURES / f"lesson_{width}_{'dark' if dark else 'light'}.png", whole=True)
+            assert page.ask(OVERFLOW) == 0, width
+            charts = page.ask(CHARTS)
+            assert len(charts) > 20
+            for chart in charts:
+                assert chart["inside"], (width, chart)
+                assert chart["marks"] >= 4, chart  # axes and data
+                assert chart["smallest"] > 8.5, (width, chart)  # px
+                assert (lightness(chart["paper"]) < 0.2) == dark == (lightness(chart["ink"]) > 0.8), chart
+        page.look(800, dark=True, media="print")
+        assert lightness(page.ask(CHARTS)[0]["paper"]) == 1
+        assert page.ask('getComputedStyle(document.getElementById("try")).display') == "none"
+        assert page.wrong() == []
+
+
+def lightness(colour: str) -> float:
+    """Of "rgb(255, 255, 255)": 1."""
+    return sum(int(part) for part in re.findall(r"\d+", colour)[:3]) / 765
+
+
+@in_browser
+def test_the_slider_of_the_lesson_goes_where_the_loop_goes(tmp_path: Path) -> None:
+    import torch
+
+    from rlgrad import Direction, Estimate, Problem, make_optimizer, updates
+
+    class Curve(Problem):
+        def __init__(self, direction: Direction):
+            self.direction, self.model = direction, torch.nn.ParameterDict({"x": torch.tensor([2.0]).double()})
+
+        def objective(self, batch: None) -> Estimate:
+            return Estimate(self.model["x"] ** 2, {})
+
+    def loop(direction: Direction, rate: float) -> list[float]:
+        problem = Curve(direction)
+        optimizer = make_optimizer(problem, "SGD", lr=rate)
+        return [2.0] + [problem.model["x"].item() for _ in itertools.islice(updates(problem, optimizer), 20)]
+
+    show = """((rate, sign) => {
+      const form = document.getElementById("try");
+      form.elements.rate.value = rate;
+      form.elements.sign.value = sign;
+      form.elements.rate.dispatchEvent(new Event("input", { bubbles: true }));
+      return [form.places, form.elements.said.value, form.querySelectorAll("circle").length];
+    })"""
+    said = {
+        0.03: "stays on its side, nearer each time",
+        0.5: "there in one step",
+        0.75: "side to side, nearer each time",
+    }
+    said |= {1.0: "never nearer", 1.15: "side to side, further away each time"}
+    page_file = tmp_path / "slider.html"
+    page_file.write_text(f"<!doctype html><meta charset=utf-8>{(ROOT / 'rlgrad/lesson/slider.html').read_text()}")
+    with browser() as running, running.page(page_file.as_uri(), "Try it") as page:
+        for rate in (0.01, 0.03, 0.35, 0.5, 0.75, 1.0, 1.15, 1.2):
+            for direction in Direction:
+                places, sentence, points = page.ask(f"{show}({rate}, {direction.sign})")
+                assert places == pytest.approx(loop(direction, rate), rel=1e-12, abs=1e-15)
+                assert points > 1
+                wanted = said.get(rate, "") if direction is Direction.MINIMIZE else "stays on its side, further away"
+                assert wanted in sentence, (rate, direction)
+        before = page.ask(f"{show}(0.5, -1)")
+        page.ask('document.querySelector("[name=rate]").focus()')
+        for kind in ("rawKeyDown", "keyUp"):
+            key = {"type": kind, "key": "ArrowRight", "code": "ArrowRight", "windowsVirtualKeyCode": 39}
+            running.call("Input.dispatchKeyEvent", page.session, **key)
+        after = page.ask('document.getElementById("try").places')
+        assert after == pytest.approx(loop(Direction.MINIMIZE, 0.51), rel=1e-12, abs=1e-15)
+        assert before[0] != after
+        assert page.wrong() == []
 
 
 @contextmanager
