@@ -9,6 +9,7 @@ from rlgrad.agents.advantages import (
     discount_factors,
     generalized_advantage,
     leave_one_out,
+    mean_and_variance,
     next_values,
     reward_to_go,
     standardise,
@@ -90,6 +91,16 @@ def test_generalized_advantages_are_those_of_stable_baselines3() -> None:
         found = generalized_advantage(r, v, following, over, discount, weight)
         np.testing.assert_allclose(found[0].numpy(), buffer.advantages, atol=1e-5)
         np.testing.assert_allclose((found + v)[0].numpy(), buffer.returns, atol=1e-5)
+
+
+def test_mean_and_variance_are_those_of_the_steps_alive() -> None:
+    """Of more than one piece, whatever stands in the others."""
+    x, alive = 5 + torch.randn(2, 70, 3), torch.rand(2, 70, 3) < 0.6
+    mean, variance = mean_and_variance(x, alive)
+    for replica in range(2):
+        kept = x[replica][alive[replica]].double().numpy()
+        assert mean[replica].item() == pytest.approx(kept.mean(), rel=1e-5)
+        assert variance[replica].item() == pytest.approx(kept.var(), rel=1e-4)
 
 
 def test_standardised_advantages_and_the_mean_of_the_batch() -> None:

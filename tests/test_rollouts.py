@@ -8,7 +8,7 @@ from torch import Tensor
 from rlgrad.agents.advantages import CHUNK, reward_to_go
 from rlgrad.agents.policies import CategoricalPolicy
 from rlgrad.agents.rollouts import Player, Rollout, play, returns_of
-from rlgrad.environments import GymnasiumEnvironments
+from rlgrad.environments import GymnasiumEnvironments, Transition
 from rlgrad.errors import RunError
 from rlgrad.networks import MLP
 from rlgrad.streams import Purpose, streams
@@ -100,3 +100,94 @@ def test_what_is_not_finite_is_named_where_it_arises(how: Callable, value: float
 def test_an_environment_that_never_ends_is_noticed() -> None:
     with pytest.raises(RunError, match="did not end within 5 steps"):
         played("tests/Countdown-v0", limit=5, fixed=6)
+
+
+class Dealt:
+    """Environments [R * B] in which a copy gets what is written in a script: what is seen, earned, and when it ends."""
+
+    def __init__(
+        self,
+        lengths: list[int],
+        seen: dict[tuple[int, int], float] | None = None,
+        earned: dict[tuple[int, int], float] | None = None,
+    ):
+        self.lengths, self.seen, self.earned = np.array(lengths), seen or {}, earned or {}
+
+    def reset(self, streams: object) -> np.ndarray:
+        self.t = 0
+        return self._look()
+
+    def step(self, action: np.ndarray) -> Transition:
+        reward = np.array([self.earned.get((k, self.t), 1.0 + k) for k in range(len(self.lengths))])
+        self.t += 1
+        return Transition(self._look(), reward, self.lengths == self.t, np.zeros(len(self.lengths), bool))
+
+    def _look(self) -> np.ndarray:
+        return np.array([[self.seen.get((k, self.t), 0.1 * self.t)] for k in range(len(self.lengths))], np.float32)
+
+
+@pytest.mark.parametrize("how", [play, returns_of])
+@pytest.mark.parametrize("t", [2, CHUNK + 3])
+def test_the_message_names_the_replica_the_episode_and_the_step(how: Callable, t: int) -> None:
+    """Of 2 replicas of 3 episodes it is the last of the second one, or the middle one of the first."""
+    for copy, where in ((5, "replica 1, episode 2"), (1, "replica 0, episode 1")):
+        for kind, what in (("seen", "observation"), ("earned", "reward")):
+            broken = Dealt([50] * 6, **{kind: {(copy, t): np.nan}})
+            with pytest.raises(RunError, match=rf"{what} that is not finite \({where}, step {t}\)"):
+                how(policy(1), broken, streams(0, 2, Purpose.SAMPLE), 3)
+
+
+def test_what_is_dealt_after_an_end_counts_nowhere() -> None:
+    """Rewards, observations and ends of a copy whose episode is over: they may be anything."""
+    lengths = [2, 5, 4, 3]
+    after = {(k, t): np.nan for k, length in enumerate(lengths) for t in range(length, 6)}
+    environments = Dealt(lengths, {(k, t): x for (k, t), x in after.items() if t > lengths[k]}, after)
+    played = play(policy(1), environments, streams(0, 2, Purpose.SAMPLE), 2)
+    returns, steps = returns_of(policy(1), environments, streams(0, 2, Purpose.SAMPLE), 2, discount=0.5)
+    assert played.length.tolist() == steps.tolist() == [[2, 5], [4, 3]]
+    assert played.reward.sum(1).tolist() == [[2, 10], [12, 12]]
+    assert returns.tolist() == [[1.5, 2 * 1.9375], [3 * 1.875, 4 * 1.75]]
+    assert (played.action[~played.alive] == 0).all()
+    last = played.after(played.last_observation[..., 0])
+    for k, length in enumerate(lengths):
+        expected = torch.zeros(CHUNK)
+        expected[length - 1] = 0.1 * length
+        torch.testing.assert_close(last[k // 2, :, k % 2], expected)
+
+
+def test_no_two_draws_of_noise_are_alike() -> None:
+    """Of no two steps, also beyond those that are drawn at once, of no two episodes, and of no two replicas."""
+    player = Player(policy(1), streams(0, 2, Purpose.SAMPLE), 3)
+    seen: list[np.ndarray] = []
+    act = player.actor
+    player.actor = lambda observation, noise: (seen.append(noise.copy()), act(observation, noise))[1]
+    for _ in range(2 * CHUNK + 1):
+        player.act(np.zeros((6, 1), np.float32))
+    drawn = np.stack(seen).reshape(-1, 2)
+    assert len(drawn) == (2 * CHUNK + 1) * 6
+    assert len(np.unique(drawn, axis=0)) == len(drawn)
+
+
+def test_an_episode_may_last_as_long_as_the_limit() -> None:
+    for how in (play, returns_of):
+        how(policy(1), Dealt([5] * 6), streams(0, 2, Purpose.SAMPLE), 3, limit=5)
+        with pytest.raises(RunError, match="did not end within 5 steps"):
+            how(policy(1), Dealt([5, 6, 5, 5, 5, 5]), streams(0, 2, Purpose.SAMPLE), 3, limit=5)
+
+
+def test_the_step_at_which_an_environment_raises_is_named() -> None:
+    class Broken(Dealt):
+        def step(self, action: np.ndarray) -> Transition:
+            if self.t == 3:
+                raise KeyError("no such move")
+            return super().step(action)
+
+    with pytest.raises(RunError, match="raised KeyError at step 3: 'no such move'"):
+        play(policy(1), Broken([5] * 6), streams(0, 2, Purpose.SAMPLE), 3)
+
+
+def test_some_of_the_slots() -> None:
+    batch = play(policy(1), Dealt([2, 5, 4, 3, 1, 2]), streams(0, 2, Purpose.SAMPLE), 3)
+    part = batch.of(slice(1, 3))
+    assert part.length.tolist() == [[5, 4], [1, 2]]
+    assert torch.equal(part.reward, batch.reward[:, :, 1:])

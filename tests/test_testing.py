@@ -1,13 +1,14 @@
 """The conformance kit: its own numbers by hand, ours against it, and that it finds the field's usual mistakes."""
 
 import functools
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from torch import Tensor, nn
 
 from rlgrad.agents.credit import credit, values
@@ -15,8 +16,18 @@ from rlgrad.agents.rollouts import play
 from rlgrad.agents.segments import Segments
 from rlgrad.config import load_config
 from rlgrad.environments import VectorEnvironments
+from rlgrad.errors import RunError
 from rlgrad.streams import Purpose, streams
-from rlgrad.testing.conformance import CASES, Learned, conformance, envpool_conformance, expected, script, vectors
+from rlgrad.testing.conformance import (
+    CASES,
+    Learned,
+    Scripted,
+    conformance,
+    envpool_conformance,
+    expected,
+    script,
+    vectors,
+)
 
 
 class Given(nn.Module):
@@ -200,3 +211,84 @@ def test_segments_are_put_back_by_their_seeds_and_actions(simulator: str) -> Non
         np.testing.assert_array_equal(
             getattr(resumed.experience.segments, name), getattr(whole.experience.segments, name)
         )
+
+
+def test_segments_that_do_not_come_to_the_same_place_are_refused() -> None:
+    settings = {
+        "problem": "reinforce", "environment": "CartPole-v1", "segment": 9, "episodes": 2, "baseline": "critic",
+        "updates": 1, "optimizer": {"name": "SGD", "lr": 1.0},
+    }  # fmt: skip
+    problem, other = (load_config(settings).build().problem for _ in range(2))
+    problem.sample(0)
+    state = problem.state_dict()
+    problem.sample(1)
+    assert not torch.equal(state["observation"], problem.state_dict()["observation"])  # it was a copy
+    state["seeds"] += 1
+    with pytest.raises(RunError, match="the environment does not repeat itself"):
+        other.load_state_dict(state)
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_each_replica_s_vector_environment_goes_on_by_itself(mode: AutoresetMode) -> None:
+    """Two replicas of two copies, none of which ends with another: all that comes is what the script of each copy has."""
+
+    numbers = itertools.count(step=2)
+
+    def make(_: object) -> SyncVectorEnv:
+        first = next(numbers)
+        return SyncVectorEnv([lambda k=k: Scripted("short ones", k) for k in (first, first + 1)], autoreset_mode=mode)
+
+    environments = VectorEnvironments(make, 2, 2)
+    assert environments.repeatable == (mode == AutoresetMode.DISABLED)
+    scripts = [script("short ones", k) for k in range(4)]
+    episode, t = [0] * 4, [0] * 4
+    current = environments.reset(streams(0, 2, Purpose.SAMPLE))[:, 0].tolist()
+    over, ready = np.zeros(4, bool), np.ones(4, bool)
+    for _ in range(12):
+        expected = []
+        for k in np.flatnonzero(ready):
+            assert current[k] == scripts[k][episode[k]].observations[t[k]]
+        for k in range(4):
+            if not ready[k]:  # this step only begins the next episode
+                episode[k], t[k] = episode[k] + 1, 0
+                expected.append((scripts[k][episode[k]].observations[0], 0.0, False, False))
+                continue
+            one = scripts[k][episode[k]]
+            t[k] += 1
+            last = t[k] == len(one.rewards)
+            expected.append(
+                (
+                    one.observations[t[k]],
+                    one.rewards[t[k] - 1],
+                    last and one.end != "truncated",
+                    last and one.end != "terminated",
+                )
+            )
+        found = environments.step(np.zeros(4, np.int64))
+        assert list(zip(found.observation[:, 0].tolist(), *(x.tolist() for x in found[1:]), strict=True)) == expected
+        over, ready = found.terminated | found.truncated, np.ones(4, bool)
+        current = found.observation[:, 0].tolist()
+        if over.any():
+            following, ready = environments.restart(over, np.arange(4))
+            assert (ready == ~over).all() if mode == AutoresetMode.NEXT_STEP else ready.all()
+            current = following[:, 0].tolist()
+            for k in np.flatnonzero(over & ready):
+                episode[k], t[k] = episode[k] + 1, 0
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_a_reset_in_the_midst_of_it_begins_everywhere_and_once(mode: AutoresetMode) -> None:
+    """Also where some copies were over: the next step is not another reset of theirs."""
+    scripts = [script("short ones", k) for k in range(2)]
+    environments = VectorEnvironments(
+        lambda _: SyncVectorEnv([lambda k=k: Scripted("short ones", k) for k in range(2)], autoreset_mode=mode), 1, 2
+    )
+    environments.reset(streams(0, 1, Purpose.SAMPLE))
+    over = np.zeros(2, bool)
+    while not over.any():
+        found = environments.step(np.zeros(2, np.int64))
+        over = found.terminated | found.truncated
+    first = environments.reset(streams(0, 1, Purpose.SAMPLE))[:, 0]
+    found = environments.step(np.zeros(2, np.int64))
+    np.testing.assert_array_equal(found.observation[:, 0], first + 1)
+    assert all(first[k] in [one.observations[0] for one in scripts[k]] for k in range(2))

@@ -152,7 +152,7 @@ def steps(
         if player.taken == limit:
             raise RunError(f"an episode did not end within {limit} steps; set `episode_limit` if it may last longer")
         action = player.act(observation)
-        found = step(environments, policy.to_environment(action), player.taken)
+        found = step(environments, policy.to_environment(action), player.taken - 1)
         yield observation, action, alive, found
         alive = alive & ~(found.terminated | found.truncated)
         observation = found.observation

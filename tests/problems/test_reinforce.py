@@ -15,6 +15,8 @@ from rlgrad.config import load_config
 from rlgrad.errors import UsageError
 from rlgrad.problems.reinforce import Reinforce
 from rlgrad.run.observers.diagnosis import effect
+from rlgrad.streams import Purpose
+from rlgrad.testing.exact import estimates, policy_problem
 from tests.environments import OBSERVATIONS, REWARDS, TRANSITIONS
 
 SETTINGS = {
@@ -160,29 +162,25 @@ def test_what_is_biased_is_biased(float64: None, settings: dict[str, Any]) -> No
     assert max(float((a - b).abs().max()) for a, b in zip(gradient, true_gradient, strict=True)) > 1e-2
 
 
-def test_the_best_constant_leaves_the_least_variance(float64: None) -> None:
-    """Of all constants, over all trajectories: the formula's, whole and for each parameter."""
-    problem = two_step(replicas=len(trajectories()), episodes=1, baseline="none", returns="whole")
-    batch, p = batch_of(groups_of(1)), probability(problem, groups_of(1)).detach()
-    log_prob, returns = problem.model(batch.observation).log_prob(batch.action), batch.reward.sum(1)
-    score = per_replica((log_prob * batch.alive).sum(), problem)  # [G, P]
-    contribution = returns * score
+@pytest.mark.parametrize("baseline", ["optimal_constant", "optimal_per_parameter"])
+def test_the_best_constant_leaves_the_least_variance(baseline: str) -> None:
+    """Of one pull of a bandit, by the sum over its arms: an estimate from 19 other pulls comes near the best constant,
+    and takes off most of what there is without one (the mean of the others leaves a quarter)."""
+    _, found = estimates(policy_problem("Bandit", 500, 1.0, baseline=baseline, episodes=20))
+    problem = policy_problem("Bandit", 1, 1.0)
+    log_p = problem.model(torch.ones(1, 3, 1)).log_prob(torch.arange(3)[None])[0]
+    p, reward = log_p.detach().exp().double(), torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
+    parameters = list(problem.model.policy.parameters())
+    scores = [torch.autograd.grad(one, parameters, retain_graph=True) for one in log_p]
+    score = torch.stack([torch.cat([part.flatten() for part in one]) for one in scores]).double()  # [arms, P]
 
-    def variance(b: Tensor) -> Tensor:
-        gradient = contribution - b * score
-        return (p @ gradient.square() - (p @ gradient).square()).sum()
+    def variance(b: Tensor | float) -> float:
+        left = (reward[:, None] - b) * score
+        return float((p @ left.square() - (p @ left).square()).sum())
 
-    one = (p @ (contribution * score)).sum() / (p @ score.square()).sum()
-    each = (p @ (contribution * score)) / (p @ score.square()).clamp(min=1e-12)
-    for shift in (-0.1, 0.1):
-        assert variance(one) < variance(one + shift)
-        assert variance(each) < variance(each + shift)
-    assert variance(each) < variance(one) < variance(torch.zeros(()))
-
-
-def per_replica(value: Tensor, problem: Reinforce) -> Tensor:
-    gradients = torch.autograd.grad(value, list(problem.model.policy.parameters()))
-    return torch.cat([g.flatten(1) for g in gradients], 1)
+    up, down = p @ (reward[:, None] * score.square()), p @ score.square()
+    least = variance(up.sum() / down.sum() if baseline == "optimal_constant" else up / down)
+    assert 0.9 * least < 20 * float(found.var(0).sum()) < 0.15 * variance(0.0)
 
 
 def test_the_critic_descends_while_the_policy_ascends(float64: None) -> None:
@@ -299,6 +297,19 @@ def test_replica_k_of_many_is_the_run_alone_with_seed_plus_k() -> None:
             {"segment": 5, "baseline": "critic", "environment": "CartPole-v1", "simulator": "vector"},
             "simulator: vector cannot begin an episode again from a seed",
         ),
+        (
+            {
+                "segment": 5,
+                "baseline": "critic",
+                "environment": "CartPole-v1",
+                "simulator": "vector",
+                "action_repeat": 2,
+            },
+            "action_repeat: in segments the simulator vector may begin a new episode while an action is held",
+        ),
+        ({"baseline": "optimal_constant", "standardise_advantages": True}, "not with the baseline optimal_constant"),
+        ({"baseline": "optimal_per_parameter", "episodes": 1}, "at least two episodes"),
+        ({"time_limit": "bootstrap"}, "only a critic can guess what is to come: set baseline: critic, or end"),
         ({"simulator": "vector"}, "simulator: tests/TwoStep-v0 brings no vector form of its own"),
         ({"baseline": "critic", "returns": "whole"}, "a critic values what is to come"),
         ({"environment": "CartPole-v11"}, "did you mean CartPole-v1"),
@@ -413,3 +424,368 @@ def test_what_a_step_came_to_in_a_segment_is_told_by_the_same_steps(float64: Non
 def test_the_effective_number_of_episodes() -> None:
     log_ratio = torch.tensor([[[0.0, 0.0, 0.0, 0.0]], [[0.0, 50.0, 0.0, 0.0]], [[0.0, 0.0, -50.0, -50.0]]])
     assert effective_number(log_ratio).tolist() == pytest.approx([4, 1, 2])
+
+
+def plain(**settings: object) -> Reinforce:
+    """An agent in episodes of one to three steps, some of which a time limit cuts off: `Countdown`, limited."""
+    config = SETTINGS | {"environment": "tests/Limited-v0", "replicas": 2, "episodes": 5, "critic": {"hidden": [3]}}
+    problem: Reinforce = load_config(config | settings).build().problem
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(1)
+        for parameter in problem.model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype) / 2)
+    return problem
+
+
+def episodes_of(batch: Rollout, replica: int) -> list[list[float]]:
+    """The rewards of each episode."""
+    slots = range(batch.alive.shape[2])
+    return [batch.reward[replica, batch.alive[replica, :, b], b].tolist() for b in slots]
+
+
+def to_go(rewards: list[float], discount: float) -> list[float]:
+    return [sum(discount**k * r for k, r in enumerate(rewards[t:])) for t in range(len(rewards))]
+
+
+class ByHand:
+    """What one replica's estimate must be, episode after episode and step after step."""
+
+    def __init__(self, problem: Reinforce, batch: Rollout, replica: int, earlier: list[Rollout]):
+        settings, model = problem.settings, problem.model
+        gamma = settings.discount
+        before = [[to_go(each, gamma) for each in episodes_of(one, replica)] for one in earlier]
+        steps_before = [g for one in before for each in one for g in each]
+        unit = float(np.std(steps_before)) if settings.normalise_returns and steps_before else 1.0
+        old = [(0.8**age, np.mean([each[0] for each in one])) for age, one in enumerate(reversed(before))]
+        running = sum(w * m for w, m in old) / sum(w for w, _ in old) if old else 0.0
+        every = episodes_of(batch, replica)
+        count, steps = len(every), sum(map(len, every))
+        self.value = sum(to_go(each, gamma)[0] for each in every) / count
+        self.returns, self.steps = sum(map(sum, every)) / count, steps
+        rows = [(b, t) for b, each in enumerate(every) for t in range(len(each))]
+        said = model(batch.observation)
+        log_prob, entropy = said.log_prob(batch.action)[replica], said.entropy()[replica]
+        guess = model.critic(batch.observation)[replica] if model.critic else None
+        known = guess.tolist() if guess is not None else None
+        self.target, self.advantage = {}, {}
+        for b, rewards in enumerate(every):
+            n = len(rewards)
+            first = float(batch.observation[replica, 0, b, 0])
+            cut_off = first > n  # it has counted down to first - n
+            seen_last = torch.full((2, 1, 1, 1), first - n)
+            ahead = model.critic(seen_last)[replica].item() if model.critic and cut_off else 0.0
+            ahead = ahead if settings.time_limit == "bootstrap" else 0.0
+            values = [known[t][b] for t in range(n)] + [ahead] if known else []
+            for t in range(n):
+                g = to_go(rewards, gamma)[0 if settings.returns == "whole" else t]
+                match settings.baseline:
+                    case "critic":
+                        delta = [rewards[k] + gamma * values[k + 1] - values[k] for k in range(n)]
+                        a = sum((gamma * settings.gae_lambda) ** (k - t) * delta[k] for k in range(t, n))
+                        g = a + values[t]
+                    case "running_mean":
+                        a = g - running
+                    case "leave_one_out" | "batch_mean":
+                        others = [e for o, e in enumerate(every) if o != b or settings.baseline == "batch_mean"]
+                        at = 0 if settings.returns == "whole" else t
+                        a = g - sum(to_go(e, gamma)[at] if at < len(e) else 0.0 for e in others) / len(others)
+                    case _:
+                        a = g
+                self.target[b, t], self.advantage[b, t] = g, a
+        used = {row: a / unit for row, a in self.advantage.items()}
+        for group in (
+            [rows]
+            if settings.standardise_advantages is True
+            else [[r for r in rows if r[0] == b] for b in range(count)]
+        ):
+            x = np.array([used[row] for row in group])
+            if settings.standardise_advantages:
+                x = (x - x.mean()) / x.std() if len(x) > 1 and x.std() > 1e-9 else 0 * x
+                used |= dict(zip(group, x, strict=True))
+        weighted = settings.discount_weighting and settings.returns == "reward_to_go"
+        each = [gamma ** (t * weighted) * used[b, t] * log_prob[t, b] for b, t in rows]
+        bonus = sum(entropy[t, b] for b, t in rows) / steps
+        coefficient = settings.entropy_bonus.coefficient if settings.entropy_bonus else 0.0
+        self.entropy = float(bonus.detach())
+        self.surrogate = sum(each) / count + coefficient * bonus
+        half = count // 2
+        self.halves = [
+            sum(x for x, (b, _) in zip(each, rows, strict=True) if b in part) / len(part)
+            for part in (range(half), range(half, count))
+        ]
+        if guess is not None:
+            errors = [(guess[t, b] - self.target[b, t]) / unit for b, t in rows]
+            self.loss = sum(error.square() for error in errors) / steps / 2
+            self.error = float(self.loss.detach()) * unit**2
+        baseline = [self.target[row] - self.advantage[row] for row in rows]
+        target = [self.target[row] for row in rows]
+        self.explained = 1 - np.var(np.subtract(target, baseline)) / np.var(target)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"baseline": "none", "discount": 0.9},
+        {"baseline": "none", "discount": 0.9, "discount_weighting": False},
+        {"baseline": "none", "discount": 0.9, "normalise_returns": True},
+        {"baseline": "leave_one_out", "discount": 0.9, "returns": "whole"},
+        {"baseline": "batch_mean", "discount": 0.9},
+        {"baseline": "batch_mean", "returns": "whole"},
+        {"baseline": "running_mean", "discount": 0.9},
+        {"baseline": "running_mean", "discount": 0.9, "returns": "whole", "normalise_returns": True},
+        {"baseline": "leave_one_out", "standardise_advantages": True, "entropy_bonus": {"coefficient": 0.3}},
+        {"baseline": "critic", "discount": 0.9, "gae_lambda": 0.7},
+        {"baseline": "critic", "discount": 0.9, "gae_lambda": 0.7, "time_limit": "bootstrap"},
+        {"baseline": "critic", "discount": 0.9, "time_limit": "bootstrap", "normalise_returns": True},
+        {"baseline": "critic", "gae_lambda": 0.0, "standardise_advantages": "per_episode", "discount": 0.9},
+        {
+            "baseline": "critic",
+            "environment": "CartPole-v1",
+            "discount": 0.97,
+            "gae_lambda": 0.8,
+        },  # more than one piece
+        {
+            "baseline": "none",
+            "environment": "CartPole-v1",
+            "normalise_returns": True,
+            "entropy_bonus": {"coefficient": 0.1},
+        },
+    ],
+    ids=lambda settings: "-".join(map(str, settings.values())),
+)
+def test_an_estimate_is_what_a_loop_over_steps_and_autograd_give(float64: None, settings: dict[str, Any]) -> None:
+    """Third of three updates, so that there is something to remember; the parameters stay as they are."""
+    problem = plain(**settings)
+    *earlier, batch = [problem.sample(step) for step in range(3)]
+    found = problem.objective(batch._replace(step=0))
+    policy = list(problem.model.policy.parameters())
+    for replica in range(2):
+        hand = ByHand(problem, batch, replica, earlier)
+        assert found.value[replica].item() == pytest.approx(hand.value)
+        expected = torch.autograd.grad(hand.surrogate, policy, retain_graph=True)
+        for a, e in zip(found.gradient, expected, strict=False):
+            torch.testing.assert_close(a[replica], e[replica], rtol=1e-9, atol=1e-12)
+        metrics = {
+            "episode/return": hand.returns, "episode/length": hand.steps / 5, "episode/env_steps": hand.steps,
+            "policy/entropy": hand.entropy,
+        }  # fmt: skip
+        g, h = (
+            torch.cat([x[replica].flatten() for x in torch.autograd.grad(half, policy, retain_graph=True)])
+            for half in hand.halves
+        )
+        metrics["gradient/deviation"] = float((g - h).norm() / 2)
+        metrics["gradient/half_cosine"] = float(torch.dot(g, h) / (g.norm() * h.norm()).clamp(min=1e-8))
+        if settings["baseline"] != "none":
+            metrics["baseline/explained_variance"] = hand.explained
+        if problem.model.critic:
+            critic = list(problem.model.critic.parameters())
+            for a, e in zip(found.gradient[len(policy) :], torch.autograd.grad(hand.loss, critic), strict=True):
+                torch.testing.assert_close(a[replica], e[replica], rtol=1e-9, atol=1e-12)
+            metrics["critic/error"] = hand.error
+        else:
+            assert len(found.gradient) == len(policy)
+        for name, number in metrics.items():
+            assert float(found.metrics[name][replica]) == pytest.approx(number), name
+    named = {*metrics, "gradient/signal_to_noise"}
+    assert set(found.metrics) == named
+
+
+def bandit(**settings: object) -> Reinforce:
+    """Arms that earn 1, 2 and 4; the second is the most probable one, and a few in a hundred pulls are of the first."""
+    problem: Reinforce = (
+        load_config(SETTINGS | {"environment": "rlgrad/Bandit-v0", "policy": {"hidden": []}} | settings).build().problem
+    )
+    with torch.no_grad():
+        for parameter in problem.model.policy.parameters():
+            parameter.zero_()
+        problem.model.policy.network[0].layers[0].bias.copy_(torch.tensor([-1.0, 1.0, 0.7]))
+    return problem
+
+
+def test_an_evaluation_is_greedy_and_what_is_learned_from_is_not() -> None:
+    problem = bandit(replicas=3, episodes=50, evaluation={"episodes": 40})
+    assert problem.evaluate(0)["return"].tolist() == [2.0] * 3
+    assert problem.evaluate(0)["length"].tolist() == [1.0] * 3
+    assert (problem.sample(0).reward.unique() > 0).sum() == 3  # each arm
+
+
+def test_each_evaluation_has_new_episodes_of_its_own() -> None:
+    """How long a countdown takes is drawn by its seed, whatever the policy does."""
+    settings = {"environment": "tests/Countdown-v0", "episodes": 30, "evaluation": {"episodes": 30}, "replicas": 2}
+    problem: Reinforce = load_config(SETTINGS | settings).build().problem
+    lengths = [tuple(problem.evaluate(step)["length"].tolist()) for step in (0, 1, 0)]
+    assert lengths[0] == lengths[2] != lengths[1]
+    assert lengths[0][0] != lengths[0][1]
+    learned_from = problem.sample(0).length.double().mean(1).tolist()
+    assert list(lengths[0]) != pytest.approx(learned_from)
+    other: Reinforce = load_config(SETTINGS | settings | {"seed": 7}).build().problem
+    assert tuple(other.evaluate(0)["length"].tolist()) != lengths[0]
+    few: Reinforce = load_config(SETTINGS | settings | {"evaluation": {"episodes": 7}}).build().problem
+    shorter = few.evaluate(0)
+    assert [7 * x - round(7 * x) for x in shorter["length"].tolist()] == pytest.approx([0, 0], abs=1e-5)
+    returns = [n * (n + 1) / 2 for n in range(7)]  # the reward of a step is its number
+    every, _ = problem.experience.returns(problem.model.policy, Purpose.EVALUATE, 0, 30)
+    _, steps = problem.experience.returns(problem.model.policy, Purpose.EVALUATE, 0, 30)
+    assert every.tolist() == [[returns[int(n)] for n in each] for each in steps]
+
+
+WHOLE = {"baseline": "critic", "discount": 0.8, "time_limit": "bootstrap"}
+SEGMENTS = {
+    "baseline": "critic",
+    "discount": 0.8,
+    "discount_weighting": False,
+    "segment": 7,
+    "environment": "CartPole-v1",
+}
+
+
+@pytest.mark.parametrize("settings", [{"discount": 0.8}, WHOLE, SEGMENTS], ids=["episodes", "critic", "segments"])
+def test_a_step_of_no_length_has_come_to_nothing(float64: None, settings: dict[str, Any]) -> None:
+    problem = plain(**settings, diagnose_every_updates=1)
+    before = [p.detach().clone() for p in problem.model.parameters()]
+    stream = updates(problem, make_optimizer(problem, "SGD", lr=0.0))
+    next(stream)
+    update = next(stream)
+    found = effect(problem, update, moved(problem, before))
+    of = "surrogate" if "segment" in settings else "objective"
+    assert found[f"{of}/achieved_change"].tolist() == pytest.approx([0, 0], abs=1e-12)
+    assert found["policy/kl"].tolist() == pytest.approx([0, 0], abs=1e-12)
+    assert found["policy/effective_episodes"].tolist() == pytest.approx([5, 5])
+    assert problem.after(update).tolist() == pytest.approx(update.value.tolist())
+
+
+@pytest.mark.parametrize("settings", [{"baseline": "none"}, SEGMENTS], ids=["episodes", "segments"])
+def test_how_far_a_step_went_by_hand(float64: None, settings: dict[str, Any]) -> None:
+    """Step after step: KL, weights of the episodes; in segments the weighted objective too."""
+    problem = plain(**settings, diagnose_every_updates=1)
+    old = copy.deepcopy(problem.model)
+    stream = updates(problem, make_optimizer(problem, "SGD", lr=0.5))
+    update = next(stream)
+    batch = update.passes[0].batch
+    found = problem.diagnose(update, torch.zeros(2))
+    p, q = old(batch.observation), problem.model(batch.observation)
+    each = torch.distributions.kl_divergence(*(torch.distributions.Categorical(logits=one.logits) for one in (p, q)))
+    log_ratio = (q.log_prob(batch.action) - p.log_prob(batch.action)).detach()
+    for replica in range(2):
+        alive = batch.alive[replica]
+        assert found["policy/kl"][replica].item() == pytest.approx(each[replica][alive].mean().item(), rel=1e-9)
+        weights = [log_ratio[replica, :, b][alive[:, b]].sum().exp().item() for b in range(5)]
+        number = sum(weights) ** 2 / sum(w * w for w in weights)
+        assert found["policy/effective_episodes"][replica].item() == pytest.approx(number)
+        assert 1 < number < 4.99
+        if "segment" in settings:
+            with torch.no_grad():
+                agent = copy.deepcopy(problem)
+                agent.model = old
+                advantage = agent.objective(batch).notes.advantage[replica]
+            change = (log_ratio[replica].exp() - 1) * advantage
+            assert found["surrogate/achieved_change"][replica].item() == pytest.approx(change.sum().item())
+            assert abs(change.sum().item()) > 1e-3
+
+
+def test_what_is_reported_at_the_end_is_measured_on_the_episodes_that_would_come_next() -> None:
+    """Of the policy that is saved, by the discount of the settings; in segments on those of the last update."""
+    problem = bandit(replicas=2, episodes=20, discount=0.5)
+    update = next(updates(problem, make_optimizer(problem, "SGD", lr=5.0), first=3))
+    assert problem.final(update).tolist() == pytest.approx(problem.sample(4).reward.sum(1).mean(1).tolist())
+    assert problem.after(update).tolist() == pytest.approx(problem.sample(3).reward.sum(1).mean(1).tolist())
+    assert problem.after(update).tolist() != pytest.approx(update.value.tolist())
+
+
+@pytest.mark.parametrize(
+    ("settings", "promises"),
+    [
+        ({}, True),
+        ({"discount": 0.9}, True),
+        ({"discount": 0.9, "discount_weighting": False}, False),
+        ({"discount_weighting": False}, True),
+        ({"standardise_advantages": True}, False),
+        ({"entropy_bonus": {"coefficient": 0.1}}, False),
+        ({"baseline": "critic"}, True),
+        ({"baseline": "critic", "gae_lambda": 0.9}, False),
+        ({"baseline": "critic", "time_limit": "bootstrap"}, False),
+        ({"baseline": "critic", "segment": 5, "gae_lambda": 0.9, "time_limit": "bootstrap"}, True),
+    ],
+)
+def test_what_was_promised_is_said_only_where_the_gradient_is_that_of_the_objective(
+    settings: dict[str, Any], promises: bool
+) -> None:
+    problem = plain(**settings)
+    update = next(updates(problem, make_optimizer(problem, "SGD", lr=0.01)))
+    assert any(name.endswith("predicted_change") for name in problem.diagnose(update, torch.ones(2))) is promises
+
+
+def test_what_was_promised_is_in_the_objective_s_unit(float64: None) -> None:
+    """The gradient is in units of the return's deviation; a small step comes to what it says times that."""
+    problem = plain(discount=0.9, normalise_returns=True, baseline="none", diagnose_every_updates=1)
+    problem.sample(0)
+    stream = updates(problem, make_optimizer(problem, "SGD", lr=0.0), first=1)
+    update = next(stream)
+    promised = torch.tensor([1.0, 2.0])
+    found = problem.diagnose(update, promised)["objective/predicted_change"]
+    earlier = plain(discount=0.9, normalise_returns=True, baseline="none").sample(0)
+    deviation = [np.std([g for each in episodes_of(earlier, k) for g in to_go(each, 0.9)]) for k in range(2)]
+    assert found.tolist() == pytest.approx([deviation[0], 2 * deviation[1]])
+
+
+def test_diagnoses_are_made_as_often_as_the_settings_say() -> None:
+    problem = plain(diagnose_every_updates=3)
+    named = [set(problem.objective(problem.sample(step)).metrics) for step in range(7)]
+    assert [step for step in range(7) if "gradient/half_cosine" in named[step]] == [0, 3, 6]
+    assert [step for step in range(7) if "baseline/explained_variance" in named[step]] == [0, 3, 6]
+    alone = plain(episodes=1, baseline="none")  # one episode has no halves
+    assert "gradient/half_cosine" not in alone.objective(alone.sample(0)).metrics
+
+
+@pytest.mark.parametrize("time_limit", ["end", "bootstrap"])
+def test_segments_in_units_of_the_return_by_hand(float64: None, time_limit: str) -> None:
+    """The critic says how many deviations from the mean of all earlier targets; and so much is an advantage divided."""
+    problem = plain(
+        baseline="critic", segment=4, episodes=3, gae_lambda=0.7, discount=0.9, discount_weighting=False,
+        normalise_returns=True, time_limit=time_limit, environment_options={"fixed": 5},
+    )  # fmt: skip
+    says = problem.model.critic.network
+    targets: list[list[float]] = [[], []]
+    earned = np.zeros((2, 2, 3))  # return and length so far, of each slot
+    finished = np.full((2, 2, 3), np.nan)
+    for step in range(4):
+        batch = problem.sample(step)
+        found = problem.objective(batch)
+        assert bool(batch.truncated.any()) == (step > 0 or batch.truncated[:, 2].any())
+        for replica in range(2):
+            mean, unit = (np.mean(targets[replica]), np.std(targets[replica])) if targets[replica] else (0.0, 1.0)
+            guess, log_prob = (
+                says(batch.observation)[replica, ..., 0],
+                problem.model(batch.observation).log_prob(batch.action)[replica],
+            )
+            surrogate = loss = torch.zeros(())
+            new = []
+            for b in range(3):
+                advantage = 0.0
+                for t in reversed(range(4)):
+                    value = mean + unit * guess[t, b].item()
+                    cut, left = bool(batch.truncated[replica, t, b]), float(batch.observation[replica, t, b, 0]) - 1
+                    if cut or t == 3:  # it has counted down by one more; it is never terminated: 5 is more than 3 steps
+                        seen = torch.full((2, 1, 1), left)
+                        ahead = 0.0 if cut and time_limit == "end" else mean + unit * says(seen)[replica].item()
+                        advantage = float(batch.reward[replica, t, b]) + 0.9 * ahead - value
+                    else:
+                        ahead = mean + unit * guess[t + 1, b].item()
+                        advantage = float(batch.reward[replica, t, b]) + 0.9 * ahead - value + 0.63 * advantage
+                    new.append(advantage + value)
+                    surrogate = surrogate + advantage / unit * log_prob[t, b] / 12
+                    loss = loss + ((mean + unit * guess[t, b] - advantage - value) / unit).square() / 24
+            for t, b in itertools.product(range(4), range(3)):
+                earned[:, replica, b] += float(batch.reward[replica, t, b]), 1
+                if batch.truncated[replica, t, b]:
+                    finished[:, replica, b], earned[:, replica, b] = earned[:, replica, b], 0
+            targets[replica] += new
+            assert found.value[replica].item() == pytest.approx(np.mean(new))
+            parameters = list(problem.model.policy.parameters()), list(problem.model.critic.parameters())
+            expected = torch.autograd.grad(surrogate, parameters[0]) + torch.autograd.grad(loss, parameters[1])
+            for a, e in zip(found.gradient, expected, strict=True):
+                torch.testing.assert_close(a[replica], e[replica], rtol=1e-7, atol=1e-12)
+        if step > 0:
+            assert found.metrics["episode/return"].tolist() == np.nanmean(finished[0], 1).tolist()
+            assert found.metrics["episode/length"].tolist() == np.nanmean(finished[1], 1).tolist()
+        assert found.metrics["episode/env_steps"].tolist() == [12, 12]

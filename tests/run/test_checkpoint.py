@@ -16,8 +16,12 @@ from hypothesis import strategies as st
 
 from rlgrad.config import load_config
 from rlgrad.errors import RunError, UsageError
+from rlgrad.loop import Update
 from rlgrad.run import checkpoint, files, resume, train
+from rlgrad.run.following import Following
+from rlgrad.run.observer import Observer, Record
 from rlgrad.run.observers.checkpoints import Checkpoints
+from rlgrad.run.observers.log import reopened
 from rlgrad.run.state import State
 from tests.run.support import POINT, assert_same, crashing, forked, rows
 
@@ -177,6 +181,7 @@ def test_a_missing_checkpoint_is_replaced_by_the_one_before(whole: Path, tmp_pat
     path = tmp_path / "run"
     crashing(5, lambda: train(CONFIG, out=path))
     (path / "checkpoint.pt").rename(path / "checkpoint.pt.tmp")
+    assert checkpoint.exists(path)
     resume(path)
     assert_same(whole, path)
 
@@ -317,3 +322,111 @@ def test_saving_by_the_clock_takes_no_more_than_a_fiftieth_of_the_time() -> None
     saver.cost = 0.001
     run.now = 101.1
     assert saver.due(run)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"metrics.jsonl": -5}, "is shorter than it was"),
+        ({"metrics.jsonl": 10**9}, "is shorter than it was"),
+        ({"events": -1}, "is shorter than it was"),
+        ({"events": 10**9}, "is shorter than it was"),
+        ({"more": 0}, "unpack"),
+    ],
+)
+def test_a_log_that_is_not_as_long_as_it_was_is_left_alone(whole: Path, change: dict, said: str) -> None:
+    lengths = {path.name: path.stat().st_size for path in sorted(whole.glob("*events*"))}
+    lengths = {"metrics.jsonl": (whole / "metrics.jsonl").stat().st_size, **lengths}
+    (events,) = lengths.keys() - {"metrics.jsonl"}
+    before = {name: (whole / name).read_bytes() for name in lengths}
+    with pytest.raises(ValueError, match=said):
+        reopened(whole, lengths | {events if name == "events" else name: length for name, length in change.items()})
+    assert {name: (whole / name).read_bytes() for name in lengths} == before
+    for file in reopened(whole, lengths).values():  # as they are
+        assert file.tell() == len(before[Path(file.name).name])
+        file.close()
+
+
+def on_the_disk(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How long each file was when it was last brought to the disk, by its name."""
+    found: dict[str, int] = {}
+    original = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        found[os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))] = os.fstat(descriptor).st_size
+        original(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return found
+
+
+def test_a_file_gets_its_name_when_all_of_it_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, original = on_the_disk(monkeypatch), os.replace
+
+    def replace(old: Path, new: Path) -> None:
+        if old.name == "file.tmp":
+            assert found["file.tmp"] == 1000
+        original(old, new)
+
+    monkeypatch.setattr(os, "replace", replace)
+    files.write(tmp_path / "file", bytes(1000), tmp_path / "before")
+    files.write(tmp_path / "file", bytes(1000), tmp_path / "before")
+    assert tmp_path.name in found  # the names too
+    assert (tmp_path / "before").stat().st_size == 1000
+
+
+def test_a_checkpoint_remembers_no_more_of_the_log_than_is_on_the_disk(tmp_path: Path, monkeypatch) -> None:
+    found, original = on_the_disk(monkeypatch), checkpoint.save
+    lengths: list[dict[str, int]] = []
+
+    def save(directory: Path, content: dict) -> None:
+        lengths.append(content["observers"]["rlgrad.run.observers.log.Log"])
+        for name, length in lengths[-1].items():
+            assert found[name] == (directory / name).stat().st_size == length > 0
+        original(directory, content)
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    train(CONFIG, out=tmp_path / "run")
+    assert len(lengths) == 3
+
+
+def test_the_seconds_that_checkpoints_take_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(seconds=100.0)
+    monkeypatch.setattr("rlgrad.run.observers.checkpoints.time", SimpleNamespace(monotonic=lambda: clock.seconds))
+    original, costs = checkpoint.save, iter([2.0, 3.0, 5.0])
+
+    def save(directory: Path, content: dict) -> None:
+        original(directory, content)
+        clock.seconds += next(costs)
+
+    monkeypatch.setattr(checkpoint, "save", save)
+
+    class Watch(Observer):
+        def seen(self, run: Following, update: Update, record: Record) -> None:
+            (saver,) = [each for each in run.observers if isinstance(each, Checkpoints)]
+            seen.append((saver.saved, saver.cost, run.state.saving))
+
+    seen: list[tuple[float, float, float]] = []
+    run = train(
+        CONFIG, out=tmp_path / "run", observers=[Watch()], checkpoint={"every_updates": 2, "every_seconds": None}
+    )
+    assert seen == [(100, 0, 0), (100, 0, 0), (102, 2, 2), (102, 2, 2), (105, 3, 5), (105, 3, 5)]
+    assert run.summary["saving_seconds"] == 10
+
+
+def test_checkpoints_come_by_updates_and_by_the_clock(tmp_path: Path) -> None:
+    """Whichever comes first."""
+    settings = load_config(POINT).settings
+    saver = Checkpoints()
+    saver.saved, saver.cost = 0.0, 0.0
+
+    def due(done: int, now: float, **every: float | None) -> bool:
+        how = settings.checkpoint.model_copy(update=every)
+        run = SimpleNamespace(settings=settings.model_copy(update={"checkpoint": how}), state=State(done=done), now=now)
+        return saver.due(run)
+
+    both = {"every_updates": 4, "every_seconds": 10.0}
+    assert [due(done, 1.0, **both) for done in range(1, 9)] == [False] * 3 + [True] + [False] * 3 + [True]
+    assert [due(3, now, **both) for now in (9.9, 10.1)] == [False, True]
+    assert [due(done, 1e6, every_updates=3, every_seconds=None) for done in (1, 2, 3)] == [False, False, True]
+    assert [due(1, now, every_updates=None, every_seconds=10.0) for now in (9.9, 10.1)] == [False, True]

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from rlgrad.cli import main
 from rlgrad.errors import RunError
 from rlgrad.run import checkpoint, resume, train
+from rlgrad.run.faults import limited
 from rlgrad.run.statistics import summarize
 from tests.environments import Countdown
 from tests.run.support import AGENT, POINT, SURFACE, assert_same, crashing, events, forked, rows, summary
@@ -112,6 +113,21 @@ def test_an_environment_that_goes_wrong_is_one_line(tmp_path: Path, fault: str, 
     assert found["status"] == "failed"
     assert found["error"] in str(caught.value)
     assert checkpoint.read(tmp_path / "run" / "checkpoint.pt")["state"]["done"] == len(rows(tmp_path / "run")) > 0
+
+
+def test_a_silence_that_is_too_long_is_told_again_to_whoever_swallows_it() -> None:
+    before = signal.getsignal(signal.SIGALRM)
+
+    def deaf() -> None:
+        with limited(0.05):
+            with contextlib.suppress(RunError):
+                time.sleep(5)
+            time.sleep(5)
+
+    with pytest.raises(RunError, match=r"it takes longer than 0.05 s, the `update_seconds_limit`"):
+        deaf()
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)  # and it rings no more
 
 
 LEAPS = SURFACE | {  # descent on x^4 from 9 leaps further at every step, and from 0.3 and 1 it does not

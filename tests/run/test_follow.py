@@ -21,6 +21,7 @@ import rlgrad
 from rlgrad import cli
 from rlgrad.run import checkpoint, guest
 from rlgrad.run.clock import running, seconds_since_start
+from rlgrad.run.directory import held
 from tests.run.support import AGENT, POINT, assert_same, events, rows, summary
 
 
@@ -234,6 +235,46 @@ def test_settings_act(tmp_path: Path) -> None:
     assert min(rows(run.directory)[0]["gradient/norm"]) > 1
 
 
+def test_each_evaluation_is_of_its_update(tmp_path: Path) -> None:
+    """As its episodes are drawn by the number of it."""
+    asked: list[int] = []
+
+    class Asked(Bowl):
+        def evaluate(self, step: int) -> Mapping[str, Tensor]:
+            asked.append(step)
+            return super().evaluate(step)
+
+    followed(tmp_path / "a", problem=Asked())
+    assert asked == [2, 5, 7]
+
+
+def test_a_run_in_python_is_held_while_it_is_written(tmp_path: Path) -> None:
+    def look(run: Any) -> None:
+        with pytest.raises(rlgrad.UsageError, match="another process"), held(tmp_path / "a"):
+            pass
+
+    watching = Counts(1, look)
+    followed(tmp_path / "a", 4, observers=[watching])
+    watching.at = 5
+    followed(tmp_path / "a", 6, resume=True, observers=[watching])
+    assert watching.steps == list(range(6))
+
+
+def test_an_infinite_gradient_is_noticed_even_where_the_step_is_finite(tmp_path: Path) -> None:
+    """Rprop looks at its sign only."""
+
+    class Steep(Bowl):
+        def objective(self, batch: Tensor) -> rlgrad.Estimate:
+            slope = torch.full_like(self.model.point, float("inf") if self.seen == 3 else -1.0)
+            return rlgrad.Estimate(super().objective(batch).value.detach(), {}, gradient=[slope])
+
+    problem = Steep()
+    optimizer = rlgrad.make_optimizer(problem, "Rprop", lr=0.01)
+    with pytest.raises(rlgrad.RunError, match=r"update 2: gradient/norm of replica 0 is not finite"):
+        rlgrad.follow(problem, optimizer, updates=5, out=tmp_path / "a")
+    assert problem.model.point.isfinite().all()
+
+
 def test_a_replica_that_diverges_is_set_aside(tmp_path: Path) -> None:
     class Cliff(Bowl):
         def objective(self, batch: Tensor) -> rlgrad.Estimate:
@@ -316,6 +357,8 @@ def test_what_a_problem_returns_is_checked(tmp_path: Path) -> None:
 @pytest.fixture
 def unusual() -> Iterator[None]:
     """Somebody's process, in which all is other than it is by default."""
+    import torch._dynamo  # whichever test comes first: it brings in what filters warnings of its own
+
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
     threads = torch.get_num_threads(), [library.num_threads for library in guest.numpy_libraries()]
     gc.disable()

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,12 @@ import yaml
 from rlgrad.cli import main
 from rlgrad.config import subclasses_in
 from rlgrad.errors import UsageError
+from rlgrad.loop import Update
 from rlgrad.run import resume, train
 from rlgrad.run.directory import held
+from rlgrad.run.following import Following
+from rlgrad.run.observer import Observer, Record
+from rlgrad.run.resuming import recorded_environment
 from tests.run.support import AGENT, CLASSIFIER, SURFACE, assert_same, crashing, events, points, rows, summary, timeless
 
 CRITIC = {
@@ -182,6 +187,70 @@ def test_auto_finds_the_newest_run_of_a_config(tmp_path: Path, monkeypatch: pyte
     assert main([*command, "--quiet", "--checkpoint.every_updates", "1"]) == 0
     assert summary(tmp_path / "runs" / "surface-2")["status"] == "completed"
     assert not (tmp_path / "runs" / "surface-1" / "summary.json").exists()
+
+
+class Looks(Observer):
+    """Calls a function with the run, before its first update and after each."""
+
+    def __init__(self, look: Callable[[Following], None]):
+        self.look, self.count = look, 0
+
+    def begin(self, run: Following) -> None:
+        self.look(run)
+        self.count += 1
+
+    def seen(self, run: Following, update: Update, record: Record) -> None:
+        self.begin(run)
+
+
+def test_a_run_that_goes_on_has_no_summary_until_it_ends(tmp_path: Path) -> None:
+    path = train(SURFACE, out=tmp_path / "run").directory
+
+    def look(run: Following) -> None:
+        assert not (path / "summary.json").exists()
+
+    looks = Looks(look)
+    resume(path, extend_to=10, observers=[looks])
+    assert looks.count == 3
+    assert summary(path)["updates"] == 10
+
+
+def test_threads_are_those_of_the_settings_in_each_sitting(tmp_path: Path) -> None:
+    before, config = torch.get_num_threads(), SURFACE | {"threads": 2, "checkpoint": {"every_updates": 2}}
+
+    def look(run: Following) -> None:
+        assert torch.get_num_threads() == 2
+
+    looks = Looks(look)
+    crashing(4, lambda: train(config, out=tmp_path / "run", observers=[looks]))
+    assert resume(tmp_path / "run", observers=[looks]).summary["status"] == "completed"
+    assert looks.count == 6 + 5
+    assert torch.get_num_threads() == before
+
+
+def test_a_run_is_held_by_whoever_works_on_it(tmp_path: Path) -> None:
+    def look(run: Following) -> None:
+        with pytest.raises(UsageError, match="another process is at work on this run"), held(tmp_path / "run"):
+            pass
+
+    looks = Looks(look)
+    path = train(SURFACE, out=tmp_path / "run", observers=[looks]).directory
+    resume(path, extend_to=9, observers=[looks])
+    assert looks.count == 9 + 2
+    with held(path):  # until it ends
+        pass
+
+
+def test_a_run_that_is_lengthened_in_the_midst_of_it_had_no_end_there(tmp_path: Path, monkeypatch) -> None:
+    """And so what is reproduced is one run, and not a shorter one that was gone on with."""
+    monkeypatch.chdir(tmp_path)
+    config = SURFACE | {"checkpoint": {"every_updates": 2}, "evaluation": {"every_updates": 100}}
+    crashing(4, lambda: train(config, out="run"))
+    resume("run", extend_to=11)
+    assert "extended_from" not in recorded_environment(Path("run"))
+    resume("run", extend_to=13)
+    assert recorded_environment(Path("run"))["extended_from"] == [11]
+    assert main(["reproduce", "run", "--quiet"]) == 0
 
 
 def test_two_processes_never_work_on_one_run(tmp_path: Path) -> None:

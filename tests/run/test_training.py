@@ -8,6 +8,8 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -18,10 +20,11 @@ from safetensors.torch import load_file
 
 import rlgrad
 from rlgrad.cli import main
-from rlgrad.config import SHIPPED
+from rlgrad.config import SHIPPED, load_config
 from rlgrad.errors import RunError, UsageError
 from rlgrad.networks import MLP
 from rlgrad.run import resume, train
+from rlgrad.run.state import State
 from rlgrad.streams import Purpose, streams
 from tests.run.support import AGENT, CLASSIFIER, assert_same, crashing, events, rows, summary
 
@@ -108,6 +111,40 @@ def test_first_solved_and_stopping_when_solved(tmp_path: Path) -> None:
     earlier = [row for row in rows(run.directory)[:-1] if "evaluation/return" in row]
     assert all(min(row["evaluation/return"]) < 475 for row in earlier)
     assert resume(run.directory).summary["updates"] == found["updates"]  # it is over
+
+
+def test_solved_is_when_all_replicas_have_reached_the_threshold_for_the_first_time() -> None:
+    """It need not be passed; the replicas that are set aside do not count; and a later fall does not matter."""
+    problem: Any = SimpleNamespace(solved=("return", 475.0))
+    state = State(done=7, work=[100.0, 300.0, 1.0], set_aside={2: 1})
+    for values in ([475.0, 474.9, 999.0], [500.0, 475.0, 0.0]):
+        assert state.first_solved is None
+        state.evaluation = {"return": values, "length": [0.0] * 3}
+        state.judge(problem)
+    assert state.first_solved is not None
+    assert state.first_solved["env_steps"] == 200
+    first, state.work = dict(state.first_solved), [1000.0] * 3
+    for values in ([0.0] * 3, [500.0] * 3):
+        state.evaluation = {"return": values}
+        state.judge(problem)
+    assert state.first_solved == first
+    settings = load_config(AGENT).settings  # 6 updates
+    assert [State(done=done).over(settings) for done in (5, 6)] == [False, True]
+    early = State(done=1, first_solved=first)
+    assert early.over(settings.model_copy(update={"stop_when_solved": True}))
+    assert not early.over(settings)
+
+
+def test_evaluate_plays_other_episodes_for_each_seed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Countdowns from one to six; the mean of 30 of them is hardly ever the same twice."""
+    config = AGENT | {"environment": "tests/Countdown-v0", "updates": 2, "evaluation": {"episodes": 30}}
+    path = train(config, out=tmp_path / "run").directory
+    said = {}
+    for seed in ("1", "2", None):
+        assert main(["evaluate", str(path), *(["--episode-seed", seed] if seed else [])]) == 0
+        said[seed] = capsys.readouterr().out
+    assert said[None] == said["1"] != said["2"]
+    assert main(["evaluate", str(path), "--episode-seed", "-1"]) == 2
 
 
 def test_what_tensorboard_reads(tmp_path: Path) -> None:
