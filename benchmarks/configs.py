@@ -3,8 +3,8 @@
     python benchmarks/configs.py NAME...
 
 Trains each config as it is shipped, with seeds 0 and 8, so that of 8 replicas a run 16 different ones are seen. What
-is reported is what the last update has left: its mean over all replicas with the 95% interval of that mean (BCa
-bootstrap), and the lowest and highest replica; no run is left out. Seconds are those of one run, evaluations included.
+is reported is what the last update has left: its mean over all replicas with the 95% interval of that mean (Student's),
+and the lowest and highest replica; no run is left out. Seconds are those of one run, evaluations included.
 """
 
 import json

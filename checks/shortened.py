@@ -80,6 +80,9 @@ SHORTENED = {
     "python examples/custom_observer.py 20": AS_IS,
     "python examples/ppo.py 100": "python examples/ppo.py 2",
     # benchmarks; those beside other libraries run alone, as the others are not installed here
+    "python benchmarks/coverage.py > docs/intervals.md": (
+        "sed -i 's/^SAMPLES = .*/SAMPLES = 20/' benchmarks/coverage.py && python benchmarks/coverage.py"
+    ),
     "python benchmarks/estimators.py > docs/estimators.md": (
         "sed -i 's/= 1000, 8, 0.9, 4$/= 10, 8, 0.9, 1/' benchmarks/estimators.py && "
         "python benchmarks/estimators.py > docs/estimators.md"

@@ -279,7 +279,7 @@ def evaluate_command(options: argparse.Namespace) -> int:
         raise UsageError(f"{path}/model.safetensors cannot be used: {str(error).splitlines()[0]}") from error
     step = config.settings.updates + options.episode_seed
     for name, values in attempt(lambda: problem.evaluate(step), config.settings.update_seconds_limit).items():
-        found = summarize(values.tolist())
+        found = summarize(values.tolist(), by_chance=problem.by_chance)
         low, high = found["ci95"]
         interval = "" if low is None else f"  95% interval {low:.4g} to {high:.4g}  IQM {found['iqm']:.4g}"
         print(f"{name:20} {number(found['mean'])}{interval}")

@@ -16,6 +16,7 @@ class Trainable(Problem):
     measures = "objective"  # what the objective is, in a word or two, such as "discounted return"
     headline: tuple[str, ...] = ()  # the metrics of `evaluate` that matter most, the first one first
     uses: tuple[str, ...] = ("evaluate",)  # the commands that use the trained model
+    by_chance = True  # whether replicas differ by chance alone: then there are intervals over them
     solved: tuple[str, float] | None = None  # a metric of `evaluate`, and the value from which it counts as solved
     timed: Mapping[str, tuple[Any, str]] = {}  # what a profile times apart, by name: whose function, and its name
     tags: Mapping[str, str] = {}  # what the metrics of its own mean: a sentence for each, with its unit

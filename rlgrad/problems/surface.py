@@ -67,6 +67,7 @@ class SurfaceProblem(Trainable):
 
     model: Points
     curved = True
+    by_chance = False  # starting points are no sample of anything
     measures, headline = "value of the function", ("value",)
     work = "surface/evaluations"  # the metric that counts how often the function was evaluated
 

@@ -26,6 +26,7 @@ class Curve:
 
     x: np.ndarray  # [N]
     values: np.ndarray  # [N, R]; NaN where a replica is set aside
+    by_chance: bool = True  # whether replicas differ by chance alone
 
     @cached_property
     def mean(self) -> np.ndarray:
@@ -38,7 +39,9 @@ class Curve:
 
     @cached_property
     def _summaries(self) -> list[Mapping[str, Any]]:
-        return [summarize(row.tolist(), np.flatnonzero(~np.isfinite(row)).tolist()) for row in self.values]
+        aside = [np.flatnonzero(~np.isfinite(row)).tolist() for row in self.values]
+        pairs = zip(self.values.tolist(), aside, strict=True)
+        return [summarize(values, without, self.by_chance) for values, without in pairs]
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,8 @@ class Recorded:
         rows = [row for row in self.rows if tag in row]
         x = [self._seconds.get(update(row), np.nan) if axis == "seconds" else AT[axis](row) for row in rows]
         values = [[np.nan if value is None else value for value in row[tag]] for row in rows]
-        return Curve(np.asarray(x, dtype=float), np.asarray(values, dtype=float).reshape(len(rows), -1))
+        by_chance = self.summary.get("by_chance", self.settings.get("problem") != "surface")
+        return Curve(np.asarray(x, dtype=float), np.asarray(values, dtype=float).reshape(len(rows), -1), by_chance)
 
     @cached_property
     def _seconds(self) -> dict[int, float]:

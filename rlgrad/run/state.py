@@ -63,6 +63,10 @@ class State:
         """Those of the replicas that have not been set aside."""
         return [value for replica, value in enumerate(values) if replica not in self.set_aside]
 
+    def statistics(self, problem: Trainable, values: list[float]) -> dict[str, Any]:
+        """What the replicas say together that have not been set aside."""
+        return summarize(values, self.set_aside, problem.by_chance)
+
     def mean(self, value: Tensor) -> float:
         """Of values [R], over the replicas that have not been set aside; of those that there are, where some have none
         yet, as before a segment's first episode has ended."""
@@ -87,15 +91,15 @@ class State:
             "seed": settings.seed,
             "replicas": settings.replicas,
             unit(problem): self.steps,
-            "objective": summarize(self.final, self.set_aside) if self.final else None,
+            "objective": self.statistics(problem, self.final) if self.final else None,
             "set_aside": {str(replica): step for replica, step in self.set_aside.items()},
             "saving_seconds": round(self.saving, 3),
         }
-        result["headline"] = list(problem.headline)
+        result |= {"headline": list(problem.headline), "by_chance": problem.by_chance}
         if problem.solved is not None:
             result["first_solved"] = self.first_solved
             result["threshold"] = dict([problem.solved])
-        found = {name: summarize(values, self.set_aside) for name, values in self.evaluation.items()}
+        found = {name: self.statistics(problem, values) for name, values in self.evaluation.items()}
         return result | {f"evaluation.{name}": statistics for name, statistics in found.items()}
 
 

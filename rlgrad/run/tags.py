@@ -86,7 +86,8 @@ TAGS = {
 STATISTICS = {  # an evaluation tag, or that of the objective, followed by one of these
     "mean": "mean over replicas",
     "iqm": "interquartile mean over replicas: the mean of the middle half",
-    "ci95_low": "lower end of the 95% bootstrap interval of the mean over replicas; absent with one replica",
+    "ci95_low": "lower end of the 95% interval of the mean over replicas (Student's t); absent with one replica, where "
+    "all replicas are equal, and for the starting points of a surface",
     "ci95_high": "upper end of that interval; absent with one replica",
 }
 
@@ -110,12 +111,13 @@ def shown(tag: str) -> str:
     return tag if group == "evaluation" or group >= "objective" else f"update/{tag}"
 
 
-def charts(evaluated: Sequence[str], replicas: int) -> dict[str, Charts]:
-    """What TensorBoard's tab CUSTOM SCALARS shows. evaluated: the tags of the evaluation that matter most."""
+def charts(evaluated: Sequence[str], banded: bool) -> dict[str, Charts]:
+    """What TensorBoard's tab CUSTOM SCALARS shows. evaluated: the tags of the evaluation that matter most.
+    banded: whether there are intervals over replicas."""
     first: dict[str, Sequence[str] | Band] = {}
     for tag, mean in [*((tag, f"{tag}/mean") for tag in evaluated), ("objective/value", "objective/value")]:
         ends = shown(f"{tag}/ci95_low"), shown(f"{tag}/ci95_high")
-        first[tag] = Band(mean, *ends) if replicas > 1 else (mean,)
+        first[tag] = Band(mean, *ends) if banded else (mean,)
     update = {
         "what the step promised and achieved": ("objective/predicted_change", "objective/achieved_change"),
         "the gradient's norm": ("update/gradient/norm",),

@@ -76,6 +76,16 @@ def test_a_points_step_is_the_work_of_one_replica(tmp_path: Path, config: dict) 
     assert [line["update"] for line in lines] == list(range(1, len(lines) + 1))
 
 
+def test_starting_points_have_no_interval(tmp_path: Path) -> None:
+    """They are no sample of anything."""
+    run = train(SURFACE, out=tmp_path / "run")
+    assert run.summary["objective"]["ci95"] == [None, None]
+    assert run.summary["objective"]["mean"] is not None
+    found = events(run.directory)
+    assert not [tag for tag in found.Tags()["scalars"] if "ci95" in tag]
+    assert all(not chart.HasField("margin") for chart in layout(found).values())
+
+
 def test_one_replica_has_a_line_and_no_band(tmp_path: Path) -> None:
     found = events(train(CLASSIFIER, out=tmp_path / "run", replicas=1).directory)
     assert all(not chart.HasField("margin") for chart in layout(found).values())

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rlgrad.run.statistics import summarize
+from rlgrad.run.statistics import student, summarize
 
 
 def test_mean_iqm_and_interval() -> None:
@@ -11,25 +11,25 @@ def test_mean_iqm_and_interval() -> None:
     ordered = np.sort(x)
     assert found["mean"] == pytest.approx(x.mean())
     assert found["iqm"] == pytest.approx(ordered[3:9].mean())
-    t = stats.t.interval(0.95, 11, loc=x.mean(), scale=stats.sem(x))  # another method, so only about the same
-    assert found["ci95"] == pytest.approx(t, abs=0.25)
+    t = stats.t.interval(0.95, 11, loc=x.mean(), scale=stats.sem(x))
+    assert found["ci95"] == pytest.approx(t, rel=1e-7)
     assert found["per_replica"] == x.tolist()
 
 
-@pytest.mark.parametrize("n", [2, 3, 8, 33])
-def test_the_interval_is_scipy_s(n: int) -> None:
-    x = np.random.default_rng(n).exponential(size=n)
-    low, high = stats.bootstrap((x,), np.mean, rng=np.random.default_rng(0)).confidence_interval
-    assert summarize(x.tolist())["ci95"] == pytest.approx([low, high], rel=1e-12)
+@pytest.mark.parametrize("degrees", [*range(1, 130), 999, 99_999])
+def test_student_s_quantile_is_scipy_s(degrees: int) -> None:
+    assert student(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=1e-7)
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+@pytest.mark.parametrize("replicas", [2, 3, 8, 30])
+def test_the_interval_covers_the_truth_as_often_as_it_says(replicas: int) -> None:
+    """For normal data, however few: the count is binomial."""
     rng = np.random.default_rng(0)
     hits = 0
-    for _ in range(200):
-        low, high = summarize(rng.normal(size=30).tolist())["ci95"]
+    for x in rng.normal(size=(2000, replicas)):
+        low, high = summarize(x.tolist())["ci95"]
         hits += low <= 0 <= high
-    assert 0.88 <= hits / 200 <= 0.99
+    assert stats.binomtest(hits, 2000, 0.95).pvalue > 1e-3
 
 
 def test_one_replica_says_nothing_about_the_spread() -> None:
@@ -37,7 +37,13 @@ def test_one_replica_says_nothing_about_the_spread() -> None:
 
 
 def test_equal_values_have_no_spread() -> None:
-    assert summarize([2.0, 2.0])["ci95"] == [2.0, 2.0]
+    found = summarize([2.0, 2.0])
+    assert (found["mean"], found["iqm"], found["ci95"]) == (2.0, 2.0, [None, None])
+
+
+def test_what_does_not_differ_by_chance_has_no_interval() -> None:
+    found = summarize([1.0, 2.0, 4.0, 9.0], by_chance=False)
+    assert (found["mean"], found["iqm"], found["ci95"]) == (4.0, 3.0, [None, None])
 
 
 def test_what_is_not_finite_is_none() -> None:

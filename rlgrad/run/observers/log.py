@@ -19,7 +19,7 @@ from rlgrad.run.directory import dotted, dump
 from rlgrad.run.events import Events
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, Record
-from rlgrad.run.statistics import finite, summarize
+from rlgrad.run.statistics import finite
 from rlgrad.run.tags import charts, description, shown
 
 FLUSH_SECONDS = 2.0
@@ -44,7 +44,7 @@ class Log(Observer):
         )
         settings, evaluated = run.settings, [f"evaluation/{name}" for name in run.problem.headline]
         self.events.version()
-        self.events.layout(charts(evaluated, settings.replicas))
+        self.events.layout(charts(evaluated, banded=settings.replicas > 1 and run.problem.by_chance))
         given = settings.model_dump(mode="json", exclude_defaults=True) | {"seed": settings.seed}
         self.events.session(dotted(given), ["objective/value", *(f"{tag}/mean" for tag in evaluated)])
         self.events.text("config", f"```yaml\n{dump(settings)}```")
@@ -72,7 +72,7 @@ class Log(Observer):
             numbers = value.tolist()
             line[tag] = [finite(number) for number in numbers]
             if tag.startswith("evaluation/") or tag == "objective/value":
-                statistics = endings(summarize(numbers, state.set_aside))
+                statistics = endings(state.statistics(run.problem, numbers))
                 points |= {f"{tag}/{ending}": number for ending, number in statistics.items()}
             elif math.isfinite(alone := state.mean(value)):
                 points[tag] = alone

@@ -22,7 +22,6 @@ from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, Record
 from rlgrad.run.signals import silence
 from rlgrad.run.state import unit
-from rlgrad.run.statistics import summarize
 
 NEXT = {"evaluate": "evaluate it:", "play": "watch it play:"}
 LINES = 10  # how many lines a run prints where the output is no terminal
@@ -172,7 +171,7 @@ def evaluated(run: Following) -> str:
     name = next((name for name in (*run.problem.headline, *found) if name in found), None)
     if name is None:
         return ""
-    statistics = summarize(found[name], run.state.set_aside)
+    statistics = run.state.statistics(run.problem, found[name])
     low, high = statistics["ci95"]
     interval = "" if low is None else f" ({number(low)} to {number(high)})"
     return f"evaluation: {name.replace('_', ' ')} {number(statistics['mean'])}{interval}"
