@@ -70,7 +70,8 @@ class FollowSettings(Section):
     replicas: Annotated[int, Field(gt=0, le=100_000)] = 1
     """how many independent copies are trained side by side"""
     max_gradient_norm: PositiveFloat | None = None
-    """scale each replica's gradient down to this Euclidean norm; null: leave it as it is"""
+    """scale each replica's gradient down to this Euclidean norm, taken over all its parameters, those of a critic too;
+    null: leave it as it is"""
     wrong_sign: bool = False
     """go against the objective, up a cost or down a return, to see what a wrong sign does; also --wrong-sign"""
     evaluation: Evaluation = Evaluation()

@@ -5,18 +5,22 @@ from torch import Tensor
 
 from rlgrad.agents.advantages import mean_and_variance, total
 
+MOST = 1e6  # the largest signal-to-noise ratio that is reported
+
 
 def quality_of_gradient(g: Tensor, h: Tensor) -> dict[str, Tensor]:
     """How much of the gradient is signal, by the gradients g and h [R, P] of the two halves of the episodes: [R] each.
 
     Both have the same mean, and so g·h is an unbiased estimate of its squared length, and |g - h|²/4 one of the
-    variance of the whole batch's gradient, which is their mean.
+    variance of the whole batch's gradient, which is their mean. The ratio of the two is not without bias, and has no
+    bound where both halves agree by chance: it is cut off at MOST, about what single precision can tell.
     """
     variance = (g - h).square().sum(1) / 4
+    least = ((g + h) / 2).square().sum(1).clamp(min=torch.finfo(g.dtype).tiny) / MOST
     return {
         "gradient/half_cosine": torch.cosine_similarity(g, h, dim=1),
         "gradient/deviation": variance.sqrt(),
-        "gradient/signal_to_noise": (g * h).sum(1).clamp(min=0) / variance.clamp(min=1e-30),
+        "gradient/signal_to_noise": (g * h).sum(1).clamp(min=0) / variance.maximum(least),
     }
 
 

@@ -7,7 +7,8 @@ from rlgrad.run.events import Band, Charts
 
 TAGS = {
     "objective/value": "The objective itself, mean over replicas: what the run maximizes or minimizes, measured on the "
-    "data of the update with the parameters before it (its own unit).",
+    "data of the update with the parameters before it (its own unit). In segments: the mean, over their steps, of the "
+    "return still to come, by the rewards and the critic's guess; its gradient holds fixed which states are visited.",
     "objective/predicted_change": "How much the objective was to change: its gradient before the update, unclipped, "
     "times the whole step of the update, whatever the optimizer (the objective's unit); every "
     "`diagnose_every_updates`. It is left out where the gradient is not that of the objective: with "
@@ -28,7 +29,7 @@ TAGS = {
     "gradient/deviation": "Standard deviation of the gradient over batches, estimated from the two halves (objective "
     "per unit of parameter); every `diagnose_every_updates`.",
     "gradient/signal_to_noise": "Squared length of the expected gradient over the variance of its estimate, from the "
-    "two halves (1); every `diagnose_every_updates`.",
+    "two halves (1, cut off at a million); every `diagnose_every_updates`.",
     "gradient/norm": "Euclidean norm of the gradient before clipping, mean over replicas (objective per unit of "
     "parameter).",
     "update/number": "How many updates the run has made, this one included, as the terminal counts them (updates).",
@@ -41,7 +42,9 @@ TAGS = {
     "episode/length": "Length of the episodes played for the update, mean over episodes and replicas (actions: "
     "environment steps, unless `action_repeat` holds them).",
     "episode/env_steps": "Environment steps played so far, mean over replicas (environment steps).",
-    "policy/entropy": "Entropy of the policy at the observations of the update, mean over steps and replicas (nats).",
+    "policy/entropy": "Entropy of the policy at the observations of the update, mean over steps and replicas (nats). "
+    "Of continuous actions it is that before they are clipped to their bounds or squashed into them: what comes out of "
+    "that has a lower entropy, without a closed form.",
     "policy/kl": "Kullback-Leibler divergence from the policy that played the update to the one after it, in closed "
     "form, mean over the update's steps (nats); every `diagnose_every_updates`.",
     "policy/effective_episodes": "How many of the update's episodes still count for the policy after it, whose actions "

@@ -1,0 +1,27 @@
+"""What one batch tells of its gradient."""
+
+import pytest
+import torch
+
+from rlgrad.agents.diagnostics import MOST, quality_of_gradient
+
+
+def test_two_halves_tell_signal_from_noise() -> None:
+    """Numerator and denominator are unbiased, each by itself: their means over many batches are the truth."""
+    generator = torch.Generator().manual_seed(0)
+    signal, noise, batches = torch.tensor([3.0, -1.0, 0.5]), 2.0, 200_000
+    g, h = (signal + noise * 2**0.5 * torch.randn(batches, 3, generator=generator) for _ in range(2))
+    found = quality_of_gradient(g, h)
+    assert found["gradient/deviation"].square().mean() == pytest.approx(3 * noise**2, rel=0.01)
+    assert (g * h).sum(1).mean() == pytest.approx(float(signal.square().sum()), rel=0.05)
+    ratio = found["gradient/signal_to_noise"] * found["gradient/deviation"].square()
+    assert ratio == pytest.approx((g * h).sum(1).clamp(min=0), rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-12, 1.0, 1e12])
+def test_halves_that_agree_have_a_bounded_ratio(size: float) -> None:
+    g = size * torch.tensor([[1.0, 2.0, -3.0]])
+    found = quality_of_gradient(g, g.clone())["gradient/signal_to_noise"]
+    assert found.item() == (0.0 if size == 0 else pytest.approx(MOST))
+    almost = quality_of_gradient(g, g * (1 + 1e-6))["gradient/signal_to_noise"]
+    assert 0 <= almost.item() <= MOST * 1.0001
