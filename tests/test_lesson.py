@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from rlgrad.cli import main
-from rlgrad.lesson.drawing import THEME
 from rlgrad.lesson.page import fill
+from rlgrad.pages.drawing import THEME
 
 DOCS = Path(__file__).parents[1] / "docs"
 

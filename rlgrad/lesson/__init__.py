@@ -6,8 +6,8 @@ import torch
 from matplotlib.figure import Figure
 
 from rlgrad.lesson import costs, extrema, noise, sizes, slopes, starts, textbook, wrong_sign
-from rlgrad.lesson.drawing import style
 from rlgrad.lesson.page import fill, read, write_html, write_markdown
+from rlgrad.pages.drawing import style
 
 CHAPTERS = (slopes, extrema, sizes, costs, textbook, wrong_sign, noise, starts)
 

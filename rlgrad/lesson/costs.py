@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rlgrad.config import load_config
-from rlgrad.lesson.drawing import COLOUR, EXACT, FAINT, panel
 from rlgrad.lesson.page import Chapter
 from rlgrad.loop import Direction, updates
+from rlgrad.pages.drawing import COLOUR, EXACT, FAINT, panel
 from rlgrad.problems.logistic import Logistic
 
 UPDATES = 80

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from rlgrad.config import load_config
 from rlgrad.errors import RunError
-from rlgrad.lesson.drawing import COLOUR, EXACT, FAINT, panel
 from rlgrad.lesson.page import Chapter, table
 from rlgrad.loop import Direction, updates
+from rlgrad.pages.drawing import COLOUR, EXACT, FAINT, panel
 from rlgrad.problems.surface import SurfaceProblem
 
 STEADY: dict[str, Any] = {"optimizer": {"name": "SGD", "lr": 0.1}, "updates": 300, "replicas": 8}

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from rlgrad.config import load_config
 from rlgrad.environments.mdp import MDPS
-from rlgrad.lesson.drawing import COLOUR, EXACT, panel
 from rlgrad.lesson.page import Chapter, table
 from rlgrad.loop import Direction, differentiate
+from rlgrad.pages.drawing import COLOUR, EXACT, panel
 
 ESTIMATES = 1000  # each is what one replica says of the same policy
 LOGITS = torch.tensor([[0.4, -0.4], [-0.6, 0.6]])  # by state and action: a policy that is neither good nor bad

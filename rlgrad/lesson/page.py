@@ -7,7 +7,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from rlgrad.lesson.drawing import colours, svg, svg_file
+from rlgrad.pages import page
+from rlgrad.pages.drawing import svg, svg_file
 
 
 @dataclass
@@ -51,9 +52,7 @@ def write_html(path: Path, text: str, pictures: Mapping[str, Figure]) -> None:
     body = converter.convert(text)
 
     def inline(found: re.Match[str]) -> str:
-        drawn = svg(pictures[found[2]])
-        drawn = re.sub(r'\bid="|(?<=url\()#|xlink:href="#', lambda part: part[0] + found[2] + "-", drawn)
-        return f'<figure role="img" aria-label="{found[1]}">{drawn}</figure>'
+        return f'<figure role="img" aria-label="{found[1]}">{svg(pictures[found[2]])}</figure>'
 
     body = re.sub(r"<p>((?:\s*<img [^>]*>)+)</p>", r'<div class="panels">\1</div>', body)
     body = re.sub(r'<img alt="([^"]*)" src="[^"]*?([\w-]+)\.svg" />', inline, body)
@@ -62,5 +61,5 @@ def write_html(path: Path, text: str, pictures: Mapping[str, Figure]) -> None:
     body = body.replace("<!-- slider -->", read("slider.html"))
     title = re.sub(r"<.*?>", "", body.partition("</h1>")[0])
     first, heading, rest = body.partition("<h2")
-    parts = {"title": title, "style": colours() + read("page.css"), "contents": converter.toc}
-    path.write_text(fill(read("page.html"), parts | {"first": first, "rest": heading + rest}), encoding="utf-8")
+    contents = f'<nav aria-label="On this page">{converter.toc}</nav>'
+    path.write_text(page(title, f"{first}\n{contents}\n{heading}{rest}"), encoding="utf-8")

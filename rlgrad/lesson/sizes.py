@@ -6,10 +6,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rlgrad.lesson.drawing import COLOUR, EXACT, panel
 from rlgrad.lesson.extrema import contours, descend, refusal
 from rlgrad.lesson.page import Chapter, table
 from rlgrad.loop import Direction
+from rlgrad.pages.drawing import COLOUR, EXACT, panel
 from rlgrad.problems.surface import SurfaceProblem
 from rlgrad.surfaces.calculus import derivatives, eigenvalues
 

@@ -5,9 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rlgrad.lesson.drawing import COLOUR, EXACT, panel
 from rlgrad.lesson.page import Chapter, table
 from rlgrad.loop import Direction
+from rlgrad.pages.drawing import COLOUR, EXACT, panel
 from rlgrad.surfaces.calculus import derivatives
 from rlgrad.surfaces.expressions import Expression, parse
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from rlgrad.config import load_config
 from rlgrad.environments.mdp import MDPS
-from rlgrad.lesson.drawing import COLOUR, EXACT, FAINT, panel
 from rlgrad.lesson.page import Chapter
 from rlgrad.loop import Direction, updates
+from rlgrad.pages.drawing import COLOUR, EXACT, FAINT, panel
 
 STARTS = 24
 

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rlgrad.config import load_config
-from rlgrad.lesson.drawing import COLOUR, EXACT, FAINT, panel
 from rlgrad.lesson.page import Chapter, table
 from rlgrad.loop import Direction, updates
+from rlgrad.pages.drawing import COLOUR, EXACT, FAINT, panel
 from rlgrad.problems.logistic import Logistic
 
 PASSES = 40  # of the procedure with decaying steps, which takes one example an update

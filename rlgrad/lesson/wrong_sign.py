@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rlgrad.config import load_config
-from rlgrad.lesson.drawing import COLOUR, panel
 from rlgrad.lesson.page import Chapter
 from rlgrad.loop import Direction, updates
+from rlgrad.pages.drawing import COLOUR, panel
 
 UPDATES = 24
 RUNS = {  # config -> what the picture says

@@ -1,6 +1,8 @@
-"""HTML pages that need nothing else: light or dark as their reader has it, on a screen, a phone or paper."""
+"""HTML pages that need nothing else: light or dark as their reader has it, on a screen, a phone or paper.
 
-import html
+The lesson and the reports are such pages.
+"""
+
 import itertools
 import re
 from pathlib import Path
@@ -11,11 +13,11 @@ CSS = Path(__file__).with_name("page.css")
 
 
 def page(title: str, body: str) -> str:
-    """A whole page. body: HTML."""
+    """A whole page. title, body: HTML."""
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>\n{colours()}{CSS.read_text(encoding='utf-8')}</style>\n"
+        f"<title>{title}</title>\n<style>\n{colours()}{CSS.read_text(encoding='utf-8')}</style>\n"
         f"<main>\n{apart(body)}\n</main>\n</html>\n"
     )
 

@@ -31,7 +31,7 @@ def report(runs: Sequence[Recorded], film: bytes | None = None) -> str:
     with style():
         if len(runs) > 1:
             return page("Runs compared", "\n".join(comparison(runs)))
-        return page(f"{runs[0].name}: a run of rlgrad", "\n".join(single(runs[0], film)))
+        return page(f"{text(runs[0].name)}: a run of rlgrad", "\n".join(single(runs[0], film)))
 
 
 def single(run: Recorded, film: bytes | None) -> Iterable[str]:
