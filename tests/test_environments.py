@@ -1,6 +1,7 @@
 import copy
 import dataclasses
 import functools
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from gymnasium.envs.registration import EnvSpec, WrapperSpec
 
 from rlgrad.cli import main
 from rlgrad.environments import Continuing, GymnasiumEnvironments, Simulator, describe, make, played_by
+from rlgrad.environments.spaces import is_image, visible_space
 from rlgrad.errors import SettingError
 from rlgrad.streams import Purpose, streams
 
@@ -336,3 +338,53 @@ def test_an_environment_whose_extra_is_absent_is_refused_by_the_extra_s_name(mon
         said = str(refusal.value)
         assert f"pip install 'rlgrad[{extra}]'" in said, said
         assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "image"),
+    [
+        ((8, 8, 3), np.uint8, True),
+        ((8, 9, 16), np.uint8, True),
+        ((7, 8, 3), np.uint8, False),
+        ((8, 7, 3), np.uint8, False),
+        ((8, 8, 17), np.uint8, False),
+        ((8, 8), np.uint8, False),
+        ((8, 8, 3), np.float32, False),
+    ],
+)
+def test_an_image_is_large_enough_has_few_colours_and_is_made_of_bytes(shape: tuple, dtype: Any, image: bool) -> None:
+    space = gymnasium.spaces.Box(0, 255, shape, dtype)
+    assert is_image(space) is image
+    assert visible_space(space).shape == (shape if image else (math.prod(shape),))
+    assert visible_space(gymnasium.spaces.Dict(a=space)).shape == (math.prod(shape),)
+
+
+@pytest.mark.parametrize("space", [gymnasium.spaces.Dict, lambda **parts: gymnasium.spaces.Tuple(parts.values())])
+def test_what_has_no_fixed_size_is_refused_wherever_it_stands(space: Any) -> None:
+    with pytest.raises(TypeError, match="no fixed size"):
+        visible_space(space(a=gymnasium.spaces.Discrete(2), b=gymnasium.spaces.Text(5)))
+
+
+@pytest.mark.parametrize(
+    "id", ["Acrobot-v1", "CartPole-v1", "FrozenLake-v1", "rlgrad/TwoRooms-v0", "rlgrad/LinearQuadratic-v0"]
+)
+@pytest.mark.parametrize("simulator", ["auto", "gymnasium"])
+def test_a_reset_begins_afresh_and_what_was_returned_stays_as_it_was(id: str, simulator: Simulator) -> None:
+    """In the midst of episodes too: what follows is what new copies play from the same streams."""
+
+    def played(copies: Any) -> list[np.ndarray]:
+        found = [copies.reset(streams(3, 2, Purpose.SAMPLE))]
+        for t in range(4):
+            action = np.full((4, 1), 0.5, np.float32) if "Linear" in id else np.full(4, t % 2)
+            found += copies.step(action)
+        return found
+
+    used, fresh = (make(id, 2, 2, options={}, simulator=simulator) for _ in range(2))
+    first = played(used)
+    kept = [x.copy() for x in first]
+    again, expected = played(used), played(fresh)
+    for x, before, y, z in zip(first, kept, again, expected, strict=True):
+        np.testing.assert_array_equal(x, before)
+        np.testing.assert_array_equal(y, z)
+    if "Two" not in id and "Lake" not in id and "Linear" not in id:
+        assert len(np.unique(first[0], axis=0)) == 4  # no two copies begin alike

@@ -28,6 +28,7 @@ from rlgrad.testing.conformance import (
     script,
     vectors,
 )
+from tests.environments import Countdown
 
 
 class Given(nn.Module):
@@ -292,3 +293,21 @@ def test_a_reset_in_the_midst_of_it_begins_everywhere_and_once(mode: AutoresetMo
     found = environments.step(np.zeros(2, np.int64))
     np.testing.assert_array_equal(found.observation[:, 0], first + 1)
     assert all(first[k] in [one.observations[0] for one in scripts[k]] for k in range(2))
+
+
+def test_copies_that_have_begun_again_are_not_begun_again_by_the_next_step() -> None:
+    """Countdowns, which begin where their seed says and fall by one at each step."""
+    made = SyncVectorEnv([Countdown] * 4, autoreset_mode=AutoresetMode.DISABLED)
+    environments = VectorEnvironments(lambda _: made, 1, 4)
+    rng = np.random.default_rng(0)
+    for attempt in range(5):
+        current = environments.reset(streams(attempt, 1, Purpose.SAMPLE))
+        for _ in range(4 + attempt):
+            found = environments.step(np.zeros(4, np.int64))
+            np.testing.assert_array_equal(found.observation, current - 1)
+            current = found.observation
+            if found.terminated.any():
+                current, _ = environments.restart(found.terminated, rng.integers(1000, size=4))
+                np.testing.assert_array_equal(current[~found.terminated], found.observation[~found.terminated])
+                assert (current[found.terminated] > 0).all()
+        environments.step(np.zeros(4, np.int64))  # which may be the last of some, before all begin again

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rlgrad import make_optimizer, updates
 from rlgrad.agents.diagnostics import effective_number
+from rlgrad.agents.normalisers import Normaliser
 from rlgrad.agents.policies import CategoricalPolicy
 from rlgrad.agents.rollouts import Rollout, masked
 from rlgrad.config import load_config
@@ -789,3 +790,51 @@ def test_segments_in_units_of_the_return_by_hand(float64: None, time_limit: str)
             assert found.metrics["episode/return"].tolist() == np.nanmean(finished[0], 1).tolist()
             assert found.metrics["episode/length"].tolist() == np.nanmean(finished[1], 1).tolist()
         assert found.metrics["episode/env_steps"].tolist() == [12, 12]
+
+
+def test_the_settings_of_the_networks_reach_them() -> None:
+    """Sizes, initial gains, and the form of the policy: an orthogonal last layer has the gain as its singular values."""
+    settings = {
+        "environment": "Pendulum-v1", "baseline": "critic", "replicas": 2, "episodes": 2, "normalise_observations": True,
+        "policy": {"hidden": [6, 5], "initial_gain": 0.3, "initial_deviation": 0.5, "squash": True},
+        "critic": {"hidden": [7], "activation": "relu", "learning_rate": 0.2}, "normalise_returns": True,
+    }  # fmt: skip
+    model = load_config(SETTINGS | settings).build().problem.model
+    for network, sizes, gain in ((model.policy.network, [3, 6, 5, 1], 0.3), (model.critic.network, [3, 7, 1], 1.0)):
+        normaliser, layers = network[0], network[1].layers
+        assert isinstance(normaliser, Normaliser)
+        assert [layer.weight.shape for layer in layers] == [(2, a, b) for a, b in itertools.pairwise(sizes)]
+        for layer, expected in zip(layers, [2**0.5] * (len(sizes) - 2) + [gain], strict=True):
+            values = torch.linalg.svdvals(layer.weight.detach())
+            torch.testing.assert_close(values, torch.full_like(values, expected))
+    observation = torch.tensor([[[1.0, 0.0, 0.5]], [[0.5, -0.5, 1.0]]])
+    hidden = (observation @ model.critic.network[1].layers[0].weight).relu()
+    torch.testing.assert_close(model.critic(observation), (hidden @ model.critic.network[1].layers[1].weight)[..., 0])
+    torch.testing.assert_close(model.policy.log_deviation.detach(), torch.full((2, 1), 0.5).log())
+    assert model.policy.to_environment(np.array([[0.5]])).item() == pytest.approx(2 * np.tanh(0.5))
+    assert model.critic.arguments == {"lr": 0.2}
+    assert isinstance(model.critic.unit, Normaliser)
+
+
+@pytest.mark.parametrize("segment", [None, 3])
+def test_a_held_action_is_as_many_environment_steps_as_it_is_held(segment: int | None) -> None:
+    """A countdown from six: three decisions."""
+    settings = {
+        "environment": "tests/Countdown-v0",
+        "environment_options": {"fixed": 6},
+        "action_repeat": 2,
+        "segment": segment,
+    }
+    problem = plain(**settings, baseline="critic", episodes=4)
+    metrics = problem.objective(problem.sample(0)).metrics
+    assert metrics["episode/length"].tolist() == [3, 3]
+    assert metrics["episode/return"].tolist() == [21, 21]
+    assert metrics["episode/env_steps"].tolist() == [24, 24]
+
+
+@pytest.mark.parametrize("standardised", [True, "per_episode"])
+def test_where_all_episodes_earn_the_same_nothing_is_learned_from_rounding(standardised: bool | str) -> None:
+    """Returns of 0.9 + 0.9² 2 + … in single precision: their mean is not quite any of them."""
+    settings = {"environment": "tests/Countdown-v0", "environment_options": {"fixed": 6}, "discount": 0.9}
+    problem = plain(**settings, episodes=7, standardise_advantages=standardised)
+    assert all((g == 0).all() for g in problem.objective(problem.sample(0)).gradient)
