@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from checks.browser import browser, executable, served
+from checks.browser import Page, browser, executable, served
 from checks.conftest import ROOT, Shell, environment
 
 PICTURES = ROOT / "build" / "pictures"  # of each page, for people to look at
@@ -38,6 +38,28 @@ class Title(HTMLParser):
         self.text += data if self.open else ""
 
 
+LOOKS = [(width, dark) for width in (1280, 390) for dark in (False, True)]
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+IMAGES = """
+[...document.images].filter((image) => !(image.complete && image.naturalWidth && image.alt)).map((image) => image.src)
+"""
+
+
+def seen(page: Page, name: str, often: bool) -> list[str]:
+    """What is wrong with a page of the site, wide and narrow. often: also by night, with a picture of each."""
+    found = []
+    for width, dark in LOOKS if often else [(1280, False), (390, False)]:
+        page.look(width, dark)
+        if dark:
+            page.wait("document.body.dataset.mdColorScheme === 'slate'", "it does not get dark")
+        if often:
+            page.shoot(PICTURES / f"site_{name}_{width}_{'dark' if dark else 'light'}.png")
+        if (over := page.ask(OVERFLOW)) > 0:
+            found.append(f"at {width} px it is {over} px too wide")
+    found += [f"no picture, or no words for it: {image}" for image in page.ask(IMAGES)]
+    return found + page.wrong()
+
+
 @in_browser
 def test_every_page_of_the_site(project: Path, shell: Shell) -> None:
     """It is built without a warning, shows its heading, and nothing is missing on it or loaded from elsewhere."""
@@ -51,9 +73,10 @@ def test_every_page_of_the_site(project: Path, shell: Shell) -> None:
             where = page.parent.relative_to(site).as_posix().strip(".")
             heading = " ".join(Title(page.read_text(encoding="utf-8")).text.split())
             assert heading, where
-            picture = PICTURES / f"site_{where.replace('/', '_') or 'index'}.png"
-            if found := running.visit(f"{address}/{where}/".replace("//", "/").replace(":/", "://"), heading, picture):
-                wrong[where] = found
+            with running.page(f"{address}/{where}/".replace("//", "/").replace(":/", "://"), heading) as shown:
+                found = seen(shown, where.replace("/", "_") or "index", often=where == "" or where.startswith("docs"))
+                if found:
+                    wrong[where] = found
     assert not wrong
 
 
@@ -69,8 +92,6 @@ def test_the_reference_has_every_public_name(project: Path, shell: Shell) -> Non
         assert len(re.findall(r"<h[2-5] ", built.read_text(encoding="utf-8"))) > 1, built.parent.name
 
 
-LOOKS = [(width, dark) for width in (1280, 390) for dark in (False, True)]
-OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 CHARTS = """
 [...document.querySelectorAll("figure")].map((figure) => {
   const box = figure.getBoundingClientRect(), texts = [...figure.querySelectorAll("text")];

@@ -310,6 +310,7 @@ def check_command(options: argparse.Namespace) -> int:
     module, _, id = options.environment.rpartition(":")
     try:
         if module:
+            sys.path.append(str(Path().absolute()))  # as the imports of a config
             importlib.import_module(module)
         found = report(id, {})
     except SettingError as error:
