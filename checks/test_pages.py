@@ -50,8 +50,8 @@ def seen(page: Page, name: str, often: bool) -> list[str]:
     found = []
     for width, dark in LOOKS if often else [(1280, False), (390, False)]:
         page.look(width, dark)
-        if dark:
-            page.wait("document.body.dataset.mdColorScheme === 'slate'", "it does not get dark")
+        scheme = "slate" if dark else "default"
+        page.wait(f"document.body.dataset.mdColorScheme === '{scheme}'", f"its colours are not {scheme}")
         if often:
             page.shoot(PICTURES / f"site_{name}_{width}_{'dark' if dark else 'light'}.png")
         if (over := page.ask(OVERFLOW)) > 0:
