@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import signal
 import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -61,7 +62,15 @@ def called(thing: object) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def blame(error: Exception) -> str:
+def strange(error: BaseException) -> bool:
+    """Whether it is for the code of a stranger, such as an environment, to blame: all but a person's Ctrl-C, which is
+    Python's own KeyboardInterrupt where nobody else handles the signal, and otherwise has its number."""
+    if not isinstance(error, KeyboardInterrupt):
+        return True
+    return not error.args and signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+
+
+def blame(error: BaseException) -> str:
     """'ValueError: no such move (my_environment.py:31)', with the innermost line that is nobody's library."""
     text = " ".join(str(error).split())[:300]
     frames = traceback.extract_tb(error.__traceback__)

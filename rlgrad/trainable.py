@@ -44,6 +44,9 @@ class Trainable(Problem):
         achieved = self.after(update) - update.value
         return {"objective/predicted_change": promised, "objective/achieved_change": achieved}
 
+    def close(self) -> None:
+        """Let go of what it holds besides memory, such as processes: at the end of a run, however that came about."""
+
     def conclusion(self) -> Sequence[str]:
         """What has come out, in sentences."""
         return ()

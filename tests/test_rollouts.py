@@ -72,7 +72,7 @@ def test_the_greedy_policy_takes_the_most_probable_action() -> None:
 def test_the_score_is_that_of_the_same_episodes(discount: float) -> None:
     model, environments = policy(1, 2), GymnasiumEnvironments("tests/Countdown-v0", 10, {})
     episodes = play(model, environments, streams(0, 2, Purpose.SAMPLE), 5)
-    returns, lengths = returns_of(model, environments, streams(0, 2, Purpose.SAMPLE), 5, discount=discount)
+    returns, lengths, _ = returns_of(model, environments, streams(0, 2, Purpose.SAMPLE), 5, discount=discount)
     torch.testing.assert_close(returns, reward_to_go(episodes.reward, discount)[:, 0])
     assert torch.equal(lengths, episodes.length.to(lengths.dtype))
     assert lengths.min() < lengths.max()

@@ -24,6 +24,7 @@ class Agent(nn.Module):
     def __init__(self, policy: Policy, critic: Critic | None, memory: RunningMean | None, unit: ReturnUnit | None):
         super().__init__()
         self.policy, self.critic, self.memory, self.unit = policy, critic, memory, unit
+        self.moments: nn.Module | None = None  # of an environment that normalises
 
     def forward(self, observation: Tensor) -> Any:
         return self.policy(observation)

@@ -1,57 +1,118 @@
 """What is played for an update, and to find out how good a policy is."""
 
 from collections.abc import Mapping
+from contextlib import closing
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from gymnasium import spaces
+from torch import Tensor, nn
 
 from rlgrad.agents.policies import Policy
 from rlgrad.agents.rollouts import Rollout, play, returns_of
 from rlgrad.agents.segments import Segments
 from rlgrad.agents.settings import AgentSettings
-from rlgrad.environments import make, played_by
+from rlgrad.environments import make, played, played_by
+from rlgrad.environments.moments import moments, set_moments
+from rlgrad.environments.trial import memory
 from rlgrad.errors import SettingError
 from rlgrad.streams import Purpose, streams
 
 
 class Experience:
-    """Whole episodes, or segments of episodes that go on, of each of R replicas; environments are made when needed."""
+    """Whole episodes, or segments of episodes that go on, of each of R replicas.
 
-    def __init__(self, settings: AgentSettings):
-        self.settings = settings
-        environments = self._copies(settings.episodes, continuing=settings.segment is not None)
-        self._environments = {settings.episodes: environments}  # by the number of episodes
+    Environments are made when they are needed, and again after `close`. Single copies play for updates and evaluations
+    alike, unless an episode hangs on earlier ones: what is evaluated must not touch what is learned from.
+
+    moments: where wrappers of Gymnasium's normalise, their running moments [N, M] as the buffer `numbers`, for each of
+    the N environments that play for updates; they are those of the last update, and evaluations leave them as they are.
+    """
+
+    def __init__(self, settings: AgentSettings, actions: spaces.Space[Any]):
+        """actions: the environment's space of actions."""
+        self.settings, self.actions = settings, actions
+        self._environments: dict[int, Any] = {}  # of whole episodes, by their number
+        self._pool: list[Any] = []  # single copies
+        self._unfinished: Mapping[str, Tensor] = {}  # episodes of segments
         options, simulator = settings.environment_options, settings.simulator
-        self.played_by = played_by(environments, settings.environment, options, simulator)
-        self.segments: Segments | None = None
-        if settings.segment:
-            if not environments.repeatable:  # then no checkpoint could be gone on from
+        with closing(self._one()) as one:
+            self.played_by = played_by(one, settings.environment, options, simulator)
+            self.ours = not played(one)
+            if settings.segment and not one.repeatable:  # then no checkpoint could be gone on from
                 message = f"{settings.simulator} cannot begin an episode again from a seed, as segments need: use auto"
                 raise SettingError(("simulator",), message)
-            self._environments = {}  # what is evaluated in between must not touch the episodes that go on
-            self.segments = Segments(environments, settings.replicas, settings.episodes)
+            row = np.zeros((1, 0)) if self.ours else moments(played(one))
+        self.moments: nn.Module | None = None
+        if row.size:
+            self.moments, single = nn.Module(), simulator in ("auto", "gymnasium")
+            rows = np.repeat(row, settings.replicas * (settings.episodes if single else 1), axis=0)
+            self.moments.register_buffer("numbers", torch.from_numpy(rows))
+
+    @cached_property
+    def segments(self) -> Segments | None:
+        """The episodes that go on, from where they were when they were closed or saved."""
+        settings = self.settings
+        if not settings.segment:
+            return None
+        environments = self._copies(settings.episodes, continuing=True)
+        made = Segments(environments, settings.replicas, settings.episodes)
+        try:
+            made.load_state_dict(self._unfinished)
+        except BaseException:
+            environments.close()
+            raise
+        return made
+
+    @cached_property
+    def memory(self) -> str | None:
+        """What an episode hangs on besides its seed and its actions; None: nothing that was seen in a short trial."""
+
+        def one() -> Any:
+            made = self._one()
+            for env in played(made):
+                set_moments(env, moments([env])[0], frozen=True)  # of these it is known
+            return made
+
+        return None if self.ours else memory(one, self.actions)
+
+    def close(self) -> None:
+        """Let go of all environments. What is played after that is played by new ones, from where these were."""
+        if segments := vars(self).pop("segments", None):
+            self._unfinished = segments.state_dict()
+            segments.environments.close()
+        while self._environments:
+            self._environments.popitem()[1].close()
 
     def sample(self, policy: Policy, step: int) -> Rollout:
         """B whole episodes for each replica, or the next segment of B, played with the policy as it is."""
         if self.segments:
             drawn, steps = self.streams(Purpose.SAMPLE, step), self.settings.segment or 0
-            return self.segments.play(policy, drawn, steps)._replace(step=step)
-        played: Rollout = self._play(play, policy, Purpose.SAMPLE, step, self.settings.episodes)
-        return played._replace(step=step)
+            rollout = self.segments.play(policy, drawn, steps)
+            self._remember(self.segments.environments)
+            return rollout._replace(step=step)
+        environments = self._environments_of(self.settings.episodes)
+        self._recall(environments, self.settings.episodes, frozen=False)
+        drawn = self.streams(Purpose.SAMPLE, step)
+        rollout = play(policy, environments, drawn, self.settings.episodes, limit=self.settings.episode_limit)
+        self._remember(environments)
+        return rollout._replace(step=step)
 
     def returns(
-        self, policy: Policy, purpose: Purpose, step: int, episodes: int, *, greedy: bool = False, discount: float = 1.0
-    ) -> tuple[Tensor, Tensor]:
-        """Returns and lengths [R, B] of whole episodes, of which nothing else is kept."""
-        return self._play(returns_of, policy, purpose, step, episodes, greedy=greedy, discount=discount)  # type: ignore[no-any-return]
+        self, policy: Policy, purpose: Purpose, step: int, episodes: int, **how: Any
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns, lengths and cuts [R, B] of whole episodes, as `returns_of` has them; nothing else is kept."""
+        environments = self._environments_of(episodes)
+        self._recall(environments, episodes, frozen=True)
+        return returns_of(policy, environments, self.streams(purpose, step), episodes, **how)
 
     def finished(self, batch: Rollout) -> tuple[Tensor, Tensor]:
         """Return and length [R, B] of the episodes of an update; in segments of the last one that has ended in each
         slot, NaN before any."""
         length = batch.length.to(batch.reward.dtype)
-        if not self.segments:
+        if self.segments is None:
             return batch.reward.sum(1), length
         returns, taken = torch.from_numpy(self.segments.finished).to(length.dtype).reshape(2, *length.shape)
         return returns, taken
@@ -66,24 +127,43 @@ class Experience:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Raises RunError where the environment does not come to the same state again."""
-        if self.segments:
-            self.segments.load_state_dict(state)
+        if self.settings.segment:
+            self.close()
+            self._unfinished = state
+            assert self.segments  # made now, so that it is known whether this is possible
 
-    def _copies(self, episodes: int, continuing: bool = False) -> Any:
+    def _copies(self, episodes: int, replicas: int | None = None, continuing: bool = False, pool: Any = None) -> Any:
         settings = self.settings
         return make(
             settings.environment,
-            settings.replicas,
+            replicas or settings.replicas,
             episodes,
             options=settings.environment_options,
             simulator=settings.simulator,
             action_repeat=settings.action_repeat,
             continuing=continuing,
+            pool=pool,
         )
 
-    def _play(self, how: Any, policy: Policy, purpose: Purpose, step: int, episodes: int, **options: Any) -> Any:
-        """how: play, or returns_of, with its options."""
+    def _one(self) -> Any:
+        return self._copies(1, 1, continuing=self.settings.segment is not None)
+
+    def _environments_of(self, episodes: int) -> Any:
         if episodes not in self._environments:
-            self._environments[episodes] = self._copies(episodes)
-        environments, drawn = self._environments[episodes], self.streams(purpose, step)
-        return how(policy, environments, drawn, episodes, limit=self.settings.episode_limit, **options)
+            pool = None if self.memory else self._pool
+            self._environments[episodes] = self._copies(episodes, pool=pool)
+        return self._environments[episodes]
+
+    def _recall(self, environments: Any, episodes: int, frozen: bool) -> None:
+        """Let the copies of each replica, however many, go on with the moments of those that play for updates."""
+        if self.moments is None:
+            return
+        rows = self.moments.numbers.numpy().reshape(self.settings.replicas, -1, self.moments.numbers.shape[1])
+        envs = played(environments)
+        for k, env in enumerate(envs):
+            replica, copy = divmod(k, len(envs) // len(rows))
+            set_moments(env, rows[replica, copy % len(rows[replica])], frozen)
+
+    def _remember(self, environments: Any) -> None:
+        if self.moments is not None:
+            self.moments.numbers.copy_(torch.from_numpy(moments(played(environments))))

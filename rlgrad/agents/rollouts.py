@@ -11,7 +11,7 @@ from torch import Tensor
 from rlgrad.agents.advantages import CHUNK, pieces
 from rlgrad.agents.policies import Policy
 from rlgrad.environments import Environments, Transition
-from rlgrad.errors import RunError
+from rlgrad.errors import RunError, strange
 
 
 class Rollout(NamedTuple):
@@ -140,17 +140,12 @@ def steps(
     greedy: bool,
     limit: int,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, Transition]]:
-    """One step of all R * B episodes after the other, until none goes on: the observations, the actions chosen on them,
-    whose episodes still go on, and what came of it.
-
-    Raises RunError where an environment never ends.
-    """
+    """One step of all R * B episodes after the other, until none goes on or the limit is reached: the observations, the
+    actions chosen on them, whose episodes still go on, and what came of it."""
     player = Player(policy, streams, episodes, greedy)
     observation = environments.reset(streams)
     alive = np.ones(len(observation), dtype=bool)
-    while alive.any():
-        if player.taken == limit:
-            raise RunError(f"an episode did not end within {limit} steps; set `episode_limit` if it may last longer")
+    while alive.any() and player.taken < limit:
         action = player.act(observation)
         found = step(environments, policy.to_environment(action), player.taken - 1)
         yield observation, action, alive, found
@@ -175,7 +170,9 @@ def play(
     """
     tape = Tape(len(streams), episodes)
     for observation, action, alive, found in steps(policy, environments, streams, episodes, False, limit):
-        tape.note(observation, action, alive, False, found)
+        over = tape.note(observation, action, alive, False, found)
+    if (alive & ~over).any():
+        raise RunError(f"an episode did not end within {limit} steps; set `episode_limit` if it may last longer")
     return tape.rollout(math.ceil(len(tape.rows) / CHUNK) * CHUNK)
 
 
@@ -189,9 +186,11 @@ def returns_of(
     greedy: bool = False,
     discount: float = 1.0,
     limit: int = 100_000,
-) -> tuple[Tensor, Tensor]:
-    """The returns and lengths [R, B] of the episodes that `play` would play, of which nothing else is kept.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The returns and lengths [R, B] of the episodes that `play` would play, of which nothing else is kept, and which of
+    them were cut off.
 
+    limit: steps after which an episode is cut off.
     greedy: take the most probable action, instead of drawing one.
     """
 
@@ -207,7 +206,8 @@ def returns_of(
                 check_finite(f"the environment returned {name}", masked(apart(x), apart(alive)), t)
         np.add(returns, discount**t * found.reward, out=returns, where=alive)
         lengths += alive
-    return apart(returns)[:, 0], apart(lengths)[:, 0]
+        cut = alive & ~(found.terminated | found.truncated)
+    return apart(returns)[:, 0], apart(lengths)[:, 0], apart(cut)[:, 0]
 
 
 def step(environments: Environments, action: np.ndarray, t: int) -> Transition:
@@ -216,7 +216,9 @@ def step(environments: Environments, action: np.ndarray, t: int) -> Transition:
         return environments.step(action)
     except RunError:  # it takes too long
         raise
-    except Exception as error:  # an environment is anybody's code
+    except BaseException as error:  # an environment is anybody's code
+        if not strange(error):
+            raise
         reason = " ".join(str(error).split())
         raise RunError(f"the environment raised {type(error).__name__} at step {t}: {reason}") from error
 

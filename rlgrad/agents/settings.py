@@ -63,6 +63,8 @@ class HeldOutEpisodes(Evaluation):
 
     episodes: PositiveInt = 100
     """episodes of each evaluation, each with an initial state that training never sees"""
+    episode_limit: PositiveInt = 10_000
+    """actions after which an episode of an evaluation is cut off, and counts as it is then; evaluation/cut_off says it"""
 
 
 Baseline = Literal[
@@ -90,7 +92,7 @@ class AgentSettings(RunSettings):
     """instead of whole episodes: so many steps of each for one update, which goes on where the last one ended; needs
     `baseline: critic`, which guesses what comes after them (A2C)"""
     episode_limit: PositiveInt = 100_000
-    """steps after which the run fails, as the episode seems to have no end"""
+    """actions in an episode of an update after which the run fails, as the episode seems to have no end"""
     policy: PolicySettings = PolicySettings()
     critic: CriticSettings = CriticSettings()
     """of the baseline `critic`, and of no other"""

@@ -24,11 +24,11 @@ from rlgrad.environments.mdp import MDPS, LinearQuadratic
 from rlgrad.environments.small import Regulators, TabularEnvironments
 from rlgrad.environments.toy_text import Tables
 from rlgrad.environments.vector import GymnasiumEnvironments, VectorEnvironments
-from rlgrad.errors import SettingError, blame, called
+from rlgrad.errors import SettingError, blame, called, strange
 
 __all__ = [
     "OURS", "Continuing", "Environments", "GymnasiumEnvironments", "Simulator", "Transition", "VectorEnvironments",
-    "describe", "given_id", "make", "played_by", "register",
+    "describe", "given_id", "make", "played", "played_by", "register",
 ]  # fmt: skip
 
 Simulator = Literal["auto", "gymnasium", "vector", "envpool"]
@@ -82,6 +82,7 @@ def make(
     simulator: Simulator = "auto",
     action_repeat: int = 1,
     continuing: bool = False,
+    pool: list[Any] | None = None,
 ) -> Environments:
     """`episodes` copies of the environment for each of the replicas.
 
@@ -90,6 +91,7 @@ def make(
     the vector form that the environment brings itself; envpool: that of the package envpool.
     action_repeat: for how many steps each action is held.
     continuing: whether its copies have to be `Continuing`, which some of ours are not.
+    pool: single copies of Gymnasium's that may play again; those that are missing are added to it.
 
     Raises SettingError where the environment has no such form.
     """
@@ -99,9 +101,9 @@ def make(
     elif simulator == "vector":
         made = VectorEnvironments(partial(vector_form, id, options), replicas, episodes)
     elif simulator == "envpool":
-        made = VectorEnvironments(partial(pool, id, options), replicas, episodes, anew=True)
+        made = VectorEnvironments(partial(envpool_form, id, options), replicas, episodes, anew=True)
     if made is None or (continuing and not isinstance(made, Continuing)):
-        made = GymnasiumEnvironments(id, replicas * episodes, options)
+        made = GymnasiumEnvironments(id, replicas * episodes, options, pool)
     return made if action_repeat == 1 else Held(made, action_repeat)
 
 
@@ -120,6 +122,18 @@ def unlike_ours(id: str, options: Mapping[str, Any]) -> str | None:
     except TypeError:
         return "our own form does not know its options"
     return None
+
+
+def played(made: Environments) -> list[Any]:
+    """The environments of Gymnasium's that play in it, single or vectorized; none in a form of ours."""
+    match made:
+        case Held():
+            return played(made.inner)
+        case GymnasiumEnvironments():
+            return made.copies
+        case VectorEnvironments():
+            return made.each
+    return []
 
 
 def played_by(made: Environments, id: str, options: Mapping[str, Any], simulator: Simulator = "auto") -> str:
@@ -154,7 +168,9 @@ def vector_form(id: str, options: Mapping[str, Any], seeds: Sequence[int]) -> gy
     return gymnasium.make_vec(id, num_envs=len(seeds), vectorization_mode="vector_entry_point", **options)
 
 
-def pool(id: str, options: Mapping[str, Any], seeds: Sequence[int]) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
+def envpool_form(
+    id: str, options: Mapping[str, Any], seeds: Sequence[int]
+) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
     try:
         import envpool
     except ImportError as error:
@@ -182,7 +198,9 @@ def describe(id: str, options: Mapping[str, Any]) -> gymnasium.Env:
         named = re.search(rf"gymnasium\[({'|'.join(EXTRAS)})\]", str(error))
         how = f"install the extra: pip install 'rlgrad[{named[1]}]'" if named else " ".join(str(error).split())
         raise SettingError(("environment",), f"{id} needs what is not installed; {how}") from error
-    except Exception as error:  # an environment may raise anything
+    except BaseException as error:
+        if not strange(error):
+            raise
         text = " ".join(str(error).split())
         reason = (
             text if isinstance(error, gymnasium.error.Error | ImportError | TypeError | ValueError) else blame(error)

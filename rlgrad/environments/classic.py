@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlgrad.environments.interface import Transition
+from rlgrad.environments.interface import Environments, Transition
 
 
-class Control:
+class Control(Environments):
     """What is alike in all of them: a state [D, N] that starts somewhere in a box, is moved, and runs out of time.
     Copies begin all at once, or one by one (`Continuing`).
 

@@ -18,6 +18,9 @@ class Held:
         self.inner, self.steps = inner, steps
         self.repeatable: bool = getattr(inner, "repeatable", False)
 
+    def close(self) -> None:
+        self.inner.close()
+
     def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
         return self.inner.reset(streams)  # type: ignore[no-any-return]
 

@@ -24,6 +24,9 @@ class Environments(Protocol):
     def step(self, action: np.ndarray) -> Transition:
         """Take one action [N, ...] in each copy."""
 
+    def close(self) -> None:
+        """Let go of what is held, such as worker processes. After it nothing more is asked of them."""
+
 
 @runtime_checkable
 class Continuing(Environments, Protocol):

@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from rlgrad.environments.interface import Transition
+from rlgrad.environments.interface import Environments, Transition
 from rlgrad.environments.mdp import MDP, MDPS, LinearQuadratic
 
 
@@ -55,7 +55,7 @@ class Chance:
         return np.asarray(self.numbers[step])
 
 
-class TabularEnvironments:
+class TabularEnvironments(Environments):
     """Many copies of an MDP in one array."""
 
     def __init__(self, mdp: MDP, copies: int):
@@ -102,7 +102,7 @@ class Regulator(gymnasium.Env):
         return np.array([self.x], dtype=np.float32), reward, False, False, {}
 
 
-class Regulators:
+class Regulators(Environments):
     """Many copies of the linear-quadratic process in one array."""
 
     def __init__(self, copies: int):

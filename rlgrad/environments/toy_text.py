@@ -6,11 +6,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rlgrad.environments.interface import Transition
+from rlgrad.environments.interface import Environments, Transition
 from rlgrad.environments.small import Chance
 
 
-class Tables:
+class Tables(Environments):
     """Copies of FrozenLake or any other environment with Gymnasium's table `P[state][action]`, a list of outcomes
     (probability, next state, reward, terminated). Observations are one-hot codes of the state, [N, S].
 

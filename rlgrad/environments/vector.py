@@ -1,5 +1,6 @@
 """Gymnasium's environments: one copy after the other, or in a vector environment of whatever kind."""
 
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from gymnasium.wrappers.vector import FlattenObservation
 
 from rlgrad.environments.interface import Transition, seeds_from
 from rlgrad.environments.spaces import is_image, visible_space
+from rlgrad.errors import blame, strange
 
 
 def precision(seen: spaces.Space[Any]) -> Any:
@@ -20,17 +22,30 @@ def precision(seen: spaces.Space[Any]) -> Any:
 
 
 class GymnasiumEnvironments:
-    """Any registered environment, one copy after the other. A copy whose episode is over stands still."""
+    """Any registered environment, one copy after the other. A copy whose episode is over stands still.
+
+    pool: copies that are there already; more are made where these are not enough, and closing closes them all.
+    """
 
     repeatable = True
 
-    def __init__(self, id: str, copies: int, options: Mapping[str, Any]):
-        self.copies = [gymnasium.make(id, disable_env_checker=True, **options) for _ in range(copies)]
+    def __init__(self, id: str, copies: int, options: Mapping[str, Any], pool: list[Any] | None = None):
+        self.pool = [] if pool is None else pool
+        try:
+            while len(self.pool) < copies:
+                self.pool.append(gymnasium.make(id, disable_env_checker=True, **options))
+        except BaseException:
+            self.close()
+            raise
+        self.copies = self.pool[:copies]
         self.space = self.copies[0].observation_space
         seen = visible_space(self.space)
         self.as_it_is = seen == self.space
         self.observation = np.zeros((copies, *seen.shape), precision(seen))  # type: ignore[misc]
         self.over = np.zeros(copies, bool)
+
+    def close(self) -> None:
+        close(self.pool)
 
     def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
         everywhere = np.ones(len(self.copies), bool)
@@ -77,10 +92,19 @@ class VectorEnvironments:
     def __init__(self, make: Callable[[Sequence[int]], VectorEnv[Any, Any, Any]], replicas: int, episodes: int,
                  anew: bool = False):  # fmt: skip
         self.make, self.anew, self.episodes = make, anew, episodes
-        self.each = [self._made(range(episodes)) for _ in range(replicas)]
+        self.each: list[VectorEnv[Any, Any, Any]] = []
+        try:
+            for _ in range(replicas):
+                self.each.append(self._made(range(episodes)))
+        except BaseException:
+            self.close()
+            raise
         self.mode = AutoresetMode(self.each[0].metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         self.repeatable = self.mode == AutoresetMode.DISABLED and takes_many_seeds(self.each[0])
         self.over = np.zeros(replicas * episodes, bool)
+
+    def close(self) -> None:
+        close(self.each)
 
     def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
         seeds = seeds_from(streams, self.episodes)
@@ -145,6 +169,18 @@ def reset(env: VectorEnv[Any, Any, Any], seeds: list[int], which: np.ndarray | N
     options = None if which is None else {"reset_mask": which.copy()}
     seed: Any = seeds if takes_many_seeds(env) else seeds[0]
     return np.asarray(env.reset(seed=seed, options=options)[0])
+
+
+def close(envs: list[Any]) -> None:
+    """Close them all, whatever comes of it, and forget them. Worker processes that do not answer are ended."""
+    while envs:
+        env = envs.pop()
+        try:
+            env.close(**({"timeout": 1} if isinstance(env.unwrapped, gymnasium.vector.AsyncVectorEnv) else {}))
+        except BaseException as error:
+            if not strange(error):
+                raise
+            print(f"an environment could not be closed: {blame(error)}", file=sys.stderr)
 
 
 def takes_many_seeds(env: VectorEnv[Any, Any, Any]) -> bool:

@@ -13,6 +13,8 @@ from the states that the policy visits.
 """
 
 from collections.abc import Mapping
+from contextlib import closing
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -81,14 +83,32 @@ class Reinforce(Trainable):
         self.settings = settings
         self.measures = "return" + (" still to come" if settings.segment else "")
         self.measures = "discounted " * (settings.discount < 1) + self.measures
-        environment = describe(settings.environment, settings.environment_options)
-        threshold = environment.spec.reward_threshold if environment.spec else None
+        with closing(describe(settings.environment, settings.environment_options)) as environment:
+            observation, action = environment.observation_space, environment.action_space
+            spec = environment.spec
+        threshold = spec.reward_threshold if spec else None
         self.solved = None if threshold is None else ("return", threshold)
         drawn = streams(settings.seed, settings.replicas, Purpose.INITIAL)
-        self.model = make_agent(settings, environment.observation_space, environment.action_space, drawn, policy)
-        environment.close()
-        self.experience = Experience(settings)
-        self.facts = {f"{settings.environment} is played by": self.experience.played_by}
+        self.model = make_agent(settings, observation, action, drawn, policy)
+        self.experience = Experience(settings, action)
+        self.model.moments = self.experience.moments
+
+    @cached_property
+    def facts(self) -> Mapping[str, str]:  # type: ignore[override]
+        id, played = self.settings.environment, self.experience
+        known = {f"{id} is played by": played.played_by}
+        if played.moments:
+            known[f"{id} normalises by running moments"] = (
+                "they are saved with the model; evaluations do not change them"
+            )
+        if played.memory:
+            sentence = f"{played.memory}: a resumed run goes on, but not to the same bits"
+            known[f"an episode of {id} hangs on"] = sentence
+        return known
+
+    def close(self) -> None:
+        """Let go of the environments. They are made again if more is asked of it."""
+        self.experience.close()
 
     def sample(self, step: int) -> Rollout:
         """B whole episodes for each replica, or the next segment of B, played with the policy as it is."""
@@ -186,10 +206,14 @@ class Reinforce(Trainable):
         return bool(settings.segment) or not (guessed or unweighted)
 
     def evaluate(self, step: int) -> Mapping[str, Tensor]:
-        """Undiscounted return and length [R] of the greedy policy, over new episodes."""
-        episodes = self.settings.evaluation.episodes
-        returns, lengths = self.experience.returns(self.model.policy, Purpose.EVALUATE, step, episodes, greedy=True)
-        return {"return": returns.mean(1), "length": lengths.mean(1)}
+        """Undiscounted return and length [R] of the greedy policy, over new episodes; and the share of those that were
+        cut off, where there are such."""
+        wanted = self.settings.evaluation
+        returns, lengths, cut = self.experience.returns(
+            self.model.policy, Purpose.EVALUATE, step, wanted.episodes, greedy=True, limit=wanted.episode_limit
+        )
+        found = {"return": returns.mean(1), "length": lengths.mean(1)}
+        return found | ({"cut_off": cut.to(returns.dtype).mean(1)} if cut.any() else {})
 
     @torch.no_grad()
     def _observe(self, played: Rollout) -> None:
@@ -225,8 +249,10 @@ class Reinforce(Trainable):
 
     def _discounted(self, step: int) -> Tensor:
         """The mean discounted return [R] of the episodes of an update, played with the policy as it is now."""
-        episodes, discount = self.settings.episodes, self.settings.discount
-        return self.experience.returns(self.model.policy, Purpose.SAMPLE, step, episodes, discount=discount)[0].mean(1)
+        how = {"discount": self.settings.discount, "limit": self.settings.episode_limit}
+        return self.experience.returns(self.model.policy, Purpose.SAMPLE, step, self.settings.episodes, **how)[0].mean(
+            1
+        )
 
     def state_dict(self) -> dict[str, Tensor]:
         """The episodes that segments have not finished."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from rlgrad.errors import RunError, blame
+from rlgrad.errors import RunError, blame, strange
 
 Answer = TypeVar("Answer")
 
@@ -19,7 +19,9 @@ def attempt(call: Callable[[], Answer], seconds: float | None = None) -> Answer:
             return call()
     except RunError:
         raise
-    except Exception as error:  # an environment may raise anything
+    except BaseException as error:  # an environment may raise anything
+        if not strange(error):
+            raise
         raise RunError(blame(error)) from error
 
 

@@ -74,6 +74,7 @@ def sit(run: Following, log: Log, quiet: bool, profile: bool = False) -> Run:
             ends = [told(observer, "end", run, summary) for observer in run.observers]
     finally:
         closed = [told(observer, "close") for observer in run.observers]
+        run.problem.close()
     failure = next((fault for fault in (failure, *ends, *closed) if fault), None)
     if failure:
         raise RunError(f"{path}: {failure}; {remains(path)}")

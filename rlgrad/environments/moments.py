@@ -1,0 +1,48 @@
+"""The running moments of Gymnasium's normalising wrappers, NormalizeObservation and NormalizeReward."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import wrappers
+from gymnasium.wrappers.utils import RunningMeanStd
+
+WRAPPERS = (gymnasium.Wrapper, gymnasium.vector.VectorWrapper)
+
+
+def normalising(env: Any) -> Iterator[Any]:
+    """Those of its wrappers that normalise, from the outermost to the innermost."""
+    kinds = (wrappers.NormalizeObservation, wrappers.NormalizeReward)
+    kinds += (wrappers.vector.NormalizeObservation, wrappers.vector.NormalizeReward)  # type: ignore[assignment]
+    while isinstance(env, WRAPPERS):
+        if isinstance(env, kinds):
+            yield env
+        env = env.env
+
+
+def numbers(env: Any) -> Iterator[tuple[Any, str]]:
+    """Where a normalising wrapper keeps each of its numbers: whose attribute, and its name."""
+    for wrapper in normalising(env):
+        for name, value in vars(wrapper).items():
+            if isinstance(value, RunningMeanStd):
+                yield from ((value, part) for part in ("mean", "var", "count"))
+            elif name == "discounted_reward":  # which a reset leaves as it is
+                yield wrapper, name
+
+
+def moments(envs: Sequence[Any]) -> np.ndarray:
+    """[N, M] all numbers of N environments with the same wrappers; M is 0 where none normalises."""
+    rows = [[np.ravel(getattr(whose, name)) for whose, name in numbers(env)] for env in envs]
+    return np.stack([np.concatenate([np.zeros(0), *row]) for row in rows])
+
+
+def set_moments(env: Any, row: np.ndarray, frozen: bool) -> None:
+    """Let an environment go on with the moments [M], which it learns from what it sees unless they are frozen."""
+    for wrapper in normalising(env):
+        wrapper.update_running_mean = not frozen
+    for whose, name in numbers(env):
+        old, start = getattr(whose, name), np.size(getattr(whose, name))
+        new, row = row[:start], row[start:]
+        kept = isinstance(old, np.ndarray | np.generic)
+        setattr(whose, name, new.reshape(np.shape(old)).astype(old.dtype) if kept else float(new[0]))  # type: ignore[union-attr]
