@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     began = BEGAN if arguments is None else time.monotonic()
     try:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler and arguments is None:
+            signal.signal(signal.SIGINT, interrupt)
         code = run_command(sys.argv[1:] if arguments is None else arguments, began)
         sys.stdout.flush()
         return code
@@ -69,6 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"rlgrad: {error}", file=sys.stderr)
         return FAILED
+
+
+def interrupt(number: int, frame: Any) -> NoReturn:
+    """Ctrl-C, with its number: so it is known from what an environment may raise (`rlgrad.errors.strange`)."""
+    raise KeyboardInterrupt(number)
 
 
 def run_command(words: Sequence[str], began: float) -> int:
@@ -305,7 +312,7 @@ def check_command(options: argparse.Namespace) -> int:
     import importlib
 
     from rlgrad.agents.check import report
-    from rlgrad.errors import SettingError
+    from rlgrad.errors import SettingError, blame, strange
 
     module, _, id = options.environment.rpartition(":")
     try:
@@ -315,8 +322,10 @@ def check_command(options: argparse.Namespace) -> int:
         found = report(id, {})
     except SettingError as error:
         raise UsageError(str(error)) from error
-    except ImportError as error:
-        raise UsageError(f"{module}: {error}") from error
+    except BaseException as error:
+        if not strange(error):
+            raise
+        raise UsageError(f"{module}: {blame(error)}") from error
     for name, text in found.items():
         print(f"{name:28}  {text}")
     return DONE

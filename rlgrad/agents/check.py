@@ -2,7 +2,9 @@
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -10,67 +12,120 @@ import numpy as np
 from gymnasium.utils.env_checker import check_env
 
 from rlgrad.agents.policies import outputs
-from rlgrad.environments import describe, make, played_by
+from rlgrad.environments import describe, make, played, played_by
 from rlgrad.environments.spaces import is_image, visible_space
+from rlgrad.environments.trial import faults, memory
+from rlgrad.errors import blame, strange
 from rlgrad.streams import Purpose, streams
 
 SECONDS = 0.5  # for which speed is measured
+SLOW = 0.1  # seconds from which a reset with a seed is called slow
 
 
 def report(id: str, options: Mapping[str, Any]) -> dict[str, str]:
     """A line for each thing worth knowing. Raises SettingError where there is no such environment."""
     with warnings.catch_warnings(action="ignore"):
         environment = describe(id, options)
-        spec = environment.spec
-        observation, action = environment.observation_space, environment.action_space
+        lines = looked(spaces(environment))
+        if not any(line.startswith(("nothing", "fails")) for line in lines.values()):
+            if wrong := faults(environment):
+                lines["wrong"] = "; ".join(wrong)
+            else:
+                lines |= looked(playing(id, options, environment))
+        return lines | {name: line for name, line in looked({"closing": environment.close}).items() if line}
+
+
+def looked(looks: Mapping[str, Callable[[], Any]]) -> dict[str, str]:
+    """What each finds; or what was raised on the way, in a line."""
+    lines = {}
+    for name, look in looks.items():
         try:
-            seen = visible_space(observation)
-            shown = f"an image {seen.shape}" if is_image(seen) else f"a vector of {seen.shape[0]}"  # type: ignore[index]
-        except TypeError as error:
-            shown = f"nothing: {error}"
-        wanted = outputs(action)
-        limit = spec.max_episode_steps if spec else None
-        threshold = spec.reward_threshold if spec else None
-        lines = {
-            "observations": str(observation),
-            "the policy sees": shown,
-            "actions": str(action),
-            "the policy gives": f"{wanted} numbers for each" if wanted else "nothing: no policy serves these actions",
-            "time limit": f"{limit} steps, then truncated" if limit else "none: set episode_limit if it may not end",
-            "counts as solved": f"a mean return of {threshold:g}" if threshold is not None else "never: no threshold",
-        }
-        if shown.startswith("nothing") or not wanted:
-            return lines
-        lines["played by"] = played_by(make(id, 1, 1, options=options), id, options)
-        vector = gymnasium.make_vec(id, num_envs=1, **options)
-        lines["autoreset"] = str(vector.metadata.get("autoreset_mode", "not stated")).rpartition(".")[2]
-        vector.close()
-        for copies in (1, 64):
-            lines[f"steps per second, {copies} at once"] = f"{speed(id, options, copies, action):,.0f}"
-        lines["Gymnasium's own check"] = gymnasium_says(environment)
-        environment.close()
+            lines[name] = look() or ""
+        except BaseException as error:
+            if not strange(error):
+                raise
+            lines[name] = f"fails: {blame(error)}"
     return lines
 
 
-def speed(id: str, options: Mapping[str, Any], copies: int, action: gymnasium.Space[Any]) -> float:
+def spaces(environment: gymnasium.Env[Any, Any]) -> dict[str, Callable[[], str]]:
+    """What can be known before it plays."""
+    observation, action, spec = environment.observation_space, environment.action_space, environment.spec
+    limit, threshold = (spec.max_episode_steps, spec.reward_threshold) if spec else (None, None)
+
+    def seen() -> str:
+        try:
+            shape = visible_space(observation).shape or ()
+        except TypeError as error:
+            return f"nothing: {error}"
+        return f"an image {shape}" if is_image(observation) else f"a vector of {shape[0]}"
+
+    def given() -> str:
+        wanted = outputs(action)
+        return f"{wanted} numbers for each" if wanted else "nothing: no policy serves these actions"
+
+    return {
+        "observations": lambda: str(observation),
+        "the policy sees": seen,
+        "actions": lambda: str(action),
+        "the policy gives": given,
+        "time limit": lambda: (
+            f"{limit} steps, then truncated" if limit else "none: set episode_limit if it may not end"
+        ),
+        "counts as solved": lambda: "never: no threshold" if threshold is None else f"a mean return of {threshold:g}",
+    }
+
+
+def playing(id: str, options: Mapping[str, Any], environment: Any) -> dict[str, Callable[[], str]]:
+    """What is known of it as it plays."""
+    one, action = partial(make, id, 1, 1, options=options), environment.action_space
+
+    def form() -> str:
+        with closing(one()) as made:
+            return played_by(made, id, options)
+
+    def begins() -> str:
+        with closing(one()) as made:
+            found = memory(one, action) if played(made) else None
+        return f"not afresh: it hangs on {found}" if found else "afresh, by its seed alone"
+
+    def autoreset() -> str:
+        with closing(gymnasium.make_vec(id, num_envs=1, **options)) as vector:
+            return str(vector.metadata.get("autoreset_mode", "not stated")).rpartition(".")[2]
+
+    def reset() -> str:
+        began = time.perf_counter()
+        environment.reset(seed=1)
+        seconds = time.perf_counter() - began
+        return f"{seconds:.2g} s{': slow, and there is one for each episode' if seconds > SLOW else ''}"
+
+    speeds = {f"steps per second, {n} at once": partial(speed, id, options, n, action) for n in (1, 64)}
+    first = {"played by": form, "an episode begins": begins, "autoreset": autoreset, "a reset with a seed": reset}
+    return {**first, **speeds, "Gymnasium's own check": lambda: gymnasium_says(environment)}
+
+
+def speed(id: str, options: Mapping[str, Any], copies: int, action: gymnasium.Space[Any]) -> str:
     """Environment steps per second with random actions, resets included; what a finished copy does is none."""
-    environments = make(id, 1, copies, options=options)
     rng = streams(0, 1, Purpose.SAMPLE)
-    actions = np.stack([np.asarray(action.sample()) for _ in range(copies)])
-    steps, alive, began = 0, np.zeros(copies, bool), time.perf_counter()
-    while time.perf_counter() - began < SECONDS:
-        if not alive.any():
-            environments.reset(rng)
-            alive[:] = True
-        found = environments.step(actions)
-        steps += int(alive.sum())
-        alive &= ~(found.terminated | found.truncated)
-    return steps / (time.perf_counter() - began)
+    drawn = [np.stack([np.asarray(action.sample()) for _ in range(copies)]) for _ in range(100)]
+    steps, turns, alive = 0, 0, np.zeros(copies, bool)
+    with closing(make(id, 1, copies, options=options)) as environments:
+        began = time.perf_counter()
+        while time.perf_counter() - began < SECONDS:
+            if not alive.any():
+                environments.reset(rng)
+                alive[:] = True
+            found = environments.step(drawn[turns % len(drawn)])
+            turns, steps = turns + 1, steps + int(alive.sum())
+            alive &= ~(found.terminated | found.truncated)
+        return f"{steps / (time.perf_counter() - began):,.0f}"
 
 
 def gymnasium_says(environment: gymnasium.Env[Any, Any]) -> str:
     try:
         check_env(environment.unwrapped, skip_render_check=True)
-    except Exception as error:  # it raises whatever the environment raises, and assertions of its own
+    except BaseException as error:  # it raises whatever the environment raises, and assertions of its own
+        if not strange(error):
+            raise
         return f"fails: {' '.join(str(error).split())[:200] or type(error).__name__}"
     return "passes"

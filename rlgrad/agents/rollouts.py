@@ -187,8 +187,8 @@ def returns_of(
     discount: float = 1.0,
     limit: int = 100_000,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The returns and lengths [R, B] of the episodes that `play` would play, of which nothing else is kept, and which of
-    them were cut off.
+    """The returns and lengths [R, B] of the episodes that `play` would play, and which of them were cut off: nothing
+    else is kept.
 
     limit: steps after which an episode is cut off.
     greedy: take the most probable action, instead of drawing one.

@@ -64,7 +64,7 @@ class HeldOutEpisodes(Evaluation):
     episodes: PositiveInt = 100
     """episodes of each evaluation, each with an initial state that training never sees"""
     episode_limit: PositiveInt = 10_000
-    """actions after which an episode of an evaluation is cut off, and counts as it is then; evaluation/cut_off says it"""
+    """actions after which an evaluated episode is cut off, and counts as it is then; evaluation/cut_off says so"""
 
 
 Baseline = Literal[

@@ -101,7 +101,7 @@ def make(
     elif simulator == "vector":
         made = VectorEnvironments(partial(vector_form, id, options), replicas, episodes)
     elif simulator == "envpool":
-        made = VectorEnvironments(partial(envpool_form, id, options), replicas, episodes, anew=True)
+        made = VectorEnvironments(partial(pooled, id, options), replicas, episodes, anew=True)
     if made is None or (continuing and not isinstance(made, Continuing)):
         made = GymnasiumEnvironments(id, replicas * episodes, options, pool)
     return made if action_repeat == 1 else Held(made, action_repeat)
@@ -168,9 +168,7 @@ def vector_form(id: str, options: Mapping[str, Any], seeds: Sequence[int]) -> gy
     return gymnasium.make_vec(id, num_envs=len(seeds), vectorization_mode="vector_entry_point", **options)
 
 
-def envpool_form(
-    id: str, options: Mapping[str, Any], seeds: Sequence[int]
-) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
+def pooled(id: str, options: Mapping[str, Any], seeds: Sequence[int]) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
     try:
         import envpool
     except ImportError as error:

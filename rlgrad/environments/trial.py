@@ -1,17 +1,77 @@
-"""What an environment does when it is tried, before a run: whether it begins afresh with each episode."""
+"""What an environment does when it is tried: whether it speaks Gymnasium's interface, and begins episodes afresh."""
 
+import inspect
+import numbers
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium import wrappers
 
 from rlgrad.environments.interface import Environments
-from rlgrad.errors import strange
+from rlgrad.errors import blame, strange
 
 EPISODES, STEPS, SECONDS = 4, 250, 2.0  # of the used copy; the first of them again, by the copy beside it
+
+
+OLD = "as in gym before 0.26"
+
+
+def faults(environment: gymnasium.Env[Any, Any]) -> list[str]:
+    """What is wrong in one reset and one step of an environment, by its part: a line for each. Gymnasium's own wrappers
+    around it are left out, as they fail on what it returns."""
+    ours = (wrappers.TimeLimit, wrappers.OrderEnforcing, wrappers.PassiveEnvChecker)
+    while isinstance(environment, ours):
+        environment = environment.env
+    found: list[str] = []
+    try:
+        found += spoken(environment)
+    except BaseException as error:
+        if not strange(error):
+            raise
+        found.append(f"it raises {blame(error)}")
+    return found
+
+
+def spoken(environment: gymnasium.Env[Any, Any]) -> Iterator[str]:
+    """The same; what the environment raises is raised."""
+    taken = inspect.signature(environment.reset).parameters
+    if "seed" not in taken and not any(each.kind == each.VAR_KEYWORD for each in taken.values()):
+        yield f"reset takes no seed, {OLD}: it must be reset(*, seed=None, options=None)"
+        return
+    found = environment.reset(seed=0)
+    if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict)):
+        old = f", {OLD}" if not isinstance(found, tuple) else ""
+        yield f"reset returns {shown(found)}{old}: it must be (observation, info), and info a dict"
+        return
+    if found[0] not in environment.observation_space:
+        yield f"reset returns the observation {shown(found[0])}, which is none of {environment.observation_space}"
+        return
+    found = environment.step(environment.action_space.sample())
+    if not (isinstance(found, tuple) and len(found) == 5):
+        old = f", {OLD}" if isinstance(found, tuple) and len(found) == 4 else ""
+        yield f"step returns {shown(found)}{old}: it must be (observation, reward, terminated, truncated, info)"
+        return
+    _, reward, *ends, info = found
+    if not (isinstance(reward, numbers.Real) or (isinstance(reward, np.ndarray) and reward.shape == ())):
+        yield f"the reward is {shown(reward)}: it must be one number"
+    for name, end in zip(("terminated", "truncated"), ends, strict=True):
+        if not isinstance(end, bool | np.bool_):
+            yield f"{name} is {shown(end)}: it must be True or False"
+    if not isinstance(info, dict):
+        yield f"info is {shown(info)}: it must be a dict"
+
+
+def shown(thing: Any) -> str:
+    """A stranger's value in a few words."""
+    if isinstance(thing, tuple):
+        return f"{len(thing)} values ({', '.join(type(each).__name__ for each in thing)})"
+    if isinstance(thing, np.ndarray):
+        return f"an array of shape {thing.shape}"
+    return f"{' '.join(repr(thing).split()):.60} ({type(thing).__name__})"
 
 
 def memory(make: Callable[[], Any], actions: gymnasium.Space[Any]) -> str | None:
@@ -33,7 +93,7 @@ def memory(make: Callable[[], Any], actions: gymnasium.Space[Any]) -> str | None
             for seed in range(1, EPISODES - 1):
                 episode(used, seed, chosen[seed], until)
             if (there := differ(first, episode(used, 0, chosen[0], until))) is not None:
-                return f"its earlier episodes (a used copy beside a new one, same seed and actions, differ at step {there})"
+                return f"earlier episodes (a used copy and a new one, same seed and actions, differ at step {there})"
     except BaseException as error:
         if not strange(error):
             raise

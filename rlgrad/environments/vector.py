@@ -13,7 +13,8 @@ from gymnasium.wrappers.vector import FlattenObservation
 
 from rlgrad.environments.interface import Transition, seeds_from
 from rlgrad.environments.spaces import is_image, visible_space
-from rlgrad.errors import blame, strange
+from rlgrad.environments.trial import faults
+from rlgrad.errors import RunError, blame, strange
 
 
 def precision(seen: spaces.Space[Any]) -> Any:
@@ -53,7 +54,7 @@ class GymnasiumEnvironments:
 
     def restart(self, over: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         for k in np.flatnonzero(over):
-            self._see(k, self.copies[k].reset(seed=int(seeds[k]))[0])
+            self._see(k, first(self.copies[k], int(seeds[k])))
         self.over &= ~over
         return self.observation.copy(), np.ones(len(self.copies), bool)
 
@@ -61,7 +62,10 @@ class GymnasiumEnvironments:
         reward = np.zeros(len(self.copies))
         terminated, truncated = self.over.copy(), np.zeros(len(self.copies), bool)
         for k in np.flatnonzero(~self.over):
-            observation, reward[k], terminated[k], truncated[k], _ = self.copies[k].step(action[k])
+            try:
+                observation, reward[k], terminated[k], truncated[k], _ = self.copies[k].step(action[k])
+            except (TypeError, ValueError) as error:  # it may speak another interface
+                raise outspoken(self.copies[k], error) from error
             self._see(k, observation)
         self.over = terminated | truncated
         return Transition(self.observation.copy(), reward, terminated, truncated)
@@ -171,8 +175,26 @@ def reset(env: VectorEnv[Any, Any, Any], seeds: list[int], which: np.ndarray | N
     return np.asarray(env.reset(seed=seed, options=options)[0])
 
 
+def first(env: gymnasium.Env[Any, Any], seed: int) -> Any:
+    """The first observation. Raises RunError where the environment does not speak Gymnasium's interface."""
+    try:
+        found = env.reset(seed=seed)
+        if isinstance(found, tuple) and len(found) == 2:
+            return found[0]
+    except (TypeError, ValueError) as error:
+        raise outspoken(env, error) from error
+    raise outspoken(env, ValueError(f"reset returns {type(found).__name__}"))
+
+
+def outspoken(env: gymnasium.Env[Any, Any], error: Exception) -> Exception:
+    """What to raise instead of an error in a reset or step: what is wrong with the interface, if that is to blame."""
+    wrong = [line for line in faults(env) if not line.startswith("it raises")]
+    return RunError(f"the environment does not speak Gymnasium's interface: {wrong[0]}") if wrong else error
+
+
 def close(envs: list[Any]) -> None:
     """Close them all, whatever comes of it, and forget them. Worker processes that do not answer are ended."""
+    fault: BaseException | None = None
     while envs:
         env = envs.pop()
         try:
@@ -180,7 +202,9 @@ def close(envs: list[Any]) -> None:
         except BaseException as error:
             if not strange(error):
                 raise
-            print(f"an environment could not be closed: {blame(error)}", file=sys.stderr)
+            fault = error
+    if fault:
+        print(f"an environment could not be closed: {blame(fault)}", file=sys.stderr)
 
 
 def takes_many_seeds(env: VectorEnv[Any, Any, Any]) -> bool:

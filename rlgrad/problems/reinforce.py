@@ -13,7 +13,6 @@ from the states that the policy visits.
 """
 
 from collections.abc import Mapping
-from contextlib import closing
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -32,6 +31,7 @@ from rlgrad.agents.normalisers import Normaliser, ReturnUnit
 from rlgrad.agents.rollouts import Rollout
 from rlgrad.agents.settings import CreditSettings, EntropyBonus, check
 from rlgrad.environments import describe, register
+from rlgrad.environments.vector import close
 from rlgrad.errors import SettingError
 from rlgrad.loop import Direction, Estimate, Update
 from rlgrad.streams import Purpose, streams
@@ -83,9 +83,9 @@ class Reinforce(Trainable):
         self.settings = settings
         self.measures = "return" + (" still to come" if settings.segment else "")
         self.measures = "discounted " * (settings.discount < 1) + self.measures
-        with closing(describe(settings.environment, settings.environment_options)) as environment:
-            observation, action = environment.observation_space, environment.action_space
-            spec = environment.spec
+        environment = describe(settings.environment, settings.environment_options)
+        observation, action, spec = environment.observation_space, environment.action_space, environment.spec
+        close([environment])
         threshold = spec.reward_threshold if spec else None
         self.solved = None if threshold is None else ("return", threshold)
         drawn = streams(settings.seed, settings.replicas, Purpose.INITIAL)
@@ -98,9 +98,7 @@ class Reinforce(Trainable):
         id, played = self.settings.environment, self.experience
         known = {f"{id} is played by": played.played_by}
         if played.moments:
-            known[f"{id} normalises by running moments"] = (
-                "they are saved with the model; evaluations do not change them"
-            )
+            known[f"the running moments by which {id} normalises"] = "saved with the model, frozen in evaluations"
         if played.memory:
             sentence = f"{played.memory}: a resumed run goes on, but not to the same bits"
             known[f"an episode of {id} hangs on"] = sentence
@@ -249,10 +247,9 @@ class Reinforce(Trainable):
 
     def _discounted(self, step: int) -> Tensor:
         """The mean discounted return [R] of the episodes of an update, played with the policy as it is now."""
-        how = {"discount": self.settings.discount, "limit": self.settings.episode_limit}
-        return self.experience.returns(self.model.policy, Purpose.SAMPLE, step, self.settings.episodes, **how)[0].mean(
-            1
-        )
+        settings, policy = self.settings, self.model.policy
+        how = {"discount": settings.discount, "limit": settings.episode_limit}
+        return self.experience.returns(policy, Purpose.SAMPLE, step, settings.episodes, **how)[0].mean(1)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The episodes that segments have not finished."""

@@ -30,8 +30,8 @@ PACKAGES = ("rlgrad", "torch", "gymnasium", "numpy", "tensorboard")
 LIBRARIES = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "ONEDNN_", "DNNL_", "ATEN_", "TORCH_", "CUBLAS_")  # their variables
 
 
-def claim(name: str, out: str | Path | None) -> Path:
-    """Make the directory of a new run: `out`, or runs/<name>-<number> with the first free number.
+def claim(name: str, out: str | Path | None, here: Path = Path()) -> Path:
+    """Make the directory of a new run: `out`, or runs/<name>-<number> with the first free number. here: where from.
 
     Raises UsageError where `out` holds something already.
     """
@@ -39,11 +39,11 @@ def claim(name: str, out: str | Path | None) -> Path:
         if out is None:
             for number in itertools.count(1):
                 with contextlib.suppress(FileExistsError):
-                    directory = Path("runs") / f"{name}-{number}"
+                    directory = here / "runs" / f"{name}-{number}"
                     directory.mkdir(parents=True)  # fails for all but one of those who want the same name
                     break
         else:
-            directory = Path(out)
+            directory = here / out
             directory.mkdir(parents=True, exist_ok=True)
             if any(directory.iterdir()):
                 hint = "continue it with --resume, or " if (directory / "config.yaml").exists() else ""

@@ -15,8 +15,9 @@ from rlgrad.errors import RunError
 from rlgrad.loop import Update, updates
 from rlgrad.replicas import clipping, norm_per_replica
 from rlgrad.run import divergence
-from rlgrad.run.faults import attempt
+from rlgrad.run.faults import attempt, limited
 from rlgrad.run.observer import Observer, Record, tell
+from rlgrad.run.signals import interruptions
 from rlgrad.run.state import State
 from rlgrad.settings import FollowSettings
 from rlgrad.trainable import Trainable
@@ -39,11 +40,17 @@ class Following:
     ):
         self.settings, self.problem, self.optimizer, self.schedule = settings, problem, optimizer, schedule
         self.observers, self.directory = list(observers), directory
+        here = Path.cwd()
+        self.shown = directory.relative_to(here) if directory and directory.is_relative_to(here) else directory
         self.state = state or State()
         self.interrupted: list[int] = []  # the signals that ask for an end
         self.parameters = list(problem.model.parameters())
         self.before: list[Tensor] = []  # the parameters before the update
         self.last: Update | None = None
+        with interruptions() as asked, limited(settings.update_seconds_limit):
+            self.facts = problem.facts  # an environment may be tried for them
+        if asked:
+            raise KeyboardInterrupt(asked[0])
 
     def __call__(self) -> None:
         """Go on until all updates are done, the problem is solved, or somebody interrupts."""

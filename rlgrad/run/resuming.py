@@ -54,7 +54,7 @@ def resume(
         if config is None or isinstance(config, Mapping):
             raise UsageError("--resume auto finds the newest run of a config: --config NAME is missing")
         path = newest(config.name if isinstance(config, Config) else find(config).stem)
-    path = Path(path)
+    path, here = Path(path), Path.cwd()
     given, objects = directory.told(overrides, environment=environment, policy=policy)
     recorded = recorded_config(path, allow_imports, objects)
     if config is not None or given:
@@ -65,7 +65,7 @@ def resume(
         settings = recorded.settings if extend_to is None else longer(path, recorded, extend_to)
         with guest.threads(settings.threads):
             built = recorded.with_settings(settings).build()
-            run = Following(settings, *built, [*recorded.observers(Observer), *observers], path)
+            run = Following(settings, *built, [*recorded.observers(Observer), *observers], here / path)
             return go_on(run, quiet, recorded.settings)
 
 

@@ -17,7 +17,7 @@ def interruptions() -> Iterator[list[int]]:
     def handle(number: int, frame: Any) -> None:
         received.append(number)
         if len(received) > 1:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(number)
         print("\ninterrupted: finishing this update (again to leave at once)", file=sys.stderr, flush=True)
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals

@@ -77,8 +77,10 @@ def sit(run: Following, log: Log, quiet: bool, profile: bool = False) -> Run:
         run.problem.close()
     failure = next((fault for fault in (failure, *ends, *closed) if fault), None)
     if failure:
-        raise RunError(f"{path}: {failure}; {remains(path)}")
-    return Run(path, run.settings, run.problem, summary, run.interrupted[0] if status == "interrupted" else None)
+        raise RunError(f"{run.shown}: {failure}; {remains(path)}")
+    return Run(
+        run.shown or path, run.settings, run.problem, summary, run.interrupted[0] if status == "interrupted" else None
+    )
 
 
 def told(observer: Observer, *what: Any) -> str | None:

@@ -61,8 +61,8 @@ TAGS = {
     "evaluation/return": "Undiscounted return of the greedy policy on held-out episodes, after the update (reward).",
     "evaluation/length": "Length of those held-out episodes (actions: environment steps, unless `action_repeat` holds "
     "them).",
-    "evaluation/cut_off": "Part of those held-out episodes that did not end within `evaluation.episode_limit`, and count "
-    "as they were then; logged where it is not 0 (1).",
+    "evaluation/cut_off": "Part of those held-out episodes that did not end within `evaluation.episode_limit`, and "
+    "count as they were then; logged where it is not 0 (1).",
     "evaluation/accuracy": "Part of the held-out examples whose most probable label is the right one, after the update "
     "(0 to 1).",
     "evaluation/log_loss": "Mean negative log-likelihood of the held-out labels, after the update (nats per example).",

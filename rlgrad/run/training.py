@@ -46,13 +46,14 @@ def train(
 
     Raises UsageError before anything is written, and RunError where the run cannot go on (its summary says `failed`).
     """
+    here = Path.cwd()  # an environment may go elsewhere
     observed(observers)
     if not isinstance(config, Config):
         settings, objects = directory.told(overrides, environment=environment, policy=policy)
         config = load_config(config, settings, allow_imports, objects)
     with guest.threads(config.settings.threads):
         built, theirs = config.build(), config.observers(Observer)
-        path = directory.claim(config.name, out)
+        path = directory.claim(config.name, out, here)
         with directory.held(path):
             return begin(Following(config.settings, *built, [*theirs, *observers], path), quiet, profile)
 
@@ -95,6 +96,7 @@ def follow(
     check_way(problem, optimizer, wanted)
     with guest.threads(wanted.threads):
         path = resuming.existing(out) if resume else directory.claim(type(problem).__name__.lower(), out)
+        path = path.absolute()
         with directory.held(path):
             run = Following(wanted, problem, optimizer, schedule, observers, path)
             return resuming.go_on(run, quiet) if resume else begin(run, quiet)

@@ -125,7 +125,7 @@ class Display(Observer):
         """The results, and what a person is likely to want next."""
         self.close()  # the bar, before anything is printed below it
         if summary["status"] != "failed" and run.directory is not None:
-            self.report(run, run.directory, summary)
+            self.report(run, run.shown or run.directory, summary)
 
     def report(self, run: Following, directory: Path, summary: Mapping[str, Any]) -> None:
         replicas = summary["replicas"]
@@ -174,7 +174,8 @@ def evaluated(run: Following) -> str:
     statistics = run.state.statistics(run.problem, found[name])
     low, high = statistics["ci95"]
     interval = "" if low is None else f" ({number(low)} to {number(high)})"
-    return f"evaluation: {name.replace('_', ' ')} {number(statistics['mean'])}{interval}"
+    cut = f", {sum(found['cut_off']) / len(found['cut_off']):.0%} cut off" if "cut_off" in found else ""
+    return f"evaluation: {name.replace('_', ' ')} {number(statistics['mean'])}{interval}{cut}"
 
 
 def number(value: float | str | None) -> str:
