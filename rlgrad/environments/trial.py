@@ -9,12 +9,12 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium import wrappers
+from gymnasium import spaces, wrappers
 
 from rlgrad.environments.interface import Environments
 from rlgrad.errors import blame, strange
 
-EPISODES, STEPS, SECONDS = 4, 250, 2.0  # of the used copy; the first of them again, by the copy beside it
+EPISODES, STEPS, SECONDS = 4, 250, 10.0  # of the used copy; the first of them again, by the copy beside it
 
 
 OLD = "as in gym before 0.26"
@@ -78,12 +78,15 @@ def memory(make: Callable[[], Any], actions: gymnasium.Space[Any]) -> str | None
     """What a copy's episode hangs on besides its seed and its actions, in words; None: nothing that was seen.
 
     A copy is used for some episodes, the last with the seed and the actions of its first, which a second copy plays
-    too. Of each at most 250 steps are played, and no more when two seconds are over: at most 1,250 steps.
+    too. Of each at most 250 steps are played, and no more when ten seconds are over: at most 1,250 steps. Actions are
+    held in some episodes, so that what has fallen lies still (contacts of bodies are what Box2D remembers).
 
     make: one copy.
     """
     actions.seed(0)
     chosen = [[np.asarray(actions.sample())[None] for _ in range(STEPS)] for _ in range(EPISODES - 1)]
+    held = np.zeros_like(chosen[0][0]) if isinstance(actions, spaces.Box) else chosen[0][0]
+    chosen[0] = chosen[-1] = [held] * STEPS
     until = time.monotonic() + SECONDS
     try:
         with closing(make()) as used, closing(make()) as fresh:

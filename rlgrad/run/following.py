@@ -37,11 +37,12 @@ class Following:
         observers: Sequence[Observer],
         directory: Path | None,
         state: State | None = None,
+        here: Path | None = None,
     ):
+        """here: what the directory is shown relative to; it is absolute, as an environment may go elsewhere."""
         self.settings, self.problem, self.optimizer, self.schedule = settings, problem, optimizer, schedule
         self.observers, self.directory = list(observers), directory
-        here = Path.cwd()
-        self.shown = directory.relative_to(here) if directory and directory.is_relative_to(here) else directory
+        self.shown = directory.relative_to(here) if directory and here and directory.is_relative_to(here) else directory
         self.state = state or State()
         self.interrupted: list[int] = []  # the signals that ask for an end
         self.parameters = list(problem.model.parameters())

@@ -65,7 +65,7 @@ def resume(
         settings = recorded.settings if extend_to is None else longer(path, recorded, extend_to)
         with guest.threads(settings.threads):
             built = recorded.with_settings(settings).build()
-            run = Following(settings, *built, [*recorded.observers(Observer), *observers], here / path)
+            run = Following(settings, *built, [*recorded.observers(Observer), *observers], here / path, here=here)
             return go_on(run, quiet, recorded.settings)
 
 

@@ -55,7 +55,7 @@ def train(
         built, theirs = config.build(), config.observers(Observer)
         path = directory.claim(config.name, out, here)
         with directory.held(path):
-            return begin(Following(config.settings, *built, [*theirs, *observers], path), quiet, profile)
+            return begin(Following(config.settings, *built, [*theirs, *observers], path, here=here), quiet, profile)
 
 
 @running()
@@ -96,9 +96,9 @@ def follow(
     check_way(problem, optimizer, wanted)
     with guest.threads(wanted.threads):
         path = resuming.existing(out) if resume else directory.claim(type(problem).__name__.lower(), out)
-        path = path.absolute()
         with directory.held(path):
-            run = Following(wanted, problem, optimizer, schedule, observers, path)
+            here = Path.cwd()
+            run = Following(wanted, problem, optimizer, schedule, observers, here / path, here=here)
             return resuming.go_on(run, quiet) if resume else begin(run, quiet)
 
 

@@ -1,0 +1,263 @@
+"""Environments from their making to their closing: what they remember, and whether anything of them is left."""
+
+import builtins
+import json
+import multiprocessing
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector import AsyncVectorEnv
+
+from rlgrad import RunError, train
+from rlgrad.cli import main
+from rlgrad.run import resume
+
+CONFIG: dict[str, Any] = {
+    "problem": "reinforce",
+    "episodes": 4,
+    "updates": 4,
+    "optimizer": {"name": "Adam", "lr": 0.05},
+    "evaluation": {"every_updates": 2, "episodes": 6},
+}
+
+
+class Walk(gymnasium.Env):
+    """The reference: random numbers of large scale from the seed, five steps long."""
+
+    observation_space: spaces.Space = spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    action_space: spaces.Space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.t = 0
+        return self.see(), {}
+
+    def see(self) -> np.ndarray:
+        self.x = self.np_random.normal()
+        return np.array([5000 + 100 * self.x])
+
+    def step(self, action: int) -> Any:
+        self.t += 1
+        reward = float((self.x > 0) == bool(action))
+        return self.see(), reward, self.t == 5, False, {}
+
+
+class Counted(Walk):
+    """Notes when a copy is made and closed."""
+
+    tally: ClassVar[Counter[str]] = Counter()
+
+    def __init__(self) -> None:
+        self.tally["made"] += 1
+        self.tally["open"] += 1
+        self.tally["most"] = max(self.tally["most"], self.tally["open"])
+
+    def close(self) -> None:
+        self.tally["open"] -= 1
+
+
+class Breaks(Counted):
+    def step(self, action: int) -> Any:
+        raise ValueError("broken")
+
+
+class Worn(Walk):
+    """Each episode of a copy leaves a trace, as that of a physics engine that is not built anew."""
+
+    wear = 0.0
+
+    def step(self, action: int) -> Any:
+        self.wear += 1e-9
+        observation, *rest = super().step(action)
+        return observation + self.wear, *rest
+
+
+class Market(Walk):
+    """An episode begins where the last one has ended in the data, whatever the seed."""
+
+    place = 0
+
+    def see(self) -> np.ndarray:
+        self.place += 1
+        self.x = np.sin(self.place)
+        return np.array([self.x])
+
+
+class Unseeded(Walk):
+    def see(self) -> np.ndarray:
+        self.x = np.random.normal()
+        return np.array([self.x])
+
+
+def normalised() -> gymnasium.Env:
+    return gymnasium.wrappers.NormalizeReward(gymnasium.wrappers.NormalizeObservation(Walk()))
+
+
+def processes(num_envs: int) -> AsyncVectorEnv:
+    return AsyncVectorEnv([Walk] * num_envs)
+
+
+class Endless(Walk):
+    """Ends where action 1 is taken, and so never under a policy that prefers 0."""
+
+    def step(self, action: int) -> Any:
+        observation, *_ = super().step(action)
+        return observation, 1.0, bool(action), False, {}
+
+
+class Exits(Walk):
+    def __init__(self, what: str = "SystemExit"):
+        self.what = what
+
+    def step(self, action: int) -> Any:
+        raise getattr(builtins, self.what)
+
+
+class Leaves(Walk):
+    def __init__(self) -> None:
+        os.chdir("/")
+
+
+for made in (Walk, Counted, Breaks, Worn, Market, Unseeded, normalised, Endless, Exits, Leaves):
+    gymnasium.register(f"life/{made.__name__}-v0", made)
+gymnasium.register("life/Processes-v0", Walk, vector_entry_point=processes)
+
+
+def config(name: str, **changes: Any) -> dict[str, Any]:
+    return CONFIG | {"environment": f"life/{name}-v0"} | changes
+
+
+def facts(run: Any) -> str:
+    return " ".join(
+        f"{k}: {v}" for k, v in json.loads((run.directory / "environment.json").read_text())["facts"].items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("Walk", None), ("Worn", "earlier episodes"), ("Market", "earlier episodes"), ("Unseeded", "more than its seed")],
+)
+def test_what_an_episode_hangs_on_is_said_before_the_run(tmp_path: Path, name: str, said: str | None, capsys) -> None:
+    run = train(config(name, updates=1), out=tmp_path / "run", quiet=False)
+    for text in (facts(run), capsys.readouterr().out):
+        assert ("hangs on" in text) == (said is not None)
+        assert said is None or said in text
+
+
+def test_running_moments_are_saved_and_frozen_in_evaluations(tmp_path: Path) -> None:
+    whole = train(config("normalised"), out=tmp_path / "whole")
+    train(config("normalised", updates=2), out=tmp_path / "half")
+    half = resume(tmp_path / "half", extend_to=4)
+    assert "frozen in evaluations" in facts(whole)
+    assert "hangs on" not in facts(whole)
+    a, b = (
+        [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
+        for run in (whole, half)
+    )
+    assert [row["objective/value"] for row in a] == [row["objective/value"] for row in b]
+    assert [row.get("evaluation/return") for row in a] == [row.get("evaluation/return") for row in b]
+    rewards, observations = whole.problem.model.moments.numbers[:, [2, 6]].T  # how many there were
+    assert np.allclose(rewards, 1e-4 + 4 * 5)  # of the four updates, and of no evaluation
+    assert np.allclose(observations, 1e-4 + 4 * 6)
+    assert whole.problem.evaluate(9)["return"] == half.problem.evaluate(9)["return"]
+
+
+@pytest.mark.parametrize("name", ["Counted", "Breaks"])
+def test_every_environment_is_closed_and_no_more_are_made_than_play(tmp_path: Path, name: str) -> None:
+    Counted.tally.clear()
+    if name == "Breaks":
+        with pytest.raises(RunError, match="broken"):
+            train(config(name), out=tmp_path / "run")
+    else:
+        train(config(name), out=tmp_path / "run")
+    assert Counted.tally["open"] == 0
+    assert Counted.tally["most"] <= 6
+    assert Counted.tally["made"] <= 6 + 4  # and a look at it: for its spaces, its form, and two in the trial
+
+
+def test_no_process_outlives_a_run(tmp_path: Path) -> None:
+    train(config("Processes", updates=1, episodes=2, simulator="vector"), out=tmp_path / "run")
+    assert multiprocessing.active_children() == []
+
+
+def test_an_evaluation_without_an_end_is_cut_off(tmp_path: Path, capsys) -> None:
+    greedy = {"episodes": 3, "episode_limit": 30}
+    run = train(config("Endless", updates=2, evaluation=greedy, seed=1), out=tmp_path / "run", quiet=False)
+    found = run.problem.evaluate(0)
+    never = found["length"].item() == 30
+    assert ("cut_off" in found) == never
+    assert not never or "100% cut off" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("what", ["SystemExit", "GeneratorExit", "KeyboardInterrupt"])
+def test_an_environment_is_blamed_for_what_it_raises(tmp_path: Path, what: str) -> None:
+    with pytest.raises(RunError, match=f"raised {what} at step 0"):
+        train(config("Exits", environment_options={"what": what}), out=tmp_path / "run")
+    assert json.loads((tmp_path / "run/summary.json").read_text())["status"] == "failed"
+
+
+def test_an_environment_may_change_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = train(config("Leaves"), out="here")
+    assert Path.cwd() == tmp_path
+    assert (run.directory, (tmp_path / "here/summary.json").exists()) == (Path("here"), True)
+
+
+class OldReset(Walk):
+    def reset(self) -> Any:  # type: ignore[override]
+        return np.zeros(1)
+
+
+class OldResult(Walk):
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return super().reset(seed=seed)[0]
+
+
+class Returns(Walk):
+    """A step that returns what it is told."""
+
+    def __init__(self, **parts: Any):
+        self.parts = {
+            "observation": np.zeros(1),
+            "reward": 1.0,
+            "terminated": True,
+            "truncated": False,
+            "info": {},
+        } | parts
+
+    def step(self, action: int) -> Any:
+        return tuple(self.parts.values())
+
+
+class Four(Walk):
+    def step(self, action: int) -> Any:
+        return np.zeros(1), 1.0, True, {}
+
+
+BROKEN: list[tuple[Any, str]] = [
+    (OldReset, "reset takes no seed, as in gym before 0.26"),
+    (OldResult, "reset returns an array of shape (1,), as in gym before 0.26"),
+    (Four, "step returns 4 values (ndarray, float, bool, dict), as in gym before 0.26"),
+    (lambda: Returns(reward=np.ones(2)), "the reward is an array of shape (2,)"),
+    (lambda: Returns(reward=None), "the reward is None"),
+    (lambda: Returns(reward="1"), "the reward is '1' (str)"),
+    (lambda: Returns(terminated="no"), "terminated is 'no' (str)"),
+    (lambda: Returns(info=[]), "info is [] (list)"),
+    (Breaks, "it raises ValueError: broken"),
+    (Exits, "it raises SystemExit"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("made", "said"), BROKEN)
+def test_what_is_wrong_with_an_environment_is_named(made: Any, said: str, monkeypatch, capsys) -> None:
+    spec = gymnasium.envs.registration.EnvSpec("life/Broken-v0", made)
+    monkeypatch.setitem(gymnasium.registry, "life/Broken-v0", spec)
+    assert main(["check", "life/Broken-v0"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong")]
+    assert said in line
