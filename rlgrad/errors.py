@@ -53,6 +53,18 @@ def nearest(word: str, valid: Iterable[str]) -> str:
     return f"; valid: {', '.join(valid)}" if 0 < len(valid) <= 30 else ""
 
 
+def short(text: object) -> str:
+    """What is quoted of something, which may be long."""
+    text = str(text)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def said(error: BaseException) -> str:
+    """'ValueError: no such move', in one line."""
+    text = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}{': ' if text else ''}{text}"
+
+
 def called(thing: object) -> str:
     """What an object from Python is called: 'module.Class', or 'module.function'."""
     while isinstance(thing, functools.partial):
@@ -63,8 +75,7 @@ def called(thing: object) -> str:
 
 def blame(error: Exception) -> str:
     """'ValueError: no such move (my_environment.py:31)', with the innermost line that is nobody's library."""
-    text = " ".join(str(error).split())[:300]
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "site-packages" not in frame.filename and frame.filename.endswith(".py")]
     place = (own or frames)[-1]
-    return f"{type(error).__name__}{': ' if text else ''}{text} ({Path(place.filename).name}:{place.lineno})"
+    return f"{said(error)} ({Path(place.filename).name}:{place.lineno})"

@@ -3,13 +3,14 @@
 A problem's own settings derive from `RunSettings`, in the problem's file.
 """
 
+import re
 import sys
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
-from rlgrad.errors import SettingError, blame
+from rlgrad.errors import SettingError, blame, short
 from rlgrad.loop import Direction
 from rlgrad.trainable import Trainable
 
@@ -139,6 +140,23 @@ class RunSettings(FollowSettings):
             return thing(*arguments)
         except Exception as error:
             raise SettingError(path, f"{text}: {blame(error)}") from error
+
+
+def refusal(error: ValidationError, data: Any) -> tuple[tuple[str, ...], str]:
+    """The first setting that is wrong, by its path in what was given, and what is wrong with it."""
+    first = error.errors(include_url=False)[0]
+    message = re.sub("unable to parse string as an? .*", "in digits", first["msg"].removeprefix("Value error, "))
+    given = "" if isinstance(first["input"], dict) else f" (here: {short(first['input'])})"
+    path = []
+    for part in first["loc"]:  # which also names the type that was tried, below a setting that may have several
+        if isinstance(data, dict):
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        else:
+            break
+        path.append(str(part))
+    return tuple(path), message[0].lower() + message[1:] + given
 
 
 def imported(modules: Iterable[str], path: tuple[str, ...], text: str) -> Any:

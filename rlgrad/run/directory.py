@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from rlgrad.errors import UsageError
+from rlgrad.notation import write
 from rlgrad.run import files
 from rlgrad.settings import FollowSettings
 
@@ -85,7 +85,7 @@ def write_json(path: Path, content: Any) -> None:
 
 def dump(settings: FollowSettings) -> str:
     """The settings as YAML that `--config` reads back."""
-    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120)
+    return write(settings.model_dump())
 
 
 def environment(settings: FollowSettings, facts: Mapping[str, str]) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def recorded_config(path: Path, allow_imports: bool = False, objects: Mapping[st
 
 def refuse_changes(path: Path, recorded: FollowSettings, asked: FollowSettings, extend_to: int | None) -> None:
     """Raises UsageError where the settings asked for are not those of the run."""
-    old, new = (directory.dotted(settings.model_dump(mode="json")) for settings in (recorded, asked))
+    old, new = (directory.dotted(settings.model_dump()) for settings in (recorded, asked))
     if extend_to is not None and new["updates"] == extend_to:
         del old["updates"], new["updates"]
     changed = [key for key in old | new if old.get(key) != new.get(key)]

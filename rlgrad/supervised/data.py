@@ -182,9 +182,11 @@ def split(part: Part, settings: DataSettings) -> tuple[Part, Part]:
         return part, part
     from sklearn.model_selection import train_test_split  # more than a second, so only where it is needed
 
+    seed = settings.split_seed
+    rng = seed if seed < 2**32 else np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
     try:
         x, test_x, y, test_y = train_test_split(
-            part.x, part.y, test_size=settings.test_fraction, random_state=settings.split_seed, stratify=part.y
+            part.x, part.y, test_size=settings.test_fraction, random_state=rng, stratify=part.y
         )
     except ValueError as error:
         raise SettingError(("test_fraction",), f"these examples cannot be split so: {error}") from error

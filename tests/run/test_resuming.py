@@ -10,9 +10,9 @@ import torch
 import yaml
 
 from rlgrad.cli import main
-from rlgrad.config import subclasses_in
 from rlgrad.errors import UsageError
 from rlgrad.loop import Update
+from rlgrad.named import subclasses_in
 from rlgrad.run import resume, train
 from rlgrad.run.directory import held
 from rlgrad.run.following import Following
