@@ -232,11 +232,13 @@ def print_settings(source: str, allow_imports: bool) -> None:
     """All settings of a config: their values in it, and what they mean."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from rlgrad.config import load_config, settings_in
+    from rlgrad.errors import printable
     from rlgrad.settings import Named, Section
 
-    table = Table(title=f"settings of {source}", title_justify="left", box=None, pad_edge=False)
+    table = Table(title=Text(printable(f"settings of {source}")), title_justify="left", box=None, pad_edge=False)
     for heading in ("setting", "value here", "meaning"):
         table.add_column(heading, no_wrap=heading == "setting")
 
@@ -246,11 +248,12 @@ def print_settings(source: str, allow_imports: bool) -> None:
             if settings_in(field.annotation) and value is not None:
                 rows(value, f"{prefix}{name}.")
             else:
-                table.add_row(f"--{prefix}{name}", str(value), field.description)
+                row(f"--{prefix}{name}", value, field.description)
         for name, value in (settings.model_extra or {}).items():
-            table.add_row(
-                f"--{prefix}{name}", str(value), f"argument of {settings.name}" if isinstance(settings, Named) else ""
-            )
+            row(f"--{prefix}{name}", value, f"argument of {settings.name}" if isinstance(settings, Named) else "")
+
+    def row(*cells: Any) -> None:
+        table.add_row(*(Text(printable(str(cell))) for cell in cells))  # text of a stranger's config is no markup
 
     rows(load_config(source, allow_imports=allow_imports).settings, "")
     Console(soft_wrap=not sys.stdout.isatty()).print(table)

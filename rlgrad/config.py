@@ -84,6 +84,8 @@ class Config:
             self._check_given()
             try:
                 problem = self.settings.build(**self.objects)
+                if self.settings.stop_when_solved and problem.solved is None:
+                    raise SettingError(("stop_when_solved",), "it has no effect: nothing says when this is solved")
                 optimizer = build_optimizer(self.settings, problem)
                 schedule = build_schedule(self.settings, optimizer, problem.direction)
                 try_out(self.settings, problem)

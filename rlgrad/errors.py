@@ -12,7 +12,12 @@ class OneLine(Exception):
     """An error whose message is one line, whatever it quotes: a stranger's file does not get to steer the terminal."""
 
     def __init__(self, message: str):
-        super().__init__("".join(c if c.isprintable() else " " for c in message))
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """The same in one line, and without what steers a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 class UsageError(OneLine):

@@ -45,6 +45,14 @@ def build_schedule(
     """Any scheduler in rlgrad.schedules (torch's are), nested ones included. Raises SettingError."""
     if settings.schedule is None:
         return None
+    if settings.schedule.name in ("OneCycleLR", "CyclicLR"):
+        if "lr" in settings.optimizer.arguments:
+            raise SettingError(
+                ("optimizer", "lr"), f"it has no effect: {settings.schedule.name} sets the learning rate"
+            )
+        if len({float(group["lr"]) for group in optimizer.param_groups}) > 1:
+            message = f"{settings.schedule.name} gives all parts one learning rate: leave critic.learning_rate out"
+            raise SettingError(("schedule", "name"), message)
     made = make_schedule(("schedule",), settings.schedule, optimizer, direction.value)
     ends = getattr(made, "total_steps", None)  # OneCycleLR refuses to be stepped any further
     if ends is not None and ends < settings.updates:

@@ -149,7 +149,7 @@ def refusal(error: ValidationError, data: Any) -> tuple[tuple[str, ...], str]:
     given = "" if isinstance(first["input"], dict) else f" (here: {short(first['input'])})"
     path = []
     for part in first["loc"]:  # which also names the type that was tried, below a setting that may have several
-        if isinstance(data, dict):
+        if isinstance(data, dict) and (part in data or first["type"] == "missing"):
             data = data.get(part)
         elif isinstance(data, list) and isinstance(part, int) and part < len(data):
             data = data[part]

@@ -1,6 +1,7 @@
 """Bad input gets one clear line and exit code 2: what, where, and what to do. Nothing is written."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from rlgrad.cli import main
 from rlgrad.config import SHIPPED, find, load_config, schema
 from rlgrad.errors import UsageError
+from rlgrad.notation import write
 
 GOOD = """\
 problem: reinforce
@@ -182,6 +184,59 @@ def test_names_are_looked_up_with_and_without_their_ending(tmp_path, monkeypatch
     assert find("cartpole.yaml") == Path("cartpole.yaml")  # a file of one's own comes first
 
 
+WRONG = [math.nan, math.inf, -1, "fast", True, [1.0], None]
+
+
+@pytest.mark.parametrize("value", WRONG)
+@pytest.mark.parametrize(
+    "setting",
+    ["optimizer.lr", "optimizer.momentum", "optimizer.weight_decay", "schedule.gamma", "schedule.step_size"],
+)
+def test_no_wrong_argument_reaches_the_first_update(capsys, tmp_path, monkeypatch, setting: str, value: object) -> None:
+    (tmp_path / "bad.yaml").write_text(GOOD + "schedule: {name: StepLR, step_size: 3}\n")
+    words = ["--config", "bad.yaml", f"--{setting}", write({"x": value})[3:].strip()]
+    assert f"--{setting}" in refused(capsys, tmp_path, monkeypatch, *words)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"optimizer": {"name": "Adam", "betas": [0.9]}}, "optimizer.betas"),
+        ({"optimizer": {"name": "Adam", "betas": [0.9, "x"]}}, "optimizer.betas.1"),
+        ({"optimizer": {"name": "Adam", "capturable": True}}, "optimizer: Adam: AssertionError"),
+        ({"optimizer": {"name": "LBFGS", "max_iter": 0}}, "optimizer: LBFGS: with these arguments it takes no step"),
+        ({"optimizer": {"name": "LBFGS", "history_size": 0}}, "optimizer: LBFGS: IndexError"),
+        ({"optimizer": {"name": "ByPart"}}, "optimizer.name"),
+        ({"schedule": {"name": "StepLR", "step_size": 0}}, "schedule: StepLR: ZeroDivisionError"),
+        ({"schedule": {"name": "ExponentialLR", "gamma": 1e9}, "updates": 99}, "schedule: the learning rate after"),
+        ({"schedule": {"name": "MultiStepLR", "milestones": [1, -1]}}, "schedule.milestones.1"),
+        ({"schedule": {"name": "StepLR", "step_size": 3, "last_epoch": 2}}, "schedule.last_epoch"),
+        ({"schedule": {"name": "OneCycleLR", "max_lr": 1, "total_steps": 2}}, "optimizer.lr: it has no effect"),
+        ({"discount": 0.9, "returns": "whole", "discount_weighting": False}, "discount_weighting: it has no effect"),
+        ({"critic": {"hidden": [8]}}, "critic: it has no effect"),
+        ({"normalise_returns": True, "standardise_advantages": True}, "normalise_returns: it has no effect"),
+        ({"policy": {"squash": True}}, "policy.squash: it has no effect"),
+        ({"problem": "logistic", "data": "iris", "batch_growth": 2}, "batch_growth: it has no effect"),
+        ({"problem": "logistic", "data": "iris", "order": "file"}, "order: it has no effect"),
+        ({"problem": "logistic", "data": "iris", "curvature_examples": 9}, "curvature_examples: it has no effect"),
+        ({"problem": "logistic", "data": "iris", "stop_when_solved": True}, "stop_when_solved: it has no effect"),
+    ],
+)
+def test_what_torch_would_find_too_late_or_never(wrong: dict, said: str) -> None:
+    given = {"problem": "reinforce", "updates": 2, "optimizer": {"name": "SGD", "lr": 0.1}} | wrong
+    given |= {"environment": "CartPole-v1", "episodes": 2} if given["problem"] == "reinforce" else {}
+    with pytest.raises(UsageError) as caught:
+        load_config(given).build()
+    assert f"config: {said}" in str(caught.value)
+
+
+@pytest.mark.parametrize(("word", "meant"), [("yes", True), ("off", False), ("true", True)])
+def test_a_word_for_a_switch_of_an_optimizer_is_no_truth_of_its_own(word: str, meant: bool) -> None:
+    """bool("off") is True."""
+    given = {"problem": "logistic", "data": "iris", "updates": 1, "optimizer": {"name": "Adam", "amsgrad": word}}
+    assert load_config(given).build().optimizer.param_groups[0]["amsgrad"] is meant
+
+
 def test_1e_minus_3_is_a_number(tmp_path) -> None:
     (tmp_path / "c.yaml").write_text(GOOD.replace("lr: 0.1", "lr: 1e-3, weight_decay: 1E-2"))
     assert load_config(tmp_path / "c.yaml").settings.optimizer.arguments == {"lr": 0.001, "weight_decay": 0.01}
@@ -206,6 +261,8 @@ def test_schedules_by_name(schedule: dict, optimizer: dict) -> None:
     given = {"problem": "reinforce", "environment": "CartPole-v1", "updates": 1}
     if schedule["name"] in ("OneCycleLR", "CyclicLR") and optimizer["name"] == "LBFGS":
         schedule = schedule | {"cycle_momentum": False}
+    if schedule["name"] in ("OneCycleLR", "CyclicLR"):  # which set the learning rate
+        optimizer = {key: value for key, value in optimizer.items() if key != "lr"}
     built = load_config(given | {"optimizer": optimizer, "schedule": schedule}).build()
     assert isinstance(built.schedule, getattr(torch.optim.lr_scheduler, schedule["name"]))
     if schedule["name"] == "ReduceLROnPlateau":
@@ -216,6 +273,15 @@ def test_the_schema_is_written_down_and_every_shipped_config_points_to_it() -> N
     assert json.loads((SHIPPED / "schema.json").read_text()) == json.loads(json.dumps(schema()))
     for path in SHIPPED.glob("*.yaml"):
         assert path.read_text().startswith("# yaml-language-server: $schema=schema.json\n"), path
+
+
+def test_the_text_of_a_config_does_not_steer_the_terminal(capsys, tmp_path) -> None:
+    wild = '"[/b] [red]x \\e[31m"'
+    (tmp_path / "c.yaml").write_text(f"{GOOD}environment_options: {{a: {wild}}}\nimports: [{wild}]\n")
+    assert main(["train", "--config", str(tmp_path / "c.yaml"), "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert "[/b] [red]x" in printed
+    assert "\x1b" not in printed
 
 
 def test_help_shows_every_setting_of_a_config(capsys) -> None:

@@ -140,8 +140,18 @@ def check(settings: CreditSettings) -> None:
             if getattr(settings, name) != plain:
                 said = "null" if plain is None else plain
                 raise SettingError((name,), f"only a critic can guess what is to come: set baseline: critic, or {said}")
+        if settings.critic != CriticSettings():
+            raise SettingError(("critic",), "it has no effect: set baseline: critic, or leave it out")
     elif settings.returns == "whole":
         raise SettingError(("returns",), "a critic values what is to come: set reward_to_go")
+    if settings.returns == "whole" and settings.discount < 1 and not settings.discount_weighting:
+        message = "it has no effect: the return of a whole episode counts each reward by gamma^t; leave it out"
+        raise SettingError(("discount_weighting",), message)
+    if settings.normalise_returns and settings.standardise_advantages and settings.baseline != "critic":
+        raise SettingError(("normalise_returns",), "it has no effect beside standardise_advantages: leave one out")
+    for name, given in (("network", settings.policy.network), ("policy", settings.given.get("policy"))):
+        for shape in ("hidden", "activation", "initial_gain") if given else ():
+            check_unused(settings.policy, "policy", shape, f"the {name} {given} has its own")
     if settings.segment and settings.discount < 1 and settings.discount_weighting:
         message = "in segments all states count alike, however late in their episode: set it to false"
         raise SettingError(("discount_weighting",), message)
@@ -152,3 +162,9 @@ def check(settings: CreditSettings) -> None:
         raise SettingError(("action_repeat",), message + "use auto or gymnasium")
     if settings.standardise_advantages and settings.baseline.startswith("optimal"):
         raise SettingError(("standardise_advantages",), f"not with the baseline {settings.baseline}")
+
+
+def check_unused(section: Section, name: str, setting: str, why: str) -> None:
+    """Raises SettingError where a setting that has no effect is another than it would be if it were left out."""
+    if getattr(section, setting) != type(section).model_fields[setting].default:
+        raise SettingError((name, setting), f"it has no effect: {why}; leave it out")

@@ -15,6 +15,7 @@ import torch
 from pydantic import FiniteFloat, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
+from rlgrad.errors import SettingError
 from rlgrad.loop import Direction, Estimate, Lazy, Update
 from rlgrad.optimizers.curvature import Curvature, Differentiated
 from rlgrad.streams import Purpose, streams
@@ -53,6 +54,9 @@ class Settings(data.DataSettings, MinibatchSettings):
     is always all examples', and so the optimum is the same"""
 
     def build(self, **objects: Any) -> "Logistic":
+        if self.curvature_examples and self.optimizer.name != "Newton":
+            raise SettingError(("curvature_examples",), "it has no effect: only Newton asks for the curvature")
+        self.check_order()
         return Logistic(self, data.load_dataset(self))
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from rlgrad.config import Config, load_config, read, valid
-from rlgrad.errors import SettingError, UsageError, called
+from rlgrad.errors import SettingError, UsageError, called, short
 from rlgrad.optimizers import Composite
 from rlgrad.run import checkpoint, directory, guest
 from rlgrad.run.clock import running
@@ -146,7 +146,7 @@ def refuse_changes(path: Path, recorded: FollowSettings, asked: FollowSettings, 
     changed = [key for key in old | new if old.get(key) != new.get(key)]
     if not changed:
         return
-    shown = ", ".join(f"{key}: {old.get(key)} -> {new.get(key)}" for key in changed[:SHOWN])
+    shown = ", ".join(f"{key}: {short(old.get(key))} -> {short(new.get(key))}" for key in changed[:SHOWN])
     more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
     message = f"{path} was begun with other settings: {shown}{more}"
     if "given.problem" in old:
