@@ -48,17 +48,7 @@ checkpoint.every_seconds entropy_bonus.coefficient environment test_fraction spl
 on_divergence direction function observers simulator batch_size batch_growth l2 positive columns dtype max_gradient_norm
 """
 KEYS = SETTINGS.split()
-BITS = [
-    *"{}[]\t\n\0#'\"%\xff\ufeff\u2028",
-    "&a ",
-    "*a",
-    "- ",
-    "!!python/object:os.system ",
-    "<<: ",
-    ": ",
-    "---\n",
-    "? ",
-]
+BITS = [*"{}[]\t\n\0#'\"%\xff\ufeff\u2028", "&a ", "*a", "- ", "!!python/object:os.system ", "<<: ", ": ", "---\n"]
 
 
 class Begun(Exception):
