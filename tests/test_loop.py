@@ -213,3 +213,46 @@ def test_the_sign_stands_in_one_place() -> None:
     of_learning = [path for path in of_learning if path.name != "policies.py"]  # densities, whoever goes which way
     assert [finding for path in of_learning for finding in signs_in(path)] == []
     assert [finding.what for finding in signs_in(package / "optimizers" / "__init__.py")] == ["maximize="]
+
+
+class Narrow(nn.Module, Problem):
+    """log(1 + x²), to be minimized, for two replicas: from far out Newton's method has to try steps of several lengths.
+    Each evaluation is numbered in the metrics."""
+
+    direction = Direction.MINIMIZE
+    curved = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x = nn.Parameter(torch.tensor([[3.0], [-2.0]], dtype=torch.float64))
+        self.calls = 0
+
+    @property
+    def model(self) -> nn.Module:
+        return self
+
+    def objective(self, batch: object) -> Estimate:
+        self.calls += 1
+        value = (1 + self.x.squeeze(1).square()).log()
+        counted = torch.full((2,), float(self.calls))
+        return Estimate(value, {"call": counted}, curvature=lambda: Differentiated(self.curve(), [self.x]))
+
+    def curve(self) -> torch.Tensor:
+        return (1 + self.x.squeeze(1).square()).log()
+
+
+@pytest.mark.parametrize("optimizer", ["Newton", "LBFGS"])
+def test_an_update_says_what_was_so_before_its_first_step(optimizer: str) -> None:
+    """However often the optimizer evaluates; and nothing of it holds on to a graph."""
+    problem = Narrow()
+    stream = updates(problem, make_optimizer(problem, optimizer, **({"max_iter": 4} | ARGUMENTS[optimizer])))
+    for _ in range(2):
+        x, calls = problem.x.detach().clone().squeeze(1), problem.calls
+        update = next(stream)
+        assert problem.calls - calls == update.evaluations > 1
+        assert torch.allclose(update.value, (1 + x.square()).log(), rtol=1e-14)
+        assert torch.allclose(update.gradient[0].squeeze(1), 2 * x / (1 + x.square()), rtol=1e-14)
+        assert torch.allclose(update.gradient_norm, (2 * x / (1 + x.square())).abs(), rtol=1e-14)
+        assert update.metrics["call"].tolist() == [calls + 1] * 2
+        assert not update.value.requires_grad
+        assert not any(g.requires_grad for g in update.gradient)
