@@ -58,7 +58,8 @@ class Differentiated:
         bent = [(g, piece) for g, piece in zip(self.gradient, pieces, strict=True) if g.requires_grad]
         if not bent:  # the objective is linear
             return np.zeros(v.shape)
-        found = torch.autograd.grad(*zip(*bent, strict=True), self.parameters, retain_graph=True, allow_unused=True)
+        slopes, weights = zip(*bent, strict=True)
+        found = torch.autograd.grad(slopes, self.parameters, weights, retain_graph=True, allow_unused=True)
         product = flatten(torch.zeros_like(p) if f is None else f for p, f in zip(self.parameters, found, strict=True))
         return product.numpy()
 
