@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from rlgrad.cli import main
 from rlgrad.errors import UsageError
 from rlgrad.reports.comparison import interval_of_probability, probability_of_improvement
 from rlgrad.reports.reading import read_run
+from rlgrad.reports.report import report
 from rlgrad.run import train
 from rlgrad.run.observers.progress import number
 from rlgrad.run.statistics import summarize
@@ -41,6 +43,18 @@ def test_a_run_is_read_as_it_was_logged(runs: Path) -> None:
     seconds = run.curve("objective/value", "seconds").x
     assert (np.diff(seconds) > 0).all()
     assert seconds[-1] <= run.summary["wall_seconds"] + 1e-3
+
+
+def test_starting_points_have_no_interval_in_a_report(runs: Path) -> None:
+    """Their run is read without its summary, too: it may be going on."""
+    agent, points = read_run(runs / "agent"), read_run(runs / "surface")
+    for run in (points, replace(points, summary={})):
+        assert np.isnan(run.curve("evaluation/value").interval).all()
+        assert "95% interval of" not in report([run])
+        assert "Probability of improvement" not in report([run, run])
+    assert np.isfinite(agent.curve("objective/value").interval).any()
+    assert "95% interval of" in report([agent])
+    assert "Probability of improvement" in report([agent, agent])
 
 
 def test_runs_of_version_0_1_are_read(runs: Path, tmp_path: Path) -> None:

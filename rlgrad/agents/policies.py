@@ -259,7 +259,8 @@ class Gaussian:
         return log_density - self.volume - (log_slope(action).sum(-1) if self.squash else 0)
 
     def entropy(self) -> Tensor:
-        """[R, ...], in nats, before any squashing: that one has no closed form."""
+        """[R, ...], in nats, of u in units of the environment, before it is clipped or squashed. A differential entropy
+        may be negative. That of squashed actions has no closed form, and is lower by the mean of -log tanh'(u)."""
         return (self.log_deviation + (1 + math.log(2 * math.pi)) / 2).sum(-1) + self.volume
 
     def detach(self) -> "Gaussian":
