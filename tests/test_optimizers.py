@@ -270,6 +270,11 @@ def test_newton_rests_where_nothing_improves() -> None:
     assert newton_step(lambda x: 2 * x, 1.0) == 1.0
 
 
+def test_a_step_that_never_improves_is_not_taken() -> None:
+    """The slope at 0 promises that going down helps, and yet the value rises on both sides."""
+    assert newton_step(lambda x: 1e5 * x.detach().abs() + x + x.square() / 2, 0.0) == 0.0
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"max_iter": 2.5}, {"max_iter": 0}, {"lr": 0.0}, {"lr": math.nan}, {"tolerance": -1.0}, {"tolerance": math.nan},
