@@ -40,6 +40,7 @@ SHORTENED = {
     "rlgrad evaluate RUN": f"{TRAINED} && rlgrad evaluate runs/cartpole-1",
     "rlgrad list": f"{TRAINED} && rlgrad list",
     "rlgrad report runs/cartpole-1": f"{TRAINED} && rlgrad report runs/cartpole-1",
+    "rlgrad slice runs/cartpole-1": ("rlgrad train --config bowl --updates 3 --quiet && rlgrad slice runs/bowl-1"),
     "rlgrad plot runs/cartpole-1 --to curves.pdf": f"{TRAINED} && rlgrad plot runs/cartpole-1 --to curves.pdf",
     "rlgrad train --resume runs/cartpole-1": f"{TRAINED} && rlgrad train --resume runs/cartpole-1",
     "rlgrad train --resume auto --config cartpole": (

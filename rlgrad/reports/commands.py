@@ -28,6 +28,12 @@ def add_commands(commands: Any, add: "Callable[..., argparse.ArgumentParser]") -
     plot.add_argument("--tag", help="what to draw, such as objective/value; without it, the evaluation")
     plot.add_argument("--axis", choices=("step", "update", "seconds"), default="step", help="over what (step)")
 
+    cut = add(commands, slice_command, "draw the objective around what a run has found", "runs/cartpole-1")
+    completes(cut.add_argument("run", metavar="RUN", help="the directory of a run that has ended"), RUN)
+    cut.add_argument("--to", metavar="FILE", default="slice.png", help="the picture (slice.png)")
+    cut.add_argument("--replica", type=int, default=0, metavar="K", help="which one, counted from 0")
+    cut.add_argument("--allow-imports", action="store_true", help="let its config import modules")
+
     what = add(commands, list_command, "show runs, configs or environments", "runs")
     what.add_argument("what", metavar="WHAT", nargs="?", choices=THINGS, default="runs", help=", ".join(THINGS))
     what.add_argument("--in", dest="folder", metavar="DIR", default="runs", help="where the runs are (runs)")
@@ -49,10 +55,7 @@ def report_command(options: argparse.Namespace) -> int:
 
 
 def plot_command(options: argparse.Namespace) -> int:
-    to = Path(options.to)
-    if to.suffix.removeprefix(".") not in FORMATS:
-        raise UsageError(f"--to {options.to}: the file must end in {', '.join(f'.{each}' for each in FORMATS)}")
-    writable(to)
+    to = picture(options.to)
     for run in options.runs:
         check_run(run)
     from rlgrad.pages.drawing import style
@@ -74,6 +77,28 @@ def plot_command(options: argparse.Namespace) -> int:
 def writable(to: Path) -> None:
     if not to.absolute().parent.is_dir():
         raise UsageError(f"{to}: there is no directory {to.parent}")
+
+
+def picture(name: str) -> Path:
+    """Where a picture goes. Raises UsageError where it cannot."""
+    to = Path(name)
+    if to.suffix.removeprefix(".") not in FORMATS:
+        raise UsageError(f"--to {name}: the file must end in {', '.join(f'.{each}' for each in FORMATS)}")
+    writable(to)
+    return to
+
+
+def slice_command(options: argparse.Namespace) -> int:
+    check_run(options.run)
+    to = picture(options.to)
+    from rlgrad.pages.drawing import style
+    from rlgrad.reports.slices import cut, draw
+
+    found, what = cut(options.run, options.replica, options.allow_imports)
+    with style():
+        draw(found, what).savefig(to, dpi=200, facecolor="white")
+    print(f"written: {shlex.quote(str(to))}")
+    return 0
 
 
 def list_command(options: argparse.Namespace) -> int:
