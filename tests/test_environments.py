@@ -13,10 +13,12 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from gymnasium.envs.registration import EnvSpec, WrapperSpec
 
 from rlgrad.cli import main
+from rlgrad.config import load_config
 from rlgrad.environments import Continuing, GymnasiumEnvironments, Simulator, describe, make, played_by
 from rlgrad.environments.spaces import is_image, visible_space
 from rlgrad.errors import SettingError
 from rlgrad.streams import Purpose, streams
+from tests.environments import Countdown
 
 Controller = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 COPIES = 6
@@ -180,6 +182,28 @@ def test_an_action_is_held_until_its_steps_are_over_or_the_episode_is(simulator:
             assert [terminated[k], truncated[k]] == over
         alive &= ~(terminated | truncated)
     assert inside > 0  # an episode ended before the action did
+
+
+@pytest.mark.parametrize("segment", [None, 3])
+@pytest.mark.parametrize("held", [1, 4])
+def test_environment_steps_are_calls_of_step(segment: int | None, held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Episodes of 1 to 6 steps end while an action is held."""
+    calls: list[float] = []
+    plain = Countdown.step
+    monkeypatch.setattr(Countdown, "step", lambda self, action: (calls.append(self.left), plain(self, action))[1])
+    more = {"segment": segment, "baseline": "critic"} if segment else {}
+    config = {"problem": "reinforce", "environment": "tests/Countdown-v0", "episodes": 5, "replicas": 2, "updates": 3}
+    problem: Any = load_config(
+        config | {"action_repeat": held, "optimizer": {"name": "SGD", "lr": 0.1}} | more
+    ).build()[0]
+    for step in range(3):
+        calls.clear()
+        batch = problem.sample(step)
+        found = problem.objective(batch).metrics
+        assert found["episode/env_steps"].sum() == len(calls)
+        assert batch.alive.sum() * held > len(calls) or held == 1
+        if held > 1:
+            assert found["episode/decisions"].tolist() == batch.alive.sum((1, 2)).tolist()
 
 
 @pytest.mark.parametrize("simulator", ["auto", "gymnasium", "vector", "envpool"])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rlgrad.agents.advantages import CHUNK, pieces
 from rlgrad.agents.policies import Policy
-from rlgrad.environments import Environments, Transition
+from rlgrad.environments import Environments, Transition, steps_taken
 from rlgrad.errors import RunError
 
 
@@ -31,6 +31,7 @@ class Rollout(NamedTuple):
     last_observation: Tensor  # [R, E, *O] what follows it, in the order of the rows; E: the most ends of any replica,
     # rounded up like T
     step: int = 0  # the number of the update that this was played for
+    env_steps: Tensor | None = None  # [R, B] calls of the environment's `step`; None: as many as actions
 
     @property
     def length(self) -> Tensor:
@@ -42,7 +43,7 @@ class Rollout(NamedTuple):
 
     def of(self, episodes: slice) -> "Rollout":
         """Some of the slots; `last_observation` stays that of all."""
-        names = [name for name in Rollout._fields if name not in ("last_observation", "step")]
+        names = [name for name in Rollout._fields if name not in ("last_observation", "step", "env_steps")]
         return self._replace(**{name: getattr(self, name)[:, :, episodes] for name in names})
 
     def after(self, value: Tensor) -> Tensor:
@@ -58,12 +59,21 @@ class Tape:
     def __init__(self, replicas: int, episodes: int):
         self.replicas, self.episodes = replicas, episodes
         self.rows: list[tuple[np.ndarray, ...]] = []
+        self.env_steps = np.zeros(replicas * episodes, np.int64)  # in each slot
         self.ends: list[tuple[np.ndarray, np.ndarray]] = []  # which slots, and what was seen last in them
 
     def note(
-        self, observation: np.ndarray, action: np.ndarray, alive: np.ndarray, last: bool, found: Transition
+        self,
+        observation: np.ndarray,
+        action: np.ndarray,
+        alive: np.ndarray,
+        last: bool,
+        found: Transition,
+        taken: np.ndarray | int,
     ) -> np.ndarray:
-        """Keep a step, and return in which slots [R * B] it has ended the episode. last: the segment ends here."""
+        """Keep a step, and return in which slots [R * B] it has ended the episode. last: the segment ends here. taken:
+        for how many steps of the environment the action was held."""
+        self.env_steps += alive * taken
         over: np.ndarray = alive & (found.terminated | found.truncated)
         left = over | (alive & last)
         row = observation, action, found.reward, alive, alive & found.terminated, alive & found.truncated, left
@@ -82,6 +92,7 @@ class Tape:
             masked(reward.to(torch.get_default_dtype()), alive),
             alive, terminated, truncated, over,
             self._last(),
+            env_steps=torch.from_numpy(self.env_steps).reshape(self.replicas, self.episodes),
         )  # fmt: skip
         for name, whose in (
             ("action", "the policy took an"), ("observation", "the environment returned an"),
@@ -175,7 +186,7 @@ def play(
     """
     tape = Tape(len(streams), episodes)
     for observation, action, alive, found in steps(policy, environments, streams, episodes, False, limit):
-        tape.note(observation, action, alive, False, found)
+        tape.note(observation, action, alive, False, found, steps_taken(environments))
     return tape.rollout(math.ceil(len(tape.rows) / CHUNK) * CHUNK)
 
 

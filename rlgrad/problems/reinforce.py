@@ -212,11 +212,15 @@ class Reinforce(Trainable):
 
     def _episodes(self, batch: Rollout) -> dict[str, Tensor]:
         returns, length = self.experience.finished(batch)
-        return {
+        steps = batch.length if batch.env_steps is None else batch.env_steps
+        found = {
             "episode/return": returns.nanmean(1),
             "episode/length": length.nanmean(1),
-            "episode/env_steps": batch.length.to(length.dtype).sum(1) * self.settings.action_repeat,
+            "episode/env_steps": steps.to(length.dtype).sum(1),
         }
+        if self.settings.action_repeat > 1:
+            found["episode/decisions"] = batch.length.to(length.dtype).sum(1)
+        return found
 
     def _log_prob(self, batch: Rollout) -> Tensor:
         """Of the actions taken [R, T, B]."""
