@@ -31,6 +31,7 @@ class Rollout(NamedTuple):
     last_observation: Tensor  # [R, E, *O] what follows it, in the order of the rows; E: the most ends of any replica,
     # rounded up like T
     step: int = 0  # the number of the update that this was played for
+    exact_reward: Tensor | None = None  # [R, T, B] the same reward in double precision; None: it is no other
     env_steps: Tensor | None = None  # [R, B] calls of the environment's `step`; None: as many as actions
 
     @property
@@ -44,7 +45,7 @@ class Rollout(NamedTuple):
     def of(self, episodes: slice) -> "Rollout":
         """Some of the slots; `last_observation` stays that of all."""
         names = [name for name in Rollout._fields if name not in ("last_observation", "step", "env_steps")]
-        return self._replace(**{name: getattr(self, name)[:, :, episodes] for name in names})
+        return self._replace(**{name: x[:, :, episodes] for name in names if (x := getattr(self, name)) is not None})
 
     def after(self, value: Tensor) -> Tensor:
         """Numbers [R, E] that belong to `last_observation`, in the rows that they follow: [R, T, B], elsewhere 0."""
@@ -86,12 +87,14 @@ class Tape:
         """All that was noted, with empty rows behind it up to `rows`."""
         observation, action, reward, *masks = (self._together(each, rows) for each in zip(*self.rows, strict=True))
         alive, terminated, truncated, over = (mask.contiguous() for mask in masks)
+        reward = masked(reward.double(), alive)
         played = Rollout(
-            masked(observation, alive),
-            masked(action, alive),
-            masked(reward.to(torch.get_default_dtype()), alive),
+            masked(as_tensor(observation), alive),
+            masked(as_tensor(action), alive),
+            reward.to(torch.get_default_dtype()),
             alive, terminated, truncated, over,
             self._last(),
+            exact_reward=reward,
             env_steps=torch.from_numpy(self.env_steps).reshape(self.replicas, self.episodes),
         )  # fmt: skip
         for name, whose in (
@@ -104,7 +107,7 @@ class Tape:
     def _together(self, steps: Sequence[np.ndarray], rows: int) -> Tensor:
         stacked = np.zeros((rows, *steps[0].shape), steps[0].dtype)  # [T, R * B, ...]
         np.stack(steps, out=stacked[: len(steps)])
-        return as_tensor(stacked).reshape(rows, self.replicas, self.episodes, *stacked.shape[2:]).transpose(0, 1)
+        return torch.from_numpy(stacked).reshape(rows, self.replicas, self.episodes, *stacked.shape[2:]).transpose(0, 1)
 
     def _last(self) -> Tensor:
         slots = np.concatenate([which for which, _ in self.ends])
@@ -232,9 +235,9 @@ def step(environments: Environments, action: np.ndarray, t: int) -> Transition:
         raise RunError(f"the environment raised {type(error).__name__} at step {t}: {reason}") from error
 
 
-def as_tensor(x: np.ndarray) -> Tensor:
+def as_tensor(x: np.ndarray | Tensor) -> Tensor:
     """The array as a tensor; what is a real number has the precision of the models."""
-    tensor = torch.from_numpy(x)
+    tensor = torch.from_numpy(x) if isinstance(x, np.ndarray) else x
     return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
 
 

@@ -136,7 +136,7 @@ class Reinforce(Trainable):
         elif diagnosed and settings.episodes > 1:
             metrics |= quality_of_gradient(*by_halves(self.model, batch, credited))
         metrics |= self._episodes(batch) | {"policy/entropy": total(found.entropy * alive) / steps.flatten()}
-        return Estimate(mean, metrics, found.gradient, notes=Played(found, advantage * share, unit))
+        return Estimate(mean, metrics, found.gradient, notes=Played(found, (advantage * share).to(mean.dtype), unit))
 
     @torch.no_grad()
     def after(self, update: Update) -> Tensor:
