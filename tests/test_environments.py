@@ -365,22 +365,27 @@ def test_an_environment_whose_extra_is_absent_is_refused_by_the_extra_s_name(mon
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype", "image"),
+    ("shape", "dtype", "seen"),
     [
-        ((8, 8, 3), np.uint8, True),
-        ((8, 9, 16), np.uint8, True),
-        ((7, 8, 3), np.uint8, False),
-        ((8, 7, 3), np.uint8, False),
-        ((8, 8, 17), np.uint8, False),
-        ((8, 8), np.uint8, False),
-        ((8, 8, 3), np.float32, False),
+        ((8, 8, 3), np.uint8, "image"),
+        ((8, 9, 16), np.uint8, "image"),
+        ((7, 8, 3), np.uint8, "vector"),
+        ((8, 7, 3), np.uint8, "vector"),
+        ((8, 8, 17), np.uint8, "refused"),
+        ((8, 8), np.uint8, "refused"),
+        ((8, 8, 3), np.float32, "refused"),
     ],
 )
-def test_an_image_is_large_enough_has_few_colours_and_is_made_of_bytes(shape: tuple, dtype: Any, image: bool) -> None:
+def test_an_image_is_large_enough_has_few_colours_and_is_made_of_bytes(shape: tuple, dtype: Any, seen: str) -> None:
+    """What looks like a picture in another form, or within a Dict, is refused and never taken for a vector."""
     space = gymnasium.spaces.Box(0, 255, shape, dtype)
-    assert is_image(space) is image
-    assert visible_space(space).shape == (shape if image else (math.prod(shape),))
-    assert visible_space(gymnasium.spaces.Dict(a=space)).shape == (math.prod(shape),)
+    assert is_image(space) is (seen == "image")
+    for each, how in ((space, seen), (gymnasium.spaces.Dict(a=space), "vector" if seen == "vector" else "refused")):
+        if how == "refused":
+            with pytest.raises(TypeError, match="looks like a picture"):
+                visible_space(each)
+        else:
+            assert visible_space(each).shape == (shape if how == "image" else (math.prod(shape),))
 
 
 @pytest.mark.parametrize("space", [gymnasium.spaces.Dict, lambda **parts: gymnasium.spaces.Tuple(parts.values())])
