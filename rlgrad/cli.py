@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import rlgrad
 from rlgrad.completion import CONFIG, RUN, SHELLS, completes, script
-from rlgrad.errors import RunError, UsageError
+from rlgrad.errors import RunError, UsageError, say, settle
 from rlgrad.reports.commands import add_commands
 from rlgrad.usage import check_first_word, check_run, find, split_overrides, which_config
 
@@ -44,31 +44,31 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. The exit code: 0 done, 1 the run failed, 2 bad usage or config, 130 interrupted.
+    """Run a command. The exit code: 0 done, 1 the run failed, 2 bad usage or config, 128 + the signal that ended it.
 
     arguments: the command line, if left out; then the clock of a run starts with the process, and not with this call.
     """
-    began = BEGAN if arguments is None else time.monotonic()
+    code, began = DONE, BEGAN if arguments is None else time.monotonic()
     try:
         code = run_command(sys.argv[1:] if arguments is None else arguments, began)
-        sys.stdout.flush()
-        return code
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except UsageError as error:
-        print(f"rlgrad: {error}", file=sys.stderr)
-        return USAGE
+        code = USAGE
+        say(f"rlgrad: {error}")
     except RunError as error:
-        print(f"rlgrad: the run failed: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+        code = FAILED
+        say(f"rlgrad: the run failed: {error}")
+    except KeyboardInterrupt as error:
+        code = 128 + (error.args[0] if error.args else signal.SIGINT)
     except BrokenPipeError:  # `rlgrad schema | head -1`
-        from rlgrad.run.signals import silence
-
-        silence(sys.stdout)
-        return 128 + signal.SIGPIPE
+        code = code or 128 + signal.SIGPIPE
     except OSError as error:
-        print(f"rlgrad: {error}", file=sys.stderr)
-        return FAILED
+        code = code or FAILED
+        say(f"rlgrad: {error}")
+    settle(sys.stdout)
+    settle(sys.stderr)
+    return code
 
 
 def run_command(words: Sequence[str], began: float) -> int:
@@ -83,16 +83,19 @@ def run_command(words: Sequence[str], began: float) -> int:
     return code
 
 
-def import_torch() -> None:
+def import_torch(options: argparse.Namespace) -> None:
     """Import torch with no search for garbage: it makes some hundred thousand objects that stay, and there is none
-    among them, neither now nor each time that it is looked for later."""
+    among them, neither now nor, in a process of our own, each time that it is looked for later."""
     if "torch" in sys.modules:
         return
+    collecting = gc.isenabled()
     gc.disable()
     import torch  # noqa: F401
 
-    gc.freeze()
-    gc.enable()
+    if options.began == BEGAN:
+        gc.freeze()
+    if collecting:
+        gc.enable()
 
 
 def make_parser() -> Parser:
@@ -180,11 +183,11 @@ def train_command(options: argparse.Namespace) -> int:
     if options.help:
         options.parser.print_help()
         if options.config:
-            import_torch()
+            import_torch(options)
             print_settings(options.config, options.allow_imports)
         return DONE
     check_train(options)
-    import_torch()
+    import_torch(options)
     from rlgrad.run.clock import running
     from rlgrad.run.startup import spare_dynamo
 
@@ -263,7 +266,7 @@ def evaluate_command(options: argparse.Namespace) -> int:
         raise UsageError(f"{path}: this run has not ended: there is no model yet (no model.safetensors)")
     if options.episode_seed < 0:
         raise UsageError("--episode-seed: must be 0 or more")
-    import_torch()
+    import_torch(options)
     from safetensors.torch import load_file
 
     from rlgrad.config import Config, read
@@ -288,7 +291,7 @@ def evaluate_command(options: argparse.Namespace) -> int:
 
 def reproduce_command(options: argparse.Namespace) -> int:
     check_run(options.run)
-    import_torch()
+    import_torch(options)
     from rlgrad.run.clock import running
     from rlgrad.run.reproduction import reproduce
     from rlgrad.run.startup import spare_dynamo
@@ -301,7 +304,7 @@ def reproduce_command(options: argparse.Namespace) -> int:
 
 
 def check_command(options: argparse.Namespace) -> int:
-    import_torch()
+    import_torch(options)
     import importlib
 
     from rlgrad.agents.check import report
@@ -326,7 +329,7 @@ def lesson_command(options: argparse.Namespace) -> int:
     for file in (options.out, options.markdown):
         if file and not Path(file).absolute().parent.is_dir():
             raise UsageError(f"{file}: there is no directory {Path(file).parent}")
-    import_torch()
+    import_torch(options)
     from rlgrad.run.startup import spare_dynamo
 
     spare_dynamo()
@@ -341,7 +344,7 @@ def lesson_command(options: argparse.Namespace) -> int:
 
 
 def schema_command(options: argparse.Namespace) -> int:
-    import_torch()
+    import_torch(options)
     import json
 
     from rlgrad.config import schema
@@ -351,7 +354,7 @@ def schema_command(options: argparse.Namespace) -> int:
 
 
 def tags_command(options: argparse.Namespace) -> int:
-    import_torch()
+    import_torch(options)
     from rlgrad.run.tags import page
 
     print(page(), end="")

@@ -7,7 +7,6 @@ All randomness is a function of (seed, replica, step), so a checkpoint needs no 
 import hashlib
 import io
 import pickle
-import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlgrad.errors import UsageError
+from rlgrad.errors import UsageError, say
 from rlgrad.run import files
 
 FORMAT = 2
@@ -60,7 +59,7 @@ def load(directory: Path) -> dict[str, Any] | None:
             faults.append(f"{path}: not a readable checkpoint: {error}")
             continue
         for fault in faults:
-            print(f"{fault}; going on from {path.name} instead", file=sys.stderr)
+            say(f"{fault}; going on from {path.name} instead")
         return content
     if faults:
         raise UsageError("; ".join(faults))

@@ -1,5 +1,6 @@
 """One sitting of a run: from its first update, or from a checkpoint, to its end."""
 
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from rlgrad.run.observers.diagnosis import Diagnosis
 from rlgrad.run.observers.evaluation import HeldOut
 from rlgrad.run.observers.log import Log
 from rlgrad.run.observers.progress import Display
-from rlgrad.run.signals import interruptions
+from rlgrad.run.signals import received
 from rlgrad.settings import FollowSettings
 from rlgrad.trainable import Trainable
 
@@ -51,7 +52,7 @@ def sit(run: Following, log: Log, quiet: bool, profile: bool = False) -> Run:
         run.observers.append(Profile(path / "trace.json"))
     status, failure, conclusion = "failed", None, None
     try:
-        with interruptions() as run.interrupted:
+        with received() as (run.interrupted, run.save_asked):
             try:
                 for observer in run.observers:
                     tell(observer, "begin", run)
@@ -77,7 +78,8 @@ def sit(run: Following, log: Log, quiet: bool, profile: bool = False) -> Run:
     failure = next((fault for fault in (failure, *ends, *closed) if fault), None)
     if failure:
         raise RunError(f"{path}: {failure}; {remains(path)}")
-    return Run(path, run.settings, run.problem, summary, run.interrupted[0] if status == "interrupted" else None)
+    by = min(run.interrupted, key=lambda number: number == signal.SIGPIPE) if status == "interrupted" else None
+    return Run(path, run.settings, run.problem, summary, by)
 
 
 def told(observer: Observer, *what: Any) -> str | None:

@@ -22,6 +22,9 @@ class Checkpoints(Observer):
             self.save(run)
 
     def due(self, run: Following) -> bool:
+        if run.save_asked:
+            run.save_asked.clear()
+            return True
         every = run.settings.checkpoint
         by_updates = every.every_updates is not None and run.state.done % every.every_updates == 0
         if by_updates or every.every_seconds is None:
