@@ -78,12 +78,12 @@ def run_command(words: Sequence[str], began: float) -> int:
     options, leftovers = parser.parse_known_args(words)
     if leftovers and options.run_command is not train_command:
         options.parser.error(f"unexpected argument {leftovers[0]!r}")
-    options.overrides, options.began = leftovers, began
+    options.overrides, options.began, options.own = leftovers, began, began == BEGAN
     code: int = options.run_command(options)
     return code
 
 
-def import_torch(options: argparse.Namespace) -> None:
+def import_torch(own: bool = True) -> None:
     """Import torch with no search for garbage: it makes some hundred thousand objects that stay, and there is none
     among them, neither now nor, in a process of our own, each time that it is looked for later."""
     if "torch" in sys.modules:
@@ -92,7 +92,7 @@ def import_torch(options: argparse.Namespace) -> None:
     gc.disable()
     import torch  # noqa: F401
 
-    if options.began == BEGAN:
+    if own:
         gc.freeze()
     if collecting:
         gc.enable()
@@ -183,11 +183,11 @@ def train_command(options: argparse.Namespace) -> int:
     if options.help:
         options.parser.print_help()
         if options.config:
-            import_torch(options)
+            import_torch(options.own)
             print_settings(options.config, options.allow_imports)
         return DONE
     check_train(options)
-    import_torch(options)
+    import_torch(options.own)
     from rlgrad.run.clock import running
     from rlgrad.run.startup import spare_dynamo
 
@@ -266,7 +266,7 @@ def evaluate_command(options: argparse.Namespace) -> int:
         raise UsageError(f"{path}: this run has not ended: there is no model yet (no model.safetensors)")
     if options.episode_seed < 0:
         raise UsageError("--episode-seed: must be 0 or more")
-    import_torch(options)
+    import_torch(options.own)
     from safetensors.torch import load_file
 
     from rlgrad.config import Config, read
@@ -291,7 +291,7 @@ def evaluate_command(options: argparse.Namespace) -> int:
 
 def reproduce_command(options: argparse.Namespace) -> int:
     check_run(options.run)
-    import_torch(options)
+    import_torch(options.own)
     from rlgrad.run.clock import running
     from rlgrad.run.reproduction import reproduce
     from rlgrad.run.startup import spare_dynamo
@@ -304,7 +304,7 @@ def reproduce_command(options: argparse.Namespace) -> int:
 
 
 def check_command(options: argparse.Namespace) -> int:
-    import_torch(options)
+    import_torch(options.own)
     import importlib
 
     from rlgrad.agents.check import report
@@ -329,7 +329,7 @@ def lesson_command(options: argparse.Namespace) -> int:
     for file in (options.out, options.markdown):
         if file and not Path(file).absolute().parent.is_dir():
             raise UsageError(f"{file}: there is no directory {Path(file).parent}")
-    import_torch(options)
+    import_torch(options.own)
     from rlgrad.run.startup import spare_dynamo
 
     spare_dynamo()
@@ -344,7 +344,7 @@ def lesson_command(options: argparse.Namespace) -> int:
 
 
 def schema_command(options: argparse.Namespace) -> int:
-    import_torch(options)
+    import_torch(options.own)
     import json
 
     from rlgrad.config import schema
@@ -354,7 +354,7 @@ def schema_command(options: argparse.Namespace) -> int:
 
 
 def tags_command(options: argparse.Namespace) -> int:
-    import_torch(options)
+    import_torch(options.own)
     from rlgrad.run.tags import page
 
     print(page(), end="")
