@@ -269,19 +269,28 @@ def evaluate_command(options: argparse.Namespace) -> int:
     import_torch(options.own)
     from safetensors.torch import load_file
 
-    from rlgrad.config import Config, read
+    from rlgrad.run import checkpoint
     from rlgrad.run.faults import attempt
+    from rlgrad.run.identity import check_data, trained_with
     from rlgrad.run.observers.progress import number
+    from rlgrad.run.resuming import recorded_config, say_what_has_changed
     from rlgrad.run.statistics import summarize
 
-    config = Config(*read(path / "config.yaml"), path.name, options.allow_imports)
-    problem, _, _ = config.build()
-    try:
-        problem.model.load_state_dict(load_file(path / "model.safetensors"))
-    except Exception as error:  # a damaged file: safetensors and torch raise what they like
-        raise UsageError(f"{path}/model.safetensors cannot be used: {str(error).splitlines()[0]}") from error
-    step = config.settings.updates + options.episode_seed
-    for name, values in attempt(lambda: problem.evaluate(step), config.settings.update_seconds_limit).items():
+    config = recorded_config(path, options.allow_imports)
+    saved = checkpoint.load(path) or {}
+    trained_with(path, saved, config.settings)
+    with config.importing():
+        problem, _, _ = config.build()
+        check_data(path, saved, problem)
+        say_what_has_changed(path, config.settings, problem)
+        try:
+            problem.model.load_state_dict(load_file(path / "model.safetensors"))
+            checkpoint.check_finite(problem.model)
+        except Exception as error:  # a damaged file: safetensors and torch raise what they like
+            raise UsageError(f"{path}/model.safetensors cannot be used: {str(error).splitlines()[0]}") from error
+        step = config.settings.updates + options.episode_seed
+        evaluation = attempt(lambda: problem.evaluate(step), config.settings.update_seconds_limit)
+    for name, values in evaluation.items():
         found = summarize(values.tolist(), by_chance=problem.by_chance)
         low, high = found["ci95"]
         interval = "" if low is None else f"  95% interval {low:.4g} to {high:.4g}  IQM {found['iqm']:.4g}"

@@ -108,6 +108,8 @@ class RunSettings(FollowSettings):
     imports: tuple[str, ...] = ()
     """modules to import before anything else, as those that register environments; that runs their code, and so needs
     --allow-imports"""
+    imports_from: str | None = None
+    """a folder in which they are looked for, as in the working directory; null: that of the config's file"""
     problem: str
     """what kind of problem: a file in rlgrad/problems"""
     optimizer: Optimizer

@@ -26,6 +26,11 @@ class Trainable(Problem):
         """Metrics [R] on held-out data, or in held-out episodes that are drawn for this step."""
         return {}
 
+    def identity(self) -> Mapping[str, str]:
+        """What it learns from that the settings only name, such as the content of a file: texts by name. Every
+        checkpoint has them, and a run whose data has changed is not resumed, reproduced or evaluated."""
+        return {}
+
     @torch.no_grad()
     def after(self, update: Update) -> Tensor:
         """The objective [R] on the data of this update, at the parameters as they are now."""

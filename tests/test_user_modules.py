@@ -171,7 +171,7 @@ def test_a_users_run_goes_on_to_the_same_bits(place: Path, name: str) -> None:
 
 @pytest.mark.parametrize("how", [["-m", "rlgrad", "train"], [str(ROOT / "scripts" / "train.py")]])
 def test_modules_are_found_from_every_command(place: Path, how: list[str]) -> None:
-    """Beside the config when it is begun; in the working directory when it goes on, and not anywhere else."""
+    """Beside the config when it is begun and when it goes on, or in the working directory, and not anywhere else."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
 
     def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -181,10 +181,13 @@ def test_modules_are_found_from_every_command(place: Path, how: list[str]) -> No
     there = Path().absolute() / "run"
     done = run("--config", str(place / "problem.yaml"), "--out", str(there), cwd=Path())
     assert (done.returncode, done.stderr) == (0, "")
-    done = run("--resume", str(there), "--extend-to", "8", cwd=place)
+    done = run("--resume", str(there), "--extend-to", "8", cwd=Path())
     assert (done.returncode, done.stderr) == (0, "")
-    assert summary(there)["updates"] == 8
-    done = run("--resume", str(there), "--extend-to", "9", cwd=Path())
+    place.rename(moved := place.parent / "moved")
+    done = run("--resume", str(there), "--extend-to", "9", cwd=moved)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert summary(there)["updates"] == 9
+    done = run("--resume", str(there), "--extend-to", "10", cwd=Path())
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "it is looked for beside the config and in the working directory" in done.stderr

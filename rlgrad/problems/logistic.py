@@ -81,6 +81,9 @@ class Logistic(Trainable):
         linear.bias.requires_grad_(settings.intercept)
         self.minibatches = Minibatches(settings, dataset)
 
+    def identity(self) -> Mapping[str, str]:
+        return self.dataset.identity
+
     def sample(self, step: int) -> Batch:
         """The next examples of each replica's epoch, or all examples."""
         return self.minibatches.sample(step)

@@ -6,10 +6,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlgrad.errors import UsageError
-from rlgrad.run import directory
+from rlgrad.files import read
+from rlgrad.run import checkpoint, directory
+from rlgrad.run.identity import check_data, trained_with
 from rlgrad.run.observers.log import METRICS
-from rlgrad.run.resuming import content_of, extensions, recorded_config, recorded_environment, resume
-from rlgrad.run.training import train
+from rlgrad.run.resuming import (
+    content_of,
+    extensions,
+    recorded_config,
+    recorded_environment,
+    resume,
+    say_what_has_changed,
+)
+from rlgrad.run.training import launch
+from rlgrad.trainable import Trainable
 
 WEIGHTS = "model.safetensors"
 
@@ -34,11 +44,18 @@ def reproduce(
     status = content_of(path / "summary.json").get("status")
     if status != "completed":
         raise UsageError(f"{path}: the run is not completed, so there is no end to compare; --resume it first")
+    saved = checkpoint.load(path) or {}
+    trained_with(path, saved, config.settings)
+
+    def check(problem: Trainable) -> None:
+        check_data(path, saved, problem)
+        say_what_has_changed(path, config.settings, problem)
+
     environment = recorded_environment(path)
     updates = config.settings.updates
     lengths = [*(each for each in extensions(environment) if each < updates), updates]  # each was an end once
     first = config.with_settings(config.settings.model_copy(update={"updates": lengths[0]}), f"{path.name}-again")
-    run = train(first, out=out, quiet=quiet)
+    run = launch(first, out, quiet, check=check)
     for length in lengths[1:]:
         run = resume(run.directory, extend_to=length, quiet=quiet, allow_imports=allow_imports)
     changed = directory.otherwise(environment, directory.environment(config.settings, run.problem.facts))
@@ -65,10 +82,10 @@ def first_difference_of_metrics(a: Path, b: Path) -> str | None:
 
 
 def first_difference_of_weights(a: Path, b: Path) -> str | None:
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     try:
-        old, new = load_file(a / WEIGHTS), load_file(b / WEIGHTS)
+        old, new = load(read(a / WEIGHTS)), load(read(b / WEIGHTS))
     except Exception as error:  # a damaged file: safetensors raises what it likes
         raise UsageError(f"{a / WEIGHTS} cannot be read: {' '.join(str(error).split())}") from error
     for name in sorted(old.keys() | new.keys()):
@@ -84,6 +101,6 @@ def first_difference_of_weights(a: Path, b: Path) -> str | None:
 def rows(path: Path) -> list[Mapping[str, Any]]:
     """The lines of metrics.jsonl. Raises UsageError."""
     try:
-        return [dict(json.loads(line)) for line in (path / METRICS).read_text(encoding="utf-8").splitlines()]
+        return [dict(json.loads(line)) for line in read(path / METRICS).decode().splitlines()]
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"{path / METRICS} cannot be read: {' '.join(str(error).split())}") from error

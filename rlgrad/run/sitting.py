@@ -1,13 +1,14 @@
 """One sitting of a run: from its first update, or from a checkpoint, to its end."""
 
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rlgrad.errors import RunError
+from rlgrad.files import reason
 from rlgrad.run import checkpoint, directory
-from rlgrad.run.files import reason
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, tell
 from rlgrad.run.observers.checkpoints import Checkpoints
@@ -35,8 +36,7 @@ def begin(run: Following, quiet: bool, profile: bool = False) -> Run:
     """Train from the first update."""
     assert run.directory is not None
     try:
-        directory.write_text(run.directory / "config.yaml", directory.dump(run.settings))
-        directory.write_json(run.directory / "environment.json", directory.environment(run.settings, run.problem.facts))
+        directory.describe(run.directory, run.settings, run.problem.facts)
     except OSError as error:
         raise RunError(f"{run.directory}: the run directory cannot be written to: {reason(error)}") from error
     return sit(run, Log(run.directory), quiet, profile)
@@ -68,18 +68,24 @@ def sit(run: Following, log: Log, quiet: bool, profile: bool = False) -> Run:
             summary = run.state.summary(run.settings, run.problem, status)
             summary |= {"conclusion": conclusion} if conclusion else {}
             summary |= {"error": failure} if failure else {}
-            try:
-                directory.write_json(path / "summary.json", summary)
-            except OSError as error:
-                failure = failure or f"the run directory cannot be written to: {reason(error)}"
-            ends = [told(observer, "end", run, summary) for observer in run.observers]
+            ends = [written(path, summary), *(told(observer, "end", run, summary) for observer in run.observers)]
     finally:
         closed = [told(observer, "close") for observer in run.observers]
-    failure = next((fault for fault in (failure, *ends, *closed) if fault), None)
-    if failure:
-        raise RunError(f"{path}: {failure}; {remains(path)}")
+    if fault := failure or next((fault for fault in (*ends, *closed) if fault), None):
+        if not failure:
+            written(path, summary | {"status": "failed", "error": fault})
+        raise RunError(f"{path}: {fault}; {remains(path)}")
     by = min(run.interrupted, key=lambda number: number == signal.SIGPIPE) if status == "interrupted" else None
     return Run(path, run.settings, run.problem, summary, by)
+
+
+def written(path: Path, summary: Mapping[str, Any]) -> str | None:
+    """Write the summary of a run. What went wrong."""
+    try:
+        directory.write_json(path / "summary.json", summary)
+    except OSError as error:
+        return f"the run directory cannot be written to: {reason(error)}"
+    return None
 
 
 def told(observer: Observer, *what: Any) -> str | None:

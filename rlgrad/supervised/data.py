@@ -1,5 +1,7 @@
 """Data sets for classifiers, as tensors."""
 
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -67,6 +69,7 @@ class Dataset(NamedTuple):
     test_x: Tensor  # [M, D]
     test_y: Tensor  # [M]
     classes: int  # K
+    identity: Mapping[str, str] = {}  # what was read: how much, and a digest of it
 
 
 class Part(NamedTuple):
@@ -74,6 +77,15 @@ class Part(NamedTuple):
 
     x: np.ndarray  # [N, D], NaN where a value is missing
     y: np.ndarray  # [N] class numbers
+    columns: Sequence[str] = ()  # [D] their names, where they have any
+    classes: Sequence[str] = ()  # [K] likewise
+
+    def identity(self, which: str) -> dict[str, str]:
+        """As it is in the source, so that it is the same on every machine."""
+        x, y = (hashlib.sha256(each.tobytes()).hexdigest()[:12] for each in (self.x, self.y))
+        found = {"rows": str(len(self.x)), "columns": ", ".join(self.columns) or str(self.x.shape[1])}
+        found |= {"classes": ", ".join(self.classes), "SHA-256 of the values": x, "SHA-256 of the labels": y}
+        return {f"{which}{name}": text for name, text in found.items()}
 
 
 def load_dataset(settings: DataSettings) -> Dataset:
@@ -86,6 +98,7 @@ def load_dataset(settings: DataSettings) -> Dataset:
     else:
         train, test = tabular(settings)
     count = int(train.y.max()) + 1
+    identity = train.identity("") | (test.identity("held-out ") if test else {})
     if test is None:
         train, test = split(train, settings)
     x, test_x = train.x, test.x
@@ -105,6 +118,7 @@ def load_dataset(settings: DataSettings) -> Dataset:
         torch.as_tensor(test_x, dtype=numbers),
         torch.as_tensor(test.y, dtype=kind),
         count,
+        identity,
     )
 
 
@@ -140,7 +154,8 @@ def tabular(settings: DataSettings) -> tuple[Part, Part | None]:
         number = {name: rank for rank, name in enumerate(classes)}
     if len(classes) < 2:
         raise SettingError(("data",), f"{table.source}: {table.column(label)}: all labels are {classes[0]!r}")
-    train = Part(x, np.array([number[name] for name in found]))
+    columns = [table.names[place] for place in places] if table.names else []
+    train = Part(x, np.array([number[name] for name in found]), columns, classes)
     if settings.test_data is None:
         return train, None
 

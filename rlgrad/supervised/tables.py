@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rlgrad import files
 from rlgrad.errors import SettingError
 
 
@@ -37,9 +38,8 @@ def read(path: Path, setting: str) -> Table:
     setting: the one that names the file, for the SettingError where it cannot be used.
     """
     try:
-        lines = [
-            (number, line) for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1) if line.strip()
-        ]
+        text = files.read(path).decode("utf-8-sig")
+        lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
         commas = "," in lines[0][1] if lines else False
         rows = [(number, next(csv.reader([line], strict=True)) if commas else line.split()) for number, line in lines]
     except FileNotFoundError as error:
