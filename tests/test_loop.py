@@ -2,13 +2,14 @@ import ast
 import itertools
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import nn
 
 import rlgrad
+from rlgrad.errors import RunError
 from rlgrad.loop import Direction, Estimate, Problem, make_optimizer, updates
 from rlgrad.optimizers import ELEMENTWISE
 from rlgrad.optimizers.curvature import Differentiated
@@ -256,3 +257,20 @@ def test_an_update_says_what_was_so_before_its_first_step(optimizer: str) -> Non
         assert update.metrics["call"].tolist() == [calls + 1] * 2
         assert not update.value.requires_grad
         assert not any(g.requires_grad for g in update.gradient)
+
+
+@pytest.mark.parametrize("missing", ["direction", "model"])
+def test_a_problem_that_lacks_a_part_is_told_so(missing: str) -> None:
+    class Partial(Problem):
+        def objective(self, batch: Any) -> Estimate:
+            return Estimate(-self.model["x"].square(), {})
+
+    partial = Partial()
+    if missing == "direction":
+        partial.model = torch.nn.ParameterDict({"x": torch.ones(2)})
+    else:
+        partial.direction = Direction.MAXIMIZE
+    with pytest.raises(RunError, match=f"Partial has no `{missing}`: a problem needs a direction and a model"):
+        make_optimizer(partial, "SGD", lr=0.1)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        partial.nothing  # noqa: B018

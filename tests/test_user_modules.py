@@ -15,6 +15,7 @@ from torch import nn
 
 import rlgrad
 from rlgrad import cli
+from rlgrad.config import load_config
 from rlgrad.errors import called
 from rlgrad.networks import MLP
 from rlgrad.streams import Purpose, streams
@@ -278,3 +279,27 @@ def test_what_is_given_must_fit(tmp_path: Path) -> None:
         rlgrad.train({"problem": "surface", "function": "rosenbrock", "updates": 1, "optimizer": {"name": "SGD", "lr": 0.1}},
                      out=tmp_path / "a", policy=network())  # fmt: skip
     assert not (tmp_path / "a").exists()
+
+
+def test_a_ready_config_takes_no_other_settings(tmp_path: Path) -> None:
+    ready = load_config(SHORT)
+    for other in ({"environment": Countdown}, {"policy": {"hidden": [3]}}, {"seed": 3}):
+        with pytest.raises(rlgrad.UsageError, match="a Config is ready"):
+            rlgrad.train(ready, out=tmp_path / "a", **other)
+    assert not (tmp_path / "a").exists()
+    assert rlgrad.train(ready, out=tmp_path / "a", allow_imports=True).summary["status"] == "completed"
+
+
+def test_a_users_module_may_import_its_neighbour_later(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the middle of the run, when it is resumed from elsewhere, and when it is evaluated."""
+    (place / "neighbour_of_mine.py").write_text("limit = 3")
+    file = place / f"{module_of(place)}.py"
+    late = "\n    def evaluate(self, step):\n        import neighbour_of_mine"
+    file.write_text(file.read_text().replace("\n    def evaluate(self, step):", late))
+    before = list(sys.path)
+    run = ["train", "--config", str(place / "problem.yaml"), "--allow-imports", "--quiet", "--out", "run"]
+    for words in (run, ["train", "--resume", "run", "--extend-to", "8", "--quiet"], ["evaluate", "run"]):
+        sys.modules.pop("neighbour_of_mine", None)
+        assert cli.main([*words, "--allow-imports"]) == 0
+        assert sys.modules.pop("neighbour_of_mine").limit == 3
+        assert sys.path == before
