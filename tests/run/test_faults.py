@@ -91,7 +91,7 @@ gymnasium.register("tests/Faulty-v0", Faulty)
         ("raises", r"the environment raised KeyError at step \d+: 'no such\\nmove'"),
         ("nan reward", r"the environment returned a reward that is not finite \(replica \d, episode \d, step \d+\)"),
         ("nan observation", r"the environment returned an observation that is not finite \(replica \d, "),
-        ("shape", r"the environment raised ValueError at step \d+: an observation of shape \(2, 3\), not \(1,\)"),
+        ("shape", r"the environment returned an observation that does not fit: it is an array \(2, 3\) of float32, "),
         ("reward of another shape", r"the environment raised ValueError at step \d+: "),
         ("nothing", r"the environment raised TypeError at step \d+: "),
         ("worker dies", r"the environment raised (BrokenPipeError|EOFError|ConnectionResetError) at step \d+"),
