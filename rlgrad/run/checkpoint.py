@@ -95,10 +95,3 @@ def unsealed(content: bytes) -> bytes:
     if sealed(data) != content:
         raise ValueError("it is damaged, as its checksum is another")
     return data
-
-
-def save_weights(path: Path, model: nn.Module) -> None:
-    """The parameters [R, ...] by name, in the safetensors format. Raises OSError."""
-    from safetensors.torch import save
-
-    files.write(path, save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}))

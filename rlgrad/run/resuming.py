@@ -18,9 +18,11 @@ from rlgrad.run.clock import running
 from rlgrad.run.files import reason
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, by_name, observed, tell
+from rlgrad.run.observers.keep import Keep
 from rlgrad.run.observers.log import Log, clear
 from rlgrad.run.sitting import Run, begin, sit
 from rlgrad.run.state import State, validator
+from rlgrad.run.weights import INITIAL, begin_from
 from rlgrad.settings import FollowSettings, RunSettings
 from rlgrad.usage import find
 
@@ -79,9 +81,11 @@ def go_on(run: Following, quiet: bool, before: FollowSettings | None = None) -> 
             raise UsageError(f"{path}: there is no checkpoint to resume from")
         print(f"{path}: it was killed before its first checkpoint, and begins again", file=sys.stderr)
         clear(path)
+        begin_from(run.problem, run.settings.initial and path / INITIAL)
         record_extension(path, before, run.settings, 0)
         return begin(run, quiet)
     log = Log(path)
+    run.observers.append(Keep())
     restore(run, saved, log)
     say_what_has_changed(run, path)
     if run.state.over(run.settings) and not quiet:

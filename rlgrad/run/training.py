@@ -16,6 +16,7 @@ from rlgrad.run.clock import running
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, observed
 from rlgrad.run.sitting import Run, begin
+from rlgrad.run.weights import begin_from
 from rlgrad.settings import FollowSettings
 from rlgrad.trainable import Trainable
 
@@ -52,6 +53,7 @@ def train(
         config = load_config(config, settings, allow_imports, objects)
     with guest.threads(config.settings.threads):
         built, theirs = config.build(), config.observers(Observer)
+        begin_from(built.problem, config.settings.initial)
         path = directory.claim(config.name, out)
         with directory.held(path):
             return begin(Following(config.settings, *built, [*theirs, *observers], path), quiet, profile)
@@ -94,6 +96,8 @@ def follow(
     observed(observers)
     check_way(problem, optimizer, wanted)
     with guest.threads(wanted.threads):
+        if not resume:
+            begin_from(problem, wanted.initial)
         path = resuming.existing(out) if resume else directory.claim(type(problem).__name__.lower(), out)
         with directory.held(path):
             run = Following(wanted, problem, optimizer, schedule, observers, path)

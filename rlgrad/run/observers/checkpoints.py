@@ -4,7 +4,7 @@ import time
 
 from rlgrad.errors import RunError
 from rlgrad.loop import Update
-from rlgrad.run import checkpoint
+from rlgrad.run import checkpoint, weights
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, Record, by_name, tell
 
@@ -49,7 +49,7 @@ class Checkpoints(Observer):
             "observers": {name: state for name, state in states.items() if state is not None},
         }
         checkpoint.save(run.directory, content)
-        checkpoint.save_weights(run.directory / "model.safetensors", run.problem.model)
+        weights.save(run.directory / weights.NAME, run.problem, run.state.done)
         self.saved = time.monotonic()
         self.cost = self.saved - began
         run.state.saving += self.cost

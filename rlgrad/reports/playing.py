@@ -1,0 +1,119 @@
+"""A trained policy at play: in a window, or on film."""
+
+import contextlib
+import itertools
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium.error import DependencyNotInstalled
+
+from rlgrad.errors import RunError, SettingError, UsageError, blame
+from rlgrad.run import files
+
+if TYPE_CHECKING:
+    from rlgrad.agents.trained import TrainedPolicy
+
+EXTRA = "pip install 'rlgrad[play]'"
+FPS = 30.0  # where the environment does not say
+
+
+class Show:
+    """Episodes of a policy, greedy unless they are to be sampled. returns: those of the episodes that have ended."""
+
+    def __init__(self, policy: "TrainedPolicy", mode: str = "rgb_array", sample: bool = False):
+        """mode: "human" for a window, "rgb_array" for pictures. Raises UsageError where it cannot be shown."""
+        if no_screen() and mode == "human":
+            raise UsageError("there is no screen for a window: --to film.gif makes a film")
+        if no_screen():
+            os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo looks for a screen otherwise
+        self.policy, self.sample, self.id, self.returns = policy, sample, policy.settings.environment, list[float]()
+        plain = policy.make_environment()
+        modes = plain.metadata.get("render_modes") or []
+        plain.close()
+        if mode not in modes:
+            raise UsageError(f"{self.id} has no pictures to show: its render modes are {', '.join(modes) or 'none'}")
+        self.environment = policy.make_environment(render_mode=mode)
+        self.fps = (self.environment.metadata.get("render_fps") or FPS) / policy.settings.action_repeat
+
+    def frames(self, episodes: int = 1, seed: int = 0) -> Iterator[Any]:
+        """What is seen, step after step. Raises UsageError where it cannot be drawn, RunError where the environment
+        fails."""
+        try:
+            for number in range(episodes):
+                yield from self._episode(seed + number)
+        except (ImportError, DependencyNotInstalled) as error:
+            raise UsageError(f"{self.id} cannot be drawn: {error}; {EXTRA} brings what most need") from error
+        except Exception as error:  # an environment and what it draws with raise anything
+            raise RunError(f"{self.id} cannot be shown: {blame(error)}") from error
+        finally:
+            with contextlib.suppress(Exception):
+                self.environment.close()
+
+    def _episode(self, seed: int) -> Iterator[Any]:
+        observation, earned = self.environment.reset(seed=seed)[0], 0.0
+        yield self.environment.render()
+        for _ in range(self.policy.settings.episode_limit):
+            action, _ = self.policy.predict(observation, deterministic=not self.sample)
+            observation, reward, terminated, truncated, _ = self.environment.step(action)
+            earned += float(reward)
+            yield self.environment.render()
+            if terminated or truncated:
+                break
+        self.returns.append(earned)
+
+
+def no_screen() -> bool:
+    """Whether there is certainly none; elsewhere whoever draws finds out."""
+    return sys.platform == "linux" and not any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
+def film(show: Show, suffix: str = ".gif", episodes: int = 1, seed: int = 0) -> bytes:
+    """Episodes as a film: a GIF that goes on for ever, or an MP4. Raises ImportError where a package is missing, and
+    what `Show.frames` raises."""
+    pictures = (np.ascontiguousarray(frame, np.uint8) for frame in show.frames(episodes, seed))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"film{suffix}"
+        (gif if suffix == ".gif" else mp4)(path, pictures, show.fps)
+        return path.read_bytes()
+
+
+def gif(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
+    from PIL import Image
+
+    images = (Image.fromarray(picture).quantize(64, method=Image.Quantize.FASTOCTREE) for picture in pictures)
+    pause = max(20, round(100 / fps) * 10)  # milliseconds; viewers slow down what is shown for less
+    next(images).save(path, save_all=True, append_images=images, duration=pause, loop=0)
+
+
+def mp4(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
+    import imageio_ffmpeg
+
+    first = next(pictures)
+    writer = imageio_ffmpeg.write_frames(str(path), first.shape[1::-1], fps=fps, macro_block_size=2)
+    writer.send(None)
+    for picture in itertools.chain([first], pictures):
+        writer.send(picture)
+    writer.close()
+
+
+def play(policy: Any, to: str | None, episodes: int, seed: int, sample: bool) -> list[float]:
+    """Show episodes, in a window or in a file. Their returns. Raises UsageError, RunError and OSError."""
+    if type(policy).__name__ != "TrainedPolicy":
+        raise UsageError(f"only a policy can be watched at play: this is {policy.origin}")
+    try:
+        show = Show(policy, "rgb_array" if to else "human", sample)
+        if to:
+            files.write(Path(to), film(show, Path(to).suffix, episodes, seed))
+        else:
+            for _ in show.frames(episodes, seed):
+                pass
+    except ImportError as error:
+        raise UsageError(f"{error.name or error} is not installed: {EXTRA}") from error
+    except SettingError as error:
+        raise UsageError(str(error)) from error
+    return show.returns
