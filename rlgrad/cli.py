@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import rlgrad
 from rlgrad.completion import CONFIG, RUN, SHELLS, completes, script
 from rlgrad.errors import RunError, UsageError
-from rlgrad.reports.commands import add_commands
+from rlgrad.reports.commands import UPDATE, add_commands
 from rlgrad.usage import check_first_word, check_run, check_trained, find, split_overrides, which_config
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 BEGAN = time.monotonic() - time.process_time()
 
 DONE, FAILED, USAGE = 0, 1, 2
-UPDATE = "with the weights kept after N updates, or `best`, instead of the last"
 
 
 class Parser(argparse.ArgumentParser):
@@ -169,19 +168,6 @@ def add_commands_for_runs(commands: "Commands") -> None:
     evaluate.add_argument("--episode-seed", type=int, default=1, metavar="N", help="other held-out episodes for each N")
     evaluate.add_argument("--allow-imports", action="store_true", help="let its config import modules")
 
-    play = add(commands, play_command, "watch a policy play, in a window or on film", "runs/cartpole-1 --to film.gif")
-    play.add_argument("--to", metavar="FILE", help="a film: a .gif or .mp4, instead of a window")
-    play.add_argument("--episodes", type=int, default=1, metavar="N", help="how many (1)")
-    play.add_argument("--seed", type=int, default=0, metavar="N", help="of the first episode, others follow (0)")
-    play.add_argument("--sample", action="store_true", help="draw actions, instead of the most probable ones")
-    export = add(commands, export_command, "write a trained model as ONNX", "runs/cartpole-1 --to cartpole/model.onnx")
-    export.add_argument("--to", metavar="FILE", required=True, help="the model; a README.md about it goes beside it")
-    for parser in (play, export):
-        completes(parser.add_argument("run", metavar="RUN", help="the directory of a run"), RUN)
-        parser.add_argument("--replica", type=int, metavar="K", help="which, from 0, instead of the best")
-        parser.add_argument("--update", metavar="N", help=UPDATE)
-        parser.add_argument("--allow-imports", action="store_true", help="let its config import modules")
-
     reproduce = add(commands, reproduce_command, "run it again, and compare bit for bit", "runs/cartpole-1")
     completes(reproduce.add_argument("run", metavar="RUN", help="the directory of a completed run"), RUN)
     reproduce.add_argument("--out", metavar="DIR", help="of the second run, instead of runs/<RUN>-again-<number>")
@@ -286,42 +272,6 @@ def evaluate_command(options: argparse.Namespace) -> int:
         low, high = found["ci95"]
         interval = "" if low is None else f"  95% interval {low:.4g} to {high:.4g}  IQM {found['iqm']:.4g}"
         print(f"{name:20} {number(found['mean'])}{interval}")
-    return DONE
-
-
-def loaded(options: argparse.Namespace, suffixes: Sequence[str]) -> Any:
-    """What play and export are about. suffixes: those that `--to` may have."""
-    check_trained(options.run)
-    if options.to and Path(options.to).suffix not in suffixes:
-        raise UsageError(f"--to {options.to}: the name must end in {' or '.join(suffixes)}")
-    if options.to and options.run_command is play_command and not Path(options.to).absolute().parent.is_dir():
-        raise UsageError(f"--to {options.to}: there is no directory {Path(options.to).parent}")
-    import_torch()
-    from rlgrad.reports.loading import load
-
-    return load(options.run, replica=options.replica, update=options.update, allow_imports=options.allow_imports)
-
-
-def play_command(options: argparse.Namespace) -> int:
-    if options.episodes < 1 or options.seed < 0:
-        raise UsageError("--episodes must be 1 or more, and --seed 0 or more")
-    policy = loaded(options, (".gif", ".mp4"))
-    from rlgrad.reports.playing import play
-
-    for number, earned in enumerate(play(policy, options.to, options.episodes, options.seed, options.sample)):
-        print(f"episode {number}: return {earned:.6g}")
-    print(f"written: {options.to}" if options.to else "", end="\n" if options.to else "")
-    return DONE
-
-
-def export_command(options: argparse.Namespace) -> int:
-    model = loaded(options, (".onnx",))
-    from rlgrad.reports.exporting import export
-    from rlgrad.run.resuming import recorded_config
-
-    run, to = Path(options.run), Path(options.to)
-    card = export(model, recorded_config(run, options.allow_imports), run, to)
-    print(f"written: {to} and {card}")
     return DONE
 
 

@@ -81,6 +81,8 @@ class TrainedPolicy:
         part, space = observation, self.observation_space
         while isinstance(space, spaces.Dict | spaces.Tuple):
             first: Any = next(iter(space)) if isinstance(space, spaces.Dict) else 0
+            if not isinstance(part, Mapping | tuple):
+                raise ValueError(f"an observation has the parts of {space}, but this has the shape {np.shape(part)}")
             part, space = part[first], space[first]
         shape = np.shape(part)
         alone = shape == space.shape

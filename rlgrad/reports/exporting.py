@@ -109,6 +109,10 @@ def onnx(graph: Any, first: Tensor, model: Any) -> bytes:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"this model cannot be written as ONNX: {type(error).__name__}: {reason}") from error
     made = program.model_proto
+    if not made.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise UsageError(
+            "this model cannot be written for any batch size: does its network use len(x)? x.shape[0] can be"
+        )
     form = json.dumps(model.description()["form"])
     for name, text in {"rlgrad": rlgrad.__version__, "origin": model.origin, "form": form}.items():
         made.metadata_props.add(key=name, value=text)

@@ -7,30 +7,34 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from gymnasium.error import DependencyNotInstalled
 
+from rlgrad.agents.trained import TrainedPolicy
 from rlgrad.errors import RunError, SettingError, UsageError, blame
+from rlgrad.reports.loading import load
 from rlgrad.run import files
 
-if TYPE_CHECKING:
-    from rlgrad.agents.trained import TrainedPolicy
-
 EXTRA = "pip install 'rlgrad[play]'"
+SHORT = 300  # pictures in a report
 FPS = 30.0  # where the environment does not say
 
 
 class Show:
     """Episodes of a policy, greedy unless they are to be sampled. returns: those of the episodes that have ended."""
 
-    def __init__(self, policy: "TrainedPolicy", mode: str = "rgb_array", sample: bool = False):
-        """mode: "human" for a window, "rgb_array" for pictures. Raises UsageError where it cannot be shown."""
+    def __init__(self, policy: Any, mode: str = "rgb_array", sample: bool = False):
+        """policy: a TrainedPolicy. mode: "human" for a window, "rgb_array" for pictures. Raises UsageError where it
+        cannot be shown, and SettingError where there is no such environment."""
+        if not isinstance(policy, TrainedPolicy):
+            raise UsageError(f"only a policy can be watched at play: this is {policy.origin}")
         if no_screen() and mode == "human":
             raise UsageError("there is no screen for a window: --to film.gif makes a film")
-        if no_screen():
-            os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo looks for a screen otherwise
+        if no_screen():  # MuJoCo and pygame would look for one
+            os.environ.setdefault("MUJOCO_GL", "egl")
+            os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
         self.policy, self.sample, self.id, self.returns = policy, sample, policy.settings.environment, list[float]()
         plain = policy.make_environment()
         modes = plain.metadata.get("render_modes") or []
@@ -72,10 +76,19 @@ def no_screen() -> bool:
     return sys.platform == "linux" and not any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
-def film(show: Show, suffix: str = ".gif", episodes: int = 1, seed: int = 0) -> bytes:
-    """Episodes as a film: a GIF that goes on for ever, or an MP4. Raises ImportError where a package is missing, and
-    what `Show.frames` raises."""
-    pictures = (np.ascontiguousarray(frame, np.uint8) for frame in show.frames(episodes, seed))
+def film_of(run: Path) -> bytes | None:
+    """The beginning of an episode of the run's first replica, as a GIF; None where there is nothing to be seen."""
+    try:
+        return film(Show(load(run, replica=0)), most=SHORT)
+    except (UsageError, RunError, SettingError, ImportError):
+        return None
+
+
+def film(show: Show, suffix: str = ".gif", episodes: int = 1, seed: int = 0, most: int | None = None) -> bytes:
+    """Episodes as a film: a GIF that goes on for ever, or an MP4. most: so many pictures of it. Raises ImportError
+    where a package is missing, and what `Show.frames` raises."""
+    shown = itertools.islice(show.frames(episodes, seed), most)
+    pictures = (np.ascontiguousarray(frame, np.uint8) for frame in shown)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"film{suffix}"
         (gif if suffix == ".gif" else mp4)(path, pictures, show.fps)
@@ -103,8 +116,6 @@ def mp4(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
 
 def play(policy: Any, to: str | None, episodes: int, seed: int, sample: bool) -> list[float]:
     """Show episodes, in a window or in a file. Their returns. Raises UsageError, RunError and OSError."""
-    if type(policy).__name__ != "TrainedPolicy":
-        raise UsageError(f"only a policy can be watched at play: this is {policy.origin}")
     try:
         show = Show(policy, "rgb_array" if to else "human", sample)
         if to:
