@@ -566,13 +566,27 @@ def test_an_exported_classifier_has_its_preprocessing_and_its_card(
 
 
 @pytest.mark.usefixtures("exporter")
-def test_the_card_of_a_policy_runs_it_in_gymnasium(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_the_card_and_the_documentation_run_a_policy_in_gymnasium(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     monkeypatch.chdir(tmp_path)
-    train(SMALL | {"environment_options": {"max_episode_steps": 12}}, out="run")
-    assert main(["export", "run", "--to", "model.onnx", "--replica", "0"]) == 0
+    train(SMALL, out="runs/cartpole-1")
+    assert main(["export", "runs/cartpole-1", "--to", "cartpole/model.onnx", "--replica", "0"]) == 0
+    page = (Path(rlgrad.__file__).parent.parent / "docs" / "use.md").read_text()
+    loading, playing = [part.split("```")[0] for part in page.split("```python\n")[1:]]
+    exec(loading, {})
+    monkeypatch.chdir("cartpole")
+    card = Path("README.md").read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
     capsys.readouterr()
-    exec(Path("README.md").read_text().split("```python\n")[1].split("```")[0], {})
-    assert float(capsys.readouterr().out) <= 12
+    exec(playing, {})
+    exec(card.replace('"model.onnx"', '"cartpole/model.onnx"'), {})
+    policy, environment = load("runs/cartpole-1", replica=0), gymnasium.make("CartPole-v1")
+    observation, earned, over = environment.reset(seed=0)[0], 0.0, False
+    while not over:
+        observation, reward, *ends, _ = environment.step(policy.predict(observation, deterministic=True)[0])
+        earned, over = earned + reward, any(ends)
+    assert capsys.readouterr().out == f"{earned}\n{earned}\n"
 
 
 def test_a_missing_exporter_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
