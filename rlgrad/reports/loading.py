@@ -82,7 +82,7 @@ def best(config: Config, found: Weights) -> tuple[int, str]:
 
 
 def evaluate(config: Config, path: Path, update: int | str | None, episode_seed: int) -> dict[str, Any]:
-    """The statistics over replicas of an evaluation of all replicas, in the environment and with the wrappers of their run."""
+    """What an evaluation of all replicas comes to, played as their run played."""
     found = weights.read(weights.where(path, update))
     problem = config.build().problem
     weights.fill(problem, found)
