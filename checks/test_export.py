@@ -29,9 +29,8 @@ def test_a_model_runs_in_a_bare_environment(project: Path, shell: Shell, tmp_pat
     shell("rlgrad train --config cartpole --updates 2 --quiet")
     shell("rlgrad export runs/cartpole-1 --to cartpole/model.onnx --replica 0")
     asked = 'import rlgrad, numpy; p = rlgrad.load("runs/cartpole-1", replica=0); x = numpy.ones((1, 4)); '
-    expected = shell(
-        f"python -c '{asked} print(p.predict(x, deterministic=True)[0][0], *p.distribution(x).probs[0, 0].tolist())'"
-    )
+    asked += "print(p.predict(x, deterministic=True)[0][0], *p.distribution(x).probs[0, 0].tolist())"
+    expected = shell(f"python -c '{asked}'")
     action, *probabilities = expected.stdout.split()
     found = subprocess.run([python, "-I", "-c", ASKED], cwd=project, capture_output=True, text=True, check=True).stdout
     one, five = (line.split("] [") for line in found.splitlines())
