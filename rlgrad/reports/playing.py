@@ -5,6 +5,7 @@ import itertools
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from rlgrad.reports.loading import load
 from rlgrad.run import files
 
 EXTRA = "pip install 'rlgrad[play]'"
-SHORT = 300  # pictures in a report
+SHORT, PATIENCE = 300, 10.0  # pictures in a report, and the seconds that they may take
 FPS = 30.0  # where the environment does not say
 
 
@@ -79,20 +80,28 @@ def no_screen() -> bool:
 def film_of(run: Path) -> bytes | None:
     """The beginning of an episode of the run's first replica, as a GIF; None where there is nothing to be seen."""
     try:
-        return film(Show(load(run, replica=0)), most=SHORT)
+        show = Show(load(run, replica=0))
+        return film(beginning(show.frames()), show.fps)
     except (UsageError, RunError, SettingError, ImportError):
         return None
 
 
-def film(show: Show, suffix: str = ".gif", episodes: int = 1, seed: int = 0, most: int | None = None) -> bytes:
-    """Episodes as a film: a GIF that goes on for ever, or an MP4. most: so many pictures of it. Raises ImportError
-    where a package is missing, and what `Show.frames` raises."""
-    shown = itertools.islice(show.frames(episodes, seed), most)
-    pictures = (np.ascontiguousarray(frame, np.uint8) for frame in shown)
+def film(frames: Iterator[Any], fps: float, suffix: str = ".gif") -> bytes:
+    """Pictures as a film: a GIF that goes on for ever, or an MP4. Raises ImportError where a package is missing."""
+    pictures = (np.ascontiguousarray(frame, np.uint8) for frame in frames)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"film{suffix}"
-        (gif if suffix == ".gif" else mp4)(path, pictures, show.fps)
+        (gif if suffix == ".gif" else mp4)(path, pictures, fps)
         return path.read_bytes()
+
+
+def beginning(frames: Iterator[Any]) -> Iterator[Any]:
+    """No more than a page has room for, and somebody who wants the page will wait for."""
+    ends = time.monotonic() + PATIENCE
+    for number, frame in enumerate(frames, 1):
+        yield frame
+        if number == SHORT or time.monotonic() > ends:
+            return
 
 
 def gif(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
@@ -119,7 +128,7 @@ def play(policy: Any, to: str | None, episodes: int, seed: int, sample: bool) ->
     try:
         show = Show(policy, "rgb_array" if to else "human", sample)
         if to:
-            files.write(Path(to), film(show, Path(to).suffix, episodes, seed))
+            files.write(Path(to), film(show.frames(episodes, seed), show.fps, Path(to).suffix))
         else:
             for _ in show.frames(episodes, seed):
                 pass
