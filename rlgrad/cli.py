@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import rlgrad
 from rlgrad.completion import CONFIG, RUN, SHELLS, completes, script
 from rlgrad.errors import RunError, UsageError, say, settle
-from rlgrad.reports.commands import add_commands
-from rlgrad.usage import check_first_word, check_run, find, split_overrides, which_config
+from rlgrad.reports.commands import UPDATE, add_commands
+from rlgrad.usage import check_first_word, check_run, check_trained, find, split_overrides, which_config
 
 if TYPE_CHECKING:
     from rlgrad.run import Run
@@ -167,6 +167,7 @@ def add_train(commands: "Commands") -> None:
 def add_commands_for_runs(commands: "Commands") -> None:
     evaluate = add(commands, evaluate_command, "evaluate a trained model again", "runs/cartpole-1")
     completes(evaluate.add_argument("run", metavar="RUN", help="the directory of a run that has ended"), RUN)
+    evaluate.add_argument("--update", metavar="N", help=UPDATE)
     evaluate.add_argument("--episode-seed", type=int, default=1, metavar="N", help="other held-out episodes for each N")
     evaluate.add_argument("--allow-imports", action="store_true", help="let its config import modules")
 
@@ -261,37 +262,18 @@ def print_settings(source: str, allow_imports: bool) -> None:
 
 def evaluate_command(options: argparse.Namespace) -> int:
     path = Path(options.run)
-    check_run(options.run)
-    if not (path / "model.safetensors").is_file():
-        raise UsageError(f"{path}: this run has not ended: there is no model yet (no model.safetensors)")
+    check_trained(options.run)
     if options.episode_seed < 0:
         raise UsageError("--episode-seed: must be 0 or more")
     import_torch(options.own)
-    from safetensors.torch import load_file
-
-    from rlgrad.run import checkpoint
-    from rlgrad.run.faults import attempt
-    from rlgrad.run.identity import check_data, trained_with
+    from rlgrad.reports.loading import evaluate
     from rlgrad.run.observers.progress import number
-    from rlgrad.run.resuming import recorded_config, say_what_has_changed
-    from rlgrad.run.statistics import summarize
+    from rlgrad.run.resuming import recorded_config
 
     config = recorded_config(path, options.allow_imports)
-    saved = checkpoint.load(path) or {}
-    trained_with(path, saved, config.settings)
     with config.importing():
-        problem, _, _ = config.build()
-        check_data(path, saved, problem)
-        say_what_has_changed(path, config.settings, problem)
-        try:
-            problem.model.load_state_dict(load_file(path / "model.safetensors"))
-            checkpoint.check_finite(problem.model)
-        except Exception as error:  # a damaged file: safetensors and torch raise what they like
-            raise UsageError(f"{path}/model.safetensors cannot be used: {str(error).splitlines()[0]}") from error
-        step = config.settings.updates + options.episode_seed
-        evaluation = attempt(lambda: problem.evaluate(step), config.settings.update_seconds_limit)
-    for name, values in evaluation.items():
-        found = summarize(values.tolist(), by_chance=problem.by_chance)
+        evaluated = evaluate(config, path, options.update, options.episode_seed)
+    for name, found in evaluated.items():
         low, high = found["ci95"]
         interval = "" if low is None else f"  95% interval {low:.4g} to {high:.4g}  IQM {found['iqm']:.4g}"
         print(f"{name:20} {number(found['mean'])}{interval}")

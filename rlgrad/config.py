@@ -104,6 +104,20 @@ class Config:
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
                 raise SettingError((), f"what it describes cannot be made: {reason[:300]}") from error
 
+    def trained(self, tensors: Mapping[str, Any], description: Mapping[str, Any]) -> Any:
+        """What one replica has learned, to be used: from its tensors [1, ...] and what was said beside them. Raises
+        UsageError."""
+        with self.located():
+            self._import(self.settings.imports)
+            self._check_given()
+            try:
+                return self.settings.trained(tensors, description, **self.objects)
+            except SettingError:
+                raise
+            except Exception as error:  # a stranger's words: they lead to whatever they lead to
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                raise SettingError((), f"the weights do not belong to this config: {reason}") from error
+
     def _check_given(self) -> None:
         """Raises SettingError where an object is not what the settings say that was given."""
         asked = self.settings.given

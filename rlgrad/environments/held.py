@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 from rlgrad.environments.interface import Environments, Transition
@@ -47,3 +48,20 @@ class Held:
 def steps_taken(environments: Environments) -> np.ndarray | int:
     """How often `step` of the environment was called for the last action, in each copy [N]."""
     return environments.lasted if isinstance(environments, Held) else 1
+
+
+class HeldActions(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """The same for one environment of Gymnasium's."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], steps: int):
+        super().__init__(env)
+        self.steps = steps
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        earned = 0.0
+        for _ in range(self.steps):
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            earned += float(reward)
+            if terminated or truncated:
+                break
+        return observation, earned, terminated, truncated, info

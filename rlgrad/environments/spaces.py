@@ -1,4 +1,4 @@
-"""What a policy sees of an observation space: a vector, or an image."""
+"""What a policy sees of an observation space, a vector or an image; and a space in the words of JSON."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
@@ -189,3 +189,47 @@ def difference(one: spaces.Space[Any], other: spaces.Space[Any], bounds: bool) -
         if path != way or not same:
             return f"{named(path)}{a}, and not {named(way)}{b}"
     return None
+
+
+def described(space: spaces.Space[Any]) -> dict[str, Any]:
+    """The space as JSON has it, for `space_from`. Raises TypeError for those that no policy serves."""
+
+    def brief(x: np.ndarray) -> Any:
+        """One number where all are the same, as the bounds of an image are."""
+        return x.flat[0].item() if x.size and (x == x.flat[0]).all() else x.tolist()
+
+    match space:
+        case spaces.Box():
+            return {"Box": [brief(space.low), brief(space.high), list(space.shape), str(space.dtype)]}
+        case spaces.Discrete():
+            return {"Discrete": [int(space.n), int(space.start)]}
+        case spaces.MultiDiscrete():
+            return {"MultiDiscrete": [space.nvec.tolist(), np.asarray(space.start).tolist()]}
+        case spaces.MultiBinary():
+            return {"MultiBinary": space.shape[0] if len(space.shape) == 1 else list(space.shape)}
+        case spaces.Dict():
+            return {"Dict": [[name, described(part)] for name, part in space.items()]}
+        case spaces.Tuple():
+            return {"Tuple": [described(part) for part in space]}
+    raise TypeError(f"{space} is served by no policy")
+
+
+def space_from(said: Mapping[str, Any]) -> spaces.Space[Any]:
+    """The space that was `described`. Raises whatever words that are none lead to."""
+    ((kind, words),) = said.items()
+    match kind:
+        case "Box":
+            low, high, shape, dtype = words
+            low, high = (np.broadcast_to(np.asarray(end, dtype), shape) for end in (low, high))
+            return spaces.Box(low, high, dtype=np.dtype(dtype).type)
+        case "Discrete":
+            return spaces.Discrete(words[0], start=words[1])
+        case "MultiDiscrete":
+            return spaces.MultiDiscrete(words[0], start=words[1])
+        case "MultiBinary":
+            return spaces.MultiBinary(words)
+        case "Dict":
+            return spaces.Dict([(name, space_from(part)) for name, part in words])
+        case "Tuple":
+            return spaces.Tuple([space_from(part) for part in words])
+    raise ValueError(f"there is no space {kind!r}")

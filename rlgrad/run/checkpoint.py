@@ -123,10 +123,3 @@ def check_finite(model: nn.Module) -> None:
     for name, buffer in model.named_buffers():
         if buffer.isnan().any():
             raise ValueError(f"{name} is not a number")
-
-
-def save_weights(path: Path, model: nn.Module) -> None:
-    """The parameters [R, ...] by name, in the safetensors format. Raises OSError."""
-    from safetensors.torch import save
-
-    files.write(path, save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}))

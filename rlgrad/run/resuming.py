@@ -20,9 +20,11 @@ from rlgrad.run.clock import running
 from rlgrad.run.following import Following
 from rlgrad.run.identity import MOVED, check_data, differences, trained_with
 from rlgrad.run.observer import Observer, by_name, observed, tell
+from rlgrad.run.observers.keep import Keep
 from rlgrad.run.observers.log import Log, clear
 from rlgrad.run.sitting import Run, begin, sit
 from rlgrad.run.state import State, validator
+from rlgrad.run.weights import INITIAL, begin_from
 from rlgrad.settings import FollowSettings, RunSettings
 from rlgrad.trainable import Trainable
 from rlgrad.usage import find
@@ -98,9 +100,11 @@ def go_on(run: Following, quiet: bool, before: FollowSettings, found: tuple[str,
             raise UsageError(f"{path}: there is no checkpoint to resume from")
         say(f"{path}: it {how} before its first checkpoint, and begins again")
         clear(path)
+        begin_from(run.problem, run.settings.initial and path / INITIAL)
         return begin(run, quiet)
     check_data(path, found[1], run.problem)
     log = Log(path)
+    run.observers.append(Keep())
     restore(run, *found, log)
     say_what_has_changed(path, run.settings, run.problem)
     if run.state.over(run.settings) and not quiet:

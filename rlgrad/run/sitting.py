@@ -8,12 +8,13 @@ from typing import Any
 
 from rlgrad.errors import RunError
 from rlgrad.files import reason
-from rlgrad.run import checkpoint, directory
+from rlgrad.run import checkpoint, directory, weights
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, tell
 from rlgrad.run.observers.checkpoints import Checkpoints
 from rlgrad.run.observers.diagnosis import Diagnosis
 from rlgrad.run.observers.evaluation import HeldOut
+from rlgrad.run.observers.keep import Keep
 from rlgrad.run.observers.log import Log
 from rlgrad.run.observers.progress import Display
 from rlgrad.run.signals import received
@@ -36,9 +37,12 @@ def begin(run: Following, quiet: bool, profile: bool = False) -> Run:
     """Train from the first update."""
     assert run.directory is not None
     try:
+        if run.settings.initial:
+            weights.save(run.directory / weights.INITIAL, run.problem, 0)
         directory.describe(run.directory, run.settings, run.problem.facts)
     except OSError as error:
         raise RunError(f"{run.directory}: the run directory cannot be written to: {reason(error)}") from error
+    run.observers.append(Keep())
     return sit(run, Log(run.directory), quiet, profile)
 
 

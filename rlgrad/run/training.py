@@ -16,6 +16,7 @@ from rlgrad.run.clock import running
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, observed
 from rlgrad.run.sitting import Run, begin
+from rlgrad.run.weights import begin_from
 from rlgrad.settings import FollowSettings
 from rlgrad.trainable import Trainable
 
@@ -64,6 +65,7 @@ def launch(
         built, theirs = config.build(), config.observers(Observer)
         if check:
             check(built.problem)
+        begin_from(built.problem, config.settings.initial)
         path = directory.claim(config.name, out)
         with directory.held(path):
             return begin(Following(config.settings, *built, [*theirs, *observers], path), quiet, profile)
@@ -106,6 +108,8 @@ def follow(
     observed(observers)
     check_way(problem, optimizer, wanted)
     with guest.threads(wanted.threads):
+        if not resume:
+            begin_from(problem, wanted.initial)
         path = resuming.existing(out) if resume else directory.claim(type(problem).__name__.lower(), out)
         with directory.held(path):
             run = Following(wanted, problem, optimizer, schedule, observers, path)

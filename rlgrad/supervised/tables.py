@@ -25,6 +25,10 @@ class Table(NamedTuple):
     rows: list[list[str]]  # [N][C]
     lines: list[int]  # [N] the line of each row in the file
 
+    def name(self, position: int) -> str:
+        """The header's, or else its number from 1."""
+        return self.names[position] if self.names else f"column {position + 1}"
+
     def column(self, position: int) -> str:
         """What an error calls a column; people count from 1."""
         return f"column {position + 1}" + (f" ({self.names[position]})" if self.names else "")

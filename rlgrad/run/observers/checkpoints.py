@@ -4,7 +4,7 @@ import time
 
 from rlgrad.errors import RunError, say
 from rlgrad.loop import Update
-from rlgrad.run import checkpoint, directory
+from rlgrad.run import checkpoint, directory, weights
 from rlgrad.run.following import Following
 from rlgrad.run.identity import identity
 from rlgrad.run.observer import Observer, Record, by_name, tell
@@ -53,7 +53,7 @@ class Checkpoints(Observer):
             "observers": {name: state for name, state in states.items() if state is not None},
         }
         checkpoint.save(run.directory, content)
-        checkpoint.save_weights(run.directory / "model.safetensors", run.problem.model)
+        weights.save(run.directory / weights.NAME, run.problem, run.state.done)
         for name in directory.describe(run.directory, run.settings, run.problem.facts, anew=False):
             say(f"{run.directory / name} was removed; it is written again")
         self.saved = time.monotonic()
