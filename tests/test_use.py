@@ -359,7 +359,7 @@ def test_a_run_directory_that_is_not_as_it_was_written_is_refused_in_one_line(
         (
             "activation",
             lambda run: edited(run / "config.yaml", "activation: tanh", "activation: relu"),
-            "changed since",
+            "policy.activation",
         ),
         ("hidden", lambda run: edited(run / "config.yaml", "hidden: [4]", "hidden: [5]"), "config"),
         ("setting", lambda run: edited(run / "config.yaml", "seed: 0", "sede: 0"), "did you mean seed"),

@@ -186,7 +186,7 @@ def test_weights_that_are_not_finite_are_refused(
     weights["linear.weight"][0, 0] = value
     save_file(weights, file)
     assert main(["evaluate", str(folder / "run")]) == 2
-    assert "model.safetensors cannot be used: linear.weight is not finite" in capsys.readouterr().err
+    assert "model.safetensors: linear.weight is not finite" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
