@@ -8,6 +8,10 @@ ROOT = Path(__file__).resolve().parent.parent
 SHELL = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
 FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
+TITLED = re.compile(r'^```\w+ title="([^"]+)"\n(.*?)^```', re.DOTALL | re.MULTILINE)
+FOLLOWED = [  # pages whose commands follow from each other, and need the files that the page shows
+    "start.md", "your-environment.md", "your-problem.md", "your-table.md", "statistics.md",
+]  # fmt: skip
 STARTS = (
     "python ",
     "python3 ",
@@ -25,7 +29,8 @@ def commands() -> dict[str, str]:
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
     for page in [*pages, ROOT / "configs" / "README.md", ROOT / "examples" / "README.md"]:
         if page.exists():
-            for command in in_page(page.read_text(encoding="utf-8")):
+            text = page.read_text(encoding="utf-8")
+            for command in in_page(SHELL.sub("", text) if page.name in FOLLOWED else text):
                 found.setdefault(command, str(page.relative_to(ROOT)))
     for script in [*sorted((ROOT / "benchmarks").glob("*.py")), *sorted((ROOT / "examples").glob("*.py"))]:
         for command in in_docstring(script.read_text(encoding="utf-8")):
@@ -42,6 +47,13 @@ def in_page(text: str) -> Iterator[str]:
     for inline in INLINE.findall(FENCED.sub("", text)):
         if inline.startswith(STARTS):
             yield tidy(inline)
+
+
+def followed(page: str) -> tuple[dict[str, str], list[str]]:
+    """The files that a page in docs/ shows, and its commands in their order."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    lines = [tidy(line) for block in SHELL.findall(text) for line in block.splitlines()]
+    return dict(TITLED.findall(text)), [line for line in lines if line]
 
 
 def in_docstring(source: str) -> Iterator[str]:

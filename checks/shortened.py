@@ -39,7 +39,17 @@ SHORTENED = {
     "rlgrad check ENV": "rlgrad check CartPole-v1",
     "rlgrad evaluate RUN": f"{TRAINED} && rlgrad evaluate runs/cartpole-1",
     "rlgrad list": f"{TRAINED} && rlgrad list",
+    "rlgrad play runs/cartpole-1 --to film.gif": f"{TRAINED} && rlgrad play runs/cartpole-1 --to film.gif",
+    "rlgrad play runs/cartpole-1": "rlgrad play --help",  # there is no screen
+    "rlgrad export runs/cartpole-1 --to cartpole/model.onnx": (
+        f"{TRAINED} && rlgrad export runs/cartpole-1 --to cartpole/model.onnx"
+    ),
+    "rlgrad evaluate RUN --update best": (
+        "rlgrad train --config cartpole --updates 2 --keep.best true --quiet && "
+        "rlgrad evaluate runs/cartpole-1 --update best"
+    ),
     "rlgrad report runs/cartpole-1": f"{TRAINED} && rlgrad report runs/cartpole-1",
+    "rlgrad slice runs/cartpole-1": ("rlgrad train --config bowl --updates 3 --quiet && rlgrad slice runs/bowl-1"),
     "rlgrad plot runs/cartpole-1 --to curves.pdf": f"{TRAINED} && rlgrad plot runs/cartpole-1 --to curves.pdf",
     "rlgrad train --resume runs/cartpole-1": f"{TRAINED} && rlgrad train --resume runs/cartpole-1",
     "rlgrad train --resume auto --config cartpole": (
@@ -69,6 +79,7 @@ SHORTENED = {
     "rlgrad train --resume RUN": f"{TRAINED} && rlgrad train --resume runs/cartpole-1",
     "rlgrad reproduce RUN": f"{TRAINED} && rlgrad reproduce runs/cartpole-1",
     "rlgrad tags": AS_IS,
+    "rlgrad doctor": AS_IS,
     "rlgrad train --config bowl --direction maximize": ("rlgrad train --config bowl --direction maximize --updates 2"),
     "rlgrad train --config lunar_lander": "rlgrad train --config lunar_lander --updates 1 --episode_limit 600 --help",
     "python -m pytest tests/test_textbook.py": "python -m pytest -n 0 tests/test_textbook.py",
@@ -121,6 +132,22 @@ SHORTENED = {
     "python benchmarks/cartpole_seeds.py [SEEDS]": "python benchmarks/cartpole_seeds.py 1",
     "python benchmarks/cold_start.py [ROUNDS]": "python benchmarks/cold_start.py 1",
     "python benchmarks/configs.py NAME...": "python benchmarks/configs.py bowl",
+}
+
+# in pages that are followed from their first command to their last -> what is run there
+DONE_ABOVE = "true"  # it needs nothing of the page, and is run by itself
+INSTEAD = {
+    "python3 -m venv .venv": "true",  # installing is what .ci/run does
+    ". activate": "true",
+    "pip install -q -e .": "true",
+    "tensorboard --logdir runs": DONE_ABOVE,
+    "rlgrad train --config cartpole": TRAINED,
+    "rlgrad train --config cartpole --replicas 2 --optimizer.lr 0.01": f"{TRAINED} --replicas 2 --optimizer.lr 0.01",
+    "rlgrad train --config cartpole --help": DONE_ABOVE,
+    "rlgrad train --config breast_cancer": DONE_ABOVE,
+    "rlgrad train --config cartpole --wrong-sign": DONE_ABOVE,
+    "rlgrad train --config cartpole --replicas 16": f"{TRAINED} --replicas 4",
+    "rlgrad train --config cartpole --replicas 16 --optimizer.lr 0.01": f"{TRAINED} --replicas 4 --optimizer.lr 0.01",
 }
 
 # commands that are known to fail -> why; what is repaired leaves this table, as an unexpected success is an error

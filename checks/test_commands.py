@@ -1,13 +1,14 @@
 """Every command that the documentation names does run."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from checks.conftest import Shell
-from checks.documented import commands
-from checks.shortened import AS_IS, BROKEN, SHORTENED
+from checks.documented import FOLLOWED, commands, followed
+from checks.shortened import AS_IS, BROKEN, INSTEAD, SHORTENED
 
 DOCUMENTED = commands()
 
@@ -37,3 +38,13 @@ def lines() -> Iterator[Any]:
 @pytest.mark.parametrize("line", list(lines()))
 def test_it_runs(line: str, shell: Shell) -> None:
     shell(line)
+
+
+@pytest.mark.parametrize("page", FOLLOWED)
+def test_a_page_can_be_followed(page: str, project: Path, shell: Shell) -> None:
+    """Whoever saves its files and types its commands, one after the other, gets through."""
+    files, lines = followed(page)
+    assert lines
+    for name, text in files.items():
+        (project / name).write_text(text, encoding="utf-8")
+    shell(" && ".join(INSTEAD.get(line, line) for line in lines))

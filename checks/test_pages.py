@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from checks.browser import browser, executable, served
+from checks.browser import Page, browser, executable, served
 from checks.conftest import ROOT, Shell, environment
 
 PICTURES = ROOT / "build" / "pictures"  # of each page, for people to look at
@@ -38,6 +39,28 @@ class Title(HTMLParser):
         self.text += data if self.open else ""
 
 
+LOOKS = [(width, dark) for width in (1280, 390) for dark in (False, True)]
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+IMAGES = """
+[...document.images].filter((image) => !(image.complete && image.naturalWidth && image.alt)).map((image) => image.src)
+"""
+
+
+def seen(page: Page, name: str, often: bool) -> list[str]:
+    """What is wrong with a page of the site, wide and narrow. often: also by night, with a picture of each."""
+    found = []
+    for width, dark in LOOKS if often else [(1280, False), (390, False)]:
+        page.look(width, dark)
+        scheme = "slate" if dark else "default"
+        page.wait(f"document.body.dataset.mdColorScheme === '{scheme}'", f"its colours are not {scheme}")
+        if often:
+            page.shoot(PICTURES / f"site_{name}_{width}_{'dark' if dark else 'light'}.png")
+        if (over := page.ask(OVERFLOW)) > 0:
+            found.append(f"at {width} px it is {over} px too wide")
+    found += [f"no picture, or no words for it: {image}" for image in page.ask(IMAGES)]
+    return found + page.wrong()
+
+
 @in_browser
 def test_every_page_of_the_site(project: Path, shell: Shell) -> None:
     """It is built without a warning, shows its heading, and nothing is missing on it or loaded from elsewhere."""
@@ -51,9 +74,10 @@ def test_every_page_of_the_site(project: Path, shell: Shell) -> None:
             where = page.parent.relative_to(site).as_posix().strip(".")
             heading = " ".join(Title(page.read_text(encoding="utf-8")).text.split())
             assert heading, where
-            picture = PICTURES / f"site_{where.replace('/', '_') or 'index'}.png"
-            if found := running.visit(f"{address}/{where}/".replace("//", "/").replace(":/", "://"), heading, picture):
-                wrong[where] = found
+            with running.page(f"{address}/{where}/".replace("//", "/").replace(":/", "://"), heading) as shown:
+                found = seen(shown, where.replace("/", "_") or "index", often=where == "" or where.startswith("docs"))
+                if found:
+                    wrong[where] = found
     assert not wrong
 
 
@@ -69,8 +93,6 @@ def test_the_reference_has_every_public_name(project: Path, shell: Shell) -> Non
         assert len(re.findall(r"<h[2-5] ", built.read_text(encoding="utf-8"))) > 1, built.parent.name
 
 
-LOOKS = [(width, dark) for width in (1280, 390) for dark in (False, True)]
-OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 CHARTS = """
 [...document.querySelectorAll("figure")].map((figure) => {
   const box = figure.getBoundingClientRect(), texts = [...figure.querySelectorAll("text")];
@@ -93,21 +115,42 @@ def test_the_lesson(project: Path, shell: Shell) -> None:
     """The page that `rlgrad lesson` writes needs nothing but itself, on a desk, on a phone, by night and on paper."""
     shell("rlgrad lesson --out why.html", timeout=300)
     with browser() as running, running.page((project / "why.html").as_uri(), "Why ascent, why descent") as page:
-        for width, dark in LOOKS:
-            page.look(width, dark)
-            page.shoot(PICTURES / f"lesson_{width}_{'dark' if dark else 'light'}.png", whole=True)
-            assert page.ask(OVERFLOW) == 0, width
-            charts = page.ask(CHARTS)
-            assert len(charts) > 20
-            for chart in charts:
-                assert chart["inside"], (width, chart)
-                assert chart["marks"] >= 4, chart  # axes and data
-                assert chart["smallest"] > 8.5, (width, chart)  # px
-                assert (lightness(chart["paper"]) < 0.2) == dark == (lightness(chart["ink"]) > 0.8), chart
-        page.look(800, dark=True, media="print")
-        assert lightness(page.ask(CHARTS)[0]["paper"]) == 1
+        assert len(looked_at(page, "lesson", smallest=8.5)) > 20
         assert page.ask('getComputedStyle(document.getElementById("try")).display') == "none"
         assert page.wrong() == []
+
+
+def looked_at(page: Page, name: str, smallest: float) -> list[dict[str, Any]]:
+    """The charts of a page, which is as it should be on a desk and on a phone, light and dark, and printed. smallest:
+    the height in pixels that all letters of its charts have."""
+    for width, dark in LOOKS:
+        page.look(width, dark)
+        page.shoot(PICTURES / f"{name}_{width}_{'dark' if dark else 'light'}.png", whole=True)
+        assert page.ask(OVERFLOW) == 0, width
+        charts: list[dict[str, Any]] = page.ask(CHARTS)
+        for chart in charts:
+            assert chart["inside"], (width, chart)
+            assert chart["marks"] >= 4, chart  # axes and data
+            assert chart["smallest"] > smallest, (width, chart)
+            assert (lightness(chart["paper"]) < 0.2) == dark == (lightness(chart["ink"]) > 0.8), chart
+    page.look(800, dark=True, media="print")
+    assert lightness(page.ask(CHARTS)[0]["paper"]) == 1
+    return charts
+
+
+@in_browser
+def test_the_report_of_a_run_and_of_several(project: Path, shell: Shell) -> None:
+    """Pages that need nothing but themselves: their charts are there by name, and hold data."""
+    shell("rlgrad train --config cartpole --updates 12 --quiet --out runs/seen")
+    shell("rlgrad train --config cartpole --updates 8 --optimizer.lr 0.01 --quiet --out runs/slower")
+    shell("rlgrad report runs/seen --to one.html && rlgrad report runs/seen runs/slower --to two.html")
+    for name, heading in {"one": "seen", "two": "2 runs compared"}.items():
+        with browser() as running, running.page((project / f"{name}.html").as_uri(), heading) as page:
+            charts = [chart["name"] for chart in looked_at(page, f"report_{name}", smallest=6)]
+            for what in ("return", "objective"):
+                for axis in ("environment steps", "updates", "seconds"):
+                    assert f"{what} over {axis}" in charts
+            assert page.wrong() == []
 
 
 def lightness(colour: str) -> float:

@@ -9,7 +9,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin
 
@@ -45,10 +45,10 @@ class Config:
         name: str,
         allow_imports: bool = False,
         objects: Mapping[str, Any] | None = None,
-        folder: Path = Path(),
     ):
-        """objects: what is given from Python in the place of settings, by their names. folder: the file's."""
-        self.sources, self.name, self.allow_imports, self.folder = sources, name, allow_imports, folder
+        """objects: what is given from Python in the place of settings, by their names."""
+        self.sources, self.name, self.allow_imports = sources, name, allow_imports
+        self.folder = str(data.get("imports_from") or "")
         self.objects = {key: thing for key, thing in (objects or {}).items() if thing is not None}
         with self.located():
             if ":" in str(data.get("problem")):  # its settings are in a module
@@ -74,7 +74,7 @@ class Config:
     def with_settings(self, settings: RunSettings, name: str | None = None) -> "Config":
         """The same config with other settings, which are valid already."""
         other = copy.copy(self)
-        other.settings, other.name = settings, name or self.name
+        other.settings, other.name, other.folder = settings, name or self.name, settings.imports_from or ""
         return other
 
     def build(self) -> "Built":
@@ -94,6 +94,20 @@ class Config:
                 raise
             except Exception as error:  # an environment that cannot be made, too little memory: it can be anything
                 raise SettingError((), f"what it describes cannot be made: {said(error)}") from error
+
+    def trained(self, tensors: Mapping[str, Any], description: Mapping[str, Any]) -> Any:
+        """What one replica has learned, to be used: from its tensors [1, ...] and what was said beside them. Raises
+        UsageError."""
+        with self.located():
+            self._import(self.settings.imports)
+            self._check_given()
+            try:
+                return self.settings.trained(tensors, description, **self.objects)
+            except SettingError:
+                raise
+            except Exception as error:  # a stranger's words: they lead to whatever they lead to
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                raise SettingError((), f"the weights do not belong to this config: {reason}") from error
 
     def _check_given(self) -> None:
         """Raises SettingError where an object is not what the settings say that was given."""
@@ -119,16 +133,14 @@ class Config:
         return made
 
     def _import(self, modules: Iterable[str]) -> None:
-        """The only place where a config makes code run, and only where the user has said so. Modules are also looked
-        for beside the config and in the working directory."""
+        """The only place where a config makes code run, and only where the user has said so."""
         for module in modules:
             if not self.allow_imports:
                 message = f"importing {module!r} runs its code; say --allow-imports if you trust it"
                 raise SettingError(("imports",), message)
-            before = list(sys.path)
-            sys.path += [str(self.folder.absolute()), str(Path().absolute())]
             try:
-                importlib.import_module(module)
+                with self.importing():
+                    importlib.import_module(module)
             except Exception as error:  # whatever the module raises
                 reason = " ".join(str(error).split())
                 hint = (
@@ -137,8 +149,20 @@ class Config:
                     else ""
                 )
                 raise SettingError(("imports",), f"{module!r} cannot be imported: {reason}{hint}") from error
-            finally:
-                sys.path[:] = before
+
+    @contextmanager
+    def importing(self) -> Iterator[None]:
+        """Modules are also found beside the config and in the working directory, where they may be imported at all:
+        the config's own, and those that they import themselves, be it later on."""
+        folders = {str(Path(self.folder).absolute()): None, str(Path().absolute()): None} if self.allow_imports else {}
+        added = [folder for folder in folders if folder not in sys.path]
+        sys.path += added
+        try:
+            yield
+        finally:
+            for folder in added:
+                with suppress(ValueError):  # somebody else has removed it
+                    sys.path.remove(folder)
 
 
 class Built(NamedTuple):
@@ -150,18 +174,22 @@ class Built(NamedTuple):
 
 
 def load_config(
-    source: str | Path | Mapping[str, Any],
+    source: str | Path | Mapping[str, Any] | Config,
     overrides: Sequence[str] | Mapping[str, Any] = (),
     allow_imports: bool = False,
     objects: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Settings from a file (a path, or a name in configs/) or a mapping, with overrides on top.
+    """Settings from a file (a path, or a name in configs/) or a mapping, with overrides on top; a Config as it is.
 
     overrides: as on a command line, ["--optimizer.lr", "0.01"], or a mapping {"optimizer.lr": 0.01}.
     allow_imports: whether the config may import modules, and so run code.
     Raises UsageError in one line.
     """
     folder = Path()
+    if isinstance(source, Config):
+        if overrides or any(thing is not None for thing in (objects or {}).values()):
+            raise UsageError("a Config is ready: give what is to be another to load_config, or the config's file")
+        return source
     if isinstance(source, Mapping):
         name = "config"
         data, sources = plain(source), cast("Sources", {(): "config"})
@@ -176,7 +204,9 @@ def load_config(
             data.setdefault("given", {})[key] = called(thing)
             if key == "environment":  # an id that it is registered by
                 data[key] = given_id(thing)
-    return Config(data, sources, name, allow_imports, objects, folder)
+    if data.get("imports"):
+        data.setdefault("imports_from", str(folder.absolute()))
+    return Config(data, sources, name, allow_imports, objects)
 
 
 def read(path: Path) -> tuple[dict[str, Any], Sources]:
@@ -256,7 +286,9 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_value(name: str, text: str) -> Any:
-    """The value as it would be in a file. Raises UsageError."""
+    """The value as it would be in a file; but there is nothing that an anchor could be for. Raises UsageError."""
+    if "&" in text:
+        return text
     option, given = Path(f"--{name}"), short(repr(text))
     if len(text) > LARGEST:
         raise UsageError(f"{option}: longer than a config can be ({LARGEST >> 20} MB)")

@@ -1,7 +1,10 @@
 """The errors that a person gets to read: one line that says what is wrong, where, and what to do."""
 
+import contextlib
 import difflib
 import functools
+import os
+import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -46,6 +49,26 @@ class SettingError(OneLine):
 
 class RunError(OneLine):
     """A run cannot go on; the message is one line that says why."""
+
+
+def say(text: str) -> None:
+    """A line on standard error. Where nobody can read it any more, it is lost, and nothing else is."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError, RuntimeError):  # broken, closed, or in use as a signal comes in
+            print(text, file=sys.stderr, flush=True)
+
+
+def settle(stream: Any) -> None:
+    """Flush a standard stream. What cannot be written goes nowhere: else the interpreter would try again as it ends,
+    and make an error of it."""
+    with contextlib.suppress(OSError, ValueError):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:

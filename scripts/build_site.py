@@ -5,6 +5,7 @@ the site. Three things are added: the README is the first page, every source fil
 page, and the API reference is made from docstrings. The code is read, not imported.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ API = {
     "rlgrad": ("What `import rlgrad` offers", ["rlgrad"]),
     "loop": ("The training loop, and what it asks of a problem", ["rlgrad.loop"]),
     "trainable": ("What a run asks of a problem, beyond the loop", ["rlgrad.trainable"]),
+    "trained": ("Trained policies and classifiers", ["rlgrad.agents.trained", "rlgrad.supervised.trained"]),
     "observer": ("What watches a run", ["rlgrad.run.observer", "rlgrad.run.following"]),
     "optimizers": (
         "Newton's method, curvature and schedules",
@@ -59,7 +61,7 @@ def write(page: Path, where: Path) -> None:
             return f"{match[1]}{match[2].rstrip('/')}/{overview(target)}{match[3]}"
         if target.name == "README.md":
             return f"{match[1]}{match[2].removesuffix('README.md')}index.md{match[3]}"
-        if target.suffix in (".py", ".yaml", ".json", ".toml"):
+        if target.suffix in (".py", ".yaml", ".json", ".toml", ".ipynb"):
             return f"{match[1]}{match[2]}{source(target)}{match[3]}"
         return match[0]
 
@@ -79,6 +81,12 @@ def overview(folder: Path) -> str:
 def source(file: Path) -> str:
     """Make the page that shows a source file. What its name has at the end, beside the file's."""
     where = file.relative_to(ROOT)
+    if file.suffix == ".ipynb":
+        cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+        fences = {"markdown": "{}", "code": "````python\n{}\n````"}
+        shown = [fences[cell["cell_type"]].format("".join(cell["source"])) for cell in cells]
+        text(Path(f"{where}.md"), "\n\n".join(shown) + "\n")
+        return ".md"
     language = {".py": "python", ".yaml": "yaml", ".json": "json", ".toml": "toml"}[file.suffix]
     text(Path(f"{where}.md"), f"# {where}\n\n````{language}\n{file.read_text(encoding='utf-8')}````\n")
     return ".md"

@@ -234,3 +234,29 @@ def test_no_garbage_is_looked_for_while_torch_is_imported(tmp_path: Path) -> Non
         "frozen = gc.get_freeze_count(); import_torch(); assert gc.get_freeze_count() <= frozen\n"
     )
     subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+
+
+def test_an_environment_beside_the_reader_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """The command that pip installs does not look into the working directory by itself."""
+    (tmp_path / "found_here.py").write_text(
+        "import gymnasium\n"
+        "from gymnasium.envs.classic_control import CartPoleEnv\n"
+        "gymnasium.register('FoundHere-v0', CartPoleEnv, max_episode_steps=7)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    assert cli.main(["check", "found_here:FoundHere-v0"]) == 0
+    assert "7 steps, then truncated" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_process_that_was_there_before_keeps_its_garbage_collector(tmp_path: Path, enabled: bool) -> None:
+    code = (
+        f"import gc; from rlgrad.cli import main; gc.{'enable' if enabled else 'disable'}()\n"
+        "assert main(['tags']) == 0\n"
+        f"assert gc.isenabled() is {enabled} and gc.get_freeze_count() == 0\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.DEVNULL, check=True)

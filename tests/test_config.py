@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rlgrad.cli import main
-from rlgrad.config import SHIPPED, find, load_config, schema
+from rlgrad.config import SHIPPED, find, load_config, parse_overrides, schema
 from rlgrad.errors import UsageError
 from rlgrad.notation import write
 
@@ -289,3 +289,33 @@ def test_help_shows_every_setting_of_a_config(capsys) -> None:
     printed = capsys.readouterr().out
     for setting in ("--optimizer.lr", "--policy.hidden", "--checkpoint.every_seconds", "--discount"):
         assert setting in printed
+
+
+def test_a_setting_that_an_option_has_set_is_blamed_on_the_option(tmp_path: Path) -> None:
+    """Also where it stands in the file, and where it is a group of settings there."""
+    (tmp_path / "mine.yaml").write_text(
+        "problem: reinforce\nenvironment: CartPole-v1\nupdates: 3\noptimizer: {name: SGD}\ndiscount: 0.9\n"
+    )
+    for overrides, named in (
+        ({"discount": 7}, "--discount: "),
+        ({"optimizer.name": "SGDD"}, "--optimizer.name: "),
+        ({"optimizer": {"name": "SGDD"}}, "--optimizer"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            load_config(tmp_path / "mine.yaml", overrides).build()
+        assert str(caught.value).startswith(named)
+        assert "mine.yaml" not in str(caught.value)
+
+
+def test_an_ampersand_on_the_command_line_is_text() -> None:
+    assert parse_overrides(["--label", "&a", "--data=x&y.csv"]) == {"label": "&a", "data": "x&y.csv"}
+
+
+def test_a_plateau_is_one_of_what_is_sought() -> None:
+    plateau = {"name": "ReduceLROnPlateau", "patience": 3}
+    for objective, mode in (("log_likelihood", "max"), ("negative_log_likelihood", "min")):
+        built = load_config({
+            "problem": "logistic", "data": "iris", "updates": 2, "optimizer": {"name": "SGD"},
+            "objective": objective, "schedule": plateau,
+        }).build()  # fmt: skip
+        assert built.schedule.mode == mode

@@ -191,3 +191,12 @@ def test_some_of_the_slots() -> None:
     part = batch.of(slice(1, 3))
     assert part.length.tolist() == [[5, 4], [1, 2]]
     assert torch.equal(part.reward, batch.reward[:, :, 1:])
+
+
+def test_rewards_that_are_whole_numbers_become_real_ones() -> None:
+    class Whole(Dealt):
+        def step(self, action: np.ndarray) -> Transition:
+            found = super().step(action)
+            return found._replace(reward=found.reward.astype(np.int32))
+
+    assert play(policy(1), Whole([2] * 6), streams(0, 2, Purpose.SAMPLE), 3).reward.dtype == torch.float32

@@ -149,9 +149,8 @@ def check(settings: CreditSettings) -> None:
         raise SettingError(("discount_weighting",), message)
     if settings.normalise_returns and settings.standardise_advantages and settings.baseline != "critic":
         raise SettingError(("normalise_returns",), "it has no effect beside standardise_advantages: leave one out")
-    for name, given in (("network", settings.policy.network), ("policy", settings.given.get("policy"))):
-        for shape in ("hidden", "activation", "initial_gain") if given else ():
-            check_unused(settings.policy, "policy", shape, f"the {name} {given} has its own")
+    for shape in ("hidden", "activation", "initial_gain") if settings.policy.network else ():
+        check_unused(settings.policy, "policy", shape, f"the network {settings.policy.network} has its own")
     if settings.segment and settings.discount < 1 and settings.discount_weighting:
         message = "in segments all states count alike, however late in their episode: set it to false"
         raise SettingError(("discount_weighting",), message)

@@ -1,6 +1,5 @@
 """Two costs, one path: the negative log-likelihood and the log-likelihood over the same two weights."""
 
-import itertools
 import math
 import tempfile
 from pathlib import Path
@@ -11,9 +10,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rlgrad.config import load_config
 from rlgrad.lesson.page import Chapter
-from rlgrad.loop import Direction, updates
+from rlgrad.lesson.walk import walk
+from rlgrad.loop import Direction
 from rlgrad.pages.drawing import COLOUR, EXACT, FAINT, panel
 from rlgrad.problems.logistic import Logistic
 
@@ -51,11 +50,7 @@ def run(file: Path, objective: str) -> tuple[Logistic, Tensor]:
     """The problem, and the path [updates + 1, 2] of its weight and intercept."""
     settings: dict[str, Any] = {"problem": "logistic", "data": str(file), "test_fraction": 0, "dtype": "float64"}
     settings |= {"objective": objective, "updates": UPDATES, "optimizer": {"name": "SGD", "lr": 2, "momentum": 0.5}}
-    problem, optimizer, _ = load_config(settings).build()
-    path = [parameters(problem)]
-    for _ in itertools.islice(updates(problem, optimizer), UPDATES):
-        path.append(parameters(problem))
-    return problem, torch.stack(path)
+    return walk(settings, {}, parameters)
 
 
 def parameters(problem: Logistic) -> Tensor:

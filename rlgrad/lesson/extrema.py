@@ -1,6 +1,5 @@
 """Down to a minimum, up to a maximum: points on surfaces, and what they reach."""
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rlgrad.config import load_config
 from rlgrad.errors import RunError
 from rlgrad.lesson.page import Chapter, table
-from rlgrad.loop import Direction, updates
+from rlgrad.lesson.walk import walk
+from rlgrad.loop import Direction
 from rlgrad.pages.drawing import COLOUR, EXACT, FAINT, panel
 from rlgrad.problems.surface import SurfaceProblem
 
@@ -47,13 +46,9 @@ def chapter() -> Chapter:
 
 def descend(name: str, settings: dict[str, Any]) -> tuple[SurfaceProblem, Tensor, list[str]]:
     """The problem after its run, the path [updates + 1, R, D] of its points, and what it says at its end."""
-    problem, optimizer, schedule = load_config({"problem": "surface", "function": name, **settings}).build()
-    path = [problem.model().detach().clone()]
-    for _ in itertools.islice(updates(problem, optimizer), settings["updates"]):
-        path.append(problem.model().detach().clone())
-        if schedule:
-            schedule.step()
-    return problem, torch.stack(path), problem.conclusion()
+    config = {"problem": "surface", "function": name, **settings}
+    problem, path = walk(config, {}, lambda problem: problem.model().detach().clone())
+    return problem, path, problem.conclusion()
 
 
 def refusal(run: Callable[..., Any], *told: Any, **more: Any) -> str:

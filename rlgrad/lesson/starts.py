@@ -11,6 +11,7 @@ from torch import Tensor
 from rlgrad.config import load_config
 from rlgrad.environments.mdp import MDPS
 from rlgrad.lesson.page import Chapter
+from rlgrad.lesson.walk import walk
 from rlgrad.loop import Direction, updates
 from rlgrad.pages.drawing import COLOUR, EXACT, FAINT, panel
 
@@ -54,15 +55,8 @@ def policies() -> tuple[Tensor, Tensor]:
         "problem": "reinforce", "environment": "rlgrad/Twice-v0", "episodes": 64, "replicas": STARTS, "updates": 150,
         "policy": {"hidden": [], "initial_gain": 2.0}, "optimizer": {"name": "Adam", "lr": 0.1},
     }  # fmt: skip
-    problem, optimizer, _ = load_config(config).build()
-
-    def second_word() -> Tensor:
-        return problem.model(torch.ones(STARTS, 1, 1)).probs[:, 0, 1].detach()  # type: ignore[no-any-return]
-
-    before = second_word()
-    for _ in itertools.islice(updates(problem, optimizer), config["updates"]):
-        pass
-    return before, second_word()
+    _, path = walk(config, {}, lambda problem: problem.model(torch.ones(STARTS, 1, 1)).probs[:, 0, 1].detach())
+    return path[0], path[-1]
 
 
 def expected(p: Tensor) -> Tensor:

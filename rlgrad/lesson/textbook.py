@@ -1,6 +1,5 @@
 """The textbook's three procedures, as configs of the same loop and the same classifier."""
 
-import itertools
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rlgrad.config import load_config
 from rlgrad.lesson.page import Chapter, table
-from rlgrad.loop import Direction, updates
+from rlgrad.lesson.walk import walk
+from rlgrad.loop import Direction
 from rlgrad.pages.drawing import COLOUR, EXACT, FAINT, panel
 from rlgrad.problems.logistic import Logistic
 
@@ -31,7 +30,9 @@ def chapter() -> Chapter:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "tumours.csv"
         write_data(file)
-        runs = {name: run(config, {"data": str(file), **settings}) for name, (config, settings) in RUNS.items()}
+        runs = {
+            name: walk(config, {"data": str(file), **settings}, parameters) for name, (config, settings) in RUNS.items()
+        }
     rows = []
     for name, (problem, path) in runs.items():
         found = problem.evaluate(0)
@@ -56,18 +57,6 @@ def write_data(file: Path) -> None:
     x, y = x[:100, :2], y[:100]
     x = (x - x.mean(0)) / x.std(0)
     np.savetxt(file, np.column_stack([x, y]), delimiter=",", header="radius,texture,benign", comments="", fmt="%g")
-
-
-def run(config: str, settings: dict[str, Any]) -> tuple[Logistic, Tensor]:
-    """The problem after its run, and the path [updates + 1, R, 3] of intercept and weights."""
-    loaded = load_config(config, settings)
-    problem, optimizer, schedule = loaded.build()
-    path = [parameters(problem)]
-    for _ in itertools.islice(updates(problem, optimizer), loaded.settings.updates):
-        path.append(parameters(problem))
-        if schedule:
-            schedule.step()
-    return problem, torch.stack(path)
 
 
 def parameters(problem: Logistic) -> Tensor:

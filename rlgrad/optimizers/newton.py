@@ -51,8 +51,8 @@ class Newton(Optimizer):
     ):
         if not lr > 0:
             raise ValueError(f"lr must be positive, not {lr!r}")
-        if max_iter < 1:
-            raise ValueError(f"max_iter must be 1 or more, not {max_iter!r}")
+        if not isinstance(max_iter, int) or max_iter < 1:
+            raise ValueError(f"max_iter must be a whole number from 1 on, not {max_iter!r}")
         if not tolerance >= 0:
             raise ValueError(f"tolerance must be 0 or more, not {tolerance!r}")
         if solver not in ("direct", "cg"):

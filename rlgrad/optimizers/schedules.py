@@ -25,8 +25,8 @@ class Hyperbolic(LRScheduler):
         floor: float = 0.0,
         last_epoch: int = -1,
     ):
-        if epoch_length < 1:
-            raise ValueError(f"epoch_length must be 1 or more, not {epoch_length!r}")
+        if not isinstance(epoch_length, int) or epoch_length < 1:
+            raise ValueError(f"epoch_length must be a whole number from 1 on, not {epoch_length!r}")
         self.epoch_length, self.decay, self.floor = epoch_length, decay, floor
         super().__init__(optimizer, last_epoch)
 

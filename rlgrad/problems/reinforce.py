@@ -29,6 +29,7 @@ from rlgrad.agents.gradient import PolicyGradient, by_halves, policy_gradient, w
 from rlgrad.agents.normalisers import Normaliser, ReturnUnit
 from rlgrad.agents.rollouts import Rollout
 from rlgrad.agents.settings import CreditSettings, EntropyBonus, check
+from rlgrad.agents.trained import TrainedPolicy, description
 from rlgrad.environments import describe, register
 from rlgrad.errors import SettingError
 from rlgrad.loop import Direction, Estimate, Update
@@ -44,14 +45,20 @@ class Settings(CreditSettings):
     entropy_bonus: EntropyBonus | None = None
 
     def build(self, **objects: Any) -> "Reinforce":
-        environment, policy = objects.get("environment"), objects.get("policy")
+        return Reinforce(self.registered(objects.get("environment")), objects.get("policy"))
+
+    def trained(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any], **objects: Any) -> TrainedPolicy:
+        return TrainedPolicy(self.registered(objects.get("environment")), tensors, description, objects.get("policy"))
+
+    def registered(self, environment: Any = None) -> "Settings":
+        """The same, with an id in the place of an environment that is given, or that is named as module:Class."""
         if self.environment.partition(":")[0] in self.imports:
             environment = self.named(("environment",), self.environment)
-        if environment is not None:
-            if not callable(environment):
-                raise SettingError(("environment",), f"{self.environment} must be a class or a function")
-            return Reinforce(self.model_copy(update={"environment": register(environment)}), policy)
-        return Reinforce(self, policy)
+        if environment is None:
+            return self
+        if not callable(environment):
+            raise SettingError(("environment",), f"{self.environment} must be a class or a function")
+        return self.model_copy(update={"environment": register(environment)})
 
     def bound_to_updates(self) -> str | None:
         return "entropy_bonus.final" if self.entropy_bonus and self.entropy_bonus.final is not None else None
@@ -71,7 +78,8 @@ class Reinforce(Trainable):
     direction = Direction.MAXIMIZE
     model: Agent
     work = "episode/env_steps"  # the metric that counts what was played
-    headline = ("return",)
+    headline, judged = ("return",), ("return", Direction.MAXIMIZE)
+    uses = ("evaluate", "play")
     timed = {"environment": (rollouts, "step"), "policy": (rollouts.Player, "act")}
     line_search = False  # the mean return of episodes that are played already does not change
 
@@ -85,7 +93,8 @@ class Reinforce(Trainable):
         threshold = environment.spec.reward_threshold if environment.spec else None
         self.solved = None if threshold is None else ("return", threshold)
         drawn = streams(settings.seed, settings.replicas, Purpose.INITIAL)
-        self.model = make_agent(settings, environment.observation_space, environment.action_space, drawn, policy)
+        self.spaces = environment.observation_space, environment.action_space
+        self.model = make_agent(settings, *self.spaces, drawn, policy)
         environment.close()
         self.experience = Experience(settings)
         self.facts = {f"{settings.environment} is played by": self.experience.played_by}
@@ -136,7 +145,7 @@ class Reinforce(Trainable):
         elif diagnosed and settings.episodes > 1:
             metrics |= quality_of_gradient(*by_halves(self.model, batch, credited))
         metrics |= self._episodes(batch) | {"policy/entropy": total(found.entropy * alive) / steps.flatten()}
-        return Estimate(mean, metrics, found.gradient, notes=Played(found, advantage * share, unit))
+        return Estimate(mean, metrics, found.gradient, notes=Played(found, (advantage * share).to(mean.dtype), unit))
 
     @torch.no_grad()
     def after(self, update: Update) -> Tensor:
@@ -185,6 +194,10 @@ class Reinforce(Trainable):
         unweighted = settings.discount < 1 and not settings.discount_weighting
         return bool(settings.segment) or not (guessed or unweighted)
 
+    def description(self) -> dict[str, Any]:
+        """The policy's."""
+        return description(self.settings, *self.spaces)
+
     def evaluate(self, step: int) -> Mapping[str, Tensor]:
         """Undiscounted return and length [R] of the greedy policy, over new episodes."""
         episodes = self.settings.evaluation.episodes
@@ -212,11 +225,15 @@ class Reinforce(Trainable):
 
     def _episodes(self, batch: Rollout) -> dict[str, Tensor]:
         returns, length = self.experience.finished(batch)
-        return {
+        steps = batch.length if batch.env_steps is None else batch.env_steps
+        found = {
             "episode/return": returns.nanmean(1),
             "episode/length": length.nanmean(1),
-            "episode/env_steps": batch.length.to(length.dtype).sum(1) * self.settings.action_repeat,
+            "episode/env_steps": steps.to(length.dtype).sum(1),
         }
+        if self.settings.action_repeat > 1:
+            found["episode/decisions"] = batch.length.to(length.dtype).sum(1)
+        return found
 
     def _log_prob(self, batch: Rollout) -> Tensor:
         """Of the actions taken [R, T, B]."""
