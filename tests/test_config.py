@@ -213,9 +213,7 @@ def test_no_wrong_argument_reaches_the_first_update(capsys, tmp_path, monkeypatc
         ({"schedule": {"name": "StepLR", "step_size": 3, "last_epoch": 2}}, "schedule.last_epoch"),
         ({"schedule": {"name": "OneCycleLR", "max_lr": 1, "total_steps": 2}}, "optimizer.lr: it has no effect"),
         ({"discount": 0.9, "returns": "whole", "discount_weighting": False}, "discount_weighting: it has no effect"),
-        ({"critic": {"hidden": [8]}}, "critic: it has no effect"),
         ({"normalise_returns": True, "standardise_advantages": True}, "normalise_returns: it has no effect"),
-        ({"policy": {"squash": True}}, "policy.squash: it has no effect"),
         ({"problem": "logistic", "data": "iris", "batch_growth": 2}, "batch_growth: it has no effect"),
         ({"problem": "logistic", "data": "iris", "order": "file"}, "order: it has no effect"),
         ({"problem": "logistic", "data": "iris", "curvature_examples": 9}, "curvature_examples: it has no effect"),
@@ -305,6 +303,14 @@ def test_a_setting_that_an_option_has_set_is_blamed_on_the_option(tmp_path: Path
             load_config(tmp_path / "mine.yaml", overrides).build()
         assert str(caught.value).startswith(named)
         assert "mine.yaml" not in str(caught.value)
+
+
+def test_what_does_no_harm_but_has_no_effect_is_named() -> None:
+    config = {"problem": "reinforce", "environment": "CartPole-v1", "updates": 1, "optimizer": {"name": "Adam"}}
+    config |= {"policy": {"squash": True, "hidden": [4]}, "critic": {"hidden": [8]}}
+    assert load_config(config).build().problem.facts["settings without effect here"] == "critic, policy.squash"
+    used = config | {"baseline": "critic", "environment": "Pendulum-v1"}
+    assert "settings without effect here" not in load_config(used).build().problem.facts
 
 
 def test_an_ampersand_on_the_command_line_is_text() -> None:

@@ -143,7 +143,10 @@ def test_the_wrong_sign_goes_the_wrong_way_with_newton_too() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"optimizer": NEWTON | {"max_iter": 0}}, "optimizer: Newton: max_iter must be a whole number from 1 on, not 0"),
+        (
+            {"optimizer": NEWTON | {"max_iter": 0}},
+            "optimizer: Newton: max_iter must be a whole number from 1 on, not 0",
+        ),
         ({"optimizer": NEWTON | {"lr": 0}}, "optimizer: Newton: lr must be positive, not 0"),
         ({"optimizer": NEWTON | {"lr": "fast"}}, "optimizer.lr: input should be a valid number"),
         ({"optimizer": NEWTON | {"tolerance": -1}}, "optimizer.tolerance: input should not be negative (here: -1)"),

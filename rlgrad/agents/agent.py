@@ -12,7 +12,7 @@ from rlgrad.agents.baselines import RunningMean
 from rlgrad.agents.critic import Critic
 from rlgrad.agents.normalisers import Normaliser, ReturnUnit
 from rlgrad.agents.policies import Policy, outputs, policy_for
-from rlgrad.agents.settings import CreditSettings, check_unused
+from rlgrad.agents.settings import CreditSettings
 from rlgrad.environments.spaces import is_image, visible_space
 from rlgrad.errors import SettingError, blame
 from rlgrad.networks import MLP, AnyMLP, Convolutions
@@ -47,8 +47,6 @@ def make_agent(
     if wanted is None:
         message = f"no policy can give the actions that {settings.environment} wants, {action}: it must be Discrete, "
         raise SettingError(("environment",), message + "MultiDiscrete, MultiBinary, or a Box of real numbers")
-    for name in ("deviation", "initial_deviation", "squash") if not isinstance(action, spaces.Box) else ():
-        check_unused(policy, "policy", name, f"the actions of {settings.environment} are not continuous")
     seen = visible(settings, observation)
     if given is None:
         net = network(settings, "policy", seen, wanted, policy.initial_gain, streams)

@@ -140,8 +140,6 @@ def check(settings: CreditSettings) -> None:
             if getattr(settings, name) != plain:
                 said = "null" if plain is None else plain
                 raise SettingError((name,), f"only a critic can guess what is to come: set baseline: critic, or {said}")
-        if settings.critic != CriticSettings():
-            raise SettingError(("critic",), "it has no effect: set baseline: critic, or leave it out")
     elif settings.returns == "whole":
         raise SettingError(("returns",), "a critic values what is to come: set reward_to_go")
     if settings.returns == "whole" and settings.discount < 1 and not settings.discount_weighting:
@@ -149,8 +147,6 @@ def check(settings: CreditSettings) -> None:
         raise SettingError(("discount_weighting",), message)
     if settings.normalise_returns and settings.standardise_advantages and settings.baseline != "critic":
         raise SettingError(("normalise_returns",), "it has no effect beside standardise_advantages: leave one out")
-    for shape in ("hidden", "activation", "initial_gain") if settings.policy.network else ():
-        check_unused(settings.policy, "policy", shape, f"the network {settings.policy.network} has its own")
     if settings.segment and settings.discount < 1 and settings.discount_weighting:
         message = "in segments all states count alike, however late in their episode: set it to false"
         raise SettingError(("discount_weighting",), message)
@@ -163,7 +159,11 @@ def check(settings: CreditSettings) -> None:
         raise SettingError(("standardise_advantages",), f"not with the baseline {settings.baseline}")
 
 
-def check_unused(section: Section, name: str, setting: str, why: str) -> None:
-    """Raises SettingError where a setting that has no effect is another than it would be if it were left out."""
-    if getattr(section, setting) != type(section).model_fields[setting].default:
-        raise SettingError((name, setting), f"it has no effect: {why}; leave it out")
+def without_effect(settings: CreditSettings, continuous: bool) -> list[str]:
+    """The settings that are another than their default, and change nothing beside the others. continuous: the actions.
+    They do no harm, as where an option sets another baseline than that of a config: so a run only names them."""
+    unused = [] if settings.baseline == "critic" or settings.critic == CriticSettings() else ["critic"]
+    idle = [] if continuous else ["deviation", "initial_deviation", "squash"]
+    idle += ["hidden", "activation", "initial_gain"] if settings.policy.network else []
+    plain = {name: field.default for name, field in PolicySettings.model_fields.items()}
+    return unused + [f"policy.{name}" for name in idle if getattr(settings.policy, name) != plain[name]]

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
+from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlgrad.agents import rollouts
@@ -28,7 +29,7 @@ from rlgrad.agents.experience import Experience
 from rlgrad.agents.gradient import PolicyGradient, by_halves, policy_gradient, with_optimal_baseline
 from rlgrad.agents.normalisers import Normaliser, ReturnUnit
 from rlgrad.agents.rollouts import Rollout
-from rlgrad.agents.settings import CreditSettings, EntropyBonus, check
+from rlgrad.agents.settings import CreditSettings, EntropyBonus, check, without_effect
 from rlgrad.agents.trained import TrainedPolicy, description
 from rlgrad.environments import describe, register
 from rlgrad.errors import SettingError
@@ -98,6 +99,8 @@ class Reinforce(Trainable):
         environment.close()
         self.experience = Experience(settings)
         self.facts = {f"{settings.environment} is played by": self.experience.played_by}
+        if unused := without_effect(settings, isinstance(self.spaces[1], spaces.Box)):
+            self.facts["settings without effect here"] = ", ".join(unused)
 
     def sample(self, step: int) -> Rollout:
         """B whole episodes for each replica, or the next segment of B, played with the policy as it is."""
