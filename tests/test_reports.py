@@ -5,6 +5,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -211,3 +212,18 @@ def test_a_run_that_cannot_be_read_is_one_line(runs: Path, tmp_path: Path, damag
     with pytest.raises(UsageError, match=re.escape(said)) as caught:
         read_run(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_the_log_opens_as_a_table_by_the_documented_line(runs: Path, library: str) -> None:
+    """One row for each update and replica."""
+    pytest.importorskip(library)
+    text = (Path(__file__).parent.parent / "docs" / "dashboard.md").read_text()
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if f"import {library}" in block)
+    names: dict[str, Any] = {}
+    exec(code.replace("runs/cartpole-1/metrics.jsonl", str(runs / "other" / "metrics.jsonl")), names)
+    table, logged = names["table"], read_run(runs / "other").curve("objective/value", "update")
+    assert len(table) == logged.values.size
+    assert list(table["update"]) == [update for update in logged.x for _ in range(3)]
+    assert list(table["replica"]) == [0, 1, 2] * len(logged.x)
+    assert list(table["objective/value"]) == logged.values.ravel().tolist()
