@@ -92,9 +92,9 @@ TAGS = {
 STATISTICS = {  # an evaluation tag, or that of the objective, followed by one of these
     "mean": "mean over replicas",
     "iqm": "interquartile mean over replicas: the mean of the middle half",
-    "ci95_low": "lower end of the 95% interval of the mean over replicas (Student's t); absent with one replica, where "
-    "all replicas are equal, and for the starting points of a surface",
-    "ci95_high": "upper end of that interval; absent with one replica",
+    "ci95_low": "lower end of the 95% interval of the mean over replicas (Student's t); the mean where there is "
+    "none, as all replicas are equal; absent with one replica, and for the starting points of a surface",
+    "ci95_high": "upper end of that interval, likewise",
 }
 
 

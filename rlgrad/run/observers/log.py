@@ -71,7 +71,8 @@ class Log(Observer):
             numbers = value.tolist()
             line[tag] = [finite(number) for number in numbers]
             if tag.startswith("evaluation/") or tag == "objective/value":
-                statistics = endings(state.statistics(run.problem, numbers))
+                banded = run.problem.by_chance and len(numbers) > 1
+                statistics = endings(state.statistics(run.problem, numbers), banded)
                 points |= {f"{tag}/{ending}": number for ending, number in statistics.items()}
             elif math.isfinite(alone := state.mean(value)):
                 points[tag] = alone
@@ -145,8 +146,11 @@ def clear(directory: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def endings(statistics: Mapping[str, Any]) -> dict[str, float]:
-    """The statistics of an evaluation by the endings of their tags, as far as there are any."""
-    low, high = statistics["ci95"]
-    every = {"mean": statistics["mean"], "iqm": statistics["iqm"], "ci95_low": low, "ci95_high": high}
+def endings(statistics: Mapping[str, Any], banded: bool) -> dict[str, float]:
+    """The statistics of an evaluation by the endings of their tags, as far as there are any. banded: whether they are
+    drawn as a line with a band: TensorBoard draws none unless each of its points has both ends, so that where there is
+    no interval, as replicas are equal, its band has no width."""
+    mean, ends = statistics["mean"], statistics["ci95"]
+    low, high = (mean if banded and end is None else end for end in ends)
+    every = {"mean": mean, "iqm": statistics["iqm"], "ci95_low": low, "ci95_high": high}
     return {ending: number for ending, number in every.items() if number is not None}
