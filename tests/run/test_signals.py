@@ -7,7 +7,7 @@ import signal
 import sys
 import termios
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,15 @@ def redirected(descriptor: int, *numbers: int) -> None:
         KEPT.append(getattr(sys, name))  # as it closes its descriptor when it goes
         os.dup2(descriptor, number)
         setattr(sys, name, os.fdopen(number, "w", buffering=1, closefd=False))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_ignored() -> Iterator[None]:
+    """As in a terminal: what runs the tests may have begun them with `nohup`, which ignores a hangup."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (TERM, HUP, USR1)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")
