@@ -59,12 +59,12 @@ def measure(name: str, settings: dict[str, Any]) -> dict[str, float]:
         every.append(found * length)
     found, exact = torch.cat(every), exact_return(problem, name)[1]
     mean, size = found.mean(0), float(exact.norm())
-    variance = float((found - mean).square().sum(1).mean())
+    variance = float((found - mean).square().sum()) / (len(found) - 1)
     return {
         "bias": float((mean - exact).norm()) / size,
         "chance": (variance / len(found)) ** 0.5 / size,
         "variance": variance / size**2,
-        "snr": float(mean.norm()) ** 2 / variance if variance else 0.0,
+        "snr": (float(mean.norm()) ** 2 - variance / len(found)) / variance if variance else float("nan"),
         "cosine": float(torch.nn.functional.cosine_similarity(found, exact[None]).mean()),
         "seconds": statistics.median(seconds) * fewer,
     }
@@ -87,7 +87,8 @@ estimates of the same gradient, from {EPISODES} episodes each, at a discount of 
 - **bias**: how far the mean of all estimates is from the exact gradient, as a part of its length; behind it what chance
   alone would leave of an unbiased one. Those whose name is in italics are known to be biased.
 - **variance**: mean squared distance of an estimate from their mean, in units of the exact gradient's squared length.
-- **SNR**: squared length of the mean over the variance. **cosine**: mean cosine between estimate and exact gradient.
+- **SNR**: squared length of the expected gradient over the variance, both estimated without bias; none without noise.
+- **cosine**: mean cosine between estimate and exact gradient.
 - Segments have the gradient of another objective, the mean return still to come from the states visited, all of them
   alike: here it is multiplied by the mean length of an episode, so that both are the same where a discount of 1 and the
   exact values would make them so.
@@ -103,8 +104,9 @@ for name in PROBLEMS:
     found = {variant: measure(name, settings) for variant, settings in VARIANTS.items()}
     unit = found["no baseline"]["seconds"]
     for variant, row in found.items():
+        snr = f"{row['snr']:.3g}" if row["variance"] else "-"
         title = variant if variant in UNBIASED else f"*{variant}*"
         print(
-            f"| {title} | {row['bias']:.3f} | {row['chance']:.3f} | {row['variance']:.3g} | {row['snr']:.3g} "
+            f"| {title} | {row['bias']:.3f} | {row['chance']:.3f} | {row['variance']:.3g} | {snr} "
             f"| {row['cosine']:.2f} | {row['seconds'] / unit:.1f} |"
         )

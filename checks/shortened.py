@@ -39,7 +39,17 @@ SHORTENED = {
     "rlgrad check ENV": "rlgrad check CartPole-v1",
     "rlgrad evaluate RUN": f"{TRAINED} && rlgrad evaluate runs/cartpole-1",
     "rlgrad list": f"{TRAINED} && rlgrad list",
+    "rlgrad play runs/cartpole-1 --to film.gif": f"{TRAINED} && rlgrad play runs/cartpole-1 --to film.gif",
+    "rlgrad play runs/cartpole-1": "rlgrad play --help",  # there is no screen
+    "rlgrad export runs/cartpole-1 --to cartpole/model.onnx": (
+        f"{TRAINED} && rlgrad export runs/cartpole-1 --to cartpole/model.onnx"
+    ),
+    "rlgrad evaluate RUN --update best": (
+        "rlgrad train --config cartpole --updates 2 --keep.best true --quiet && "
+        "rlgrad evaluate runs/cartpole-1 --update best"
+    ),
     "rlgrad report runs/cartpole-1": f"{TRAINED} && rlgrad report runs/cartpole-1",
+    "rlgrad slice runs/cartpole-1": ("rlgrad train --config bowl --updates 3 --quiet && rlgrad slice runs/bowl-1"),
     "rlgrad plot runs/cartpole-1 --to curves.pdf": f"{TRAINED} && rlgrad plot runs/cartpole-1 --to curves.pdf",
     "rlgrad train --resume runs/cartpole-1": f"{TRAINED} && rlgrad train --resume runs/cartpole-1",
     "rlgrad train --resume auto --config cartpole": (

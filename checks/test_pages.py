@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,21 +115,42 @@ def test_the_lesson(project: Path, shell: Shell) -> None:
     """The page that `rlgrad lesson` writes needs nothing but itself, on a desk, on a phone, by night and on paper."""
     shell("rlgrad lesson --out why.html", timeout=300)
     with browser() as running, running.page((project / "why.html").as_uri(), "Why ascent, why descent") as page:
-        for width, dark in LOOKS:
-            page.look(width, dark)
-            page.shoot(PICTURES / f"lesson_{width}_{'dark' if dark else 'light'}.png", whole=True)
-            assert page.ask(OVERFLOW) == 0, width
-            charts = page.ask(CHARTS)
-            assert len(charts) > 20
-            for chart in charts:
-                assert chart["inside"], (width, chart)
-                assert chart["marks"] >= 4, chart  # axes and data
-                assert chart["smallest"] > 8.5, (width, chart)  # px
-                assert (lightness(chart["paper"]) < 0.2) == dark == (lightness(chart["ink"]) > 0.8), chart
-        page.look(800, dark=True, media="print")
-        assert lightness(page.ask(CHARTS)[0]["paper"]) == 1
+        assert len(looked_at(page, "lesson", smallest=8.5)) > 20
         assert page.ask('getComputedStyle(document.getElementById("try")).display') == "none"
         assert page.wrong() == []
+
+
+def looked_at(page: Page, name: str, smallest: float) -> list[dict[str, Any]]:
+    """The charts of a page, which is as it should be on a desk and on a phone, light and dark, and printed. smallest:
+    the height in pixels that all letters of its charts have."""
+    for width, dark in LOOKS:
+        page.look(width, dark)
+        page.shoot(PICTURES / f"{name}_{width}_{'dark' if dark else 'light'}.png", whole=True)
+        assert page.ask(OVERFLOW) == 0, width
+        charts: list[dict[str, Any]] = page.ask(CHARTS)
+        for chart in charts:
+            assert chart["inside"], (width, chart)
+            assert chart["marks"] >= 4, chart  # axes and data
+            assert chart["smallest"] > smallest, (width, chart)
+            assert (lightness(chart["paper"]) < 0.2) == dark == (lightness(chart["ink"]) > 0.8), chart
+    page.look(800, dark=True, media="print")
+    assert lightness(page.ask(CHARTS)[0]["paper"]) == 1
+    return charts
+
+
+@in_browser
+def test_the_report_of_a_run_and_of_several(project: Path, shell: Shell) -> None:
+    """Pages that need nothing but themselves: their charts are there by name, and hold data."""
+    shell("rlgrad train --config cartpole --updates 12 --quiet --out runs/seen")
+    shell("rlgrad train --config cartpole --updates 8 --optimizer.lr 0.01 --quiet --out runs/slower")
+    shell("rlgrad report runs/seen --to one.html && rlgrad report runs/seen runs/slower --to two.html")
+    for name, heading in {"one": "seen", "two": "2 runs compared"}.items():
+        with browser() as running, running.page((project / f"{name}.html").as_uri(), heading) as page:
+            charts = [chart["name"] for chart in looked_at(page, f"report_{name}", smallest=6)]
+            for what in ("return", "objective"):
+                for axis in ("environment steps", "updates", "seconds"):
+                    assert f"{what} over {axis}" in charts
+            assert page.wrong() == []
 
 
 def lightness(colour: str) -> float:

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from rlgrad.errors import RunError, UsageError
     from rlgrad.loop import Apart, Direction, Estimate, Evaluation, Problem, Update, make_optimizer, updates
     from rlgrad.replicas import clipping
+    from rlgrad.reports.loading import load
     from rlgrad.run import Run, follow, resume, train
     from rlgrad.run.observer import Observer, Record
     from rlgrad.trainable import Trainable
@@ -16,6 +17,7 @@ __version__ = "0.2.0"
 _HOMES = {
     "rlgrad.loop": ("Apart", "Direction", "Estimate", "Evaluation", "Problem", "Update", "make_optimizer", "updates"),
     "rlgrad.replicas": ("clipping",),
+    "rlgrad.reports.loading": ("load",),
     "rlgrad.run": ("Run", "follow", "resume", "train"),
     "rlgrad.run.observer": ("Observer", "Record"),
     "rlgrad.trainable": ("Trainable",),
@@ -23,7 +25,7 @@ _HOMES = {
 }
 __all__ = [
     "Apart", "Direction", "Estimate", "Evaluation", "Observer", "Problem", "Record", "Run", "RunError", "Trainable",
-    "Update", "UsageError", "clipping", "follow", "make_optimizer", "resume", "train", "updates",
+    "Update", "UsageError", "clipping", "follow", "load", "make_optimizer", "resume", "train", "updates",
 ]  # fmt: skip
 
 

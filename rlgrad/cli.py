@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import rlgrad
 from rlgrad.completion import CONFIG, RUN, SHELLS, completes, script
-from rlgrad.errors import RunError, UsageError
-from rlgrad.reports.commands import add_commands
-from rlgrad.usage import check_first_word, check_run, find, split_overrides, which_config
+from rlgrad.errors import RunError, UsageError, say, settle
+from rlgrad.reports.commands import UPDATE, add_commands
+from rlgrad.usage import check_first_word, check_run, check_trained, find, split_overrides, which_config
 
 if TYPE_CHECKING:
     from rlgrad.run import Run
@@ -44,33 +44,33 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. The exit code: 0 done, 1 the run failed, 2 bad usage or config, 130 interrupted.
+    """Run a command. The exit code: 0 done, 1 the run failed, 2 bad usage or config, 128 + the signal that ended it.
 
     arguments: the command line, if left out; then the clock of a run starts with the process, and not with this call.
     """
-    began = BEGAN if arguments is None else time.monotonic()
+    code, began = DONE, BEGAN if arguments is None else time.monotonic()
     try:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler and arguments is None:
             signal.signal(signal.SIGINT, interrupt)
         code = run_command(sys.argv[1:] if arguments is None else arguments, began)
-        sys.stdout.flush()
-        return code
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except UsageError as error:
-        print(f"rlgrad: {error}", file=sys.stderr)
-        return USAGE
+        code = USAGE
+        say(f"rlgrad: {error}")
     except RunError as error:
-        print(f"rlgrad: the run failed: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+        code = FAILED
+        say(f"rlgrad: the run failed: {error}")
+    except KeyboardInterrupt as error:
+        code = 128 + (error.args[0] if error.args else signal.SIGINT)
     except BrokenPipeError:  # `rlgrad schema | head -1`
-        from rlgrad.run.signals import silence
-
-        silence(sys.stdout)
-        return 128 + signal.SIGPIPE
+        code = code or 128 + signal.SIGPIPE
     except OSError as error:
-        print(f"rlgrad: {error}", file=sys.stderr)
-        return FAILED
+        code = code or FAILED
+        say(f"rlgrad: {error}")
+    settle(sys.stdout)
+    settle(sys.stderr)
+    return code
 
 
 def interrupt(number: int, frame: Any) -> NoReturn:
@@ -85,21 +85,24 @@ def run_command(words: Sequence[str], began: float) -> int:
     options, leftovers = parser.parse_known_args(words)
     if leftovers and options.run_command is not train_command:
         options.parser.error(f"unexpected argument {leftovers[0]!r}")
-    options.overrides, options.began = leftovers, began
+    options.overrides, options.began, options.own = leftovers, began, began == BEGAN
     code: int = options.run_command(options)
     return code
 
 
-def import_torch() -> None:
+def import_torch(own: bool = True) -> None:
     """Import torch with no search for garbage: it makes some hundred thousand objects that stay, and there is none
-    among them, neither now nor each time that it is looked for later."""
+    among them, neither now nor, in a process of our own, each time that it is looked for later."""
     if "torch" in sys.modules:
         return
+    collecting = gc.isenabled()
     gc.disable()
     import torch  # noqa: F401
 
-    gc.freeze()
-    gc.enable()
+    if own:
+        gc.freeze()
+    if collecting:
+        gc.enable()
 
 
 def make_parser() -> Parser:
@@ -171,6 +174,7 @@ def add_train(commands: "Commands") -> None:
 def add_commands_for_runs(commands: "Commands") -> None:
     evaluate = add(commands, evaluate_command, "evaluate a trained model again", "runs/cartpole-1")
     completes(evaluate.add_argument("run", metavar="RUN", help="the directory of a run that has ended"), RUN)
+    evaluate.add_argument("--update", metavar="N", help=UPDATE)
     evaluate.add_argument("--episode-seed", type=int, default=1, metavar="N", help="other held-out episodes for each N")
     evaluate.add_argument("--allow-imports", action="store_true", help="let its config import modules")
 
@@ -187,11 +191,11 @@ def train_command(options: argparse.Namespace) -> int:
     if options.help:
         options.parser.print_help()
         if options.config:
-            import_torch()
+            import_torch(options.own)
             print_settings(options.config, options.allow_imports)
         return DONE
     check_train(options)
-    import_torch()
+    import_torch(options.own)
     from rlgrad.run.clock import running
     from rlgrad.run.startup import spare_dynamo
 
@@ -239,11 +243,13 @@ def print_settings(source: str, allow_imports: bool) -> None:
     """All settings of a config: their values in it, and what they mean."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from rlgrad.config import load_config, settings_in
+    from rlgrad.errors import printable
     from rlgrad.settings import Named, Section
 
-    table = Table(title=f"settings of {source}", title_justify="left", box=None, pad_edge=False)
+    table = Table(title=Text(printable(f"settings of {source}")), title_justify="left", box=None, pad_edge=False)
     for heading in ("setting", "value here", "meaning"):
         table.add_column(heading, no_wrap=heading == "setting")
 
@@ -253,11 +259,12 @@ def print_settings(source: str, allow_imports: bool) -> None:
             if settings_in(field.annotation) and value is not None:
                 rows(value, f"{prefix}{name}.")
             else:
-                table.add_row(f"--{prefix}{name}", str(value), field.description)
+                row(f"--{prefix}{name}", value, field.description)
         for name, value in (settings.model_extra or {}).items():
-            table.add_row(
-                f"--{prefix}{name}", str(value), f"argument of {settings.name}" if isinstance(settings, Named) else ""
-            )
+            row(f"--{prefix}{name}", value, f"argument of {settings.name}" if isinstance(settings, Named) else "")
+
+    def row(*cells: Any) -> None:
+        table.add_row(*(Text(printable(str(cell))) for cell in cells))  # text of a stranger's config is no markup
 
     rows(load_config(source, allow_imports=allow_imports).settings, "")
     Console(soft_wrap=not sys.stdout.isatty()).print(table)
@@ -265,28 +272,18 @@ def print_settings(source: str, allow_imports: bool) -> None:
 
 def evaluate_command(options: argparse.Namespace) -> int:
     path = Path(options.run)
-    check_run(options.run)
-    if not (path / "model.safetensors").is_file():
-        raise UsageError(f"{path}: this run has not ended: there is no model yet (no model.safetensors)")
+    check_trained(options.run)
     if options.episode_seed < 0:
         raise UsageError("--episode-seed: must be 0 or more")
-    import_torch()
-    from safetensors.torch import load_file
-
-    from rlgrad.config import Config, read
-    from rlgrad.run.faults import attempt
+    import_torch(options.own)
+    from rlgrad.reports.loading import evaluate
     from rlgrad.run.observers.progress import number
-    from rlgrad.run.statistics import summarize
+    from rlgrad.run.resuming import recorded_config
 
-    config = Config(*read(path / "config.yaml"), path.name, options.allow_imports)
-    problem, _, _ = config.build()
-    try:
-        problem.model.load_state_dict(load_file(path / "model.safetensors"))
-    except Exception as error:  # a damaged file: safetensors and torch raise what they like
-        raise UsageError(f"{path}/model.safetensors cannot be used: {str(error).splitlines()[0]}") from error
-    step = config.settings.updates + options.episode_seed
-    for name, values in attempt(lambda: problem.evaluate(step), config.settings.update_seconds_limit).items():
-        found = summarize(values.tolist(), by_chance=problem.by_chance)
+    config = recorded_config(path, options.allow_imports)
+    with config.importing():
+        evaluated = evaluate(config, path, options.update, options.episode_seed)
+    for name, found in evaluated.items():
         low, high = found["ci95"]
         interval = "" if low is None else f"  95% interval {low:.4g} to {high:.4g}  IQM {found['iqm']:.4g}"
         print(f"{name:20} {number(found['mean'])}{interval}")
@@ -295,7 +292,7 @@ def evaluate_command(options: argparse.Namespace) -> int:
 
 def reproduce_command(options: argparse.Namespace) -> int:
     check_run(options.run)
-    import_torch()
+    import_torch(options.own)
     from rlgrad.run.clock import running
     from rlgrad.run.reproduction import reproduce
     from rlgrad.run.startup import spare_dynamo
@@ -308,7 +305,7 @@ def reproduce_command(options: argparse.Namespace) -> int:
 
 
 def check_command(options: argparse.Namespace) -> int:
-    import_torch()
+    import_torch(options.own)
     import importlib
 
     from rlgrad.agents.check import report
@@ -335,7 +332,7 @@ def lesson_command(options: argparse.Namespace) -> int:
     for file in (options.out, options.markdown):
         if file and not Path(file).absolute().parent.is_dir():
             raise UsageError(f"{file}: there is no directory {Path(file).parent}")
-    import_torch()
+    import_torch(options.own)
     from rlgrad.run.startup import spare_dynamo
 
     spare_dynamo()
@@ -350,7 +347,7 @@ def lesson_command(options: argparse.Namespace) -> int:
 
 
 def schema_command(options: argparse.Namespace) -> int:
-    import_torch()
+    import_torch(options.own)
     import json
 
     from rlgrad.config import schema
@@ -360,7 +357,7 @@ def schema_command(options: argparse.Namespace) -> int:
 
 
 def tags_command(options: argparse.Namespace) -> int:
-    import_torch()
+    import_torch(options.own)
     from rlgrad.run.tags import page
 
     print(page(), end="")

@@ -4,17 +4,16 @@ Every value remembers where it was written, so that an error can name the file a
 """
 
 import copy
-import difflib
 import importlib
-import inspect
 import pkgutil
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ValidationError
 from torch import optim
@@ -22,29 +21,18 @@ from torch import optim
 import rlgrad.problems
 from rlgrad import optimizers
 from rlgrad.environments import given_id
-from rlgrad.errors import RunError, SettingError, UsageError, called
-from rlgrad.loop import Direction, Problem, make_optimizer
-from rlgrad.optimizers import schedules
-from rlgrad.settings import Named, RunSettings, Section, imported
+from rlgrad.errors import RunError, SettingError, UsageError, called, said, short
+from rlgrad.named import build_optimizer, build_schedule, name_meant, offered, try_out, types_of
+from rlgrad.notation import LARGEST, Loader, write
+from rlgrad.settings import RunSettings, Section, imported, refusal
 from rlgrad.usage import SHIPPED, find, split_overrides
 
 MAX_NODES = 10_000  # values in a config: far more than anyone writes, and few enough that no alias bomb goes off
-
-SET_BY_US = ("params", "maximize", "sign")  # arguments of an optimizer that no config gives
 
 Anything = TypeVar("Anything", bound=Section)
 Thing = TypeVar("Thing")
 Key = tuple[str, ...]  # the path of a setting: ("optimizer", "lr")
 Sources = dict[Key, str]  # where each was written: "cartpole.yaml:7", "--optimizer.lr"
-
-
-class Loader(yaml.SafeLoader):
-    """YAML as people write it: here 1e-3 is a number, as in YAML 1.2 (to PyYAML it is a string)."""
-
-
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
 
 
 class Config:
@@ -57,10 +45,10 @@ class Config:
         name: str,
         allow_imports: bool = False,
         objects: Mapping[str, Any] | None = None,
-        folder: Path = Path(),
     ):
-        """objects: what is given from Python in the place of settings, by their names. folder: the file's."""
-        self.sources, self.name, self.allow_imports, self.folder = sources, name, allow_imports, folder
+        """objects: what is given from Python in the place of settings, by their names."""
+        self.sources, self.name, self.allow_imports = sources, name, allow_imports
+        self.folder = str(data.get("imports_from") or "")
         self.objects = {key: thing for key, thing in (objects or {}).items() if thing is not None}
         with self.located():
             if ":" in str(data.get("problem")):  # its settings are in a module
@@ -86,7 +74,7 @@ class Config:
     def with_settings(self, settings: RunSettings, name: str | None = None) -> "Config":
         """The same config with other settings, which are valid already."""
         other = copy.copy(self)
-        other.settings, other.name = settings, name or self.name
+        other.settings, other.name, other.folder = settings, name or self.name, settings.imports_from or ""
         return other
 
     def build(self) -> "Built":
@@ -96,13 +84,30 @@ class Config:
             self._check_given()
             try:
                 problem = self.settings.build(**self.objects)
+                if self.settings.stop_when_solved and problem.solved is None:
+                    raise SettingError(("stop_when_solved",), "it has no effect: nothing says when this is solved")
                 optimizer = build_optimizer(self.settings, problem)
-                return Built(problem, optimizer, build_schedule(self.settings, optimizer, problem.direction))
+                schedule = build_schedule(self.settings, optimizer, problem.direction)
+                try_out(self.settings, problem)
+                return Built(problem, optimizer, schedule)
             except (SettingError, RunError):
                 raise
             except Exception as error:  # an environment that cannot be made, too little memory: it can be anything
-                reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                raise SettingError((), f"what it describes cannot be made: {reason[:300]}") from error
+                raise SettingError((), f"what it describes cannot be made: {said(error)}") from error
+
+    def trained(self, tensors: Mapping[str, Any], description: Mapping[str, Any]) -> Any:
+        """What one replica has learned, to be used: from its tensors [1, ...] and what was said beside them. Raises
+        UsageError."""
+        with self.located():
+            self._import(self.settings.imports)
+            self._check_given()
+            try:
+                return self.settings.trained(tensors, description, **self.objects)
+            except SettingError:
+                raise
+            except Exception as error:  # a stranger's words: they lead to whatever they lead to
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                raise SettingError((), f"the weights do not belong to this config: {reason}") from error
 
     def _check_given(self) -> None:
         """Raises SettingError where an object is not what the settings say that was given."""
@@ -128,16 +133,14 @@ class Config:
         return made
 
     def _import(self, modules: Iterable[str]) -> None:
-        """The only place where a config makes code run, and only where the user has said so. Modules are also looked
-        for beside the config and in the working directory."""
+        """The only place where a config makes code run, and only where the user has said so."""
         for module in modules:
             if not self.allow_imports:
                 message = f"importing {module!r} runs its code; say --allow-imports if you trust it"
                 raise SettingError(("imports",), message)
-            before = list(sys.path)
-            sys.path += [str(self.folder.absolute()), str(Path().absolute())]
             try:
-                importlib.import_module(module)
+                with self.importing():
+                    importlib.import_module(module)
             except Exception as error:  # whatever the module raises
                 reason = " ".join(str(error).split())
                 hint = (
@@ -146,8 +149,20 @@ class Config:
                     else ""
                 )
                 raise SettingError(("imports",), f"{module!r} cannot be imported: {reason}{hint}") from error
-            finally:
-                sys.path[:] = before
+
+    @contextmanager
+    def importing(self) -> Iterator[None]:
+        """Modules are also found beside the config and in the working directory, where they may be imported at all:
+        the config's own, and those that they import themselves, be it later on."""
+        folders = {str(Path(self.folder).absolute()): None, str(Path().absolute()): None} if self.allow_imports else {}
+        added = [folder for folder in folders if folder not in sys.path]
+        sys.path += added
+        try:
+            yield
+        finally:
+            for folder in added:
+                with suppress(ValueError):  # somebody else has removed it
+                    sys.path.remove(folder)
 
 
 class Built(NamedTuple):
@@ -159,21 +174,25 @@ class Built(NamedTuple):
 
 
 def load_config(
-    source: str | Path | Mapping[str, Any],
+    source: str | Path | Mapping[str, Any] | Config,
     overrides: Sequence[str] | Mapping[str, Any] = (),
     allow_imports: bool = False,
     objects: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Settings from a file (a path, or a name in configs/) or a mapping, with overrides on top.
+    """Settings from a file (a path, or a name in configs/) or a mapping, with overrides on top; a Config as it is.
 
     overrides: as on a command line, ["--optimizer.lr", "0.01"], or a mapping {"optimizer.lr": 0.01}.
     allow_imports: whether the config may import modules, and so run code.
     Raises UsageError in one line.
     """
     folder = Path()
+    if isinstance(source, Config):
+        if overrides or any(thing is not None for thing in (objects or {}).values()):
+            raise UsageError("a Config is ready: give what is to be another to load_config, or the config's file")
+        return source
     if isinstance(source, Mapping):
         name = "config"
-        data, sources = deep_copy(source), cast("Sources", {(): "config"})
+        data, sources = plain(source), cast("Sources", {(): "config"})
     else:
         path = find(source)
         name, folder, (data, sources) = path.stem, path.parent, read(path)
@@ -185,15 +204,25 @@ def load_config(
             data.setdefault("given", {})[key] = called(thing)
             if key == "environment":  # an id that it is registered by
                 data[key] = given_id(thing)
-    return Config(data, sources, name, allow_imports, objects, folder)
+    if data.get("imports"):
+        data.setdefault("imports_from", str(folder.absolute()))
+    return Config(data, sources, name, allow_imports, objects)
 
 
 def read(path: Path) -> tuple[dict[str, Any], Sources]:
-    """A YAML file's mapping, and the place of each key in it as 'file:line'."""
+    """A YAML file's mapping, and the place of each key in it as 'file:line'. Raises UsageError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise UsageError(f"{path}: larger than a config can be ({LARGEST >> 20} MB)")
+        return parse(content.decode(), path)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from error
+
+
+def parse(text: str, path: Path) -> tuple[dict[str, Any], Sources]:
+    """The same of a text. path: what it is called in messages. Raises UsageError."""
     sources: Sources = {(): str(path)}
     try:
         loader = Loader(text)
@@ -207,7 +236,7 @@ def read(path: Path) -> tuple[dict[str, Any], Sources]:
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         raise UsageError(f"{where}: not valid YAML: {error.problem or error.context}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{path}: not valid YAML: {said(error)}") from error
     if not isinstance(data, dict):
         raise UsageError(f"{path}:1: a config is a list of `setting: value` lines, not {describe_node(node)}")
     return data, sources
@@ -243,7 +272,7 @@ def locate(node: yaml.Node, path: Path, sources: Sources) -> None:
 
 def describe_node(node: yaml.Node) -> str:
     if isinstance(node, yaml.ScalarNode):
-        return repr(node.value)[:40]
+        return short(repr(node.value))
     return "a mapping" if isinstance(node, yaml.MappingNode) else "a list"
 
 
@@ -257,35 +286,55 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_value(name: str, text: str) -> Any:
+    """The value as it would be in a file; but there is nothing that an anchor could be for. Raises UsageError."""
+    if "&" in text:
+        return text
+    option, given = Path(f"--{name}"), short(repr(text))
+    if len(text) > LARGEST:
+        raise UsageError(f"{option}: longer than a config can be ({LARGEST >> 20} MB)")
     try:
-        return yaml.load(text, Loader) if len(text) < 10_000 and "&" not in text else text
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"--{name}: {text!r} is not a value: {' '.join(str(error).split())}") from error
+        data, _ = parse(f"value: {text}", option)
+    except UsageError as error:
+        reason = re.sub(rf"^{re.escape(str(option))}[:\d]*: (not valid YAML: )?", "", str(error))
+        raise UsageError(f"{option}: {given} is not a value: {reason}") from error
+    if data.keys() != {"value"}:
+        raise UsageError(f"{option}: {given} is not one value")
+    return data["value"]
 
 
 def override(data: dict[str, Any], sources: Sources, path: Key, value: Any) -> None:
-    """Set one value in nested mappings, and note that it came from an option."""
-    option = "--" + ".".join(path)
-    for depth, key in enumerate(path[:-1]):
-        inner = data.get(key)
-        if inner is None:
-            inner = data[key] = {}
-            sources.setdefault(path[: depth + 1], option)
-        if not isinstance(inner, dict):
-            named = isinstance(inner, str) and key in ("optimizer", "schedule")
-            instead = f"; did you mean --{name_meant(key, inner)}?" if named else ""
-            within = ".".join(path[: depth + 1])
+    """Set one value in nested mappings and lists, and note that it came from an option."""
+    option, holder = "--" + ".".join(path), cast("Any", data)
+    for depth, key in enumerate(path):
+        within = ".".join(path[:depth])
+        at: Any = key
+        if isinstance(holder, list):
+            at = int(key) if re.fullmatch("[0-9]{1,5}", key) else -1
+            if not 0 <= at < len(holder):
+                raise UsageError(f"{option}: {within} is a list of {len(holder)}: its elements are 0, 1, ...")
+        elif not isinstance(holder, dict):
+            named = isinstance(holder, str) and path[:depth] in (("optimizer",), ("schedule",))
+            instead = f"; did you mean --{name_meant(path[0], holder)}?" if named else ""
             raise UsageError(f"{option}: {within} is a single value and has no settings in it{instead}")
-        data = inner
-    data[path[-1]] = value
+        if depth == len(path) - 1:
+            holder[at] = value
+        elif isinstance(holder, dict) and holder.get(at) is None:
+            holder[at] = {}
+            sources.setdefault(path[: depth + 1], option)
+        holder = holder[at]
     for known in [known for known in sources if known[: len(path)] == path]:
         del sources[known]
     sources[path] = option
 
 
-def deep_copy(value: Any) -> Any:
-    """Plain copies of nested mappings, so that overrides do not reach into the caller's."""
-    return {key: deep_copy(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value
+def plain(value: Any) -> Any:
+    """Copies of nested mappings and lists, so that nothing reaches into the caller's, and numpy's numbers as
+    Python's."""
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def problem_names() -> list[str]:
@@ -325,23 +374,58 @@ def listed(value: Any) -> list[str]:
 
 
 def valid(cls: type[Anything], data: Mapping[str, Any]) -> Anything:
-    """Settings of a class. Raises SettingError for the first thing that is wrong."""
-    refuse_huge(data)
+    """Settings of a class that a config can hold. Raises SettingError for the first thing that is wrong."""
     try:
-        return cls.model_validate(with_lists(cls, data))
+        data = with_lists(cls, plain(data))
+        settings = cls.model_validate(data)
     except ValidationError as error:
+        path, message = refusal(error, data)
         first = error.errors(include_url=False)[0]
-        path = tuple(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise unknown(cls, data, path) from error
         if first["type"] == "missing":
             raise SettingError(path[:-1], f"the setting `{path[-1]}` is missing") from error
         if path in (("optimizer",), ("schedule",)) and isinstance(first["input"], str):
-            message = f"it takes a name and arguments (here: {first['input'][:60]})"
+            message = f"it takes a name and arguments (here: {short(first['input'])})"
             raise SettingError(path, message, meant=[name_meant(path[0], first["input"])]) from error
-        message = re.sub("unable to parse string as an? .*", "in digits", first["msg"].removeprefix("Value error, "))
-        given = "" if isinstance(first["input"], dict) else f" (here: {str(first['input'])[:60]})"
-        raise SettingError(path, message[0].lower() + message[1:] + given) from error
+        raise SettingError(path, message) from error
+    except RecursionError as error:
+        raise SettingError((), "it holds itself, or is nested too deep") from error
+    check_readable(settings)
+    return settings
+
+
+def check_readable(settings: Section) -> None:
+    """Raises SettingError where the settings, written as YAML, would not be read back as they are."""
+    content = settings.model_dump()
+    for path, value in leaves(content):
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise SettingError(path, "the number is too large: it must fit into 64 bits")
+        if not isinstance(value, str | int | float | None) or value != value:
+            what = "nan" if isinstance(value, float) else called(type(value))
+            raise SettingError(path, f"{what} is none of what a config can hold: text, numbers, true, false, null")
+    try:
+        again = type(settings).model_validate(parse(write(content), Path("config"))[0]).model_dump()
+    except (UsageError, ValidationError) as error:
+        raise SettingError((), f"it cannot be written so that it reads back: {said(error)}") from error
+    if again != content:
+        old, new = dict(leaves(content)), dict(leaves(again))
+        path = next((path for path in old | new if old.get(path) != new.get(path)), ())
+        raise SettingError(path, "it cannot be written so that it reads back the same")
+
+
+def leaves(value: Any, path: Key = ()) -> Iterator[tuple[Key, Any]]:
+    """Everything in nested mappings and lists that is neither, with its path."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise SettingError(path, f"a setting's name must be a word, which {short(repr(key))} is not")
+            yield from leaves(inner, (*path, key))
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from leaves(inner, (*path, str(number)))
+    else:
+        yield path, value
 
 
 def unknown(cls: type[Section], data: Mapping[str, Any], path: Key) -> SettingError:
@@ -363,36 +447,7 @@ def nested_names(cls: type[Section], data: Mapping[str, Any], prefix: str = "") 
     optimizer = data.get("optimizer")
     chosen = optimizer.get("name") if isinstance(optimizer, Mapping) else None
     if isinstance(chosen, str) and chosen in offered("optimizer"):
-        arguments = inspect.signature(getattr(optimizers, chosen)).parameters
-        yield from (f"optimizer.{argument}" for argument in arguments if argument not in SET_BY_US)
-
-
-def offered(kind: str) -> set[str]:
-    """The names that an `optimizer` or a `schedule` can have."""
-    if kind == "optimizer":
-        return subclasses_in(optimizers, optim.Optimizer) - {"SparseAdam"}  # it serves sparse gradients only
-    base = optim.lr_scheduler.LRScheduler
-    return subclasses_in(schedules, base) - {"LRScheduler", "LambdaLR", "MultiplicativeLR"}
-
-
-def name_meant(kind: str, given: str) -> str:
-    """How the optimizer or schedule that is most like the one given is asked for: `optimizer.name Adam`."""
-    names = {name.lower(): name for name in sorted(offered(kind))}
-    word = given.lower()
-    close = difflib.get_close_matches(word, names, n=1) or [name for name in names if word in name]
-    return f"{kind}.name {names[close[0]] if close else 'NAME'}"
-
-
-def refuse_huge(data: Any, path: Key = ()) -> None:
-    """Raises SettingError where a whole number does not fit into 64 bits: nothing here counts so far."""
-    if isinstance(data, Mapping):
-        for key, value in data.items():
-            refuse_huge(value, (*path, str(key)))
-    elif isinstance(data, list | tuple):
-        for number, value in enumerate(data):
-            refuse_huge(value, (*path, str(number)))
-    elif isinstance(data, int) and abs(data) >= 2**63:
-        raise SettingError(path, "the number is too large: it must fit into 64 bits")
+        yield from (f"optimizer.{argument}" for argument in types_of(getattr(optimizers, chosen)).model_fields)
 
 
 def with_lists(cls: type[BaseModel], data: Any) -> Any:
@@ -423,80 +478,6 @@ def keys_at(cls: type[Section] | None, path: Key) -> list[str]:
     return list(cls.model_fields) if cls else []
 
 
-def build_optimizer(settings: RunSettings, problem: Problem) -> optim.Optimizer:
-    """Any optimizer in rlgrad.optimizers (torch's are). Raises SettingError for a wrong name or argument."""
-    check_named(("optimizer",), settings.optimizer, optimizers, offered("optimizer"), without=SET_BY_US)
-    name, arguments, heading = (
-        settings.optimizer.name,
-        settings.optimizer.arguments,
-        settings.heading(problem.direction),
-    )
-    try:
-        return make_optimizer(problem, name, direction=heading, **arguments)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise SettingError(("optimizer",), f"{settings.optimizer.name}: {error}") from error
-
-
-def build_schedule(
-    settings: RunSettings, optimizer: optim.Optimizer, direction: Direction
-) -> optim.lr_scheduler.LRScheduler | None:
-    """Any scheduler in rlgrad.schedules (torch's are), nested ones included. Raises SettingError."""
-    if settings.schedule is None:
-        return None
-    made = make_schedule(("schedule",), settings.schedule, optimizer, direction.value)
-    ends = getattr(made, "total_steps", None)  # OneCycleLR refuses to be stepped any further
-    if ends is not None and ends < settings.updates:
-        raise SettingError(("schedule",), f"{settings.schedule.name} ends after {ends} updates, before the run")
-    return made
-
-
-def make_schedule(path: Key, named: Named, optimizer: optim.Optimizer, mode: str) -> optim.lr_scheduler.LRScheduler:
-    module = schedules
-    check_named(path, named, module, offered("schedule"), without=("optimizer", "mode", "lr_lambda"))
-    arguments = named.arguments
-    if "schedulers" in arguments:  # SequentialLR and ChainedScheduler hold others
-        arguments["schedulers"] = [
-            make_schedule((*path, "schedulers", str(number)), nested(path, inner), optimizer, mode)
-            for number, inner in enumerate(arguments["schedulers"])
-        ]
-    if named.name == "ReduceLROnPlateau":
-        arguments["mode"] = mode
-    try:
-        if named.name == "ChainedScheduler":
-            return optim.lr_scheduler.ChainedScheduler(**arguments, optimizer=optimizer)
-        return getattr(module, named.name)(optimizer, **arguments)  # type: ignore[no-any-return]
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise SettingError(path, f"{named.name}: {error}") from error
-
-
-def nested(path: Key, inner: Any) -> Named:
-    try:
-        return Named.model_validate(inner)
-    except ValidationError as error:
-        raise SettingError((*path, "schedulers"), "each of the schedulers needs a `name`") from error
-
-
-def subclasses_in(module: Any, base: type) -> set[str]:
-    return {
-        name
-        for name, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, base) and value is not base and not name.startswith("_")
-    }
-
-
-def check_named(path: Key, named: Named, module: Any, valid: set[str], without: tuple[str, ...]) -> None:
-    """A name that exists, and arguments that it has."""
-    if named.name not in valid:
-        kind = path[0]
-        raise SettingError((*path, "name"), f"torch has no {kind} {named.name!r} to offer here", valid, named.name)
-    signature = set(inspect.signature(getattr(module, named.name)).parameters) - set(without)
-    for argument in named.arguments:
-        if argument == "maximize":
-            raise SettingError((*path, argument), "the direction belongs to the problem, not to the optimizer")
-        if argument not in signature:
-            raise SettingError((*path, argument), f"{named.name} has no such argument", signature, argument)
-
-
 def schema() -> dict[str, Any]:
     """The JSON Schema of a config, for editors: one of the problems' settings."""
     from pydantic import TypeAdapter
@@ -504,8 +485,6 @@ def schema() -> dict[str, Any]:
     classes = tuple(settings_class(name) for name in problem_names())
     adapter: TypeAdapter[Any] = TypeAdapter(Union[classes])  # type: ignore[arg-type]  # noqa: UP007 - built as it runs
     result = adapter.json_schema()
-    for name, module, base in (
-        ("Optimizer", optimizers, optim.Optimizer), ("Schedule", schedules, optim.lr_scheduler.LRScheduler)
-    ):  # fmt: skip
-        result["$defs"][name]["properties"]["name"]["enum"] = sorted(subclasses_in(module, base))
+    for name in ("Optimizer", "Schedule"):
+        result["$defs"][name]["properties"]["name"]["enum"] = sorted(offered(name.lower()))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "rlgrad config", **result}

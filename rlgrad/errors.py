@@ -1,8 +1,11 @@
 """The errors that a person gets to read: one line that says what is wrong, where, and what to do."""
 
+import contextlib
 import difflib
 import functools
+import os
 import signal
+import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,7 +16,12 @@ class OneLine(Exception):
     """An error whose message is one line, whatever it quotes: a stranger's file does not get to steer the terminal."""
 
     def __init__(self, message: str):
-        super().__init__("".join(c if c.isprintable() else " " for c in message))
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """The same in one line, and without what steers a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 class UsageError(OneLine):
@@ -44,6 +52,26 @@ class RunError(OneLine):
     """A run cannot go on; the message is one line that says why."""
 
 
+def say(text: str) -> None:
+    """A line on standard error. Where nobody can read it any more, it is lost, and nothing else is."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError, RuntimeError):  # broken, closed, or in use as a signal comes in
+            print(text, file=sys.stderr, flush=True)
+
+
+def settle(stream: Any) -> None:
+    """Flush a standard stream. What cannot be written goes nowhere: else the interpreter would try again as it ends,
+    and make an error of it."""
+    with contextlib.suppress(OSError, ValueError):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+
+
 def nearest(word: str, valid: Iterable[str]) -> str:
     """'; did you mean …?' with the valid words that resemble this one, or the list of them if it is short."""
     valid = sorted(valid)
@@ -52,6 +80,18 @@ def nearest(word: str, valid: Iterable[str]) -> str:
     if close:
         return "; did you mean " + " or ".join(close) + "?"
     return f"; valid: {', '.join(valid)}" if 0 < len(valid) <= 30 else ""
+
+
+def short(text: object) -> str:
+    """What is quoted of something, which may be long."""
+    text = str(text)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def said(error: BaseException) -> str:
+    """'ValueError: no such move', in one line."""
+    text = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}{': ' if text else ''}{text}"
 
 
 def called(thing: object) -> str:
@@ -72,8 +112,7 @@ def strange(error: BaseException) -> bool:
 
 def blame(error: BaseException) -> str:
     """'ValueError: no such move (my_environment.py:31)', with the innermost line that is nobody's library."""
-    text = " ".join(str(error).split())[:300]
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "site-packages" not in frame.filename and frame.filename.endswith(".py")]
     place = (own or frames)[-1]
-    return f"{type(error).__name__}{': ' if text else ''}{text} ({Path(place.filename).name}:{place.lineno})"
+    return f"{said(error)} ({Path(place.filename).name}:{place.lineno})"

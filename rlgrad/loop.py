@@ -85,6 +85,11 @@ class Problem:
     curved = False  # whether its estimates have a curvature, so that Newton's method is possible
     line_search = True  # whether the value changes with the parameters on the same data, which a line search watches
 
+    def __getattr__(self, name: str) -> Any:
+        if name in ("direction", "model"):
+            raise RunError(f"{type(self).__name__} has no `{name}`: a problem needs a direction and a model")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def sample(self, step: int) -> Any:
         """The data of update `step`: play episodes, draw a minibatch, or nothing at all."""
         return None

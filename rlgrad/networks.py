@@ -202,4 +202,4 @@ class Convolutions(nn.Module):
         x = x.flatten(1, -4).permute(1, 0, 4, 2, 3).flatten(1, 2)  # [N, R * C, H, W]
         for weight, bias in zip(self.weights, self.biases, strict=True):
             x = functional.conv2d(x, weight.flatten(0, 1), bias.flatten(), stride=2, padding=1, groups=replicas).relu()
-        return x.reshape(len(x), replicas, -1).transpose(0, 1).reshape(*leading, self.features)
+        return x.reshape(x.shape[0], replicas, -1).transpose(0, 1).reshape(*leading, self.features)

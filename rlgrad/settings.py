@@ -3,13 +3,15 @@
 A problem's own settings derive from `RunSettings`, in the problem's file.
 """
 
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 
-from rlgrad.errors import SettingError, blame
+from rlgrad.errors import SettingError, blame, short
 from rlgrad.loop import Direction
 from rlgrad.trainable import Trainable
 
@@ -60,6 +62,15 @@ class Checkpoint(Section):
     """seconds between checkpoints, but at least 50 times as long as one takes; null: as often as the updates say"""
 
 
+class Keep(Section):
+    """Which weights stay, besides those of the last update: as files in kept/."""
+
+    every_updates: PositiveInt | None = None
+    """updates between those that are kept, each in a file with its number; null: none"""
+    best: bool = False
+    """whether the weights of each replica's best evaluation are kept, as best.safetensors"""
+
+
 class FollowSettings(Section):
     """How a problem is followed while it is trained, whatever it is."""
 
@@ -80,6 +91,10 @@ class FollowSettings(Section):
     log_every_updates: PositiveInt = 1
     """updates between points in metrics.jsonl and TensorBoard; an evaluation, and the last update, are always there"""
     checkpoint: Checkpoint = Checkpoint()
+    keep: Keep = Keep()
+    initial: str | None = None
+    """a run, or a file of its weights, to begin with: all replicas with that of one, or each with its own; null: with
+    initial weights"""
     on_divergence: Literal["stop", "set_aside"] = "stop"
     """what is done where a replica's objective, gradient or step is not finite. stop: the run fails. set_aside: that
     replica keeps its last finite parameters and counts no more, and the others go on"""
@@ -91,6 +106,12 @@ class FollowSettings(Section):
     """threads of torch; small networks are fastest on one. numpy, which has the small work, gets one"""
     given: dict[str, str] = {}
     """what was given as an object from Python, and so cannot stand in a config: resuming asks for the same again"""
+
+    @field_validator("initial")
+    @classmethod
+    def from_anywhere(cls, value: str | None) -> str | None:
+        """It is the same one wherever the run is continued from."""
+        return value and str(Path(value).expanduser().absolute())
 
     def heading(self, direction: Direction) -> Direction:
         """Which way the run goes, if its objective is to go in this direction."""
@@ -108,6 +129,8 @@ class RunSettings(FollowSettings):
     imports: tuple[str, ...] = ()
     """modules to import before anything else, as those that register environments; that runs their code, and so needs
     --allow-imports"""
+    imports_from: str | None = None
+    """a folder in which they are looked for, as in the working directory; null: that of the config's file"""
     problem: str
     """what kind of problem: a file in rlgrad/problems"""
     optimizer: Optimizer
@@ -128,6 +151,11 @@ class RunSettings(FollowSettings):
         """
         raise NotImplementedError
 
+    def trained(self, tensors: Mapping[str, Any], description: Mapping[str, Any], **objects: Any) -> Any:
+        """What one replica has learned, to be used: from its tensors [1, ...], and what was said beside them. Raises
+        SettingError where there is nothing to be asked, and whatever tensors and words that do not fit lead to."""
+        raise SettingError(("problem",), f"what a run of {self.problem} has learned is no policy and no classifier")
+
     def named(self, path: tuple[str, ...], text: str) -> Any:
         """What module:name stands for, of a module in `imports`. Raises SettingError."""
         return imported(self.imports, path, text)
@@ -139,6 +167,23 @@ class RunSettings(FollowSettings):
             return thing(*arguments)
         except Exception as error:
             raise SettingError(path, f"{text}: {blame(error)}") from error
+
+
+def refusal(error: ValidationError, data: Any) -> tuple[tuple[str, ...], str]:
+    """The first setting that is wrong, by its path in what was given, and what is wrong with it."""
+    first = error.errors(include_url=False)[0]
+    message = re.sub("unable to parse string as an? .*", "in digits", first["msg"].removeprefix("Value error, "))
+    given = "" if isinstance(first["input"], dict) else f" (here: {short(first['input'])})"
+    path = []
+    for part in first["loc"]:  # which also names the type that was tried, below a setting that may have several
+        if isinstance(data, dict) and (part in data or first["type"] == "missing"):
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        else:
+            break
+        path.append(str(part))
+    return tuple(path), message[0].lower() + message[1:] + given
 
 
 def imported(modules: Iterable[str], path: tuple[str, ...], text: str) -> Any:

@@ -20,7 +20,9 @@ class Purpose(enum.IntEnum):
 
 def stream(seed: int, purpose: Purpose, step: int = 0) -> np.random.Generator:
     """The generator of one replica, whose seed is the run's seed plus its number, for one purpose at one update."""
-    return np.random.Generator(np.random.SFC64(np.random.SeedSequence((seed, purpose, step))))
+    high, low = divmod(seed, 2**32)  # a sequence has words of 32 bits: what a seed has beyond one is no purpose or step
+    words = np.random.SeedSequence((low, purpose, step), spawn_key=(high,) if high else ())
+    return np.random.Generator(np.random.SFC64(words))
 
 
 def streams(seed: int, replicas: int, purpose: Purpose, step: int = 0) -> list[np.random.Generator]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlgrad.loop import Problem, Update
+from rlgrad.loop import Direction, Problem, Update
 
 
 class Trainable(Problem):
@@ -15,6 +15,7 @@ class Trainable(Problem):
     work = "work/evaluations"  # the metric that counts the work of an update, such as "episode/env_steps"
     measures = "objective"  # what the objective is, in a word or two, such as "discounted return"
     headline: tuple[str, ...] = ()  # the metrics of `evaluate` that matter most, the first one first
+    judged: tuple[str, Direction] | None = None  # the metric of `evaluate` by which models are compared, and its way
     uses: tuple[str, ...] = ("evaluate",)  # the commands that use the trained model
     by_chance = True  # whether replicas differ by chance alone: then there are intervals over them
     solved: tuple[str, float] | None = None  # a metric of `evaluate`, and the value from which it counts as solved
@@ -22,8 +23,23 @@ class Trainable(Problem):
     tags: Mapping[str, str] = {}  # what the metrics of its own mean: a sentence for each, with its unit
     facts: Mapping[str, str] = {}  # worth knowing before it begins: in a run's first lines, and in environment.json
 
+    def description(self) -> dict[str, Any]:
+        """What it takes to use the model, besides its tensors: spaces, names, preprocessing, as JSON has it. It is kept
+        with the weights. What stands in its `form` has to be the same where another run begins with them."""
+        return {}
+
+    def begin_from(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+        """Begin with what another run has learned. tensors: [R, ...] each, as those of the model; description: that
+        run's. Raises ValueError where it does not fit."""
+        self.model.load_state_dict(tensors)
+
     def evaluate(self, step: int) -> Mapping[str, Tensor]:
         """Metrics [R] on held-out data, or in held-out episodes that are drawn for this step."""
+        return {}
+
+    def identity(self) -> Mapping[str, str]:
+        """What it learns from that the settings only name, such as the content of a file: texts by name. Every
+        checkpoint has them, and a run whose data has changed is not resumed, reproduced or evaluated."""
         return {}
 
     @torch.no_grad()

@@ -34,6 +34,14 @@ def check_run(run: str) -> None:
         raise UsageError(f"{run}: there is no run here (no config.yaml)" + nearest(run, there))
 
 
+def check_trained(run: str) -> None:
+    """Raises UsageError where there is no run in a directory, or none that has saved anything yet."""
+    check_run(run)
+    if not os.path.isfile(os.path.join(run, "model.safetensors")):
+        hint = f"rlgrad train --resume {shlex.quote(run)} goes on with it"
+        raise UsageError(f"{run}: this run has not ended: there is no model yet (no model.safetensors); {hint}")
+
+
 def check_first_word(words: Sequence[str], commands: Sequence[str]) -> None:
     """Raises UsageError where a command line begins with no command, and says which is probably meant."""
     if not words:

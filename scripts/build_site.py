@@ -21,6 +21,7 @@ API = {
     "rlgrad": ("What `import rlgrad` offers", ["rlgrad"]),
     "loop": ("The training loop, and what it asks of a problem", ["rlgrad.loop"]),
     "trainable": ("What a run asks of a problem, beyond the loop", ["rlgrad.trainable"]),
+    "trained": ("Trained policies and classifiers", ["rlgrad.agents.trained", "rlgrad.supervised.trained"]),
     "observer": ("What watches a run", ["rlgrad.run.observer", "rlgrad.run.following"]),
     "optimizers": (
         "Newton's method, curvature and schedules",

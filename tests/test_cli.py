@@ -249,3 +249,14 @@ def test_an_environment_beside_the_reader_is_found(
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
     assert cli.main(["check", "found_here:FoundHere-v0"]) == 0
     assert "7 steps, then truncated" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_process_that_was_there_before_keeps_its_garbage_collector(tmp_path: Path, enabled: bool) -> None:
+    code = (
+        f"import gc; from rlgrad.cli import main; gc.{'enable' if enabled else 'disable'}()\n"
+        "assert main(['tags']) == 0\n"
+        f"assert gc.isenabled() is {enabled} and gc.get_freeze_count() == 0\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.DEVNULL, check=True)

@@ -1,6 +1,7 @@
 """Bad input gets one clear line and exit code 2: what, where, and what to do. Nothing is written."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import pytest
 import torch
 
 from rlgrad.cli import main
-from rlgrad.config import SHIPPED, find, load_config, schema
+from rlgrad.config import SHIPPED, find, load_config, parse_overrides, schema
 from rlgrad.errors import UsageError
+from rlgrad.notation import write
 
 GOOD = """\
 problem: reinforce
@@ -80,8 +82,8 @@ def test_a_mistake_in_a_file_is_named_with_its_line(capsys, tmp_path, monkeypatc
         (GOOD.replace("episodes: 2", "episodes: 1"), "bad.yaml:4: episodes: the baseline leave_one_out needs at least two"),
         (GOOD.replace("SGD", "SDG"), "bad.yaml:5: optimizer.name: torch has no optimizer 'SDG' to offer here; did you mean SGD"),
         (GOOD.replace("lr: 0.1", "lrr: 0.1"), "bad.yaml:5: optimizer.lrr: SGD has no such argument; did you mean lr"),
-        (GOOD.replace("lr: 0.1", "lr: -1"), "bad.yaml:5: optimizer: SGD: Invalid learning rate: -1"),
-        (GOOD.replace("lr: 0.1", "lr: fast"), "bad.yaml:5: optimizer: SGD"),
+        (GOOD.replace("lr: 0.1", "lr: -1"), "bad.yaml:5: optimizer.lr: input should not be negative (here: -1)"),
+        (GOOD.replace("lr: 0.1", "lr: fast"), "bad.yaml:5: optimizer.lr: input should be a valid number, in digits (here: fast)"),
         (GOOD.replace("lr: 0.1", "maximize: true"), "the direction belongs to the problem"),
         (GOOD.replace("SGD, lr: 0.1", "SparseAdam"), "SparseAdam"),
         ("problem: logistic\ndata: brest_cancer\nupdates: 1\noptimizer: {name: SGD}\n", "bad.yaml:2: data: no data set"),
@@ -182,6 +184,57 @@ def test_names_are_looked_up_with_and_without_their_ending(tmp_path, monkeypatch
     assert find("cartpole.yaml") == Path("cartpole.yaml")  # a file of one's own comes first
 
 
+WRONG = [math.nan, math.inf, -1, "fast", True, [1.0], None]
+
+
+@pytest.mark.parametrize("value", WRONG)
+@pytest.mark.parametrize(
+    "setting",
+    ["optimizer.lr", "optimizer.momentum", "optimizer.weight_decay", "schedule.gamma", "schedule.step_size"],
+)
+def test_no_wrong_argument_reaches_the_first_update(capsys, tmp_path, monkeypatch, setting: str, value: object) -> None:
+    (tmp_path / "bad.yaml").write_text(GOOD + "schedule: {name: StepLR, step_size: 3}\n")
+    words = ["--config", "bad.yaml", f"--{setting}", write({"x": value})[3:].strip()]
+    assert f"--{setting}" in refused(capsys, tmp_path, monkeypatch, *words)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"optimizer": {"name": "Adam", "betas": [0.9]}}, "optimizer.betas"),
+        ({"optimizer": {"name": "Adam", "betas": [0.9, "x"]}}, "optimizer.betas.1"),
+        ({"optimizer": {"name": "Adam", "capturable": True}}, "optimizer: Adam: AssertionError"),
+        ({"optimizer": {"name": "LBFGS", "max_iter": 0}}, "optimizer: LBFGS: with these arguments it takes no step"),
+        ({"optimizer": {"name": "LBFGS", "history_size": 0}}, "optimizer: LBFGS: IndexError"),
+        ({"optimizer": {"name": "ByPart"}}, "optimizer.name"),
+        ({"schedule": {"name": "StepLR", "step_size": 0}}, "schedule: StepLR: ZeroDivisionError"),
+        ({"schedule": {"name": "ExponentialLR", "gamma": 1e9}, "updates": 99}, "schedule: the learning rate after"),
+        ({"schedule": {"name": "MultiStepLR", "milestones": [1, -1]}}, "schedule.milestones.1"),
+        ({"schedule": {"name": "StepLR", "step_size": 3, "last_epoch": 2}}, "schedule.last_epoch"),
+        ({"schedule": {"name": "OneCycleLR", "max_lr": 1, "total_steps": 2}}, "optimizer.lr: it has no effect"),
+        ({"discount": 0.9, "returns": "whole", "discount_weighting": False}, "discount_weighting: it has no effect"),
+        ({"normalise_returns": True, "standardise_advantages": True}, "normalise_returns: it has no effect"),
+        ({"problem": "logistic", "data": "iris", "batch_growth": 2}, "batch_growth: it has no effect"),
+        ({"problem": "logistic", "data": "iris", "order": "file"}, "order: it has no effect"),
+        ({"problem": "logistic", "data": "iris", "curvature_examples": 9}, "curvature_examples: it has no effect"),
+        ({"problem": "logistic", "data": "iris", "stop_when_solved": True}, "stop_when_solved: it has no effect"),
+    ],
+)
+def test_what_torch_would_find_too_late_or_never(wrong: dict, said: str) -> None:
+    given = {"problem": "reinforce", "updates": 2, "optimizer": {"name": "SGD", "lr": 0.1}} | wrong
+    given |= {"environment": "CartPole-v1", "episodes": 2} if given["problem"] == "reinforce" else {}
+    with pytest.raises(UsageError) as caught:
+        load_config(given).build()
+    assert f"config: {said}" in str(caught.value)
+
+
+@pytest.mark.parametrize(("word", "meant"), [("yes", True), ("off", False), ("true", True)])
+def test_a_word_for_a_switch_of_an_optimizer_is_no_truth_of_its_own(word: str, meant: bool) -> None:
+    """bool("off") is True."""
+    given = {"problem": "logistic", "data": "iris", "updates": 1, "optimizer": {"name": "Adam", "amsgrad": word}}
+    assert load_config(given).build().optimizer.param_groups[0]["amsgrad"] is meant
+
+
 def test_1e_minus_3_is_a_number(tmp_path) -> None:
     (tmp_path / "c.yaml").write_text(GOOD.replace("lr: 0.1", "lr: 1e-3, weight_decay: 1E-2"))
     assert load_config(tmp_path / "c.yaml").settings.optimizer.arguments == {"lr": 0.001, "weight_decay": 0.01}
@@ -206,6 +259,8 @@ def test_schedules_by_name(schedule: dict, optimizer: dict) -> None:
     given = {"problem": "reinforce", "environment": "CartPole-v1", "updates": 1}
     if schedule["name"] in ("OneCycleLR", "CyclicLR") and optimizer["name"] == "LBFGS":
         schedule = schedule | {"cycle_momentum": False}
+    if schedule["name"] in ("OneCycleLR", "CyclicLR"):  # which set the learning rate
+        optimizer = {key: value for key, value in optimizer.items() if key != "lr"}
     built = load_config(given | {"optimizer": optimizer, "schedule": schedule}).build()
     assert isinstance(built.schedule, getattr(torch.optim.lr_scheduler, schedule["name"]))
     if schedule["name"] == "ReduceLROnPlateau":
@@ -218,8 +273,55 @@ def test_the_schema_is_written_down_and_every_shipped_config_points_to_it() -> N
         assert path.read_text().startswith("# yaml-language-server: $schema=schema.json\n"), path
 
 
+def test_the_text_of_a_config_does_not_steer_the_terminal(capsys, tmp_path) -> None:
+    wild = '"[/b] [red]x \\e[31m"'
+    (tmp_path / "c.yaml").write_text(f"{GOOD}environment_options: {{a: {wild}}}\nimports: [{wild}]\n")
+    assert main(["train", "--config", str(tmp_path / "c.yaml"), "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert "[/b] [red]x" in printed
+    assert "\x1b" not in printed
+
+
 def test_help_shows_every_setting_of_a_config(capsys) -> None:
     assert main(["train", "--config", "cartpole", "--help"]) == 0
     printed = capsys.readouterr().out
     for setting in ("--optimizer.lr", "--policy.hidden", "--checkpoint.every_seconds", "--discount"):
         assert setting in printed
+
+
+def test_a_setting_that_an_option_has_set_is_blamed_on_the_option(tmp_path: Path) -> None:
+    """Also where it stands in the file, and where it is a group of settings there."""
+    (tmp_path / "mine.yaml").write_text(
+        "problem: reinforce\nenvironment: CartPole-v1\nupdates: 3\noptimizer: {name: SGD}\ndiscount: 0.9\n"
+    )
+    for overrides, named in (
+        ({"discount": 7}, "--discount: "),
+        ({"optimizer.name": "SGDD"}, "--optimizer.name: "),
+        ({"optimizer": {"name": "SGDD"}}, "--optimizer"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            load_config(tmp_path / "mine.yaml", overrides).build()
+        assert str(caught.value).startswith(named)
+        assert "mine.yaml" not in str(caught.value)
+
+
+def test_what_does_no_harm_but_has_no_effect_is_named() -> None:
+    config = {"problem": "reinforce", "environment": "CartPole-v1", "updates": 1, "optimizer": {"name": "Adam"}}
+    config |= {"policy": {"squash": True, "hidden": [4]}, "critic": {"hidden": [8]}}
+    assert load_config(config).build().problem.facts["settings without effect here"] == "critic, policy.squash"
+    used = config | {"baseline": "critic", "environment": "Pendulum-v1"}
+    assert "settings without effect here" not in load_config(used).build().problem.facts
+
+
+def test_an_ampersand_on_the_command_line_is_text() -> None:
+    assert parse_overrides(["--label", "&a", "--data=x&y.csv"]) == {"label": "&a", "data": "x&y.csv"}
+
+
+def test_a_plateau_is_one_of_what_is_sought() -> None:
+    plateau = {"name": "ReduceLROnPlateau", "patience": 3}
+    for objective, mode in (("log_likelihood", "max"), ("negative_log_likelihood", "min")):
+        built = load_config({
+            "problem": "logistic", "data": "iris", "updates": 2, "optimizer": {"name": "SGD"},
+            "objective": objective, "schedule": plateau,
+        }).build()  # fmt: skip
+        assert built.schedule.mode == mode

@@ -9,6 +9,7 @@ import torch
 
 from rlgrad.cli import main
 from rlgrad.config import load_config
+from rlgrad.errors import UsageError
 from rlgrad.supervised.data import Dataset
 
 CSV = "age,weight,kind\n1,10,cat\n2,?,dog\n3,30,cat\n4,40,dog\n,50,cat\n6,60,dog\n"
@@ -133,3 +134,63 @@ def test_openml_s_iris_is_scikit_learn_s(tmp_path: Path, monkeypatch: pytest.Mon
     assert torch.equal(found.y, torch.tensor(y))
     np.testing.assert_allclose(found.x.numpy(), x, atol=0.51)  # scikit-learn's differ in two rows, as its notes say
     assert int((np.abs(found.x.numpy() - x) > 1e-6).any(1).sum()) <= 2
+
+
+def test_what_is_held_out_is_scikit_learn_s_split_with_that_seed(tmp_path: Path) -> None:
+    from sklearn.model_selection import train_test_split
+
+    rows = [(number, number % 2) for number in range(40)]
+    text = "\n".join(f"{x},{y}" for x, y in rows)
+    x, y = np.array(rows).T
+    for seed in (0, 1, 7):
+        found = dataset(tmp_path / "rows.csv", text, test_fraction=0.25, split_seed=seed)
+        train, test, *_ = train_test_split(x, y, test_size=0.25, random_state=seed, stratify=y)
+        assert found.x[:, 0].tolist() == train.tolist()
+        assert found.test_x[:, 0].tolist() == test.tolist()
+
+
+def test_the_columns_of_a_test_file_are_those_of_the_data(tmp_path: Path) -> None:
+    data, other = "a,b,kind\n1,2,0\n3,4,1\n", tmp_path / "test.csv"
+    for text, fits in (
+        ("a,b,kind\n5,6,0\n", True),
+        ("5,6,0\n", True),  # without a header
+        ("b,a,kind\n5,6,0\n", False),
+        ("a,c,kind\n5,6,0\n", False),
+        ("a,b,kind,more\n5,6,0,1\n", False),
+    ):
+        other.write_text(text)
+        if fits:
+            assert dataset(tmp_path / "data.csv", data, test_data=str(other)).test_x.tolist() == [[5, 6]]
+        else:
+            with pytest.raises(UsageError, match="the columns are not those of"):
+                dataset(tmp_path / "data.csv", data, test_data=str(other))
+
+
+def test_columns_are_counted_from_1(tmp_path: Path) -> None:
+    text = "1,20,0\n2,30,1\n"
+    assert dataset(tmp_path / "rows.csv", text, columns=[1]).x.tolist() == [[1], [2]]
+    assert dataset(tmp_path / "rows.csv", text, columns=["1-2"]).x.tolist() == [[1, 20], [2, 30]]
+    for wrong in (0, -1, 4):
+        with pytest.raises(UsageError, match=f"columns 1 to 3, and no {wrong}"):
+            dataset(tmp_path / "rows.csv", text, columns=[wrong])
+
+
+def test_a_name_of_two_columns_is_refused_and_their_numbers_are_not(tmp_path: Path) -> None:
+    text = "a,a,kind\n1,20,0\n2,30,1\n"
+    with pytest.raises(UsageError, match="several columns 'a'; use the number"):
+        dataset(tmp_path / "rows.csv", text, columns=["a"])
+    assert dataset(tmp_path / "rows.csv", text, columns=[2]).x.tolist() == [[20], [30]]
+
+
+def test_blanks_around_cells_do_not_count(tmp_path: Path) -> None:
+    found = dataset(
+        tmp_path / "rows.csv", " a , b , kind \n 1 , 2 , cat\n 3 ,4, dog \n5,6,cat\n", label="kind", columns=["b"]
+    )
+    assert found.x.tolist() == [[2], [4], [6]]
+    assert found.y.tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("cell", ["1_000", "inf", "-inf", "0x10"])
+def test_what_only_python_or_nobody_takes_for_a_number_is_refused(tmp_path: Path, cell: str) -> None:
+    with pytest.raises(UsageError, match="not a finite number"):
+        dataset(tmp_path / "rows.csv", f"1,0\n{cell},1\n3,0\n")

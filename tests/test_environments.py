@@ -13,10 +13,12 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from gymnasium.envs.registration import EnvSpec, WrapperSpec
 
 from rlgrad.cli import main
+from rlgrad.config import load_config
 from rlgrad.environments import Continuing, GymnasiumEnvironments, Simulator, describe, make, played_by
 from rlgrad.environments.spaces import is_image, visible_space
 from rlgrad.errors import SettingError
 from rlgrad.streams import Purpose, streams
+from tests.environments import Countdown
 
 Controller = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 COPIES = 6
@@ -182,6 +184,28 @@ def test_an_action_is_held_until_its_steps_are_over_or_the_episode_is(simulator:
     assert inside > 0  # an episode ended before the action did
 
 
+@pytest.mark.parametrize("segment", [None, 3])
+@pytest.mark.parametrize("held", [1, 4])
+def test_environment_steps_are_calls_of_step(segment: int | None, held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Episodes of 1 to 6 steps end while an action is held."""
+    calls: list[float] = []
+    plain = Countdown.step
+    monkeypatch.setattr(Countdown, "step", lambda self, action: (calls.append(self.left), plain(self, action))[1])
+    more = {"segment": segment, "baseline": "critic"} if segment else {}
+    config = {"problem": "reinforce", "environment": "tests/Countdown-v0", "episodes": 5, "replicas": 2, "updates": 3}
+    problem: Any = load_config(
+        config | {"action_repeat": held, "optimizer": {"name": "SGD", "lr": 0.1}} | more
+    ).build()[0]
+    for step in range(3):
+        calls.clear()
+        batch = problem.sample(step)
+        found = problem.objective(batch).metrics
+        assert found["episode/env_steps"].sum() == len(calls)
+        assert batch.alive.sum() * held > len(calls) or held == 1
+        if held > 1:
+            assert found["episode/decisions"].tolist() == batch.alive.sum((1, 2)).tolist()
+
+
 @pytest.mark.parametrize("simulator", ["auto", "gymnasium", "vector", "envpool"])
 def test_what_a_replica_plays_does_not_depend_on_the_others(simulator: str) -> None:
     if simulator == "envpool":
@@ -341,22 +365,27 @@ def test_an_environment_whose_extra_is_absent_is_refused_by_the_extra_s_name(mon
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype", "image"),
+    ("shape", "dtype", "seen"),
     [
-        ((8, 8, 3), np.uint8, True),
-        ((8, 9, 16), np.uint8, True),
-        ((7, 8, 3), np.uint8, False),
-        ((8, 7, 3), np.uint8, False),
-        ((8, 8, 17), np.uint8, False),
-        ((8, 8), np.uint8, False),
-        ((8, 8, 3), np.float32, False),
+        ((8, 8, 3), np.uint8, "image"),
+        ((8, 9, 16), np.uint8, "image"),
+        ((7, 8, 3), np.uint8, "vector"),
+        ((8, 7, 3), np.uint8, "vector"),
+        ((8, 8, 17), np.uint8, "refused"),
+        ((8, 8), np.uint8, "refused"),
+        ((8, 8, 3), np.float32, "refused"),
     ],
 )
-def test_an_image_is_large_enough_has_few_colours_and_is_made_of_bytes(shape: tuple, dtype: Any, image: bool) -> None:
+def test_an_image_is_large_enough_has_few_colours_and_is_made_of_bytes(shape: tuple, dtype: Any, seen: str) -> None:
+    """What looks like a picture in another form, or within a Dict, is refused and never taken for a vector."""
     space = gymnasium.spaces.Box(0, 255, shape, dtype)
-    assert is_image(space) is image
-    assert visible_space(space).shape == (shape if image else (math.prod(shape),))
-    assert visible_space(gymnasium.spaces.Dict(a=space)).shape == (math.prod(shape),)
+    assert is_image(space) is (seen == "image")
+    for each, how in ((space, seen), (gymnasium.spaces.Dict(a=space), "vector" if seen == "vector" else "refused")):
+        if how == "refused":
+            with pytest.raises(TypeError, match="looks like a picture"):
+                visible_space(each)
+        else:
+            assert visible_space(each).shape == (shape if how == "image" else (math.prod(shape),))
 
 
 @pytest.mark.parametrize("space", [gymnasium.spaces.Dict, lambda **parts: gymnasium.spaces.Tuple(parts.values())])

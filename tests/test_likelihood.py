@@ -12,6 +12,7 @@ from rlgrad.problems.logistic import Logistic, Settings
 from rlgrad.replicas import flatten
 from rlgrad.supervised import likelihood
 from rlgrad.supervised.data import Dataset
+from rlgrad.supervised.families import bernoulli, categorical
 from rlgrad.supervised.minibatches import Batch
 
 EXAMPLES, FEATURES, REPLICAS = 50, 4, 3
@@ -140,3 +141,53 @@ def test_numbers_too_large_are_not_finite_and_nothing_is_said(classes: int) -> N
     assert not estimate.gradient[0][0].isfinite().all()
     assert estimate.gradient[0][1:].isfinite().all()
     estimate.curvature().matrix()
+
+
+@pytest.mark.parametrize("xp", [np, torch])
+def test_sums_over_pieces_are_taken_in_double_precision(xp: Any) -> None:
+    """In single precision 2²⁴ + 1 is 2²⁴."""
+    parts = [xp.ones(1, dtype=xp.float32) * 2**24, *[xp.ones(1, dtype=xp.float32)] * 4]
+    assert likelihood.total(xp, parts).tolist() == [2**24 + 4]
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("torch_s", [True, False])
+def test_what_is_nearly_certain_keeps_its_digits(classes: int, torch_s: bool) -> None:
+    """log p of the right label at a score of 25: -log(1 + (K - 1) e⁻²⁵), far below the rounding of the score."""
+    score = torch.tensor([25.0, -25.0], dtype=torch.float64)  # [B]
+    scores = score.reshape(1, 1, 2) if classes == 2 else torch.stack([torch.zeros(2), score, -score]).double()[None]
+    y = torch.tensor([[1.0, 0.0]]) if classes == 2 else torch.tensor([[1, 2]])
+    each = bernoulli if classes == 2 else categorical
+    found = each(torch, scores, y.double() if classes == 2 else y) if torch_s else each(np, scores.numpy(), y.numpy())
+    rest = np.exp(-25.0) + (np.exp(-50.0) if classes == 3 else 0.0)
+    digits = 1e-12 if classes == 2 else 1e-4  # of K classes the largest score is taken off: 1 + e⁻²⁵ is rounded
+    assert np.asarray(found[0])[0].tolist() == pytest.approx([-np.log1p(rest)] * 2, rel=digits)
+    assert np.asarray(found[2]).sum(1) == pytest.approx(0 if classes == 3 else np.array([[rest, -rest]]), abs=1e-12)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_the_preconditioner_is_the_inverse_of_the_mean_block(classes: int, intercept: bool, float64: None) -> None:
+    problem = made(classes, intercept=intercept)
+    curvature = problem.objective(problem.sample(0)).curvature()
+    matrix = np.abs(problem.direction.sign) * curvature.matrix()
+    k, size = (1 if classes == 2 else classes), FEATURES + intercept
+    blocks = matrix.reshape(REPLICAS, size, k, size, k)
+    mean = sum(blocks[:, :, one, :, one] for one in range(k)) / k
+    v = np.random.default_rng(0).normal(size=(REPLICAS, size * k))
+    expected = np.linalg.solve(mean, v.reshape(REPLICAS, size, k)).reshape(v.shape)
+    assert np.allclose(curvature.undo(v), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("objective", ["log_likelihood", "negative_log_likelihood"])
+def test_half_of_the_examples_have_the_curvature_of_all_where_each_is_there_twice(
+    reduction: str, objective: str, float64: None
+) -> None:
+    found = []
+    for examples in (None, EXAMPLES):
+        problem = made(3, reduction=reduction, objective=objective, curvature_examples=examples)
+        batch = problem.sample(0)
+        twice = Batch(batch.x.repeat_interleave(2, 1), batch.y.repeat_interleave(2, 1))
+        found.append(problem.objective(twice).curvature().matrix())
+    assert np.allclose(*found, rtol=1e-12)

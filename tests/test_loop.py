@@ -2,13 +2,14 @@ import ast
 import itertools
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import nn
 
 import rlgrad
+from rlgrad.errors import RunError
 from rlgrad.loop import Direction, Estimate, Problem, make_optimizer, updates
 from rlgrad.optimizers import ELEMENTWISE
 from rlgrad.optimizers.curvature import Differentiated
@@ -213,3 +214,63 @@ def test_the_sign_stands_in_one_place() -> None:
     of_learning = [path for path in of_learning if path.name != "policies.py"]  # densities, whoever goes which way
     assert [finding for path in of_learning for finding in signs_in(path)] == []
     assert [finding.what for finding in signs_in(package / "optimizers" / "__init__.py")] == ["maximize="]
+
+
+class Narrow(nn.Module, Problem):
+    """log(1 + x²), to be minimized, for two replicas: from far out Newton's method has to try steps of several lengths.
+    Each evaluation is numbered in the metrics."""
+
+    direction = Direction.MINIMIZE
+    curved = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x = nn.Parameter(torch.tensor([[3.0], [-2.0]], dtype=torch.float64))
+        self.calls = 0
+
+    @property
+    def model(self) -> nn.Module:
+        return self
+
+    def objective(self, batch: object) -> Estimate:
+        self.calls += 1
+        value = (1 + self.x.squeeze(1).square()).log()
+        counted = torch.full((2,), float(self.calls))
+        return Estimate(value, {"call": counted}, curvature=lambda: Differentiated(self.curve(), [self.x]))
+
+    def curve(self) -> torch.Tensor:
+        return (1 + self.x.squeeze(1).square()).log()
+
+
+@pytest.mark.parametrize("optimizer", ["Newton", "LBFGS"])
+def test_an_update_says_what_was_so_before_its_first_step(optimizer: str) -> None:
+    """However often the optimizer evaluates; and nothing of it holds on to a graph."""
+    problem = Narrow()
+    stream = updates(problem, make_optimizer(problem, optimizer, **({"max_iter": 4} | ARGUMENTS[optimizer])))
+    for _ in range(2):
+        x, calls = problem.x.detach().clone().squeeze(1), problem.calls
+        update = next(stream)
+        assert problem.calls - calls == update.evaluations > 1
+        assert torch.allclose(update.value, (1 + x.square()).log(), rtol=1e-14)
+        assert torch.allclose(update.gradient[0].squeeze(1), 2 * x / (1 + x.square()), rtol=1e-14)
+        assert torch.allclose(update.gradient_norm, (2 * x / (1 + x.square())).abs(), rtol=1e-14)
+        assert update.metrics["call"].tolist() == [calls + 1] * 2
+        assert not update.value.requires_grad
+        assert not any(g.requires_grad for g in update.gradient)
+
+
+@pytest.mark.parametrize("missing", ["direction", "model"])
+def test_a_problem_that_lacks_a_part_is_told_so(missing: str) -> None:
+    class Partial(Problem):
+        def objective(self, batch: Any) -> Estimate:
+            return Estimate(-self.model["x"].square(), {})
+
+    partial = Partial()
+    if missing == "direction":
+        partial.model = torch.nn.ParameterDict({"x": torch.ones(2)})
+    else:
+        partial.direction = Direction.MAXIMIZE
+    with pytest.raises(RunError, match=f"Partial has no `{missing}`: a problem needs a direction and a model"):
+        make_optimizer(partial, "SGD", lr=0.1)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        partial.nothing  # noqa: B018

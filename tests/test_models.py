@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
-from rlgrad.agents.normalisers import Normaliser
+from rlgrad.agents.critic import Critic
+from rlgrad.agents.normalisers import Normaliser, ReturnUnit
 from rlgrad.agents.policies import CategoricalPolicy
 from rlgrad.networks import MLP, Convolutions, frozen, orthogonal
 from rlgrad.streams import Purpose, streams
@@ -78,3 +80,34 @@ def test_the_classifier_s_log_probabilities(classes: int) -> None:
         logits = torch.cat([torch.zeros_like(logits), logits], -1)
     expected = logits.log_softmax(-1).gather(-1, y.unsqueeze(-1)).squeeze(-1)
     assert torch.allclose(model(x).log_prob(y.float() if classes == 2 else y), expected, atol=1e-5)
+
+
+def test_orthogonal_matrices_are_uniformly_distributed() -> None:
+    """An element of a 2x2 rotation or reflection is the cosine of a uniform angle: the arcsine law (Mezzadri 2007)."""
+    rng = np.random.default_rng(1)
+    drawn = np.stack([orthogonal(2, 2, rng).numpy() for _ in range(2000)])
+    for row, column in ((0, 0), (1, 1), (0, 1)):
+        assert stats.kstest(drawn[:, row, column], stats.arcsine(-1, 2).cdf).pvalue > 1e-3
+
+
+def test_a_constant_feature_is_zero() -> None:
+    normaliser = Normaliser(1, 2)
+    seen = torch.tensor([[[[3.0, 1.0]], [[3.0, 2.0]]]])  # [R, T, B, D]
+    normaliser.observe(seen, torch.ones(1, 2, 1, dtype=torch.bool))
+    normaliser.advance()
+    assert normaliser(seen)[0, :, 0].tolist() == [[0.0, -1.0], [0.0, 1.0]]
+    assert normaliser.frozen()(seen[0].numpy()).squeeze().tolist() == [[0.0, -1.0], [0.0, 1.0]]
+
+
+def test_a_critic_s_guess_is_in_units_of_the_return() -> None:
+    """The network says 0.5 everywhere; returns have the mean 10 and the deviation 4."""
+    unit = ReturnUnit(1)
+    returns = torch.tensor([6.0, 14.0]).reshape(1, 2, 1, 1)
+    unit.observe(returns, torch.ones(1, 2, 1, dtype=torch.bool))
+    unit.advance()
+    network = MLP(1, 1, (), streams(0, 1, Purpose.INITIAL))
+    with torch.no_grad():
+        network.layers[0].weight.zero_()
+        network.layers[0].bias.fill_(0.5)
+    assert Critic(network, unit)(torch.zeros(1, 3, 1)).tolist() == [[12.0] * 3]
+    assert Critic(network)(torch.zeros(1, 3, 1)).tolist() == [[0.5] * 3]

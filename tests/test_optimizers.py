@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import linalg
 
 from rlgrad import UsageError, updates
 from rlgrad.config import load_config
 from rlgrad.loop import make_optimizer
-from rlgrad.optimizers import newton
-from rlgrad.optimizers.curvature import Dense
+from rlgrad.optimizers import Newton, newton, schedules
+from rlgrad.optimizers.curvature import Dense, Differentiated
 from rlgrad.problems.logistic import Logistic, Settings
 from rlgrad.supervised.data import Dataset
 
@@ -147,9 +148,9 @@ def test_the_wrong_sign_goes_the_wrong_way_with_newton_too() -> None:
             "optimizer: Newton: max_iter must be a whole number from 1 on, not 0",
         ),
         ({"optimizer": NEWTON | {"lr": 0}}, "optimizer: Newton: lr must be positive, not 0"),
-        ({"optimizer": NEWTON | {"lr": "fast"}}, "optimizer: Newton: "),
-        ({"optimizer": NEWTON | {"tolerance": -1}}, "optimizer: Newton: tolerance must be 0 or more, not -1"),
-        ({"optimizer": NEWTON | {"solver": "lu"}}, "optimizer: Newton: solver must be direct or cg, not 'lu'"),
+        ({"optimizer": NEWTON | {"lr": "fast"}}, "optimizer.lr: input should be a valid number"),
+        ({"optimizer": NEWTON | {"tolerance": -1}}, "optimizer.tolerance: input should not be negative (here: -1)"),
+        ({"optimizer": NEWTON | {"solver": "lu"}}, "optimizer.solver: input should be 'direct' or 'cg' (here: lu)"),
         ({"optimizer": NEWTON | {"sign": 1}}, "optimizer.sign: Newton has no such argument"),
         ({"optimizer": {"name": "Newtom"}}, "did you mean Newton?"),
         ({"batch_growth": 0.5}, "batch_growth"),
@@ -225,3 +226,134 @@ def test_the_objective_that_is_reported_is_that_of_the_saved_parameters_on_all_t
             p = (data.x @ linear.weight[replica] + linear.bias[replica]).softmax(1)
         expected = log_loss(data.y.numpy(), p.double().numpy())
         assert run.summary["objective"]["per_replica"][replica] == pytest.approx(expected, rel=1e-5)
+
+
+class Curve:
+    """A function of one number, with its derivatives: the closure of a Newton step for one replica."""
+
+    def __init__(self, f: Any, start: float):
+        self.f, self.x = f, torch.tensor([[start]], dtype=torch.float64, requires_grad=True)
+
+    def __call__(self) -> torch.Tensor:
+        value = self.f(self.x[:, 0])
+        (self.x.grad,) = torch.autograd.grad(value.sum(), self.x)
+        return value.detach()
+
+    def curvature(self) -> Differentiated:
+        return Differentiated(self.f(self.x[:, 0]), [self.x])
+
+
+def newton_step(f: Any, start: float, sign: Any = -1, **arguments: Any) -> float:
+    curve = Curve(f, start)
+    Newton([curve.x], sign, **({"max_iter": 1} | arguments)).step(curve)
+    return float(curve.x.detach())
+
+
+@pytest.mark.parametrize("solver", ["direct", "cg"])
+@pytest.mark.parametrize("lr", [1.0, 0.5, 0.1, 1.5])
+def test_lr_is_the_part_of_newton_s_step_that_is_taken(lr: float, solver: str) -> None:
+    assert newton_step(lambda x: 3 * (x - 2).square(), 7.0, lr=lr, solver=solver) == pytest.approx(7 - 5 * lr)
+    assert newton_step(lambda x: -3 * (x - 2).square(), 7.0, 1, lr=lr, solver=solver) == pytest.approx(7 - 5 * lr)
+
+
+def test_a_step_that_improves_next_to_nothing_is_halved() -> None:
+    """x + x²/2 + c x⁴ at 0: the whole step is -1, for which the slope promises 1. With c = 0.49995 it gives 0.00005, too
+    little by half; with c = 0.4998 it gives 0.0002, which is enough (Armijo's condition with 1e-4)."""
+    assert newton_step(lambda x: x + x.square() / 2 + 0.49995 * x**4, 0.0) == -0.5
+    assert newton_step(lambda x: x + x.square() / 2 + 0.4998 * x**4, 0.0) == -1.0
+
+
+def test_newton_rests_where_nothing_improves() -> None:
+    """A constant, a minimum; and a straight line, which has a slope and no curvature to tell how far to go."""
+    assert newton_step(lambda x: 0 * x + 4, 3.0) == 3.0
+    assert newton_step(lambda x: (x - 1).square() + 5, 1.0) == 1.0
+    assert newton_step(lambda x: 2 * x, 1.0) == 1.0
+
+
+def test_a_step_that_never_improves_is_not_taken() -> None:
+    """The slope at 0 promises that going down helps, and yet the value rises on both sides."""
+    assert newton_step(lambda x: 1e5 * x.detach().abs() + x + x.square() / 2, 0.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"max_iter": 2.5}, {"max_iter": 0}, {"lr": 0.0}, {"lr": math.nan}, {"tolerance": -1.0}, {"tolerance": math.nan},
+     {"solver": "lu"}],
+)  # fmt: skip
+def test_newton_s_arguments_are_checked(wrong: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Newton([torch.zeros(1, 1, requires_grad=True)], -1, **wrong)
+
+
+@pytest.mark.parametrize("bowl", [1, -1])
+def test_conjugate_gradients_stop_where_a_fifth_is_left(bowl: int) -> None:
+    """scipy's iterates, the first of which leaves no more than 0.2 of the gradient; for three replicas at once, which
+    need a different number of them."""
+    rng, size, found = np.random.default_rng(0), 12, []
+    matrices = np.stack([np.diag(np.linspace(1, steepest, size) ** 2) for steepest in (1.2, 6, 40)])
+    basis = np.linalg.qr(rng.normal(size=(3, size, size)))[0]
+    matrices = basis @ matrices @ basis.mT
+    gradient = rng.normal(size=(3, size))
+    for matrix, g in zip(matrices, gradient, strict=True):
+        iterates: list[np.ndarray] = []
+        linalg.cg(matrix, g, rtol=1e-12, callback=lambda x, to=iterates: to.append(x.copy()))
+        left = [np.linalg.norm(g - matrix @ x) / np.linalg.norm(g) for x in iterates]
+        found.append(next(number for number, part in enumerate(left) if part <= 0.2))
+        expected = iterates[found[-1]]
+        step = newton.conjugate(Dense(bowl * matrix[None]), g[None], bowl, 1e-16)[0]
+        assert np.allclose(step, expected, rtol=1e-8, atol=1e-10)
+    assert len(set(found)) == 3
+    together = newton.conjugate(Dense(bowl * matrices), gradient, bowl, 1e-16)
+    alone = [newton.conjugate(Dense(bowl * m[None]), g[None], bowl, 1e-16)[0] for m, g in zip(matrices, gradient)]  # noqa: B905
+    assert np.allclose(together, alone, rtol=1e-12)
+
+
+def test_conjugate_gradients_go_along_the_gradient_where_it_curves_the_wrong_way() -> None:
+    gradient = np.array([[1.0, 2.0], [1.0, 2.0]])
+    curvature = Dense(np.stack([-np.eye(2), np.diag([2.0, 2.0])]))
+    assert newton.conjugate(curvature, gradient, 1, 1e-16).tolist() == [[1.0, 2.0], [0.5, 1.0]]
+
+
+@pytest.mark.parametrize("few", [1, 64])
+def test_a_direction_without_curvature_is_left_as_it_is(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though rounding has left some: diag(4, 1e-17). The second replica curves both ways, the third as it should."""
+    monkeypatch.setattr(newton, "FEW", few)
+    matrices = np.stack([np.diag([4.0, 1e-17]), np.diag([4.0, -2.0]), np.diag([4.0, 2.0])])
+    for bowl in (1, -1):
+        step = newton.direct(Dense(bowl * matrices), np.ones((3, 2)), bowl, np.finfo(float).eps)
+        assert np.allclose(step, [[0.25, 0.0], [0.25, 0.5], [0.25, 0.5]], rtol=1e-14)
+
+
+@pytest.mark.parametrize("epoch_length", [0, -1, 2.5])
+def test_an_epoch_has_a_whole_number_of_updates(epoch_length: Any) -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
+    with pytest.raises(ValueError, match="epoch_length"):
+        schedules.Hyperbolic(optimizer, epoch_length)
+
+
+def test_hyperbolic_is_harrington_s_alpha() -> None:
+    """4 / (1 + j + i) + 0.01 for update i of epoch j, as the book prints it."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=4.0)
+    schedule = schedules.Hyperbolic(optimizer, epoch_length=3, decay=1.0, floor=0.01)
+    for j in range(3):
+        for i in range(3):
+            assert schedule.get_last_lr() == [pytest.approx(4 / (1.0 + j + i) + 0.01)]
+            optimizer.step()
+            schedule.step()
+
+
+@pytest.mark.parametrize(("mode", "sign"), [("max", 1), ("min", -1)])
+@pytest.mark.parametrize("threshold_mode", ["rel", "abs"])
+@pytest.mark.parametrize("offset", [100.0, -100.0])
+def test_a_plateau_is_one_below_zero_too(mode: Any, sign: int, threshold_mode: Any, offset: float) -> None:
+    """An improvement of 2 of 100 counts where the threshold is 1 (in 100), one of 0.5 does not, nor does a change for
+    the worse."""
+    each = {"rel": 0.01, "abs": 1.0}[threshold_mode]
+    for change, reduced in ((2.0, False), (0.5, True), (0.0, True), (-2.0, True)):
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        schedule = schedules.ReduceLROnPlateau(
+            optimizer, mode, factor=0.5, patience=0, threshold=each, threshold_mode=threshold_mode
+        )
+        schedule.step(offset)
+        schedule.step(offset + sign * change)
+        assert (schedule.get_last_lr()[0] < 1) is reduced

@@ -138,6 +138,7 @@ def test_draws_of_a_gaussian_and_the_bounds_of_its_box() -> None:
         u = act(made, seen.expand(1, count, 2), noise)[0]
         assert (u.mean(0) - seen).abs().max() < 4.5 * 2 / math.sqrt(count)
         assert (u.std(0) - 2).abs().max() < 0.06
+        assert abs(np.corrcoef(u.T)[0, 1]) < 4.5 / math.sqrt(count)  # each element has noise of its own
         sent = made.to_environment(u.numpy())
         assert sent.dtype == np.float32
         box = SPACES["box"]
@@ -272,3 +273,24 @@ def test_what_is_detached_has_no_graph_and_the_same_numbers() -> None:
         apart = made.detach().log_prob(action)
         assert not apart.requires_grad
         torch.testing.assert_close(apart, made.log_prob(action).detach())
+    squashed = policy("box", squash=True)(numbers(2))
+    action = torch.full((1, 1, 2), 0.5)
+    torch.testing.assert_close(squashed.detach().log_prob(action), squashed.log_prob(action).detach())
+
+
+def test_choices_come_in_the_order_of_their_space_each_from_its_own_start() -> None:
+    space = spaces.MultiDiscrete([[3, 2], [4, 5]], start=[[1, 0], [-2, 5]])
+    made = policy_for(space, nn.Identity(), 1)
+    logits = np.zeros((1, 1, 14), np.float32)
+    for first, chosen in ((0, 2), (3, 1), (5, 3), (9, 4)):  # of each choice the last one
+        logits[0, 0, first + chosen] = 1
+    action = made.choose(logits, None)[0]
+    assert action.tolist() == [[2, 1, 3, 4]]
+    assert made.to_environment(action).tolist() == [[[3, 1], [1, 9]]]
+
+
+def test_one_observation_has_no_deviation() -> None:
+    made = Normaliser(1, 1)
+    made.observe(torch.tensor([[[[3.0]]]]), torch.ones(1, 1, 1, dtype=torch.bool))
+    made.advance()
+    assert made(torch.tensor([[[3.5]]])).tolist() == [[[0.5]]]

@@ -3,7 +3,9 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from rlgrad.cli import main
 from rlgrad.errors import UsageError
 from rlgrad.reports.comparison import interval_of_probability, probability_of_improvement
 from rlgrad.reports.reading import read_run
+from rlgrad.reports.report import report
+from rlgrad.reports.slices import LINE, cut
 from rlgrad.run import train
 from rlgrad.run.observers.progress import number
 from rlgrad.run.statistics import summarize
@@ -41,6 +45,18 @@ def test_a_run_is_read_as_it_was_logged(runs: Path) -> None:
     seconds = run.curve("objective/value", "seconds").x
     assert (np.diff(seconds) > 0).all()
     assert seconds[-1] <= run.summary["wall_seconds"] + 1e-3
+
+
+def test_starting_points_have_no_interval_in_a_report(runs: Path) -> None:
+    """Their run is read without its summary, too: it may be going on."""
+    agent, points = read_run(runs / "agent"), read_run(runs / "surface")
+    for run in (points, replace(points, summary={})):
+        assert np.isnan(run.curve("evaluation/value").interval).all()
+        assert "95% interval of" not in report([run])
+        assert "Probability of improvement" not in report([run, run])
+    assert np.isfinite(agent.curve("objective/value").interval).any()
+    assert "95% interval of" in report([agent])
+    assert "Probability of improvement" in report([agent, agent])
 
 
 def test_runs_of_version_0_1_are_read(runs: Path, tmp_path: Path) -> None:
@@ -113,6 +129,46 @@ def test_its_interval_still_says_something_where_all_are_better() -> None:
     assert interval_of_probability(0.0, 5, 5) == pytest.approx((1 - high, 1 - low))
 
 
+def test_the_slice_of_a_bowl_is_the_bowl(tmp_path: Path) -> None:
+    """Of two variables no direction is left out: the plane has the function's curvature, and the path its length."""
+    how = {"start": [[1.0, 1.0], [-1.0, 0.5]], "optimizer": {"name": "SGD", "lr": 0.1}, "updates": 20, "replicas": 2}
+    config = {"problem": "surface", "function": "x**2 + 3*y**2", "direction": "minimize", **how}
+    path = train(config, out=tmp_path / "run").directory
+    found, name = cut(path, replica=1)
+    assert name == "value of the function"
+    x, y, values = found.plane
+    x, y = (grid.ravel() for grid in np.meshgrid(x, y))
+    basis = np.stack([np.ones_like(x), x, y, x * x / 2, y * y / 2, x * y], 1)
+    _, _, _, xx, yy, xy = np.linalg.lstsq(basis, values.ravel(), rcond=None)[0]
+    assert sorted(np.linalg.eigvalsh([[xx, xy], [xy, yy]])) == pytest.approx([2, 6], rel=1e-6)
+    points = [np.array([-1.0, 0.5])]
+    for _ in range(20):
+        points.append(points[-1] - 0.1 * np.array([2, 6]) * points[-1])
+    expected = np.linalg.norm(np.diff(points, axis=0), axis=1)
+    assert np.linalg.norm(np.diff(found.path, axis=0), axis=1) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_slice_of_a_classifier_goes_through_what_it_has_found(runs: Path) -> None:
+    found, _ = cut(runs / "classifier", replica=1)
+    final = read_run(runs / "classifier").summary["objective"]["per_replica"][1]
+    places, values = found.line
+    assert np.interp(0, places, values) == pytest.approx(final, rel=0.2)
+    assert found.path[-1] == pytest.approx([0, 0], abs=1e-6)
+
+
+def test_the_slice_of_an_agent_goes_through_its_policy(runs: Path, tmp_path: Path) -> None:
+    to = tmp_path / "slice.png"
+    found, name = cut(runs / "agent", replica=1)
+    assert name == "return"
+    places, values = found.line
+    final = read_run(runs / "agent").summary["objective"]["per_replica"][1]
+    assert places[LINE // 2] == pytest.approx(0, abs=1e-12)
+    assert values[LINE // 2] == pytest.approx(final)  # the same random numbers as the run's own
+    assert main(["slice", str(runs / "surface"), "--to", str(to)]) == 0
+    assert to.read_bytes()[:4] == b"\x89PNG"
+    assert main(["slice", str(runs / "agent"), "--replica", "9", "--to", str(to)]) == 2
+
+
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
 def test_a_picture_for_a_paper(runs: Path, tmp_path: Path, ending: str) -> None:
     to = tmp_path / f"curves.{ending}"
@@ -156,3 +212,18 @@ def test_a_run_that_cannot_be_read_is_one_line(runs: Path, tmp_path: Path, damag
     with pytest.raises(UsageError, match=re.escape(said)) as caught:
         read_run(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_the_log_opens_as_a_table_by_the_documented_line(runs: Path, library: str) -> None:
+    """One row for each update and replica."""
+    pytest.importorskip(library)
+    text = (Path(__file__).parent.parent / "docs" / "dashboard.md").read_text()
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if f"import {library}" in block)
+    names: dict[str, Any] = {}
+    exec(code.replace("runs/cartpole-1/metrics.jsonl", str(runs / "other" / "metrics.jsonl")), names)
+    table, logged = names["table"], read_run(runs / "other").curve("objective/value", "update")
+    assert len(table) == logged.values.size
+    assert list(table["update"]) == [update for update in logged.x for _ in range(3)]
+    assert list(table["replica"]) == [0, 1, 2] * len(logged.x)
+    assert list(table["objective/value"]) == logged.values.ravel().tolist()

@@ -143,7 +143,7 @@ def test_what_is_dealt_after_an_end_counts_nowhere() -> None:
     after = {(k, t): np.nan for k, length in enumerate(lengths) for t in range(length, 6)}
     environments = Dealt(lengths, {(k, t): x for (k, t), x in after.items() if t > lengths[k]}, after)
     played = play(policy(1), environments, streams(0, 2, Purpose.SAMPLE), 2)
-    returns, steps = returns_of(policy(1), environments, streams(0, 2, Purpose.SAMPLE), 2, discount=0.5)
+    returns, steps, _ = returns_of(policy(1), environments, streams(0, 2, Purpose.SAMPLE), 2, discount=0.5)
     assert played.length.tolist() == steps.tolist() == [[2, 5], [4, 3]]
     assert played.reward.sum(1).tolist() == [[2, 10], [12, 12]]
     assert returns.tolist() == [[1.5, 2 * 1.9375], [3 * 1.875, 4 * 1.75]]
@@ -169,10 +169,16 @@ def test_no_two_draws_of_noise_are_alike() -> None:
 
 
 def test_an_episode_may_last_as_long_as_the_limit() -> None:
-    for how in (play, returns_of):
-        how(policy(1), Dealt([5] * 6), streams(0, 2, Purpose.SAMPLE), 3, limit=5)
-        with pytest.raises(RunError, match="did not end within 5 steps"):
-            how(policy(1), Dealt([5, 6, 5, 5, 5, 5]), streams(0, 2, Purpose.SAMPLE), 3, limit=5)
+    play(policy(1), Dealt([5] * 6), streams(0, 2, Purpose.SAMPLE), 3, limit=5)
+    with pytest.raises(RunError, match="did not end within 5 steps"):
+        play(policy(1), Dealt([5, 6, 5, 5, 5, 5]), streams(0, 2, Purpose.SAMPLE), 3, limit=5)
+
+
+def test_what_is_evaluated_is_cut_off_at_the_limit() -> None:
+    for lengths, cut in (([5] * 6, [0] * 6), ([5, 6, 5, 5, 5, 5], [0, 1, 0, 0, 0, 0])):
+        found = returns_of(policy(1), Dealt(lengths), streams(0, 2, Purpose.SAMPLE), 3, limit=5)
+        assert found[2].flatten().tolist() == cut
+        assert found[1].flatten().tolist() == [5] * 6
 
 
 def test_the_step_at_which_an_environment_raises_is_named() -> None:
@@ -191,3 +197,12 @@ def test_some_of_the_slots() -> None:
     part = batch.of(slice(1, 3))
     assert part.length.tolist() == [[5, 4], [1, 2]]
     assert torch.equal(part.reward, batch.reward[:, :, 1:])
+
+
+def test_rewards_that_are_whole_numbers_become_real_ones() -> None:
+    class Whole(Dealt):
+        def step(self, action: np.ndarray) -> Transition:
+            found = super().step(action)
+            return found._replace(reward=found.reward.astype(np.int32))
+
+    assert play(policy(1), Whole([2] * 6), streams(0, 2, Purpose.SAMPLE), 3).reward.dtype == torch.float32

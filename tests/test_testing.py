@@ -311,3 +311,25 @@ def test_copies_that_have_begun_again_are_not_begun_again_by_the_next_step() -> 
                 np.testing.assert_array_equal(current[~found.terminated], found.observation[~found.terminated])
                 assert (current[found.terminated] > 0).all()
         environments.step(np.zeros(4, np.int64))  # which may be the last of some, before all begin again
+
+
+def test_short_episodes_are_put_back_wherever_a_segment_ends() -> None:
+    """After each of ten updates: some have ended with the segment, others within it, others go on."""
+    settings = {
+        "problem": "reinforce", "environment": "tests/Countdown-v0", "segment": 2, "episodes": 4, "replicas": 2,
+        "baseline": "critic", "updates": 1, "optimizer": {"name": "SGD", "lr": 1.0},
+    }  # fmt: skip
+    whole = load_config(settings).build().problem
+    for step in range(10):
+        whole.sample(step)
+        resumed = load_config(settings).build().problem
+        state = {name: tensor.clone() for name, tensor in whole.state_dict().items()}
+        resumed.load_state_dict(state)
+        assert all(
+            torch.equal(x.nan_to_num(-1), state[name].nan_to_num(-1)) for name, x in resumed.state_dict().items()
+        )
+        a = resumed.sample(step + 1)
+        again = load_config(settings).build().problem
+        b = [again.sample(number) for number in range(step + 2)][-1]
+        assert torch.equal(a.observation, b.observation)
+        assert torch.equal(a.reward, b.reward)

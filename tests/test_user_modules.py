@@ -15,6 +15,7 @@ from torch import nn
 
 import rlgrad
 from rlgrad import cli
+from rlgrad.config import load_config
 from rlgrad.errors import called
 from rlgrad.networks import MLP
 from rlgrad.streams import Purpose, streams
@@ -171,7 +172,7 @@ def test_a_users_run_goes_on_to_the_same_bits(place: Path, name: str) -> None:
 
 @pytest.mark.parametrize("how", [["-m", "rlgrad", "train"], [str(ROOT / "scripts" / "train.py")]])
 def test_modules_are_found_from_every_command(place: Path, how: list[str]) -> None:
-    """Beside the config when it is begun; in the working directory when it goes on, and not anywhere else."""
+    """Beside the config when it is begun and when it goes on, or in the working directory, and not anywhere else."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
 
     def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -181,10 +182,13 @@ def test_modules_are_found_from_every_command(place: Path, how: list[str]) -> No
     there = Path().absolute() / "run"
     done = run("--config", str(place / "problem.yaml"), "--out", str(there), cwd=Path())
     assert (done.returncode, done.stderr) == (0, "")
-    done = run("--resume", str(there), "--extend-to", "8", cwd=place)
+    done = run("--resume", str(there), "--extend-to", "8", cwd=Path())
     assert (done.returncode, done.stderr) == (0, "")
-    assert summary(there)["updates"] == 8
-    done = run("--resume", str(there), "--extend-to", "9", cwd=Path())
+    place.rename(moved := place.parent / "moved")
+    done = run("--resume", str(there), "--extend-to", "9", cwd=moved)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert summary(there)["updates"] == 9
+    done = run("--resume", str(there), "--extend-to", "10", cwd=Path())
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "it is looked for beside the config and in the working directory" in done.stderr
@@ -275,3 +279,27 @@ def test_what_is_given_must_fit(tmp_path: Path) -> None:
         rlgrad.train({"problem": "surface", "function": "rosenbrock", "updates": 1, "optimizer": {"name": "SGD", "lr": 0.1}},
                      out=tmp_path / "a", policy=network())  # fmt: skip
     assert not (tmp_path / "a").exists()
+
+
+def test_a_ready_config_takes_no_other_settings(tmp_path: Path) -> None:
+    ready = load_config(SHORT)
+    for other in ({"environment": Countdown}, {"policy": {"hidden": [3]}}, {"seed": 3}):
+        with pytest.raises(rlgrad.UsageError, match="a Config is ready"):
+            rlgrad.train(ready, out=tmp_path / "a", **other)
+    assert not (tmp_path / "a").exists()
+    assert rlgrad.train(ready, out=tmp_path / "a", allow_imports=True).summary["status"] == "completed"
+
+
+def test_a_users_module_may_import_its_neighbour_later(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the middle of the run, when it is resumed from elsewhere, and when it is evaluated."""
+    (place / "neighbour_of_mine.py").write_text("limit = 3")
+    file = place / f"{module_of(place)}.py"
+    late = "\n    def evaluate(self, step):\n        import neighbour_of_mine"
+    file.write_text(file.read_text().replace("\n    def evaluate(self, step):", late))
+    before = list(sys.path)
+    run = ["train", "--config", str(place / "problem.yaml"), "--allow-imports", "--quiet", "--out", "run"]
+    for words in (run, ["train", "--resume", "run", "--extend-to", "8", "--quiet"], ["evaluate", "run"]):
+        sys.modules.pop("neighbour_of_mine", None)
+        assert cli.main([*words, "--allow-imports"]) == 0
+        assert sys.modules.pop("neighbour_of_mine").limit == 3
+        assert sys.path == before

@@ -116,7 +116,7 @@ def standardise_each(advantage: Tensor, alive: Tensor, size: Tensor) -> Tensor:
 
 def in_deviations(distance: Tensor, variance: Tensor, size: Tensor) -> Tensor:
     deviation = variance.sqrt()
-    alike = deviation <= 1e-6 * size.reshape(-1, 1, 1)
+    alike = deviation <= 8 * torch.finfo(distance.dtype).eps * size.reshape(-1, 1, 1)
     return torch.where(alike, 0.0, distance / deviation)
 
 

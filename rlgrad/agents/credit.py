@@ -9,6 +9,7 @@ from rlgrad.agents.advantages import (
     batch_mean,
     generalized_advantage,
     leave_one_out,
+    mean_and_variance,
     next_values,
     pieces,
     reward_to_go,
@@ -17,8 +18,10 @@ from rlgrad.agents.advantages import (
 )
 from rlgrad.agents.agent import Agent
 from rlgrad.agents.critic import Critic
-from rlgrad.agents.rollouts import Rollout
+from rlgrad.agents.rollouts import Rollout, check_finite, masked
 from rlgrad.agents.settings import CreditSettings
+
+COARSE = 1e-5  # single precision has a relative one of 1e-7: what is smaller beside the returns suffers from rounding
 
 
 class Credit(NamedTuple):
@@ -29,19 +32,40 @@ class Credit(NamedTuple):
 
 
 def credit(settings: CreditSettings, agent: Agent, batch: Rollout, value: Tensor | None) -> Credit:
-    """value: [R, T, B] the critic's of the observations, if there is one."""
+    """value: [R, T, B] the critic's of the observations, if there is one.
+
+    Advantages that are to be standardised are in double precision. So are, on the way, those of a replica whose returns
+    are so large that single precision would round away what distinguishes them: a bill, or a portfolio's value.
+    """
+    single = credited(settings, agent, batch, value)
+    if batch.exact_reward is None:
+        return single
+    size, spread = single.target.abs().amax((1, 2)), mean_and_variance(single.advantage, batch.alive)[1].sqrt()
+    coarse = (spread <= COARSE * size).reshape(-1, 1, 1)
+    if not (settings.standardise_advantages or coarse.any()):
+        return single
+    exact = credited(settings, agent, batch._replace(reward=batch.exact_reward), value).advantage
+    if not settings.standardise_advantages:
+        exact = torch.where(coarse, exact.to(single.advantage.dtype), single.advantage)
+    return Credit(single.target, exact)
+
+
+def credited(settings: CreditSettings, agent: Agent, batch: Rollout, value: Tensor | None) -> Credit:
+    """The same, in the precision of the rewards."""
     if agent.critic and value is not None:
         return guessed(settings, agent.critic, batch, value)
     returns = reward_to_go(batch.reward, settings.discount)
-    credited = returns[:, :1].expand_as(returns) if settings.returns == "whole" else returns
+    target = returns[:, :1].expand_as(returns) if settings.returns == "whole" else returns
     match settings.baseline:
         case "batch_mean":
-            return Credit(credited, credited - batch_mean(credited))
+            return Credit(target, target - batch_mean(target))
         case "leave_one_out":
-            return Credit(credited, credited - leave_one_out(credited))
+            return Credit(target, target - leave_one_out(target))
     if agent.memory:
-        return Credit(credited, credited - agent.memory().reshape(-1, 1, 1))
-    return Credit(credited, credited)  # an optimal constant is found with the gradient
+        return Credit(target, target - agent.memory().reshape(-1, 1, 1))
+    if settings.baseline.startswith("optimal") and target.dtype == torch.float64:
+        target = target - mean_and_variance(target, batch.alive)[0].reshape(-1, 1, 1)  # which changes no gradient
+    return Credit(target, target)  # an optimal constant is found with the gradient
 
 
 def guessed(settings: CreditSettings, critic: Critic, batch: Rollout, value: Tensor) -> Credit:
@@ -49,12 +73,24 @@ def guessed(settings: CreditSettings, critic: Critic, batch: Rollout, value: Ten
     with torch.no_grad():
         after = batch.after(values(critic, batch.last_observation))
     cut = ~batch.terminated if settings.time_limit == "bootstrap" else ~(batch.terminated | batch.truncated)
-    following = next_values(value, batch.over, after * cut)
+    check_last(batch, cut)
+    following = next_values(value, batch.over, masked(after, cut))
     reward, value = batch.reward, value * batch.alive
     advantage = generalized_advantage(
         reward, value, following * batch.alive, batch.over, settings.discount, settings.gae_lambda
     )
     return Credit(advantage + value, advantage)
+
+
+def check_last(batch: Rollout, cut: Tensor) -> None:
+    """Raises RunError where the critic is to guess what follows an observation that is not finite. cut: [R, T, B] the
+    steps after which it guesses, if they are the last; what follows an end may be anything."""
+    seen = batch.last_observation.isfinite().flatten(2).all(2)  # [R, E]
+    if seen.all():
+        return
+    odd = batch.over & cut & (batch.after(seen.to(batch.reward.dtype)) == 0)
+    what = "the critic is to guess what follows a step, and the environment returned an observation after it"
+    check_finite(what, torch.where(odd, torch.nan, 0.0))
 
 
 def standardised(settings: CreditSettings, advantage: Tensor, alive: Tensor, target: Tensor) -> Tensor:
@@ -63,7 +99,8 @@ def standardised(settings: CreditSettings, advantage: Tensor, alive: Tensor, tar
         return advantage
     size = target.abs().amax((1, 2))
     each = settings.standardise_advantages == "per_episode"
-    return standardise_each(advantage, alive, size) if each else standardise(advantage, alive, size)
+    found = standardise_each(advantage, alive, size) if each else standardise(advantage, alive, size)
+    return found.to(target.dtype)
 
 
 def values(critic: Critic, observation: Tensor) -> Tensor:

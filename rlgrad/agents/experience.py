@@ -158,7 +158,8 @@ class Experience:
         """Let the copies of each replica, however many, go on with the moments of those that play for updates."""
         if self.moments is None:
             return
-        rows = self.moments.numbers.numpy().reshape(self.settings.replicas, -1, self.moments.numbers.shape[1])
+        numbers = self.moments.get_buffer("numbers").numpy()
+        rows = numbers.reshape(self.settings.replicas, -1, numbers.shape[1])
         envs = played(environments)
         for k, env in enumerate(envs):
             replica, copy = divmod(k, len(envs) // len(rows))
@@ -166,4 +167,4 @@ class Experience:
 
     def _remember(self, environments: Any) -> None:
         if self.moments is not None:
-            self.moments.numbers.copy_(torch.from_numpy(moments(played(environments))))
+            self.moments.get_buffer("numbers").copy_(torch.from_numpy(moments(played(environments))))

@@ -23,6 +23,8 @@ from torch.nn import functional
 
 from rlgrad.networks import frozen
 
+UNBOUNDED = float(np.finfo(np.float32).max)  # a bound of this size is none
+
 Deviation = Literal["learned", "state_dependent"]
 
 
@@ -187,10 +189,12 @@ class Switches(Independent):  # type: ignore[type-arg]
 
 
 class GaussianPolicy(Policy):
-    """Normally distributed numbers, for a Box of D elements. Actions [R, ..., D], before they are brought into the box.
+    """Normally distributed numbers, for a Box with D elements that are free: one whose bounds are the same has its one
+    value, and is no part of the distribution. Actions [R, ..., D], before they are brought into the box.
 
-    Where the box has bounds, -1 and 1 stand for them. What is beyond is clipped; or, squashed, everything passes
-    through a tanh, and no action is beyond (Haarnoja et al. 2018, appendix C, https://arxiv.org/abs/1801.01290).
+    Where the box has two bounds, -1 and 1 stand for them; an element with one bound or none is in its own units, and
+    clipped at the one that it has. Bounds at the limit of the number's type are none. What is beyond is clipped; or,
+    squashed, everything passes through a tanh, and no action is beyond (Haarnoja et al. 2018, appendix C, https://arxiv.org/abs/1801.01290).
 
     deviation: learned: a parameter for each element, the same everywhere; state_dependent: the network's second half.
     """
@@ -205,14 +209,17 @@ class GaussianPolicy(Policy):
         squash: bool = False,
     ):
         super().__init__(network)
-        bounded = np.isfinite(box.low) & np.isfinite(box.high)
-        self.shape, self.dtype, self.squash = box.shape, box.dtype, squash
+        kind: Any = box.dtype
+        limit = min(UNBOUNDED, float(np.finfo(kind).max))
+        bounded = (np.abs(box.low) < limit) & (np.abs(box.high) < limit)
+        self.dtype, self.squash, self.free = box.dtype, squash, free(box)
         self.low, self.high = box.low, box.high
         low, high = np.where(bounded, box.low, -1).astype(float), np.where(bounded, box.high, 1).astype(float)
+        self.middle, low, high = (low + high) / 2, low[self.free], high[self.free]
         self.centre, self.reach = (low + high) / 2, (high - low) / 2
         self.volume = float(np.log(self.reach).sum())  # from units of the policy to those of the box
         self.initial = math.log(initial_deviation)
-        elements = math.prod(box.shape)
+        elements = int(self.free.sum())
         self.log_deviation = (
             nn.Parameter(torch.full((replicas, elements), self.initial)) if deviation == "learned" else None
         )
@@ -228,7 +235,7 @@ class GaussianPolicy(Policy):
         return found, self.log_deviation.reshape(len(found), *[1] * (found.dim() - 2), -1).expand_as(found)
 
     def noise(self, rng: np.random.Generator, *shape: int) -> np.ndarray:
-        return rng.standard_normal((*shape, math.prod(self.shape)), dtype=np.float32)
+        return rng.standard_normal((*shape, int(self.free.sum())), dtype=np.float32)
 
     def choose(self, found: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
         mean = found if self.log_deviation is not None else np.split(found, 2, -1)[0]
@@ -239,7 +246,8 @@ class GaussianPolicy(Policy):
 
     def to_environment(self, action: np.ndarray) -> np.ndarray:
         unit = np.tanh(action) if self.squash else action
-        scaled = self.centre + self.reach * unit.reshape(-1, *self.shape)
+        scaled = np.repeat(self.middle[None], len(action), 0)
+        scaled[:, self.free] = self.centre + self.reach * unit
         return np.asarray(scaled.clip(self.low, self.high), dtype=self.dtype)
 
 
@@ -259,7 +267,8 @@ class Gaussian:
         return log_density - self.volume - (log_slope(action).sum(-1) if self.squash else 0)
 
     def entropy(self) -> Tensor:
-        """[R, ...], in nats, before any squashing: that one has no closed form."""
+        """[R, ...], in nats, of u in units of the environment, before it is clipped or squashed. A differential entropy
+        may be negative. That of squashed actions has no closed form, and is lower by the mean of -log tanh'(u)."""
         return (self.log_deviation + (1 + math.log(2 * math.pi)) / 2).sum(-1) + self.volume
 
     def detach(self) -> "Gaussian":
@@ -270,6 +279,11 @@ class Gaussian:
         ratio = self.log_deviation - other.log_deviation
         distance = (self.mean - other.mean) * other.log_deviation.neg().exp()
         return (excess(2 * ratio) + distance.square()).sum(-1) / 2
+
+
+def free(box: spaces.Box) -> np.ndarray:
+    """Which elements of a Box can have more than one value."""
+    return np.asarray(box.low < box.high)
 
 
 def excess(log_ratio: Tensor) -> Tensor:
@@ -299,7 +313,7 @@ def outputs(space: spaces.Space[Any], deviation: Deviation = "learned") -> int |
         case spaces.MultiBinary():
             return math.prod(space.shape)
         case spaces.Box() if np.issubdtype(space.dtype, np.floating):
-            return math.prod(space.shape) * (2 if deviation == "state_dependent" else 1)
+            return int(free(space).sum()) * (2 if deviation == "state_dependent" else 1) or None
     return None
 
 

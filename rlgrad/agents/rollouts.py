@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rlgrad.agents.advantages import CHUNK, pieces
 from rlgrad.agents.policies import Policy
-from rlgrad.environments import Environments, Transition
+from rlgrad.environments import Environments, Transition, steps_taken
 from rlgrad.errors import RunError, strange
 
 
@@ -31,6 +31,8 @@ class Rollout(NamedTuple):
     last_observation: Tensor  # [R, E, *O] what follows it, in the order of the rows; E: the most ends of any replica,
     # rounded up like T
     step: int = 0  # the number of the update that this was played for
+    exact_reward: Tensor | None = None  # [R, T, B] the same reward in double precision; None: it is no other
+    env_steps: Tensor | None = None  # [R, B] calls of the environment's `step`; None: as many as actions
 
     @property
     def length(self) -> Tensor:
@@ -42,8 +44,8 @@ class Rollout(NamedTuple):
 
     def of(self, episodes: slice) -> "Rollout":
         """Some of the slots; `last_observation` stays that of all."""
-        names = [name for name in Rollout._fields if name not in ("last_observation", "step")]
-        return self._replace(**{name: getattr(self, name)[:, :, episodes] for name in names})
+        names = [name for name in Rollout._fields if name not in ("last_observation", "step", "env_steps")]
+        return self._replace(**{name: x[:, :, episodes] for name in names if (x := getattr(self, name)) is not None})
 
     def after(self, value: Tensor) -> Tensor:
         """Numbers [R, E] that belong to `last_observation`, in the rows that they follow: [R, T, B], elsewhere 0."""
@@ -58,12 +60,21 @@ class Tape:
     def __init__(self, replicas: int, episodes: int):
         self.replicas, self.episodes = replicas, episodes
         self.rows: list[tuple[np.ndarray, ...]] = []
+        self.env_steps = np.zeros(replicas * episodes, np.int64)  # in each slot
         self.ends: list[tuple[np.ndarray, np.ndarray]] = []  # which slots, and what was seen last in them
 
     def note(
-        self, observation: np.ndarray, action: np.ndarray, alive: np.ndarray, last: bool, found: Transition
+        self,
+        observation: np.ndarray,
+        action: np.ndarray,
+        alive: np.ndarray,
+        last: bool,
+        found: Transition,
+        taken: np.ndarray | int,
     ) -> np.ndarray:
-        """Keep a step, and return in which slots [R * B] it has ended the episode. last: the segment ends here."""
+        """Keep a step, and return in which slots [R * B] it has ended the episode. last: the segment ends here. taken:
+        for how many steps of the environment the action was held."""
+        self.env_steps += alive * taken
         over: np.ndarray = alive & (found.terminated | found.truncated)
         left = over | (alive & last)
         row = observation, action, found.reward, alive, alive & found.terminated, alive & found.truncated, left
@@ -76,12 +87,15 @@ class Tape:
         """All that was noted, with empty rows behind it up to `rows`."""
         observation, action, reward, *masks = (self._together(each, rows) for each in zip(*self.rows, strict=True))
         alive, terminated, truncated, over = (mask.contiguous() for mask in masks)
+        reward = masked(reward.double(), alive)
         played = Rollout(
-            masked(observation, alive),
-            masked(action, alive),
-            masked(reward.to(torch.get_default_dtype()), alive),
+            masked(as_tensor(observation), alive),
+            masked(as_tensor(action), alive),
+            reward.to(torch.get_default_dtype()),
             alive, terminated, truncated, over,
             self._last(),
+            exact_reward=reward,
+            env_steps=torch.from_numpy(self.env_steps).reshape(self.replicas, self.episodes),
         )  # fmt: skip
         for name, whose in (
             ("action", "the policy took an"), ("observation", "the environment returned an"),
@@ -93,7 +107,7 @@ class Tape:
     def _together(self, steps: Sequence[np.ndarray], rows: int) -> Tensor:
         stacked = np.zeros((rows, *steps[0].shape), steps[0].dtype)  # [T, R * B, ...]
         np.stack(steps, out=stacked[: len(steps)])
-        return as_tensor(stacked).reshape(rows, self.replicas, self.episodes, *stacked.shape[2:]).transpose(0, 1)
+        return torch.from_numpy(stacked).reshape(rows, self.replicas, self.episodes, *stacked.shape[2:]).transpose(0, 1)
 
     def _last(self) -> Tensor:
         slots = np.concatenate([which for which, _ in self.ends])
@@ -170,7 +184,7 @@ def play(
     """
     tape = Tape(len(streams), episodes)
     for observation, action, alive, found in steps(policy, environments, streams, episodes, False, limit):
-        over = tape.note(observation, action, alive, False, found)
+        over = tape.note(observation, action, alive, False, found, steps_taken(environments))
     if (alive & ~over).any():
         raise RunError(f"an episode did not end within {limit} steps; set `episode_limit` if it may last longer")
     return tape.rollout(math.ceil(len(tape.rows) / CHUNK) * CHUNK)
@@ -223,9 +237,9 @@ def step(environments: Environments, action: np.ndarray, t: int) -> Transition:
         raise RunError(f"the environment raised {type(error).__name__} at step {t}: {reason}") from error
 
 
-def as_tensor(x: np.ndarray) -> Tensor:
+def as_tensor(x: np.ndarray | Tensor) -> Tensor:
     """The array as a tensor; what is a real number has the precision of the models."""
-    tensor = torch.from_numpy(x)
+    tensor = torch.from_numpy(x) if isinstance(x, np.ndarray) else x
     return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from rlgrad.agents import rollouts
 from rlgrad.agents.policies import Policy
 from rlgrad.agents.rollouts import Player, Rollout, Tape
-from rlgrad.environments import Continuing
+from rlgrad.environments import Continuing, steps_taken
 from rlgrad.errors import RunError
 
 
@@ -47,7 +47,7 @@ class Segments:
             action = player.act(observation)
             given = policy.to_environment(action)
             found = rollouts.step(self.environments, given, t)
-            over = tape.note(observation, action, alive, t == steps - 1, found)
+            over = tape.note(observation, action, alive, t == steps - 1, found, steps_taken(self.environments))
             self.actions.append(given)
             self.earned += found.reward * alive
             self.taken += alive

@@ -144,6 +144,11 @@ def check(settings: CreditSettings) -> None:
                 raise SettingError((name,), f"only a critic can guess what is to come: set baseline: critic, or {said}")
     elif settings.returns == "whole":
         raise SettingError(("returns",), "a critic values what is to come: set reward_to_go")
+    if settings.returns == "whole" and settings.discount < 1 and not settings.discount_weighting:
+        message = "it has no effect: the return of a whole episode counts each reward by gamma^t; leave it out"
+        raise SettingError(("discount_weighting",), message)
+    if settings.normalise_returns and settings.standardise_advantages and settings.baseline != "critic":
+        raise SettingError(("normalise_returns",), "it has no effect beside standardise_advantages: leave one out")
     if settings.segment and settings.discount < 1 and settings.discount_weighting:
         message = "in segments all states count alike, however late in their episode: set it to false"
         raise SettingError(("discount_weighting",), message)
@@ -154,3 +159,13 @@ def check(settings: CreditSettings) -> None:
         raise SettingError(("action_repeat",), message + "use auto or gymnasium")
     if settings.standardise_advantages and settings.baseline.startswith("optimal"):
         raise SettingError(("standardise_advantages",), f"not with the baseline {settings.baseline}")
+
+
+def without_effect(settings: CreditSettings, continuous: bool) -> list[str]:
+    """The settings that are another than their default, and change nothing beside the others. continuous: the actions.
+    They do no harm, as where an option sets another baseline than that of a config: so a run only names them."""
+    unused = [] if settings.baseline == "critic" or settings.critic == CriticSettings() else ["critic"]
+    idle = [] if continuous else ["deviation", "initial_deviation", "squash"]
+    idle += ["hidden", "activation", "initial_gain"] if settings.policy.network else []
+    plain = {name: field.default for name, field in PolicySettings.model_fields.items()}
+    return unused + [f"policy.{name}" for name in idle if getattr(settings.policy, name) != plain[name]]

@@ -18,10 +18,11 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from rlgrad.environments.classic import Acrobot, CartPole, MountainCar, MountainCarContinuous, Pendulum
-from rlgrad.environments.held import Held
+from rlgrad.environments.held import Held, steps_taken
 from rlgrad.environments.interface import Continuing, Environments, Transition
 from rlgrad.environments.mdp import MDPS, LinearQuadratic
 from rlgrad.environments.small import Regulators, TabularEnvironments
+from rlgrad.environments.spaces import difference
 from rlgrad.environments.toy_text import Tables
 from rlgrad.environments.vector import GymnasiumEnvironments, VectorEnvironments
 from rlgrad.errors import SettingError, blame, called, strange
@@ -29,6 +30,7 @@ from rlgrad.errors import SettingError, blame, called, strange
 __all__ = [
     "OURS", "Continuing", "Environments", "GymnasiumEnvironments", "Simulator", "Transition", "VectorEnvironments",
     "describe", "given_id", "make", "played", "played_by", "register",
+    "steps_taken",
 ]  # fmt: skip
 
 Simulator = Literal["auto", "gymnasium", "vector", "envpool"]
@@ -98,10 +100,14 @@ def make(
     made: Environments | None = None
     if simulator == "auto" and id in OURS and not unlike_ours(id, options):
         made = OURS[id].form(replicas * episodes, **options)
-    elif simulator == "vector":
-        made = VectorEnvironments(partial(vector_form, id, options), replicas, episodes)
-    elif simulator == "envpool":
-        made = VectorEnvironments(partial(pooled, id, options), replicas, episodes, anew=True)
+    elif simulator in ("vector", "envpool"):
+        form = vector_form if simulator == "vector" else pooled
+        made = VectorEnvironments(partial(form, id, options), replicas, episodes, anew=simulator == "envpool")
+        try:
+            check_alike(made, id, options)
+        except BaseException:
+            made.close()
+            raise
     if made is None or (continuing and not isinstance(made, Continuing)):
         made = GymnasiumEnvironments(id, replicas * episodes, options, pool)
     return made if action_repeat == 1 else Held(made, action_repeat)
@@ -162,9 +168,38 @@ def register(factory: Callable[..., Any]) -> str:
     return id
 
 
+def check_alike(made: VectorEnvironments, id: str, options: Mapping[str, Any]) -> None:
+    """Raises SettingError where a vector environment is not that of the environment itself, for which the policy is."""
+    single = describe(id, options)
+    single.close()
+    for what, one, other in (
+        ("observations", made.observation_space, single.observation_space),
+        ("actions", made.action_space, single.action_space),
+    ):
+        if found := difference(one, other, bounds=what == "actions"):
+            message = f"the vector form of {id} has other {what} than the environment itself: {found}; use auto"
+            raise SettingError(("simulator",), message)
+    if (count := made.each[0].num_envs) != made.episodes:
+        raise SettingError(("simulator",), f"the vector form of {id} has {count} copies, not {made.episodes}")
+
+
+def check_original(id: str, form: str) -> None:
+    """Raises SettingError where Gymnasium's environment has got another of the same name, of which there is no other
+    form."""
+    spec = gymnasium.spec(id)
+    theirs = isinstance(spec.entry_point, str) and spec.entry_point.startswith(("gymnasium.envs.", "ale_py."))
+    if not theirs or spec.additional_wrappers:
+        now = spec.entry_point if isinstance(spec.entry_point, str) else called(spec.entry_point)
+        with_it = " with wrappers" if spec.additional_wrappers else ""
+        message = f"{form} plays the original {id}, and here the id stands for {now}{with_it}: use auto"
+        raise SettingError(("simulator",), message)
+
+
 def vector_form(id: str, options: Mapping[str, Any], seeds: Sequence[int]) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
     if gymnasium.spec(id).vector_entry_point is None:
         raise SettingError(("simulator",), f"{id} brings no vector form of its own: use auto or gymnasium")
+    if str(gymnasium.spec(id).vector_entry_point).startswith("gymnasium.envs."):
+        check_original(id, "Gymnasium's vector form")
     return gymnasium.make_vec(id, num_envs=len(seeds), vectorization_mode="vector_entry_point", **options)
 
 
@@ -173,6 +208,9 @@ def pooled(id: str, options: Mapping[str, Any], seeds: Sequence[int]) -> gymnasi
         import envpool
     except ImportError as error:
         raise SettingError(("simulator",), "envpool is not installed: pip install 'rlgrad[envpool]'") from error
+    check_original(id, "envpool")
+    if limit := gymnasium.spec(id).max_episode_steps:
+        options = {"max_episode_steps": limit, **options}
     with warnings.catch_warnings(action="ignore"):
         try:
             made: Any = envpool.make(id, env_type="gymnasium", num_envs=len(seeds), seed=list(seeds), **options)

@@ -3,16 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
+import gymnasium
 import numpy as np
 
-from rlgrad.environments.interface import Transition
+from rlgrad.environments.interface import Environments, Transition
 
 
 class Held:
     """Environments in which every action is repeated for `steps` steps, or until the episode is over.
 
     The rewards of these steps add up, without a discount among them; what is seen is what follows the last of them.
+    `lasted` [N] says for how many steps the last action was held in each copy.
     """
+
+    lasted: np.ndarray
 
     def __init__(self, inner: Any, steps: int):
         self.inner, self.steps = inner, steps
@@ -29,10 +33,12 @@ class Held:
 
     def step(self, action: np.ndarray) -> Transition:
         observation, reward, terminated, truncated = self.inner.step(action)
+        self.lasted = np.ones(len(reward), np.int64)
         for _ in range(self.steps - 1):
             goes_on = ~(terminated | truncated)
             if not goes_on.any():
                 break
+            self.lasted = self.lasted + goes_on
             following = self.inner.step(action)  # a copy that is over returns anything: none of that is taken
             wide = goes_on.reshape(-1, *[1] * (observation.ndim - 1))
             observation = np.where(wide, following.observation, observation)
@@ -40,3 +46,25 @@ class Held:
             terminated = terminated | (goes_on & following.terminated)
             truncated = truncated | (goes_on & following.truncated)
         return Transition(observation, reward, terminated, truncated)
+
+
+def steps_taken(environments: Environments) -> np.ndarray | int:
+    """How often `step` of the environment was called for the last action, in each copy [N]."""
+    return environments.lasted if isinstance(environments, Held) else 1
+
+
+class HeldActions(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """The same for one environment of Gymnasium's."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], steps: int):
+        super().__init__(env)
+        self.steps = steps
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        earned = 0.0
+        for _ in range(self.steps):
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            earned += float(reward)
+            if terminated or truncated:
+                break
+        return observation, earned, terminated, truncated, info

@@ -26,6 +26,7 @@ class Environments(Protocol):
 
     def close(self) -> None:
         """Let go of what is held, such as worker processes. After it nothing more is asked of them."""
+        return
 
 
 @runtime_checkable

@@ -45,4 +45,4 @@ def set_moments(env: Any, row: np.ndarray, frozen: bool) -> None:
         old, start = getattr(whose, name), np.size(getattr(whose, name))
         new, row = row[:start], row[start:]
         kept = isinstance(old, np.ndarray | np.generic)
-        setattr(whose, name, new.reshape(np.shape(old)).astype(old.dtype) if kept else float(new[0]))  # type: ignore[union-attr]
+        setattr(whose, name, new.reshape(np.shape(old)).astype(old.dtype) if kept else float(new[0]))

@@ -1,5 +1,7 @@
-"""What a policy sees of an observation space: a vector, or an image."""
+"""What a policy sees of an observation space, a vector or an image; and a space in the words of JSON."""
 
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -7,15 +9,24 @@ from gymnasium import spaces
 
 SMALLEST = 8  # pixels: a Box of three axes, each of the first two at least this, is an image
 
+Path = tuple[str | int, ...]  # where a part stands in a Dict or Tuple: ("camera", 0)
+
 
 def visible_space(space: spaces.Space[Any]) -> spaces.Space[Any]:
     """The space as the policy sees it: images as they are, everything else as one vector, with a one-hot code for each
-    choice. Raises TypeError for what has no fixed size, such as texts, graphs and sequences."""
-    if not fixed(space):
-        raise TypeError(f"{space} has no fixed size")
-    if is_image(space) or (isinstance(space, spaces.Box) and len(space.shape) == 1):
+    choice. Raises TypeError for what has no fixed size, such as texts, graphs and sequences, and for pictures in a form
+    that is not read as one."""
+    if is_image(space):
         return space
-    return spaces.flatten_space(space)
+    for path, part in parts(space):
+        if not isinstance(part, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+            raise TypeError(f"{part} has no fixed size")
+        if is_image(part) or is_picture(part):
+            message = f"{named(path)}{part} looks like a picture, and so far one is read only as bytes [height, width, "
+            raise TypeError(
+                message + "channels] that are the whole observation: bring it into that form, or flatten it"
+            )
+    return space if isinstance(space, spaces.Box) and len(space.shape) == 1 else spaces.flatten_space(space)
 
 
 def is_image(space: spaces.Space[Any]) -> bool:
@@ -30,13 +41,195 @@ def is_image(space: spaces.Space[Any]) -> bool:
     )
 
 
-def fixed(space: spaces.Space[Any]) -> bool:
-    """Whether every observation has the same size."""
+def is_picture(space: spaces.Space[Any]) -> bool:
+    """Whether it is likely to be a picture in any form: from 0 to 255, or to 1 in real numbers, along two long axes."""
+    if not isinstance(space, spaces.Box) or (space.low != 0).any() or space.high.min() != space.high.max():
+        return False
+    real = np.issubdtype(space.dtype, np.floating)
+    smallest = 2 * SMALLEST if real and len(space.shape) == 2 else SMALLEST  # a small matrix may be anything
+    brightest = (1, 255) if real else (255,)
+    return sorted((0, 0, *space.shape))[-2] >= smallest and space.high.max() in brightest
+
+
+def parts(space: spaces.Space[Any], path: Path = ()) -> Iterator[tuple[Path, spaces.Space[Any]]]:
+    """What Dicts and Tuples are made of, in Gymnasium's order, and where each stands in them."""
     match space:
-        case spaces.Box() | spaces.Discrete() | spaces.MultiDiscrete() | spaces.MultiBinary():
-            return True
         case spaces.Dict():
-            return all(fixed(part) for part in space.values())
+            inside: Any = space.spaces.items()
         case spaces.Tuple():
-            return all(fixed(part) for part in space)
-    return False
+            inside = enumerate(space.spaces)
+        case _:
+            yield path, space
+            return
+    for key, part in inside:
+        yield from parts(part, (*path, key))
+
+
+def named(path: Path) -> str:
+    """The name of a part in a sentence, with a blank behind it; the whole has none."""
+    return f"the part {'.'.join(map(str, path))} " if path else ""
+
+
+class Misfit(Exception):
+    """An observation is none of its space. copy: which of those that were looked at together."""
+
+    def __init__(self, copy: int, path: Path, found: Any, part: Any):
+        if isinstance(found, np.ndarray | np.generic):
+            shown = f"an array {found.shape} of {found.dtype}" if found.ndim else f"{found.item()!r} of {found.dtype}"
+            shown += f", {found.tolist()}" if found.ndim and found.size <= 8 else ""
+        else:
+            shown = f"{found!r:.60} of {type(found).__name__}"
+        space = " ".join(str(part).split())[:100]
+        super().__init__(f"an observation that does not fit: {named(path) or 'it '}is {shown}, and must be of {space}")
+        self.copy = copy
+
+
+class Door:
+    """Where observations come in, and become what a policy sees. One that is not of its space is not let in: nothing is
+    made to fit by broadcasting, wrapping or cutting off. Only the bounds of a Box of real numbers are not looked at, as
+    nothing hangs on them, and many environments overstep theirs.
+    """
+
+    def __init__(self, space: spaces.Space[Any]):
+        self.seen = visible_space(space)
+        self.whole = is_image(self.seen) or self.seen == space  # nothing is flattened
+        real = np.issubdtype(self.seen.dtype, np.floating)
+        self.dtype: Any = self.seen.dtype if real or is_image(self.seen) else np.float32
+        self.parts: list[tuple[Path, Any, slice]] = []  # each with the elements of the vector that are its own
+        for path, part in parts(space):
+            start = self.parts[-1][2].stop if self.parts else 0
+            self.parts.append((path, part, slice(start, start + (0 if self.whole else spaces.flatdim(part)))))
+
+    def read(self, observations: Sequence[Any]) -> np.ndarray:
+        """What is seen of N observations: [N, ...]. Raises Misfit."""
+        columns = []
+        for path, part, _ in self.parts:
+            column = [inside(one, path, part, copy) for copy, one in enumerate(observations)]
+            try:
+                columns.append(checked(np.array(column), path, part))
+            except (Misfit, ValueError):  # also where they are of several shapes: which of them does not fit alone?
+                for copy, one in enumerate(column):
+                    check_alone(copy, one, path, part)
+                raise
+        return self._joined(columns)
+
+    def read_batch(self, batch: Any) -> np.ndarray:
+        """The same of N observations that have an array [N, ...] for each part."""
+        found = [checked(np.asarray(inside(batch, path, part)), path, part) for path, part, _ in self.parts]
+        return self._joined(found)
+
+    def part_of(self, element: int) -> str:
+        """What the part is called that an element of the vector belongs to."""
+        return next((named(path) for path, _, own in self.parts if own.start <= element < own.stop), "")
+
+    def _joined(self, columns: Sequence[np.ndarray]) -> np.ndarray:
+        if self.whole:
+            return columns[0].astype(self.dtype, copy=False)
+        rows = np.zeros((len(columns[0]), *(self.seen.shape or ())), self.dtype)
+        for column, (_, part, own) in zip(columns, self.parts, strict=True):
+            found = column.reshape(len(rows), -1)
+            match part:
+                case spaces.Discrete():
+                    rows[np.arange(len(rows)), own.start + found[:, 0]] = 1
+                case spaces.MultiDiscrete():
+                    starts = own.start + part.nvec.cumsum() - part.nvec.flatten()
+                    rows[np.arange(len(rows))[:, None], starts + found] = 1
+                case _:
+                    rows[:, own] = found
+        return rows
+
+
+def inside(observation: Any, path: Path, part: Any, copy: int = 0) -> Any:
+    """A part of an observation. Raises Misfit where it has none of this name."""
+    for key in path:
+        holds = key in observation if isinstance(observation, Mapping) else isinstance(observation, tuple | list)
+        if not holds or (not isinstance(observation, Mapping) and not len(observation) > int(key)):
+            raise Misfit(copy, path, observation, part)
+        observation = observation[key]
+    return observation
+
+
+def check_alone(copy: int, value: Any, path: Path, part: Any) -> None:
+    """Raises Misfit where a part of one observation does not fit."""
+    try:
+        checked(np.array([value]), path, part)
+    except (Misfit, ValueError) as error:
+        raise Misfit(copy, path, value, part) from error
+
+
+def checked(column: np.ndarray, path: Path, part: Any) -> np.ndarray:
+    """The values [N, ...] of a part; of choices their numbers, from 0. Raises Misfit."""
+    box, whole_numbers = isinstance(part, spaces.Box), column.dtype.kind in "iub"
+    real = box and np.issubdtype(part.dtype, np.floating)
+    if column.shape[1:] != part.shape or not (whole_numbers or (real and column.dtype.kind == "f")):
+        raise Misfit(0, path, column[0] if column.ndim else column, part)
+    if real or column.dtype == (part.dtype if box else None):
+        return column
+    if box:
+        found, outside = column, (column < part.low) | (column > part.high)
+    elif isinstance(part, spaces.MultiBinary):
+        found, outside = column, (column != 0) & (column != 1)
+    else:
+        found = column.astype(np.int64) - part.start
+        outside = (found < 0) | (found >= (part.n if isinstance(part, spaces.Discrete) else part.nvec))
+    if outside.any():
+        copy = int(outside.reshape(len(column), -1).any(1).argmax())
+        raise Misfit(copy, path, column[copy], part)
+    return found
+
+
+def difference(one: spaces.Space[Any], other: spaces.Space[Any], bounds: bool) -> str | None:
+    """What makes two spaces hold other things. bounds: whether those of Boxes count, as those of actions do."""
+    for (path, a), (way, b) in zip_longest(parts(one), parts(other), fillvalue=((), None)):
+        if isinstance(a, spaces.Box) and isinstance(b, spaces.Box):
+            same = a.shape == b.shape and np.dtype(a.dtype).kind == np.dtype(b.dtype).kind
+            same = same and (not bounds or (np.allclose(a.low, b.low) and np.allclose(a.high, b.high)))
+        else:
+            same = a == b
+        if path != way or not same:
+            return f"{named(path)}{a}, and not {named(way)}{b}"
+    return None
+
+
+def described(space: spaces.Space[Any]) -> dict[str, Any]:
+    """The space as JSON has it, for `space_from`. Raises TypeError for those that no policy serves."""
+
+    def brief(x: np.ndarray) -> Any:
+        """One number where all are the same, as the bounds of an image are."""
+        return x.flat[0].item() if x.size and (x == x.flat[0]).all() else x.tolist()
+
+    match space:
+        case spaces.Box():
+            return {"Box": [brief(space.low), brief(space.high), list(space.shape), str(space.dtype)]}
+        case spaces.Discrete():
+            return {"Discrete": [int(space.n), int(space.start)]}
+        case spaces.MultiDiscrete():
+            return {"MultiDiscrete": [space.nvec.tolist(), np.asarray(space.start).tolist()]}
+        case spaces.MultiBinary():
+            return {"MultiBinary": space.shape[0] if len(space.shape) == 1 else list(space.shape)}
+        case spaces.Dict():
+            return {"Dict": [[name, described(part)] for name, part in space.items()]}
+        case spaces.Tuple():
+            return {"Tuple": [described(part) for part in space]}
+    raise TypeError(f"{space} is served by no policy")
+
+
+def space_from(said: Mapping[str, Any]) -> spaces.Space[Any]:
+    """The space that was `described`. Raises whatever words that are none lead to."""
+    ((kind, words),) = said.items()
+    match kind:
+        case "Box":
+            low, high, shape, dtype = words
+            low, high = (np.broadcast_to(np.asarray(end, dtype), shape) for end in (low, high))
+            return spaces.Box(low, high, dtype=np.dtype(dtype).type)
+        case "Discrete":
+            return spaces.Discrete(words[0], start=words[1])
+        case "MultiDiscrete":
+            return spaces.MultiDiscrete(words[0], start=words[1])
+        case "MultiBinary":
+            return spaces.MultiBinary(words)
+        case "Dict":
+            return spaces.Dict([(name, space_from(part)) for name, part in words])
+        case "Tuple":
+            return spaces.Tuple([space_from(part) for part in words])
+    raise ValueError(f"there is no space {kind!r}")

@@ -50,12 +50,12 @@ def spoken(environment: gymnasium.Env[Any, Any]) -> Iterator[str]:
     if found[0] not in environment.observation_space:
         yield f"reset returns the observation {shown(found[0])}, which is none of {environment.observation_space}"
         return
-    found = environment.step(environment.action_space.sample())
-    if not (isinstance(found, tuple) and len(found) == 5):
-        old = f", {OLD}" if isinstance(found, tuple) and len(found) == 4 else ""
-        yield f"step returns {shown(found)}{old}: it must be (observation, reward, terminated, truncated, info)"
+    came: Any = environment.step(environment.action_space.sample())
+    if not (isinstance(came, tuple) and len(came) == 5):
+        old = f", {OLD}" if isinstance(came, tuple) and len(came) == 4 else ""
+        yield f"step returns {shown(came)}{old}: it must be (observation, reward, terminated, truncated, info)"
         return
-    _, reward, *ends, info = found
+    _, reward, *ends, info = came
     if not (isinstance(reward, numbers.Real) or (isinstance(reward, np.ndarray) and reward.shape == ())):
         yield f"the reward is {shown(reward)}: it must be one number"
     for name, end in zip(("terminated", "truncated"), ends, strict=True):

@@ -7,19 +7,14 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.wrappers.vector import FlattenObservation
 
 from rlgrad.environments.interface import Transition, seeds_from
-from rlgrad.environments.spaces import is_image, visible_space
+from rlgrad.environments.spaces import Door, Misfit
 from rlgrad.environments.trial import faults
 from rlgrad.errors import RunError, blame, strange
 
-
-def precision(seen: spaces.Space[Any]) -> Any:
-    """The type of an observation as the policy gets it: real numbers and images as they are."""
-    return seen.dtype if is_image(seen) or np.issubdtype(seen.dtype, np.floating) else np.float32
+LOOKED = 100  # steps in which observations that are not finite are named by their part; after them, by the rollout
 
 
 class GymnasiumEnvironments:
@@ -40,42 +35,63 @@ class GymnasiumEnvironments:
             raise
         self.copies = self.pool[:copies]
         self.space = self.copies[0].observation_space
-        seen = visible_space(self.space)
-        self.as_it_is = seen == self.space
-        self.observation = np.zeros((copies, *seen.shape), precision(seen))  # type: ignore[misc]
+        self.door = Door(self.space)
+        self.observation = np.zeros((copies, *(self.door.seen.shape or ())), self.door.dtype)
         self.over = np.zeros(copies, bool)
+        self.taken = np.zeros(copies, np.int64)  # steps of the episodes that go on
+        self.each, self.looked = copies, 0
 
     def close(self) -> None:
         close(self.pool)
 
     def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
-        everywhere = np.ones(len(self.copies), bool)
-        return self.restart(everywhere, seeds_from(streams, len(self.copies) // len(streams)))[0]
+        self.each = len(self.copies) // len(streams)
+        return self.restart(np.ones(len(self.copies), bool), seeds_from(streams, self.each))[0]
 
     def restart(self, over: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        for k in np.flatnonzero(over):
-            self._see(k, first(self.copies[k], int(seeds[k])))
-        self.over &= ~over
-        return self.observation.copy(), np.ones(len(self.copies), bool)
+        self.taken[over] = 0
+        self.over = self.over & ~over
+        which = np.flatnonzero(over)
+        self._see(which, [first(self.copies[k], int(seeds[k])) for k in which])
+        return self.observation, np.ones(len(self.copies), bool)
 
     def step(self, action: np.ndarray) -> Transition:
+        action = action.copy()  # an environment may write into it
         reward = np.zeros(len(self.copies))
         terminated, truncated = self.over.copy(), np.zeros(len(self.copies), bool)
-        for k in np.flatnonzero(~self.over):
+        which, seen = np.flatnonzero(~self.over), []
+        for k in which:
             try:
                 observation, reward[k], terminated[k], truncated[k], _ = self.copies[k].step(action[k])
             except (TypeError, ValueError) as error:  # it may speak another interface
                 raise outspoken(self.copies[k], error) from error
-            self._see(k, observation)
+            seen.append(observation)
+        self.taken[which] += 1
         self.over = terminated | truncated
-        return Transition(self.observation.copy(), reward, terminated, truncated)
+        self._see(which, seen)
+        return Transition(self.observation, reward, terminated, truncated)
 
-    def _see(self, copy: Any, observation: Any) -> None:
-        if not self.as_it_is:
-            observation = spaces.flatten(self.space, observation)
-        elif np.shape(observation) != self.observation.shape[1:]:  # numpy would make some of these fit
-            raise ValueError(f"an observation of shape {np.shape(observation)}, not {self.observation.shape[1:]}")
-        self.observation[copy] = observation
+    def _see(self, which: np.ndarray, observations: Sequence[Any]) -> None:
+        """Let the observations of some copies in, into an array of their own: who has the last one may keep it."""
+        if not observations:
+            return
+        try:
+            found = self.door.read(observations)
+        except Misfit as misfit:
+            raise refused(str(misfit), which[misfit.copy], self.each, self.taken) from misfit
+        if self.looked < LOOKED:
+            self.looked += 1
+            if not np.isfinite(found[~self.over[which]]).all():  # what follows an end may be anything
+                goes_on = ~self.over[which].reshape(-1, *[1] * (found.ndim - 1))
+                row, element, *_ = np.argwhere(~np.isfinite(found) & goes_on)[0]
+                part = self.door.part_of(element)
+                what = f"an observation that is not finite{' in ' if part else ''}{part.strip()}"
+                raise refused(what, which[row], self.each, self.taken)
+        if len(which) < len(self.copies):
+            whole = self.observation.copy()
+            whole[which] = found
+            found = whole
+        self.observation = found
 
 
 class VectorEnvironments:
@@ -105,14 +121,14 @@ class VectorEnvironments:
             raise
         self.mode = AutoresetMode(self.each[0].metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         self.repeatable = self.mode == AutoresetMode.DISABLED and takes_many_seeds(self.each[0])
-        self.over = np.zeros(replicas * episodes, bool)
+        self.over, self.taken = np.zeros(replicas * episodes, bool), np.zeros(replicas * episodes, np.int64)
 
     def close(self) -> None:
         close(self.each)
 
     def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
         seeds = seeds_from(streams, self.episodes)
-        self.over[:] = False
+        self.over[:], self.taken[:] = False, 0
         first = []
         for k, own in enumerate(np.split(seeds, len(self.each))):
             given = [int(seed) for seed in own]
@@ -128,15 +144,18 @@ class VectorEnvironments:
     def step(self, action: np.ndarray) -> Transition:
         if self.mode == AutoresetMode.DISABLED and self.over.any():  # nobody has asked for more of these copies
             self.restart(self.over, np.zeros(len(self.over), int))
-        parts = [env.step(own) for env, own in zip(self.each, np.split(action, len(self.each)), strict=True)]
+        actions = np.split(action.copy(), len(self.each))  # an environment may write into them
+        parts = [env.step(own) for env, own in zip(self.each, actions, strict=True)]
+        self.taken = np.where(self.over, 0, self.taken + 1)  # but for DISABLED, whose copies begin again in `restart`
         observation = self._joined([part[0] for part in parts])
         reward, terminated, truncated = (np.concatenate([part[n] for part in parts]) for n in (1, 2, 3))
         self.over = terminated | truncated
         if self.mode == AutoresetMode.SAME_STEP:
             self.first = observation.copy()
-            for k in np.flatnonzero(self.over):
-                replica, copy = divmod(int(k), self.episodes)
-                observation[k] = parts[replica][4]["final_obs"][copy]
+            for replica, part in enumerate(parts):
+                ended = np.flatnonzero(self.over[own := slice(replica * self.episodes, (replica + 1) * self.episodes)])
+                if len(ended):
+                    observation[own][ended] = self._final(part[4]["final_obs"], ended)
         self.observation = observation
         return Transition(observation, reward, terminated, truncated)
 
@@ -146,33 +165,51 @@ class VectorEnvironments:
             return self.observation, ready & ~over
         if self.mode == AutoresetMode.SAME_STEP:
             return self.first, ready
-        replicas = zip(
-            self.each, *(np.split(one, len(self.each)) for one in (over, seeds, self.observation)), strict=True
-        )
-        found = [reset(env, own.tolist(), which) if which.any() else old for env, which, own, old in replicas]
-        self.over = self.over & ~over
+        self.over, self.taken = self.over & ~over, np.where(over, 0, self.taken)
+        replicas = zip(self.each, np.split(over, len(self.each)), np.split(seeds, len(self.each)), strict=True)
+        found = [reset(env, own.tolist(), which) if which.any() else None for env, which, own in replicas]
         self.observation = self._joined(found)
         return self.observation, ready
 
     def _made(self, seeds: Sequence[int]) -> VectorEnv[Any, Any, Any]:
         made = self.make(seeds)
         with warnings.catch_warnings(action="ignore"):  # some make their spaces anew, and imprecisely, at every look
-            space = made.single_observation_space
-            seen = visible_space(space)
-        self.precision = precision(seen)
-        return made if seen == space else FlattenObservation(made)
+            self.observation_space, self.action_space = made.single_observation_space, made.single_action_space
+        self.door = Door(self.observation_space)
+        return made
 
-    def _joined(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        """A copy: Gymnasium may write the next observations into the same array."""
-        return np.concatenate(parts).astype(self.precision)
+    def _joined(self, batches: Sequence[Any]) -> np.ndarray:
+        """What is seen of each replica's batch; None: what was seen last. A copy: Gymnasium may write the next
+        observations into the same arrays."""
+        rows = []
+        for replica, batch in enumerate(batches):
+            first = replica * self.episodes
+            try:
+                old = batch is None
+                rows.append(self.observation[first : first + self.episodes] if old else self.door.read_batch(batch))
+            except Misfit as misfit:
+                raise refused(str(misfit), first + misfit.copy, self.episodes, self.taken) from misfit
+        return np.concatenate(rows)
+
+    def _final(self, observations: Any, ended: np.ndarray) -> np.ndarray:
+        """What is seen of the last observations of the copies that have ended: one object for each copy, or a batch."""
+        if isinstance(observations, np.ndarray) and observations.dtype == object:
+            return self.door.read(list(observations[ended]))
+        return np.asarray(self.door.read_batch(observations)[ended])
 
 
-def reset(env: VectorEnv[Any, Any, Any], seeds: list[int], which: np.ndarray | None = None) -> np.ndarray:
+def refused(what: str, copy: Any, episodes: int, taken: np.ndarray) -> RunError:
+    """taken: [N] steps that the copies have taken in their episodes."""
+    replica, episode = divmod(int(copy), episodes)
+    return RunError(f"the environment returned {what} (replica {replica}, episode {episode}, step {taken[copy]})")
+
+
+def reset(env: VectorEnv[Any, Any, Any], seeds: list[int], which: np.ndarray | None = None) -> Any:
     """Begin again in all copies, or in those of a mask, with a seed each; or with one for all, where that is all that
     the environment takes."""
     options = None if which is None else {"reset_mask": which.copy()}
     seed: Any = seeds if takes_many_seeds(env) else seeds[0]
-    return np.asarray(env.reset(seed=seed, options=options)[0])
+    return env.reset(seed=seed, options=options)[0]
 
 
 def first(env: gymnasium.Env[Any, Any], seed: int) -> Any:

@@ -15,6 +15,7 @@ import torch
 from pydantic import FiniteFloat, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
+from rlgrad.errors import SettingError
 from rlgrad.loop import Direction, Estimate, Lazy, Update
 from rlgrad.optimizers.curvature import Curvature, Differentiated
 from rlgrad.streams import Purpose, streams
@@ -22,7 +23,9 @@ from rlgrad.supervised import data
 from rlgrad.supervised.classifier import LinearClassifier
 from rlgrad.supervised.likelihood import Information, penalised
 from rlgrad.supervised.minibatches import Batch, Minibatches, MinibatchSettings
+from rlgrad.supervised.preprocessing import Preprocessing
 from rlgrad.supervised.quality import auc, quality
+from rlgrad.supervised.trained import TrainedClassifier, description
 from rlgrad.trainable import Trainable
 
 DIRECTIONS = {"log_likelihood": Direction.MAXIMIZE, "negative_log_likelihood": Direction.MINIMIZE}
@@ -53,7 +56,13 @@ class Settings(data.DataSettings, MinibatchSettings):
     is always all examples', and so the optimum is the same"""
 
     def build(self, **objects: Any) -> "Logistic":
+        if self.curvature_examples and self.optimizer.name != "Newton":
+            raise SettingError(("curvature_examples",), "it has no effect: only Newton asks for the curvature")
+        self.check_order()
         return Logistic(self, data.load_dataset(self))
+
+    def trained(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any], **objects: Any) -> Any:
+        return TrainedClassifier(tensors, description)
 
 
 class Logistic(Trainable):
@@ -62,7 +71,7 @@ class Logistic(Trainable):
     model: LinearClassifier
     curved = True
     work = "batch/examples"  # the metric that counts what was learned from
-    headline = ("accuracy", "log_loss")
+    headline, judged = ("accuracy", "log_loss"), ("log_loss", Direction.MINIMIZE)
 
     def __init__(self, settings: Settings, dataset: data.Dataset):
         self.settings = settings
@@ -80,6 +89,9 @@ class Logistic(Trainable):
                 linear.weight.copy_(settings.initial_value + settings.initial_deviation * torch.from_numpy(deviates))
         linear.bias.requires_grad_(settings.intercept)
         self.minibatches = Minibatches(settings, dataset)
+
+    def identity(self) -> Mapping[str, str]:
+        return self.dataset.identity
 
     def sample(self, step: int) -> Batch:
         """The next examples of each replica's epoch, or all examples."""
@@ -120,6 +132,28 @@ class Logistic(Trainable):
         distribution = self.model.predict(scores.mT)
         found = {f"batch/{name}": figure for name, figure in quality(distribution, y).items()}
         return found | {"batch/examples": torch.full_like(found["batch/accuracy"], y.shape[1])}
+
+    def description(self) -> dict[str, Any]:
+        """The classifier's."""
+        return description(self.dataset.labels, self.dataset.preprocessing)
+
+    def begin_from(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+        """The same classifier, in the units of this run's features: these were standardised by other examples."""
+        super().begin_from(tensors, description)
+        linear, here = self.model.linear, self.dataset.preprocessing
+        there = Preprocessing(**description["preprocessing"])
+
+        def moments(one: Preprocessing) -> np.ndarray:
+            """[2, D'] mean and deviation; 0 and 1 where nothing is standardised."""
+            return np.array([one.mean, one.deviation]) if one.mean else np.array([[0.0], [1.0]])
+
+        (mean, deviation), (now, unit) = moments(there), moments(here)
+        shift = torch.from_numpy((now - mean) / deviation).to(linear.weight.dtype)[:, None]
+        if not self.settings.intercept and shift.any():
+            raise ValueError("without an intercept, its classifier is none of features with another mean")
+        with torch.no_grad():
+            linear.bias.add_((linear.weight * shift).sum(1, keepdim=True))
+            linear.weight.mul_(torch.from_numpy(unit / deviation).to(linear.weight.dtype)[:, None])
 
     @torch.no_grad()
     def final(self, update: Update) -> Tensor:

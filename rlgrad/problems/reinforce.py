@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import torch
+from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlgrad.agents import rollouts
@@ -29,7 +30,8 @@ from rlgrad.agents.experience import Experience
 from rlgrad.agents.gradient import PolicyGradient, by_halves, policy_gradient, with_optimal_baseline
 from rlgrad.agents.normalisers import Normaliser, ReturnUnit
 from rlgrad.agents.rollouts import Rollout
-from rlgrad.agents.settings import CreditSettings, EntropyBonus, check
+from rlgrad.agents.settings import CreditSettings, EntropyBonus, check, without_effect
+from rlgrad.agents.trained import TrainedPolicy, description
 from rlgrad.environments import describe, register
 from rlgrad.environments.vector import close
 from rlgrad.errors import SettingError
@@ -46,14 +48,20 @@ class Settings(CreditSettings):
     entropy_bonus: EntropyBonus | None = None
 
     def build(self, **objects: Any) -> "Reinforce":
-        environment, policy = objects.get("environment"), objects.get("policy")
+        return Reinforce(self.registered(objects.get("environment")), objects.get("policy"))
+
+    def trained(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any], **objects: Any) -> TrainedPolicy:
+        return TrainedPolicy(self.registered(objects.get("environment")), tensors, description, objects.get("policy"))
+
+    def registered(self, environment: Any = None) -> "Settings":
+        """The same, with an id in the place of an environment that is given, or that is named as module:Class."""
         if self.environment.partition(":")[0] in self.imports:
             environment = self.named(("environment",), self.environment)
-        if environment is not None:
-            if not callable(environment):
-                raise SettingError(("environment",), f"{self.environment} must be a class or a function")
-            return Reinforce(self.model_copy(update={"environment": register(environment)}), policy)
-        return Reinforce(self, policy)
+        if environment is None:
+            return self
+        if not callable(environment):
+            raise SettingError(("environment",), f"{self.environment} must be a class or a function")
+        return self.model_copy(update={"environment": register(environment)})
 
     def bound_to_updates(self) -> str | None:
         return "entropy_bonus.final" if self.entropy_bonus and self.entropy_bonus.final is not None else None
@@ -73,7 +81,8 @@ class Reinforce(Trainable):
     direction = Direction.MAXIMIZE
     model: Agent
     work = "episode/env_steps"  # the metric that counts what was played
-    headline = ("return",)
+    headline, judged = ("return",), ("return", Direction.MAXIMIZE)
+    uses = ("evaluate", "play")
     timed = {"environment": (rollouts, "step"), "policy": (rollouts.Player, "act")}
     line_search = False  # the mean return of episodes that are played already does not change
 
@@ -89,7 +98,8 @@ class Reinforce(Trainable):
         threshold = spec.reward_threshold if spec else None
         self.solved = None if threshold is None else ("return", threshold)
         drawn = streams(settings.seed, settings.replicas, Purpose.INITIAL)
-        self.model = make_agent(settings, observation, action, drawn, policy)
+        self.spaces = observation, action
+        self.model = make_agent(settings, *self.spaces, drawn, policy)
         self.experience = Experience(settings, action)
         self.model.moments = self.experience.moments
 
@@ -102,6 +112,8 @@ class Reinforce(Trainable):
         if played.memory:
             sentence = f"{played.memory}: a resumed run goes on, but not to the same bits"
             known[f"an episode of {id} hangs on"] = sentence
+        if unused := without_effect(self.settings, isinstance(self.spaces[1], spaces.Box)):
+            known["settings without effect here"] = ", ".join(unused)
         return known
 
     def close(self) -> None:
@@ -154,7 +166,7 @@ class Reinforce(Trainable):
         elif diagnosed and settings.episodes > 1:
             metrics |= quality_of_gradient(*by_halves(self.model, batch, credited))
         metrics |= self._episodes(batch) | {"policy/entropy": total(found.entropy * alive) / steps.flatten()}
-        return Estimate(mean, metrics, found.gradient, notes=Played(found, advantage * share, unit))
+        return Estimate(mean, metrics, found.gradient, notes=Played(found, (advantage * share).to(mean.dtype), unit))
 
     @torch.no_grad()
     def after(self, update: Update) -> Tensor:
@@ -203,6 +215,10 @@ class Reinforce(Trainable):
         unweighted = settings.discount < 1 and not settings.discount_weighting
         return bool(settings.segment) or not (guessed or unweighted)
 
+    def description(self) -> dict[str, Any]:
+        """The policy's."""
+        return description(self.settings, *self.spaces)
+
     def evaluate(self, step: int) -> Mapping[str, Tensor]:
         """Undiscounted return and length [R] of the greedy policy, over new episodes; and the share of those that were
         cut off, where there are such."""
@@ -234,11 +250,15 @@ class Reinforce(Trainable):
 
     def _episodes(self, batch: Rollout) -> dict[str, Tensor]:
         returns, length = self.experience.finished(batch)
-        return {
+        steps = batch.length if batch.env_steps is None else batch.env_steps
+        found = {
             "episode/return": returns.nanmean(1),
             "episode/length": length.nanmean(1),
-            "episode/env_steps": batch.length.to(length.dtype).sum(1) * self.settings.action_repeat,
+            "episode/env_steps": steps.to(length.dtype).sum(1),
         }
+        if self.settings.action_repeat > 1:
+            found["episode/decisions"] = batch.length.to(length.dtype).sum(1)
+        return found
 
     def _log_prob(self, batch: Rollout) -> Tensor:
         """Of the actions taken [R, T, B]."""

@@ -75,6 +75,7 @@ class SurfaceProblem(Trainable):
         self.settings = settings
         self.function = find_function(settings)
         self.direction = find_direction(settings)
+        self.judged = ("value", self.direction)
         surface = SURFACES.get(settings.function)
         self.box = find_box(settings, self.function.variables)
         start = starting_points(settings, self.box)
@@ -97,6 +98,10 @@ class SurfaceProblem(Trainable):
                 value = value.where(within, torch.full_like(value, math.nan))
         batch += 1
         return Estimate(value, {self.work: batch}, curvature=self._hessians)
+
+    def begin_from(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+        super().begin_from(tensors, description)
+        self.initial = self.function(self.model().detach())
 
     def _hessians(self) -> Dense:
         """[R, D, D] at the points."""

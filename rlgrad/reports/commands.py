@@ -1,4 +1,4 @@
-"""The commands that read runs and the machine: `report`, `plot`, `list`, `doctor`. Each imports what it needs."""
+"""The commands that read runs and the machine. Each imports what it needs."""
 
 import argparse
 import shlex
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from rlgrad.completion import RUN, completes
 from rlgrad.errors import UsageError
-from rlgrad.usage import check_run
+from rlgrad.usage import check_run, check_trained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+UPDATE = "with the weights kept after N updates, or `best`, instead of the last"
 FORMATS = ("png", "svg", "pdf")
 THINGS = ("runs", "configs", "environments")
 
@@ -28,6 +29,25 @@ def add_commands(commands: Any, add: "Callable[..., argparse.ArgumentParser]") -
     plot.add_argument("--tag", help="what to draw, such as objective/value; without it, the evaluation")
     plot.add_argument("--axis", choices=("step", "update", "seconds"), default="step", help="over what (step)")
 
+    cut = add(commands, slice_command, "draw the objective around what a run has found", "runs/cartpole-1")
+    completes(cut.add_argument("run", metavar="RUN", help="the directory of a run that has ended"), RUN)
+    cut.add_argument("--to", metavar="FILE", default="slice.png", help="the picture (slice.png)")
+    cut.add_argument("--replica", type=int, default=0, metavar="K", help="which one, counted from 0")
+    cut.add_argument("--allow-imports", action="store_true", help="let its config import modules")
+
+    play = add(commands, play_command, "watch a policy play, in a window or on film", "runs/cartpole-1 --to film.gif")
+    play.add_argument("--to", metavar="FILE", help="a film: a .gif or .mp4, instead of a window")
+    play.add_argument("--episodes", type=int, default=1, metavar="N", help="how many (1)")
+    play.add_argument("--seed", type=int, default=0, metavar="N", help="of the first episode, others follow (0)")
+    play.add_argument("--sample", action="store_true", help="draw actions, instead of the most probable ones")
+    export = add(commands, export_command, "write a trained model as ONNX", "runs/cartpole-1 --to cartpole/model.onnx")
+    export.add_argument("--to", metavar="FILE", required=True, help="the model; a README.md about it goes beside it")
+    for parser in (play, export):
+        completes(parser.add_argument("run", metavar="RUN", help="the directory of a run"), RUN)
+        parser.add_argument("--replica", type=int, metavar="K", help="which, from 0, instead of the best")
+        parser.add_argument("--update", metavar="N", help=UPDATE)
+        parser.add_argument("--allow-imports", action="store_true", help="let its config import modules")
+
     what = add(commands, list_command, "show runs, configs or environments", "runs")
     what.add_argument("what", metavar="WHAT", nargs="?", choices=THINGS, default="runs", help=", ".join(THINGS))
     what.add_argument("--in", dest="folder", metavar="DIR", default="runs", help="where the runs are (runs)")
@@ -40,19 +60,18 @@ def report_command(options: argparse.Namespace) -> int:
         check_run(run)
     to = Path(options.to or Path(options.runs[0]) / "report.html")
     writable(to)
+    from rlgrad.reports.playing import film_of
     from rlgrad.reports.reading import read_run
     from rlgrad.reports.report import write
 
-    write([read_run(run) for run in options.runs], to)
+    runs = [read_run(run) for run in options.runs]
+    write(runs, to, film_of(runs[0].path) if len(runs) == 1 else None)
     print(f"written: {shlex.quote(str(to))}")
     return 0
 
 
 def plot_command(options: argparse.Namespace) -> int:
-    to = Path(options.to)
-    if to.suffix.removeprefix(".") not in FORMATS:
-        raise UsageError(f"--to {options.to}: the file must end in {', '.join(f'.{each}' for each in FORMATS)}")
-    writable(to)
+    to = picture(options.to)
     for run in options.runs:
         check_run(run)
     from rlgrad.pages.drawing import style
@@ -74,6 +93,64 @@ def plot_command(options: argparse.Namespace) -> int:
 def writable(to: Path) -> None:
     if not to.absolute().parent.is_dir():
         raise UsageError(f"{to}: there is no directory {to.parent}")
+
+
+def picture(name: str) -> Path:
+    """Where a picture goes. Raises UsageError where it cannot."""
+    to = Path(name)
+    if to.suffix.removeprefix(".") not in FORMATS:
+        raise UsageError(f"--to {name}: the file must end in {', '.join(f'.{each}' for each in FORMATS)}")
+    writable(to)
+    return to
+
+
+def slice_command(options: argparse.Namespace) -> int:
+    check_run(options.run)
+    to = picture(options.to)
+    from rlgrad.pages.drawing import style
+    from rlgrad.reports.slices import cut, draw
+
+    found, what = cut(options.run, options.replica, options.allow_imports)
+    with style():
+        draw(found, what).savefig(to, dpi=200, facecolor="white")
+    print(f"written: {shlex.quote(str(to))}")
+    return 0
+
+
+def loaded(options: argparse.Namespace, suffixes: tuple[str, ...]) -> Any:
+    """What play and export are about. suffixes: those that `--to` may have."""
+    check_trained(options.run)
+    if options.to and Path(options.to).suffix not in suffixes:
+        raise UsageError(f"--to {options.to}: the name must end in {' or '.join(suffixes)}")
+    from rlgrad.reports.loading import load
+
+    return load(options.run, replica=options.replica, update=options.update, allow_imports=options.allow_imports)
+
+
+def play_command(options: argparse.Namespace) -> int:
+    if options.episodes < 1 or options.seed < 0:
+        raise UsageError("--episodes must be 1 or more, and --seed 0 or more")
+    if options.to:
+        writable(Path(options.to))
+    policy = loaded(options, (".gif", ".mp4"))
+    from rlgrad.reports.playing import play
+
+    for number, earned in enumerate(play(policy, options.to, options.episodes, options.seed, options.sample)):
+        print(f"episode {number}: return {earned:.6g}")
+    if options.to:
+        print(f"written: {shlex.quote(options.to)}")
+    return 0
+
+
+def export_command(options: argparse.Namespace) -> int:
+    model = loaded(options, (".onnx",))
+    from rlgrad.reports.exporting import export
+    from rlgrad.run.resuming import recorded_config
+
+    run = Path(options.run)
+    card = export(model, recorded_config(run, options.allow_imports), run, Path(options.to))
+    print(f"written: {shlex.quote(options.to)} and {shlex.quote(str(card))}")
+    return 0
 
 
 def list_command(options: argparse.Namespace) -> int:

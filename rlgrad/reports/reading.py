@@ -63,6 +63,11 @@ class Recorded:
         return int(self.settings.get("replicas", 1))
 
     @property
+    def by_chance(self) -> bool:
+        """Whether replicas differ by chance alone."""
+        return bool(self.summary.get("by_chance", self.settings.get("problem") != "surface"))
+
+    @property
     def status(self) -> str:
         return str(self.summary.get("status", "not ended"))
 
@@ -90,8 +95,7 @@ class Recorded:
         rows = [row for row in self.rows if tag in row]
         x = [self._seconds.get(update(row), np.nan) if axis == "seconds" else AT[axis](row) for row in rows]
         values = [[np.nan if value is None else value for value in row[tag]] for row in rows]
-        by_chance = self.summary.get("by_chance", self.settings.get("problem") != "surface")
-        return Curve(np.asarray(x, dtype=float), np.asarray(values, dtype=float).reshape(len(rows), -1), by_chance)
+        return Curve(np.asarray(x, dtype=float), np.asarray(values, dtype=float).reshape(len(rows), -1), self.by_chance)
 
     @cached_property
     def _seconds(self) -> dict[int, float]:

@@ -39,7 +39,9 @@ def single(run: Recorded, film: bytes | None) -> Iterable[str]:
     yield f"<p>{lead(run)}</p>"
     yield from results([run])
     yield "<h2>Curves</h2>"
-    band = " The band is the 95% interval of the mean over replicas; thin lines are the replicas." * (run.replicas > 1)
+    several = run.replicas > 1
+    band = " The band is the 95% interval of the mean over replicas." * (several and run.by_chance)
+    band += " Thin lines are the replicas." * several
     yield f"<p>On the work that one replica has done, on updates and on seconds.{band}</p>"
     for tag in [*run.evaluated, "objective/value"]:
         yield panels(curves([run], tag, axis, beside(run, tag)) for axis in AXES)
@@ -65,7 +67,7 @@ def comparison(runs: Sequence[Recorded]) -> Iterable[str]:
     yield f"<p>{names}: what came out, how sure it is which is better, and where their settings differ.</p>"
     yield from results(runs)
     tags = [tag for tag in runs[0].evaluated if all(tag in run.tags for run in runs)]
-    for tag in tags:
+    for tag in tags if all(run.by_chance for run in runs) else ():
         yield from improvement(runs, tag)
     yield "<h2>Curves</h2>"
     yield "<p>On the work that one replica has done, on updates and on seconds.</p>"

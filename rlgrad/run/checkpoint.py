@@ -6,19 +6,19 @@ All randomness is a function of (seed, replica, step), so a checkpoint needs no 
 
 import hashlib
 import io
+import os
 import pickle
-import sys
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from rlgrad.errors import UsageError
-from rlgrad.run import files
+from rlgrad import files
+from rlgrad.errors import UsageError, say
 
 FORMAT = 2
 CURRENT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
@@ -50,26 +50,44 @@ def load(directory: Path) -> dict[str, Any] | None:
 
     Nothing in it is executed. A damaged one is named on standard error. Raises UsageError where all are damaged.
     """
+    found = newest(directory)
+    return found and found[1]
+
+
+def newest(directory: Path, fits: Callable[[dict[str, Any]], None] | None = None) -> tuple[str, dict[str, Any]] | None:
+    """The same, with the name of the file. fits: raises ValueError or OSError where the rest of the run is not what it
+    was at that checkpoint, which is as bad as damage."""
     faults: list[str] = []
     for path in (directory / CURRENT, directory / PREVIOUS):
+        if not path.exists():
+            continue
+        fault = "not a readable checkpoint"
         try:
             content = read(path)
-        except FileNotFoundError:
-            continue
+            fault = "it does not fit the rest of the run"
+            if fits:
+                fits(content)
         except (ValueError, OSError) as error:
-            faults.append(f"{path}: not a readable checkpoint: {error}")
+            faults.append(f"{path}: {fault}: {error}")
             continue
         for fault in faults:
-            print(f"{fault}; going on from {path.name} instead", file=sys.stderr)
-        return content
+            say(f"{fault}; going on from {path.name} instead")
+        return path.name, content
     if faults:
         raise UsageError("; ".join(faults))
     return None
 
 
+def reinstate(directory: Path, name: str) -> None:
+    """Put the checkpoint that was gone on from in the first place, so that no damaged one takes the reserve's. Raises
+    OSError."""
+    if name != CURRENT:
+        os.replace(directory / name, directory / CURRENT)
+
+
 def read(path: Path) -> dict[str, Any]:
     """The content of one file. Raises OSError, and ValueError where it is not what `save` wrote."""
-    data = unsealed(path.read_bytes())
+    data = unsealed(files.read(path))
     try:
         with warnings.catch_warnings(action="ignore"):
             content = torch.load(io.BytesIO(data), weights_only=True)
@@ -97,8 +115,11 @@ def unsealed(content: bytes) -> bytes:
     return data
 
 
-def save_weights(path: Path, model: nn.Module) -> None:
-    """The parameters [R, ...] by name, in the safetensors format. Raises OSError."""
-    from safetensors.torch import save
-
-    files.write(path, save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}))
+def check_finite(model: nn.Module) -> None:
+    """Raises ValueError where a parameter is not finite, or a buffer not a number: no run saves such weights."""
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            raise ValueError(f"{name} is not finite")
+    for name, buffer in model.named_buffers():
+        if buffer.isnan().any():
+            raise ValueError(f"{name} is not a number")

@@ -10,15 +10,15 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
+from rlgrad import files
 from rlgrad.errors import UsageError
-from rlgrad.run import files
+from rlgrad.notation import write
 from rlgrad.settings import FollowSettings
 
 try:
@@ -80,12 +80,28 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_text(path, as_json(content))
+
+
+def as_json(content: Any) -> str:
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def describe(path: Path, settings: FollowSettings, facts: Mapping[str, str], anew: bool = True) -> list[str]:
+    """Write config.yaml and environment.json: anew, or what is missing of them. Their names. Raises OSError."""
+    texts: dict[str, Callable[[], str]] = {
+        "config.yaml": lambda: dump(settings),
+        "environment.json": lambda: as_json(environment(settings, facts)),
+    }
+    wanted = [name for name in texts if anew or not (path / name).exists()]
+    for name in wanted:
+        write_text(path / name, texts[name]())
+    return wanted
 
 
 def dump(settings: FollowSettings) -> str:
     """The settings as YAML that `--config` reads back."""
-    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120)
+    return write(settings.model_dump())
 
 
 def environment(settings: FollowSettings, facts: Mapping[str, str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ The protocol buffers are made here and not by torch's `SummaryWriter`, whose imp
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
@@ -15,6 +15,9 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
 from rlgrad.run.records import RecordWriter
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 STATUS = {"completed": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE}
 
@@ -33,7 +36,7 @@ Charts = Mapping[str, Sequence[str] | Band]  # by title: the tags of a chart's l
 class Events:
     """Appends events to a file."""
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: "SupportsWrite[bytes]"):
         self.records = RecordWriter(file)
         self.described: set[str] = set()  # tags whose first point is written: TensorBoard reads their sentence from it
 

@@ -1,7 +1,6 @@
 """Following the loop's updates: what acts on a run, and those who watch it."""
 
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from rlgrad.errors import RunError
+from rlgrad.errors import RunError, say
 from rlgrad.loop import Update, updates
 from rlgrad.replicas import clipping, norm_per_replica
 from rlgrad.run import divergence
 from rlgrad.run.faults import attempt, limited
 from rlgrad.run.observer import Observer, Record, tell
-from rlgrad.run.signals import interruptions
+from rlgrad.run.signals import received
 from rlgrad.run.state import State
 from rlgrad.settings import FollowSettings
 from rlgrad.trainable import Trainable
@@ -45,10 +44,11 @@ class Following:
         self.shown = directory.relative_to(here) if directory and here and directory.is_relative_to(here) else directory
         self.state = state or State()
         self.interrupted: list[int] = []  # the signals that ask for an end
+        self.save_asked: list[int] = []  # those that ask for a checkpoint
         self.parameters = list(problem.model.parameters())
         self.before: list[Tensor] = []  # the parameters before the update
         self.last: Update | None = None
-        with interruptions() as asked, limited(settings.update_seconds_limit):
+        with received() as (asked, _), limited(settings.update_seconds_limit):
             self.facts = problem.facts  # an environment may be tried for them
         if asked:
             raise KeyboardInterrupt(asked[0])
@@ -106,7 +106,7 @@ class Following:
         """Replicas that have diverged: the run fails, or they go back to where they were and count no more."""
         aside, settings = self.state.set_aside, self.settings
         for sentence in divergence.judge(update.step, record.values, aside, settings.on_divergence):
-            print(sentence, file=sys.stderr, flush=True)
+            say(sentence)
         divergence.freeze(self.parameters, self.before, aside)
         record.values = self.counted(record.values)
 

@@ -5,7 +5,10 @@ tensorboard has a writer of them too, but its import brings in a file system lay
 
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 CASTAGNOLI = 0x82F63B78  # the polynomial of CRC-32C, lowest bit first: RFC 3720, section 12.1
 
@@ -37,7 +40,7 @@ def checksum(data: bytes) -> bytes:
 class RecordWriter:
     """Appends records to a file: the length of the data, its checksum, the data, its checksum."""
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: "SupportsWrite[bytes]"):
         self.file = file
 
     def write(self, data: bytes) -> None:

@@ -6,12 +6,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlgrad.errors import UsageError
-from rlgrad.run import directory
+from rlgrad.files import read
+from rlgrad.run import checkpoint, directory
+from rlgrad.run.identity import check_data, trained_with
 from rlgrad.run.observers.log import METRICS
-from rlgrad.run.resuming import content_of, extensions, recorded_config, recorded_environment, resume
-from rlgrad.run.training import train
-
-WEIGHTS = "model.safetensors"
+from rlgrad.run.resuming import (
+    content_of,
+    extensions,
+    recorded_config,
+    recorded_environment,
+    resume,
+    say_what_has_changed,
+)
+from rlgrad.run.training import launch
+from rlgrad.run.weights import INITIAL, NAME
+from rlgrad.trainable import Trainable
 
 
 class Verdict(NamedTuple):
@@ -34,11 +43,19 @@ def reproduce(
     status = content_of(path / "summary.json").get("status")
     if status != "completed":
         raise UsageError(f"{path}: the run is not completed, so there is no end to compare; --resume it first")
+    saved = checkpoint.load(path) or {}
+    trained_with(path, saved, config.settings)
+
+    def check(problem: Trainable) -> None:
+        check_data(path, saved, problem)
+        say_what_has_changed(path, config.settings, problem)
+
     environment = recorded_environment(path)
     updates = config.settings.updates
     lengths = [*(each for each in extensions(environment) if each < updates), updates]  # each was an end once
-    first = config.with_settings(config.settings.model_copy(update={"updates": lengths[0]}), f"{path.name}-again")
-    run = train(first, out=out, quiet=quiet)
+    begun = {"updates": lengths[0]} | ({"initial": str(path / INITIAL)} if config.settings.initial else {})
+    first = config.with_settings(config.settings.model_copy(update=begun), f"{path.name}-again")
+    run = launch(first, out, quiet, check=check)
     for length in lengths[1:]:
         run = resume(run.directory, extend_to=length, quiet=quiet, allow_imports=allow_imports)
     changed = directory.otherwise(environment, directory.environment(config.settings, run.problem.facts))
@@ -51,7 +68,7 @@ def compare(a: Path, b: Path, changed: list[str]) -> Verdict:
     if difference:
         because = f"; between the two, these have changed: {', '.join(changed)}" if changed else ""
         return Verdict(b, False, f"{a} and {b} differ: {difference}{because}")
-    return Verdict(b, True, f"{a} and {b} are identical: every number of {METRICS} and every bit of {WEIGHTS}")
+    return Verdict(b, True, f"{a} and {b} are identical: every number of {METRICS} and every bit of {NAME}")
 
 
 def first_difference_of_metrics(a: Path, b: Path) -> str | None:
@@ -65,25 +82,25 @@ def first_difference_of_metrics(a: Path, b: Path) -> str | None:
 
 
 def first_difference_of_weights(a: Path, b: Path) -> str | None:
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     try:
-        old, new = load_file(a / WEIGHTS), load_file(b / WEIGHTS)
+        old, new = load(read(a / NAME)), load(read(b / NAME))
     except Exception as error:  # a damaged file: safetensors raises what it likes
-        raise UsageError(f"{a / WEIGHTS} cannot be read: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{a / NAME} cannot be read: {' '.join(str(error).split())}") from error
     for name in sorted(old.keys() | new.keys()):
         x, y = old.get(name), new.get(name)
         if x is None or y is None or (x.shape, x.dtype) != (y.shape, y.dtype):
-            return f"{WEIGHTS}: {name} has another shape, or is in one of them only"
+            return f"{NAME}: {name} has another shape, or is in one of them only"
         if x.numpy().tobytes() != y.numpy().tobytes():
             place = (x != y).nonzero()[:1].flatten().tolist()
-            return f"{WEIGHTS}: {name}{place} is {x[tuple(place)]} in the one, {y[tuple(place)]} in the other"
+            return f"{NAME}: {name}{place} is {x[tuple(place)]} in the one, {y[tuple(place)]} in the other"
     return None
 
 
 def rows(path: Path) -> list[Mapping[str, Any]]:
     """The lines of metrics.jsonl. Raises UsageError."""
     try:
-        return [dict(json.loads(line)) for line in (path / METRICS).read_text(encoding="utf-8").splitlines()]
+        return [dict(json.loads(line)) for line in read(path / METRICS).decode().splitlines()]
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"{path / METRICS} cannot be read: {' '.join(str(error).split())}") from error

@@ -1,8 +1,8 @@
 """Going on with a run: from its last checkpoint, to the same bits as if it had never stopped."""
 
 import json
+import math
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,21 +10,24 @@ from typing import Any
 import torch
 from torch import nn
 
+from rlgrad import files
 from rlgrad.config import Config, load_config, read, valid
-from rlgrad.errors import SettingError, UsageError, called
+from rlgrad.errors import SettingError, UsageError, called, say
+from rlgrad.files import reason
 from rlgrad.optimizers import Composite
 from rlgrad.run import checkpoint, directory, guest
 from rlgrad.run.clock import running
-from rlgrad.run.files import reason
 from rlgrad.run.following import Following
+from rlgrad.run.identity import MOVED, check_data, differences, trained_with
 from rlgrad.run.observer import Observer, by_name, observed, tell
+from rlgrad.run.observers.keep import Keep
 from rlgrad.run.observers.log import Log, clear
 from rlgrad.run.sitting import Run, begin, sit
 from rlgrad.run.state import State, validator
+from rlgrad.run.weights import INITIAL, begin_from
 from rlgrad.settings import FollowSettings, RunSettings
+from rlgrad.trainable import Trainable
 from rlgrad.usage import find
-
-SHOWN = 10  # differences in one message
 
 
 @running()
@@ -59,52 +62,77 @@ def resume(
     recorded = recorded_config(path, allow_imports, objects)
     if config is not None or given:
         source = path / "config.yaml" if config is None else config
-        asked = source if isinstance(source, Config) else load_config(source, given, allow_imports, objects)
-        refuse_changes(path, recorded.settings, asked.settings, extend_to)
+        asked = load_config(source, given, allow_imports, None if isinstance(source, Config) else objects).settings
+        refuse_changes(path, recorded.settings, asked, extend_to)
     with directory.held(path):
         settings = recorded.settings if extend_to is None else longer(path, recorded, extend_to)
-        with guest.threads(settings.threads):
+        found = checkpoint.newest(path, fits(path))
+        before = trained_with(path, found[1], recorded.settings) if found else recorded.settings
+        with guest.threads(settings.threads), recorded.importing():
             built = recorded.with_settings(settings).build()
             run = Following(settings, *built, [*recorded.observers(Observer), *observers], here / path, here=here)
-            return go_on(run, quiet, recorded.settings)
+            return go_on(run, quiet, before, found)
 
 
-def go_on(run: Following, quiet: bool, before: FollowSettings | None = None) -> Run:
-    """Continue a run that is as it was at its start. before: its settings, where it is to have more updates now."""
-    path, before = run.directory, before or recorded_settings(run)
-    assert path is not None
-    saved = checkpoint.load(path)
-    if saved is None:
-        if (path / "summary.json").exists():
+def follow_on(run: Following, quiet: bool) -> Run:
+    """Continue a run whose problem was made in Python, and is as it was at its start."""
+    path, before = directory_of(run), recorded_settings(run)
+    found = checkpoint.newest(path, fits(path))
+    return go_on(run, quiet, trained_with(path, found[1], before) if found else before, found)
+
+
+def fits(path: Path) -> Callable[[Mapping[str, Any]], None]:
+    """Checks whether the record of a run is what a checkpoint remembers of it."""
+    return lambda saved: Log(path).fits(log_in(saved))
+
+
+def log_in(saved: Mapping[str, Any]) -> Any:
+    """What a checkpoint has of the log; that of version 0.1 had it elsewhere."""
+    return (saved.get("observers") or {}).get(called(Log)) or saved.get("lengths")
+
+
+def go_on(run: Following, quiet: bool, before: FollowSettings, found: tuple[str, dict[str, Any]] | None) -> Run:
+    """before: the settings that it was trained with until now. found: its checkpoint."""
+    path = directory_of(run)
+    if found is None:
+        how = {None: "was killed", "failed": "failed"}.get(content_of(path / "summary.json").get("status"))
+        if how is None:
             raise UsageError(f"{path}: there is no checkpoint to resume from")
-        print(f"{path}: it was killed before its first checkpoint, and begins again", file=sys.stderr)
+        say(f"{path}: it {how} before its first checkpoint, and begins again")
         clear(path)
-        record_extension(path, before, run.settings, 0)
+        begin_from(run.problem, run.settings.initial and path / INITIAL)
         return begin(run, quiet)
+    check_data(path, found[1], run.problem)
     log = Log(path)
-    restore(run, saved, log)
-    say_what_has_changed(run, path)
+    run.observers.append(Keep())
+    restore(run, *found, log)
+    say_what_has_changed(path, run.settings, run.problem)
     if run.state.over(run.settings) and not quiet:
         how = "more updates lengthen" if "problem" in run.settings.given else "--extend-to N lengthens"
         print(f"{path} is completed already; {how} it")
-    if run.settings is not before:
-        record_extension(path, before, run.settings, run.state.done)
+    if run.settings != before:
+        record_changes(path, before, run.settings, run.state.done)
         log.extend(run.state.steps, directory.dump(run.settings))
     (path / "summary.json").unlink(missing_ok=True)
     return sit(run, log, quiet)
 
 
+def directory_of(run: Following) -> Path:
+    assert run.directory is not None
+    return run.directory
+
+
 def recorded_settings(run: Following) -> FollowSettings:
     """Those of a run whose problem was made in Python. Raises UsageError where it was begun with others; but it may be
     given more updates."""
-    assert run.directory is not None
-    data, _ = read(run.directory / "config.yaml")
+    path = directory_of(run)
+    data, _ = read(path / "config.yaml")
     try:
         recorded = valid(FollowSettings, data)
     except SettingError as error:
-        raise UsageError(f"{run.directory}: its problem was not made in Python: go on by rlgrad.resume") from error
+        raise UsageError(f"{path}: its problem was not made in Python: go on by rlgrad.resume") from error
     longer = run.settings.updates > recorded.updates
-    refuse_changes(run.directory, recorded, run.settings, run.settings.updates if longer else None)
+    refuse_changes(path, recorded, run.settings, run.settings.updates if longer else None)
     return recorded if longer else run.settings
 
 
@@ -140,18 +168,12 @@ def recorded_config(path: Path, allow_imports: bool = False, objects: Mapping[st
 
 def refuse_changes(path: Path, recorded: FollowSettings, asked: FollowSettings, extend_to: int | None) -> None:
     """Raises UsageError where the settings asked for are not those of the run."""
-    old, new = (directory.dotted(settings.model_dump(mode="json")) for settings in (recorded, asked))
-    if extend_to is not None and new["updates"] == extend_to:
-        del old["updates"], new["updates"]
-    changed = [key for key in old | new if old.get(key) != new.get(key)]
-    if not changed:
+    if not (changed := differences(recorded, asked, MOVED, extend_to == asked.updates)):
         return
-    shown = ", ".join(f"{key}: {old.get(key)} -> {new.get(key)}" for key in changed[:SHOWN])
-    more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
-    message = f"{path} was begun with other settings: {shown}{more}"
-    if "given.problem" in old:
+    message = f"{path} was begun with other settings: {changed}"
+    if "problem" in recorded.given:
         raise UsageError(f"{message}; to go on, give what it was begun with: only `updates` may be more")
-    hint = ", --extend-to N lengthens it" if "updates" in changed else ""
+    hint = ", --extend-to N lengthens it" if recorded.updates != asked.updates else ""
     raise UsageError(f"{message}; --resume {path} goes on with its own{hint}")
 
 
@@ -167,17 +189,15 @@ def longer(path: Path, recorded: Config, updates: int) -> RunSettings:
         )
     if settings.schedule:
         arguments = ", ".join(f"{key}: {value}" for key, value in settings.schedule.arguments.items())
-        print(f"the schedule {settings.schedule.name} goes on by its own settings ({arguments})", file=sys.stderr)
+        say(f"the schedule {settings.schedule.name} goes on by its own settings ({arguments})")
     return settings.model_copy(update={"updates": updates})
 
 
-def record_extension(path: Path, before: FollowSettings, after: FollowSettings, done: int) -> None:
-    """Write the longer config; and where the run was at its end, which has an evaluation that a longer run might not
-    have there, note that in environment.json. Raises UsageError where nothing can be written."""
-    if after is before:
-        return
+def record_changes(path: Path, before: FollowSettings, after: FollowSettings, done: int) -> None:
+    """Write the config anew; and where a run that is lengthened was at its end, which has an evaluation that a longer
+    run might not have there, note that in environment.json. Raises UsageError where nothing can be written."""
     try:
-        if done == before.updates:
+        if done == before.updates < after.updates:
             environment = recorded_environment(path)
             environment["extended_from"] = sorted({*extensions(environment), done})
             directory.write_json(path / "environment.json", environment)
@@ -186,25 +206,32 @@ def record_extension(path: Path, before: FollowSettings, after: FollowSettings, 
         raise UsageError(f"{path}: the run directory cannot be written to: {reason(error)}") from error
 
 
-def restore(run: Following, saved: Mapping[str, Any], log: Log) -> None:
+def restore(run: Following, file: str, saved: Mapping[str, Any], log: Log) -> None:
     """Everything as the checkpoint has it, the record cut off where it was then. Raises UsageError."""
-    path, replicas = run.directory, run.settings.replicas
+    path, replicas = directory_of(run), run.settings.replicas
     try:
         run.problem.model.load_state_dict(saved["model"])
+        checkpoint.check_finite(run.problem.model)
         restore_optimizer(run.optimizer, saved["optimizer"])
         if run.schedule:
             run.schedule.load_state_dict(saved["schedule"])
         run.problem.load_state_dict(saved["problem"] or {})
         state = validator().validate_python(vars(State(**saved["state"])))
         lists = [state.work, state.objective, state.final, *state.evaluation.values()]
+        gone = state.set_aside
         if any(len(each) not in (0, replicas) for each in lists) or not state.done <= run.settings.updates:
-            raise ValueError("it is of a run with other settings")
+            raise ValueError(f"it is of a run with other settings, after update {state.done}")
+        if len(gone) >= replicas or any(k >= replicas or step >= state.done for k, step in gone.items()):
+            raise ValueError("no replica is left, or one was set aside that there is not")
+        if not all(0 <= work < math.inf for work in state.remaining(state.work)):
+            raise ValueError("nobody does so much work")
         state.final = state.final or state.objective  # runs of version 0.1 had no other
-        states = saved.get("observers") or {called(log): saved["lengths"]}
+        states = {**(saved.get("observers") or {}), called(log): log_in(saved)}
         for name, observer in by_name([*run.observers, log]).items():  # the log last: it cuts off its files
             if name in states or observer is log:
                 tell(observer, "load_state_dict", states[name])
         run.state = state
+        checkpoint.reinstate(path, file)
     except OSError as error:
         raise UsageError(f"{path}: the run cannot be written to: {reason(error)}") from error
     except Exception as error:  # torch raises whatever a state of another shape leads to
@@ -232,7 +259,7 @@ def recorded_environment(path: Path) -> dict[str, Any]:
 def content_of(file: Path) -> dict[str, Any]:
     """What a file of JSON in a run directory says; nothing where it is not there or not readable."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(files.read(file))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -244,10 +271,10 @@ def extensions(environment: Mapping[str, Any]) -> list[int]:
     return [each for each in found if isinstance(each, int)] if isinstance(found, list) else []
 
 
-def say_what_has_changed(run: Following, path: Path) -> None:
+def say_what_has_changed(path: Path, settings: FollowSettings, problem: Trainable) -> None:
     """Bits are promised on the same machine and with the same versions; say so where these are others."""
     recorded = recorded_environment(path)
-    now = directory.environment(run.settings, run.problem.facts)
+    now = directory.environment(settings, problem.facts)
     changed = directory.otherwise(recorded, now) if recorded else []
     if changed:
-        print(f"{path}: its last bits may change, as these have: {', '.join(changed)}", file=sys.stderr)
+        say(f"{path}: its last bits may change, as these have: {', '.join(changed)}")

@@ -1,38 +1,42 @@
-"""Interruptions: a run finishes its update before it ends."""
+"""Signals: a run finishes its update before it ends, or before it is saved."""
 
-import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rlgrad.errors import say
+
+URGENT = (signal.SIGINT, signal.SIGTERM)  # they end a run; a second one of them does so at once
+UNLESS_TAKEN = ("SIGHUP", "SIGUSR1")  # they end and save it, where a system has them and nobody else has a use for them
+
 
 @contextmanager
-def interruptions() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM for whoever looks after each update; a second signal raises KeyboardInterrupt."""
-    received: list[int] = []
+def received() -> Iterator[tuple[list[int], list[int]]]:
+    """Collects the signals that ask for the end of the run, and those that ask for a checkpoint, for whoever looks
+    after each update. A second SIGINT or SIGTERM raises KeyboardInterrupt with its number."""
+    ends: list[int] = []
+    saves: list[int] = []
 
     def handle(number: int, frame: Any) -> None:
-        received.append(number)
-        if len(received) > 1:
+        if number in URGENT and any(earlier in URGENT for earlier in ends):
             raise KeyboardInterrupt(number)
-        print("\ninterrupted: finishing this update (again to leave at once)", file=sys.stderr, flush=True)
+        if signal.Signals(number).name == "SIGUSR1":
+            saves.append(number)
+            say("\nsaving after this update")
+        else:
+            ends.append(number)
+            say("\ninterrupted: finishing this update (again to leave at once)")
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
-        yield received
+        yield ends, saves
         return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    free = [vars(signal)[name] for name in UNLESS_TAKEN if name in vars(signal)]
+    free = [number for number in free if signal.getsignal(number) is signal.SIG_DFL]  # under nohup, SIGHUP is ignored
+    before = {number: signal.signal(number, handle) for number in (*URGENT, *free)}
     try:
-        yield received
+        yield ends, saves
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def silence(stream: Any) -> None:
-    """Let what is written to a stream from here on, and what is still in its buffer, go nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)

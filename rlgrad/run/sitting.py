@@ -1,20 +1,23 @@
 """One sitting of a run: from its first update, or from a checkpoint, to its end."""
 
+import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rlgrad.errors import RunError
-from rlgrad.run import checkpoint, directory
-from rlgrad.run.files import reason
+from rlgrad.files import reason
+from rlgrad.run import checkpoint, directory, weights
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, tell
 from rlgrad.run.observers.checkpoints import Checkpoints
 from rlgrad.run.observers.diagnosis import Diagnosis
 from rlgrad.run.observers.evaluation import HeldOut
+from rlgrad.run.observers.keep import Keep
 from rlgrad.run.observers.log import Log
 from rlgrad.run.observers.progress import Display
-from rlgrad.run.signals import interruptions
+from rlgrad.run.signals import received
 from rlgrad.settings import FollowSettings
 from rlgrad.trainable import Trainable
 
@@ -34,10 +37,12 @@ def begin(run: Following, quiet: bool, profile: bool = False) -> Run:
     """Train from the first update."""
     assert run.directory is not None
     try:
-        directory.write_text(run.directory / "config.yaml", directory.dump(run.settings))
-        directory.write_json(run.directory / "environment.json", directory.environment(run.settings, run.problem.facts))
+        if run.settings.initial:
+            weights.save(run.directory / weights.INITIAL, run.problem, 0)
+        directory.describe(run.directory, run.settings, run.problem.facts)
     except OSError as error:
         raise RunError(f"{run.directory}: the run directory cannot be written to: {reason(error)}") from error
+    run.observers.append(Keep())
     return sit(run, Log(run.directory), quiet, profile)
 
 
@@ -51,7 +56,7 @@ def sit(run: Following, log: Log, quiet: bool, profile: bool = False) -> Run:
         run.observers.append(Profile(path / "trace.json"))
     status, failure, conclusion = "failed", None, None
     try:
-        with interruptions() as run.interrupted:
+        with received() as (run.interrupted, run.save_asked):
             try:
                 for observer in run.observers:
                     tell(observer, "begin", run)
@@ -67,20 +72,25 @@ def sit(run: Following, log: Log, quiet: bool, profile: bool = False) -> Run:
             summary = run.state.summary(run.settings, run.problem, status)
             summary |= {"conclusion": conclusion} if conclusion else {}
             summary |= {"error": failure} if failure else {}
-            try:
-                directory.write_json(path / "summary.json", summary)
-            except OSError as error:
-                failure = failure or f"the run directory cannot be written to: {reason(error)}"
-            ends = [told(observer, "end", run, summary) for observer in run.observers]
+            ends = [written(path, summary), *(told(observer, "end", run, summary) for observer in run.observers)]
     finally:
         closed = [told(observer, "close") for observer in run.observers]
         run.problem.close()
-    failure = next((fault for fault in (failure, *ends, *closed) if fault), None)
-    if failure:
-        raise RunError(f"{run.shown}: {failure}; {remains(path)}")
-    return Run(
-        run.shown or path, run.settings, run.problem, summary, run.interrupted[0] if status == "interrupted" else None
-    )
+    if fault := failure or next((fault for fault in (*ends, *closed) if fault), None):
+        if not failure:
+            written(path, summary | {"status": "failed", "error": fault})
+        raise RunError(f"{run.shown}: {fault}; {remains(path)}")
+    by = min(run.interrupted, key=lambda number: number == signal.SIGPIPE) if status == "interrupted" else None
+    return Run(run.shown or path, run.settings, run.problem, summary, by)
+
+
+def written(path: Path, summary: Mapping[str, Any]) -> str | None:
+    """Write the summary of a run. What went wrong."""
+    try:
+        directory.write_json(path / "summary.json", summary)
+    except OSError as error:
+        return f"the run directory cannot be written to: {reason(error)}"
+    return None
 
 
 def told(observer: Observer, *what: Any) -> str | None:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 from torch import Tensor
 
 from rlgrad.errors import RunError
@@ -14,6 +14,9 @@ from rlgrad.run.clock import seconds_since_start
 from rlgrad.run.statistics import summarize
 from rlgrad.settings import FollowSettings
 from rlgrad.trainable import Trainable
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def unit(problem: Trainable) -> str:
@@ -25,16 +28,16 @@ def unit(problem: Trainable) -> str:
 class State:
     """Everything of a checkpoint but parameters and optimizer. Lists have one number for each of the R replicas."""
 
-    done: int = 0  # updates
+    done: Count = 0  # updates
     work: list[float] = field(default_factory=list)  # environment steps or examples so far
-    seconds: float = 0.0  # wall time, over all sittings
-    evaluations: int = 0  # of the objective, each time of all replicas together
+    seconds: Amount = 0.0  # wall time, over all sittings
+    evaluations: Count = 0  # of the objective, each time of all replicas together
     objective: list[float] = field(default_factory=list)  # of the last update, before it
     final: list[float] = field(default_factory=list)  # the objective of the parameters that are saved
     evaluation: dict[str, list[float]] = field(default_factory=dict)  # the metrics of the last evaluation
-    first_solved: dict[str, int | float] | None = None
-    saving: float = 0.0  # seconds that went into checkpoints
-    set_aside: dict[int, int] = field(default_factory=dict)  # replicas that diverged, and in which update
+    first_solved: dict[str, int | Amount] | None = None
+    saving: Amount = 0.0  # seconds that went into checkpoints
+    set_aside: dict[Count, Count] = field(default_factory=dict)  # replicas that diverged, and in which update
 
     def absorb(self, update: Update, values: Mapping[str, Tensor], work: str) -> None:
         """Take note of an update and of its values [R]."""

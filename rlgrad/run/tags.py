@@ -39,9 +39,12 @@ TAGS = {
     "step).",
     "episode/return": "Undiscounted return of the episodes played for the update, mean over episodes and replicas "
     "(reward).",
-    "episode/length": "Length of the episodes played for the update, mean over episodes and replicas (actions: "
+    "episode/length": "Length of the episodes played for the update, mean over episodes and replicas (decisions: "
     "environment steps, unless `action_repeat` holds them).",
-    "episode/env_steps": "Environment steps played so far, mean over replicas (environment steps).",
+    "episode/env_steps": "Environment steps played for updates so far, mean over replicas: calls of the environment's "
+    "`step`, also where `action_repeat` makes several of one decision (environment steps).",
+    "episode/decisions": "Actions that the policy chose for the update, mean over replicas; only with `action_repeat`, "
+    "without which they are the environment steps (decisions).",
     "policy/entropy": "Entropy of the policy at the observations of the update, mean over steps and replicas (nats). "
     "Of continuous actions it is that before they are clipped to their bounds or squashed into them: what comes out of "
     "that has a lower entropy, without a closed form.",
@@ -59,8 +62,8 @@ TAGS = {
     "batch/log_loss": "Mean negative log-likelihood of the update's labels, without any penalty (nats per example).",
     "batch/examples": "Examples learned from so far, repetitions counted, mean over replicas (examples).",
     "evaluation/return": "Undiscounted return of the greedy policy on held-out episodes, after the update (reward).",
-    "evaluation/length": "Length of those held-out episodes (actions: environment steps, unless `action_repeat` holds "
-    "them).",
+    "evaluation/length": "Length of those held-out episodes (decisions: environment steps, unless `action_repeat` "
+    "holds them).",
     "evaluation/cut_off": "Part of those held-out episodes that did not end within `evaluation.episode_limit`, and "
     "count as they were then; logged where it is not 0 (1).",
     "evaluation/accuracy": "Part of the held-out examples whose most probable label is the right one, after the update "
@@ -91,9 +94,9 @@ TAGS = {
 STATISTICS = {  # an evaluation tag, or that of the objective, followed by one of these
     "mean": "mean over replicas",
     "iqm": "interquartile mean over replicas: the mean of the middle half",
-    "ci95_low": "lower end of the 95% interval of the mean over replicas (Student's t); absent with one replica, where "
-    "all replicas are equal, and for the starting points of a surface",
-    "ci95_high": "upper end of that interval; absent with one replica",
+    "ci95_low": "lower end of the 95% interval of the mean over replicas (Student's t); the mean where there is "
+    "none, as all replicas are equal; absent with one replica, and for the starting points of a surface",
+    "ci95_high": "upper end of that interval, likewise",
 }
 
 

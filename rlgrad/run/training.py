@@ -16,6 +16,7 @@ from rlgrad.run.clock import running
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, observed
 from rlgrad.run.sitting import Run, begin
+from rlgrad.run.weights import begin_from
 from rlgrad.settings import FollowSettings
 from rlgrad.trainable import Trainable
 
@@ -46,13 +47,26 @@ def train(
 
     Raises UsageError before anything is written, and RunError where the run cannot go on (its summary says `failed`).
     """
-    here = Path.cwd()  # an environment may go elsewhere
     observed(observers)
-    if not isinstance(config, Config):
-        settings, objects = directory.told(overrides, environment=environment, policy=policy)
-        config = load_config(config, settings, allow_imports, objects)
-    with guest.threads(config.settings.threads):
+    settings, objects = directory.told(overrides, environment=environment, policy=policy)
+    return launch(load_config(config, settings, allow_imports, objects), out, quiet, profile, observers)
+
+
+def launch(
+    config: Config,
+    out: str | Path | None,
+    quiet: bool,
+    profile: bool = False,
+    observers: Sequence[Observer] = (),
+    check: Callable[[Trainable], None] | None = None,
+) -> Run:
+    """Train as a ready config says. check: raises UsageError where the problem is not the one that is wanted."""
+    here = Path.cwd()  # an environment may go elsewhere
+    with guest.threads(config.settings.threads), config.importing():
         built, theirs = config.build(), config.observers(Observer)
+        if check:
+            check(built.problem)
+        begin_from(built.problem, config.settings.initial)
         path = directory.claim(config.name, out, here)
         with directory.held(path):
             return begin(Following(config.settings, *built, [*theirs, *observers], path, here=here), quiet, profile)
@@ -95,11 +109,13 @@ def follow(
     observed(observers)
     check_way(problem, optimizer, wanted)
     with guest.threads(wanted.threads):
+        if not resume:
+            begin_from(problem, wanted.initial)
         path = resuming.existing(out) if resume else directory.claim(type(problem).__name__.lower(), out)
         with directory.held(path):
             here = Path.cwd()
             run = Following(wanted, problem, optimizer, schedule, observers, here / path, here=here)
-            return resuming.go_on(run, quiet) if resume else begin(run, quiet)
+            return resuming.follow_on(run, quiet) if resume else begin(run, quiet)
 
 
 def check_way(problem: Trainable, optimizer: torch.optim.Optimizer, settings: FollowSettings) -> None:

@@ -1,5 +1,8 @@
 """Data sets for classifiers, as tensors."""
 
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -11,6 +14,7 @@ from torch import Tensor
 from rlgrad.errors import SettingError
 from rlgrad.settings import NonNegativeInt, Section
 from rlgrad.supervised import tables
+from rlgrad.supervised.preprocessing import Missing, Preprocessing, fitted
 
 BUNDLED = ("breast_cancer", "digits", "iris", "wine")  # scikit-learn carries these; nothing is downloaded
 OPENML = "openml:"
@@ -32,7 +36,7 @@ class DataSettings(Section):
     """the columns to learn from: names, numbers from 1, or ranges of numbers such as 4-22; none: all but the label"""
     missing: tuple[str, ...] = ("?", "", "NA", "NaN", "nan")
     """what a cell holds where its value is missing"""
-    missing_values: Literal["error", "zero", "median_and_indicator"] = "error"
+    missing_values: Missing = "error"
     """zero: take 0 for a missing value. median_and_indicator: take the median of the training part, and learn from a
     further 0/1 feature that says so, for each feature with missing values there. Either leaves examples out that miss
     the label itself"""
@@ -67,6 +71,9 @@ class Dataset(NamedTuple):
     test_x: Tensor  # [M, D]
     test_y: Tensor  # [M]
     classes: int  # K
+    labels: Sequence[int | str] = ()  # [K] the labels that the numbers stand for
+    preprocessing: Preprocessing = Preprocessing((), "error")  # from the source's features to D
+    identity: Mapping[str, str] = {}  # what was read: how much, and a digest of it
 
 
 class Part(NamedTuple):
@@ -76,49 +83,61 @@ class Part(NamedTuple):
     y: np.ndarray  # [N] class numbers
 
 
+class Source(NamedTuple):
+    """What a data set is before anything is done to it."""
+
+    train: Part
+    test: Part | None  # None: a part is to be held out
+    features: Sequence[str]  # [D] their names
+    labels: Sequence[int | str]  # [K] the labels that the class numbers stand for
+
+    def identity(self) -> dict[str, str]:
+        """How much there is, and digests of it as it is in the source: the same on every machine."""
+        found = {"columns": ", ".join(self.features), "classes": ", ".join(map(str, self.labels))}
+        for which, part in (("", self.train), ("held-out ", self.test)):
+            if part:
+                x, y = (hashlib.sha256(each.tobytes()).hexdigest()[:12] for each in (part.x, part.y))
+                found |= {f"{which}rows": str(len(part.x)), f"{which}SHA-256 of the values": x}
+                found[f"{which}SHA-256 of the labels"] = y
+        return found
+
+
 def load_dataset(settings: DataSettings) -> Dataset:
     """The examples that the settings describe. Raises SettingError where there is no such data.
 
     Everything that is measured on examples (medians, means, deviations) is measured on the training part alone.
     """
-    if settings.data in BUNDLED:
-        train, test = bundled(settings), None
-    else:
-        train, test = tabular(settings)
-    count = int(train.y.max()) + 1
-    if test is None:
-        train, test = split(train, settings)
-    x, test_x = train.x, test.x
-    if settings.missing_values == "zero":
-        x, test_x = np.nan_to_num(x), np.nan_to_num(test_x)
-    elif settings.missing_values == "median_and_indicator":
-        x, test_x = impute(x, test_x)
-    if settings.standardise:
-        mean, deviation = x.mean(0), x.std(0)
-        deviation[np.ptp(x, axis=0) == 0] = 1  # a constant feature stays one
-        x, test_x = (x - mean) / deviation, (test_x - mean) / deviation
+    source = bundled(settings) if settings.data in BUNDLED else tabular(settings)
+    count = int(source.train.y.max()) + 1
+    train, test = (source.train, source.test) if source.test else split(source.train, settings)
+    preprocessing = fitted(train.x, source.features, settings.missing_values, settings.standardise)
     numbers = getattr(torch, settings.dtype)
     kind = numbers if count == 2 else torch.long
     return Dataset(
-        torch.as_tensor(x, dtype=numbers),
+        torch.as_tensor(preprocessing(train.x), dtype=numbers),
         torch.as_tensor(train.y, dtype=kind),
-        torch.as_tensor(test_x, dtype=numbers),
+        torch.as_tensor(preprocessing(test.x), dtype=numbers),
         torch.as_tensor(test.y, dtype=kind),
         count,
+        source.labels,
+        preprocessing,
+        source.identity(),
     )
 
 
-def bundled(settings: DataSettings) -> Part:
+def bundled(settings: DataSettings) -> Source:
     """A data set of scikit-learn's."""
     import sklearn.datasets  # more than a second, so only where it is needed
 
     for name in ("test_data", "label", "positive", "columns"):
         if getattr(settings, name) not in (None, ()):
             raise SettingError((name,), f"is for data from a file; {settings.data} is taken as it is")
-    return Part(*getattr(sklearn.datasets, f"load_{settings.data}")(return_X_y=True))
+    found = getattr(sklearn.datasets, f"load_{settings.data}")()
+    features = [str(name) for name in found.feature_names]
+    return Source(Part(found.data, found.target), None, features, list(range(len(found.target_names))))
 
 
-def tabular(settings: DataSettings) -> tuple[Part, Part | None]:
+def tabular(settings: DataSettings) -> Source:
     """The examples of a file, or of OpenML, and those of the test file if there is one."""
     if settings.data.startswith(OPENML):
         table = tables.fetch(settings.data.removeprefix(OPENML))
@@ -140,9 +159,10 @@ def tabular(settings: DataSettings) -> tuple[Part, Part | None]:
         number = {name: rank for rank, name in enumerate(classes)}
     if len(classes) < 2:
         raise SettingError(("data",), f"{table.source}: {table.column(label)}: all labels are {classes[0]!r}")
-    train = Part(x, np.array([number[name] for name in found]))
+    train, features = Part(x, np.array([number[name] for name in found])), [table.name(place) for place in places]
+    labels = named(classes, number)
     if settings.test_data is None:
-        return train, None
+        return Source(train, None, features, labels)
 
     held_out = tables.read(Path(settings.test_data), "test_data")
     if len(held_out.rows[0]) != len(table.rows[0]) or (held_out.names and table.names not in ([], held_out.names)):
@@ -152,7 +172,14 @@ def tabular(settings: DataSettings) -> tuple[Part, Part | None]:
         raise SettingError(
             ("test_data",), f"{held_out.source}: no example of {table.source} has the label {unknown[0]!r}"
         )
-    return train, Part(x, np.array([number[name] for name in found]))
+    return Source(train, Part(x, np.array([number[name] for name in found])), features, labels)
+
+
+def named(classes: Sequence[str], number: Mapping[str, int]) -> list[int | str]:
+    """The labels [K] that the class numbers stand for: whole numbers where all of them are."""
+    known = [[name for name in classes if number[name] == k] for k in sorted(set(number.values()))]
+    names = [each[0] if len(each) == 1 else f"not {known[1][0]}" for each in known]
+    return [int(name) for name in names] if all(re.fullmatch(r"-?\d+", name) for name in names) else list(names)
 
 
 def examples(
@@ -182,29 +209,12 @@ def split(part: Part, settings: DataSettings) -> tuple[Part, Part]:
         return part, part
     from sklearn.model_selection import train_test_split  # more than a second, so only where it is needed
 
+    seed = settings.split_seed
+    rng = seed if seed < 2**32 else np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
     try:
         x, test_x, y, test_y = train_test_split(
-            part.x, part.y, test_size=settings.test_fraction, random_state=settings.split_seed, stratify=part.y
+            part.x, part.y, test_size=settings.test_fraction, random_state=rng, stratify=part.y
         )
     except ValueError as error:
         raise SettingError(("test_fraction",), f"these examples cannot be split so: {error}") from error
     return Part(x, y), Part(test_x, test_y)
-
-
-def impute(x: np.ndarray, test_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Medians of the known values of x where values are missing, and 0/1 features for those that x misses any of.
-
-    x [N, D] -> [N, D + missing], test_x [M, D] -> [M, D + missing]. Raises SettingError where x has no value at all.
-    """
-    absent = np.isnan(x)
-    if absent.all(0).any():
-        nothing = int(absent.all(0).argmax()) + 1
-        raise SettingError(
-            ("missing_values",), f"feature {nothing} has no value in the training part, and so no median"
-        )
-    medians, indicated = np.nanmedian(x, axis=0), absent.any(0)
-
-    def filled(part: np.ndarray) -> np.ndarray:
-        return np.column_stack([np.where(np.isnan(part), medians, part), np.isnan(part)[:, indicated]])
-
-    return filled(x), filled(test_x)

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field, FiniteFloat, PositiveInt
 from torch import Tensor
 
+from rlgrad.errors import SettingError
 from rlgrad.settings import RunSettings
 from rlgrad.streams import Purpose, stream, streams
 from rlgrad.supervised.data import Dataset
@@ -33,6 +34,15 @@ class MinibatchSettings(RunSettings):
     """the order of the examples in an epoch, where an update does not take all of them. shuffled: a new one in every
     epoch. file: as in the source. slipped: as the program printed in Harrington's "Machine Learning in Action" (5.2.4)
     draws them, where a slip of an index takes update i's example from the first N-i rows: the first come too often"""
+
+    def check_order(self) -> None:
+        """Raises SettingError where one of these has no effect beside the others."""
+        if self.batch_size is None:
+            for name, value in (("batch_growth", self.batch_growth != 1), ("order", self.order != "shuffled")):
+                if value:
+                    raise SettingError((name,), "it has no effect: an update takes all examples; set batch_size")
+        elif self.batch_growth > 1 and self.order == "slipped":
+            raise SettingError(("order",), "slipped is an order of epochs, and with batch_growth there are none")
 
 
 class Minibatches:

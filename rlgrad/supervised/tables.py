@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rlgrad import files
 from rlgrad.errors import SettingError
 
 
@@ -23,6 +24,10 @@ class Table(NamedTuple):
     names: list[str]  # [C] the header; empty where there is none
     rows: list[list[str]]  # [N][C]
     lines: list[int]  # [N] the line of each row in the file
+
+    def name(self, position: int) -> str:
+        """The header's, or else its number from 1."""
+        return self.names[position] if self.names else f"column {position + 1}"
 
     def column(self, position: int) -> str:
         """What an error calls a column; people count from 1."""
@@ -37,9 +42,8 @@ def read(path: Path, setting: str) -> Table:
     setting: the one that names the file, for the SettingError where it cannot be used.
     """
     try:
-        lines = [
-            (number, line) for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1) if line.strip()
-        ]
+        text = files.read(path).decode("utf-8-sig")
+        lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
         commas = "," in lines[0][1] if lines else False
         rows = [(number, next(csv.reader([line], strict=True)) if commas else line.split()) for number, line in lines]
     except FileNotFoundError as error:

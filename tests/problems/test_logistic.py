@@ -188,3 +188,14 @@ def test_digits_reach_their_accuracy() -> None:
     config = load_config("digits", {"replicas": 2})
     problem = run(config.build(), config.settings.updates)
     assert (problem.evaluate(0)["accuracy"] >= 0.95).all()
+
+
+def test_the_slip_draws_the_example_of_update_i_from_the_first_n_less_i() -> None:
+    """Each of them alike: in many epochs the mean row of update i is (N - i - 1) / 2."""
+    problem = built(order="slipped", batch_size=1, replicas=400).problem
+    rows = problem.minibatches.order(0).double()  # [R, N]
+    examples = rows.shape[1]
+    last = torch.arange(examples - 1, -1, -1)  # the last row that there is to draw from
+    assert (rows <= last).all()
+    deviation = (((last + 1.0) ** 2 - 1) / 12 / 400).sqrt()
+    assert ((rows.mean(0) - last / 2).abs() <= 5 * deviation).all()

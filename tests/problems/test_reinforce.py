@@ -13,7 +13,7 @@ from rlgrad.agents.normalisers import Normaliser
 from rlgrad.agents.policies import CategoricalPolicy
 from rlgrad.agents.rollouts import Rollout, masked
 from rlgrad.config import load_config
-from rlgrad.errors import UsageError
+from rlgrad.errors import RunError, UsageError
 from rlgrad.problems.reinforce import Reinforce
 from rlgrad.run.observers.diagnosis import effect
 from rlgrad.streams import Purpose
@@ -625,8 +625,8 @@ def test_each_evaluation_has_new_episodes_of_its_own() -> None:
     shorter = few.evaluate(0)
     assert [7 * x - round(7 * x) for x in shorter["length"].tolist()] == pytest.approx([0, 0], abs=1e-5)
     returns = [n * (n + 1) / 2 for n in range(7)]  # the reward of a step is its number
-    every, _ = problem.experience.returns(problem.model.policy, Purpose.EVALUATE, 0, 30)
-    _, steps = problem.experience.returns(problem.model.policy, Purpose.EVALUATE, 0, 30)
+    every, *_ = problem.experience.returns(problem.model.policy, Purpose.EVALUATE, 0, 30)
+    _, steps, _ = problem.experience.returns(problem.model.policy, Purpose.EVALUATE, 0, 30)
     assert every.tolist() == [[returns[int(n)] for n in each] for each in steps]
 
 
@@ -838,3 +838,49 @@ def test_where_all_episodes_earn_the_same_nothing_is_learned_from_rounding(stand
     settings = {"environment": "tests/Countdown-v0", "environment_options": {"fixed": 6}, "discount": 0.9}
     problem = plain(**settings, episodes=7, standardise_advantages=standardised)
     assert all((g == 0).all() for g in problem.objective(problem.sample(0)).gradient)
+
+
+def test_an_evaluation_does_not_touch_the_episodes_that_go_on() -> None:
+    """Not even where it has as many of them as a segment; nor does measuring what the last step came to."""
+    one, other = (plain(**SEGMENTS, evaluation={"episodes": 5}) for _ in range(2))
+    for step in range(4):
+        a, b = one.sample(step), other.sample(step)
+        assert a.step == b.step == step
+        assert torch.equal(a.reward, b.reward)
+        assert torch.equal(a.observation, b.observation)
+        one.evaluate(step)
+
+
+def test_what_is_played_has_its_number_and_an_end() -> None:
+    problem = plain(
+        baseline="none", environment="tests/Countdown-v0", environment_options={"fixed": 6}, episode_limit=5
+    )
+    for play in (problem.sample, problem.evaluate):
+        with pytest.raises(RunError, match="did not end within 5 steps"):
+            play(0)
+    assert plain().sample(3).step == 3
+
+
+def test_an_environment_of_ours_that_cannot_begin_again_one_by_one_is_gymnasium_s_in_segments() -> None:
+    problem = plain(**SEGMENTS | {"environment": "FrozenLake-v1", "segment": 40})
+    batches = [problem.sample(step) for step in range(2)]
+    assert all(batch.terminated.any() for batch in batches)
+    assert all((batch.observation.sum(3) == 1).all() for batch in batches)
+
+
+def test_replica_k_s_segments_are_those_of_a_run_alone_and_no_two_episodes_begin_alike() -> None:
+    def played(seed: int, replicas: int) -> tuple[Tensor, Tensor]:
+        problem = (
+            load_config(SETTINGS | SEGMENTS | {"seed": seed, "replicas": replicas, "segment": 30, "episodes": 3})
+            .build()
+            .problem
+        )
+        batches = [problem.sample(step) for step in range(3)]
+        return torch.cat([b.observation for b in batches], 1), torch.cat([b.over for b in batches], 1)
+
+    many, over = played(5, 3)
+    for replica in range(3):
+        torch.testing.assert_close(played(5 + replica, 1)[0][0], many[replica])
+    begun = torch.cat([many[:, 0].flatten(0, 1), many[:, 1:][over[:, :-1] & (many[:, 1:].abs() <= 0.05).all(3)]])
+    assert len(begun) > 15
+    assert len(begun.unique(dim=0)) == len(begun)

@@ -17,6 +17,7 @@ from rlgrad.loop import updates
 from rlgrad.run import resume, train
 from rlgrad.surfaces.calculus import Kind, classify, derivatives, eigenvalues
 from rlgrad.surfaces.expressions import parse
+from rlgrad.surfaces.findings import groups
 from rlgrad.surfaces.table import SURFACES
 
 SGD = {"name": "SGD", "lr": 0.05}
@@ -290,3 +291,32 @@ def test_an_error_names_the_line(tmp_path):
     (tmp_path / "c.yaml").write_text("problem: surface\nfunction: x + sni(y)\nupdates: 1\noptimizer: {name: SGD}\n")
     with pytest.raises(UsageError, match=r"c\.yaml:2: function: no function 'sni'"):
         load_config(tmp_path / "c.yaml").build()
+
+
+def test_points_that_still_move_are_one_group_and_those_that_rest_one_for_each_place():
+    near, far = (
+        torch.tensor([[0.0, 0.0], [0.0, 0.005], [3.0, 0.0]]),
+        torch.tensor([[0.0, 0.0], [0.0, 0.02], [3.0, 0.0]]),
+    )
+    assert groups(near, [Kind.NONE] * 3) == [[0, 1, 2]]
+    assert groups(near, [Kind.MINIMUM] * 3) == [[0, 1], [2]]
+    assert groups(far, [Kind.MINIMUM] * 3) == [[0], [1], [2]]
+    assert groups(near, [Kind.MINIMUM, Kind.SADDLE, Kind.MINIMUM]) == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize("ends", [[1, 1], [2, 1]])
+def test_a_box_without_room_is_refused(ends):
+    with pytest.raises(UsageError, match=r"box\.x: the low end must be below the high end"):
+        load_config(config("x**2", direction="minimize", box={"x": ends})).build()
+
+
+@pytest.mark.parametrize("wrong_sign", [False, True])
+def test_what_a_runaway_is_told_follows_the_way_it_goes(wrong_sign):
+    """x² has no maximum: who climbs it is told so. Who was to descend, and is carried up, has steps that are too long."""
+    start = {"start": [[1.0]], "bound": 100.0, "direction": "minimize", "wrong_sign": wrong_sign}
+    problem = load_config(config("x**2", **start)).build().problem
+    with torch.no_grad():
+        problem.model.point.fill_(11.0)
+    says = "no maximum to climb to" if wrong_sign else "the wrong way: the steps overshoot"
+    with pytest.raises(RunError, match=says):
+        problem.objective(torch.zeros(1))

@@ -76,6 +76,25 @@ def test_a_points_step_is_the_work_of_one_replica(tmp_path: Path, config: dict) 
     assert [line["update"] for line in lines] == list(range(1, len(lines) + 1))
 
 
+def test_a_band_has_both_ends_at_each_of_its_points(tmp_path: Path) -> None:
+    """TensorBoard draws none otherwise. Replicas that are all equal have no interval: the band has no width there."""
+    config = {
+        "problem": "logistic",
+        "data": "iris",
+        "replicas": 3,
+        "updates": 4,
+        "optimizer": {"name": "SGD", "lr": 0.1},
+    }
+    run = train(config, out=tmp_path / "run", evaluation={"every_updates": 2})
+    assert run.summary["evaluation.accuracy"]["ci95"] == [None, None]
+    found = events(run.directory)
+    for chart in layout(found).values():
+        (series,) = chart.margin.series
+        middle, low, high = (found.Scalars(name) for name in (series.value, series.lower, series.upper))
+        assert [p.step for p in middle] == [p.step for p in low] == [p.step for p in high]
+        assert [p.value for p in middle] == [p.value for p in low] == [p.value for p in high]
+
+
 def test_starting_points_have_no_interval(tmp_path: Path) -> None:
     """They are no sample of anything."""
     run = train(SURFACE, out=tmp_path / "run")

@@ -1,6 +1,7 @@
 """What goes wrong while a run goes on: a line that says what, and nothing lost."""
 
 import contextlib
+import importlib
 import json
 import math
 import os
@@ -20,7 +21,7 @@ from safetensors.torch import load_file
 from rlgrad.cli import main
 from rlgrad.errors import RunError
 from rlgrad.run import checkpoint, resume, train
-from rlgrad.run.faults import limited
+from rlgrad.run.faults import attempt, limited
 from rlgrad.run.statistics import summarize
 from tests.environments import Countdown
 from tests.run.support import AGENT, POINT, SURFACE, assert_same, crashing, events, forked, rows, summary
@@ -90,7 +91,7 @@ gymnasium.register("tests/Faulty-v0", Faulty)
         ("raises", r"the environment raised KeyError at step \d+: 'no such\\nmove'"),
         ("nan reward", r"the environment returned a reward that is not finite \(replica \d, episode \d, step \d+\)"),
         ("nan observation", r"the environment returned an observation that is not finite \(replica \d, "),
-        ("shape", r"the environment raised ValueError at step \d+: an observation of shape \(2, 3\), not \(1,\)"),
+        ("shape", r"the environment returned an observation that does not fit: it is an array \(2, 3\) of float32, "),
         ("reward of another shape", r"the environment raised ValueError at step \d+: "),
         ("nothing", r"the environment raised TypeError at step \d+: "),
         ("worker dies", r"the environment raised (BrokenPipeError|EOFError|ConnectionResetError) at step \d+"),
@@ -284,3 +285,14 @@ def test_a_second_interrupt_leaves_at_once(tmp_path: Path) -> None:
 def test_commands_into_a_closed_pipe_are_silent(tmp_path: Path) -> None:
     assert into_a_closed_pipe(tmp_path / "output", "schema") == 128 + signal.SIGPIPE
     assert (tmp_path / "output").read_text() == ""
+
+
+def test_the_limit_leaves_no_module_half_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An import is not the update's work: the time begins anew after it."""
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(0.25)\nwhole = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert attempt(lambda: importlib.import_module("slow_to_import").whole, 0.1)
+    del sys.modules["slow_to_import"]
+    with pytest.raises(RunError, match=r"takes longer than 0\.1 s"):
+        attempt(lambda: (importlib.import_module("slow_to_import"), time.sleep(30)), 0.1)
+    assert sys.modules.pop("slow_to_import").whole

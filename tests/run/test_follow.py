@@ -308,6 +308,8 @@ def test_an_observer_that_raises_is_named_and_all_else_is_closed(tmp_path: Path,
     assert other.closed == 1
     assert signal.getsignal(signal.SIGINT) is before
     assert (tmp_path / "a" / "summary.json").is_file()
+    assert summary(tmp_path / "a")["status"] == "failed"
+    assert "no such thing" in summary(tmp_path / "a")["error"]
     if method in ("begin", "seen", "state_dict"):  # before the first checkpoint
         assert str(caught.value).endswith("there is no checkpoint")
         return

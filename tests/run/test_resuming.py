@@ -10,9 +10,9 @@ import torch
 import yaml
 
 from rlgrad.cli import main
-from rlgrad.config import subclasses_in
 from rlgrad.errors import UsageError
 from rlgrad.loop import Update
+from rlgrad.named import subclasses_in
 from rlgrad.run import resume, train
 from rlgrad.run.directory import held
 from rlgrad.run.following import Following
@@ -165,7 +165,8 @@ def test_a_run_is_not_extended_where_that_would_change_its_past(tmp_path: Path) 
 
 def test_a_schedule_that_cannot_go_on_is_not_extended(tmp_path: Path) -> None:
     schedule = {"name": "OneCycleLR", "max_lr": 1e-4, "total_steps": 8}
-    path = train(SURFACE | {"schedule": schedule}, out=tmp_path / "run").directory
+    how = {"schedule": schedule, "optimizer": {"name": "SGD"}}
+    path = train(SURFACE | how, out=tmp_path / "run").directory
     with pytest.raises(UsageError, match="OneCycleLR ends after 8 updates, before the run"):
         resume(path, extend_to=9)
     assert yaml.safe_load((path / "config.yaml").read_text())["updates"] == 8

@@ -49,3 +49,15 @@ def test_what_does_not_differ_by_chance_has_no_interval() -> None:
 def test_what_is_not_finite_is_none() -> None:
     found = summarize([1.0, float("nan")])
     assert found == {"mean": None, "iqm": None, "ci95": [None, None], "per_replica": [1.0, None]}
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 6, 7, 10, 33])
+def test_a_quarter_at_either_end_rounded_down_is_left_out_of_the_iqm(n: int) -> None:
+    x = np.random.default_rng(n).exponential(size=n)
+    assert summarize(x.tolist())["iqm"] == pytest.approx(stats.trim_mean(x, 0.25))
+
+
+def test_replicas_set_aside_do_not_count() -> None:
+    found = summarize([1.0, 50.0, 2.0, float("nan")], without=[1, 3])
+    alone = summarize([1.0, 2.0])
+    assert found == alone | {"per_replica": [1.0, None, 2.0, None]}

@@ -2,10 +2,11 @@
 
 import time
 
-from rlgrad.errors import RunError
+from rlgrad.errors import RunError, say
 from rlgrad.loop import Update
-from rlgrad.run import checkpoint
+from rlgrad.run import checkpoint, directory, weights
 from rlgrad.run.following import Following
+from rlgrad.run.identity import identity
 from rlgrad.run.observer import Observer, Record, by_name, tell
 
 SHARE = 0.02  # of a run's time: more does not go into checkpoints that are made by the clock
@@ -18,7 +19,9 @@ class Checkpoints(Observer):
         self.saved, self.cost = time.monotonic(), 0.0  # when the last one was made, and the seconds it took
 
     def seen(self, run: Following, update: Update, record: Record) -> None:
-        if not run.over and self.due(run):  # at the end one is made anyway
+        asked = bool(run.save_asked)
+        run.save_asked.clear()
+        if not run.over and (asked or self.due(run)):  # at the end one is made anyway
             self.save(run)
 
     def due(self, run: Following) -> bool:
@@ -46,10 +49,13 @@ class Checkpoints(Observer):
             "schedule": run.schedule.state_dict() if run.schedule else None,
             "problem": states.pop("the problem"),
             "state": vars(run.state),
+            **identity(run),
             "observers": {name: state for name, state in states.items() if state is not None},
         }
         checkpoint.save(run.directory, content)
-        checkpoint.save_weights(run.directory / "model.safetensors", run.problem.model)
+        weights.save(run.directory / weights.NAME, run.problem, run.state.done)
+        for name in directory.describe(run.directory, run.settings, run.problem.facts, anew=False):
+            say(f"{run.directory / name} was removed; it is written again")
         self.saved = time.monotonic()
         self.cost = self.saved - began
         run.state.saving += self.cost

@@ -1,19 +1,19 @@
 """The written record of a run: `metrics.jsonl` and TensorBoard's event file.
 
 A point's step is the work that one replica has done by then, so that runs with batches of different size lie over each
-other. Both files only grow. A checkpoint remembers how long they were, so that a resumed run can cut off what came
-after it: no point is there twice, and none is missing.
+other. Both files only grow. A checkpoint remembers how long they were and what was in them, so that a resumed run
+can cut off what came after it: no point is there twice, and none is missing.
 """
 
 import contextlib
 import json
 import math
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from rlgrad.files import Growing
 from rlgrad.loop import Update
 from rlgrad.run.directory import dotted, dump
 from rlgrad.run.events import Events
@@ -31,7 +31,7 @@ class Log(Observer):
 
     def __init__(self, directory: Path):
         self.directory = directory
-        self.files: dict[str, BinaryIO] = {}
+        self.files: dict[str, Growing] = {}
         self.flushed = time.monotonic()
 
     def begin(self, run: Following) -> None:
@@ -39,9 +39,8 @@ class Log(Observer):
         self.tags = run.problem.tags
         if self.files:  # they are continued
             return
-        self._use(
-            {name: (self.directory / name).open("xb") for name in (METRICS, f"{EVENTS}{int(time.time())}.rlgrad")}
-        )
+        names = (METRICS, f"{EVENTS}{int(time.time())}.rlgrad")
+        self._use({name: Growing(self.directory / name) for name in names})
         settings, evaluated = run.settings, [f"evaluation/{name}" for name in run.problem.headline]
         self.events.version()
         self.events.layout(charts(evaluated, banded=settings.replicas > 1 and run.problem.by_chance))
@@ -72,7 +71,8 @@ class Log(Observer):
             numbers = value.tolist()
             line[tag] = [finite(number) for number in numbers]
             if tag.startswith("evaluation/") or tag == "objective/value":
-                statistics = endings(state.statistics(run.problem, numbers))
+                banded = run.problem.by_chance and len(numbers) > 1
+                statistics = endings(state.statistics(run.problem, numbers), banded)
                 points |= {f"{tag}/{ending}": number for ending, number in statistics.items()}
             elif math.isfinite(alone := state.mean(value)):
                 points[tag] = alone
@@ -91,6 +91,8 @@ class Log(Observer):
         if self.files:
             self.events.session_end(summary["status"])
             self.flush()
+            for file in self.files.values():
+                file.keep()
 
     def close(self) -> None:
         """Whatever could not be written by now is lost."""
@@ -98,19 +100,26 @@ class Log(Observer):
             with contextlib.suppress(OSError):
                 file.close()
 
-    def state_dict(self) -> dict[str, int]:
-        """How long the files are, once all of it is on the disk."""
+    def state_dict(self) -> dict[str, tuple[int, str]]:
+        """How long the files are, once all of it is on the disk, and the digest of their content."""
         self.flush()
         for file in self.files.values():
-            os.fsync(file.fileno())
-        return {name: file.tell() for name, file in self.files.items()}
+            file.keep()
+        return {name: file.state for name, file in self.files.items()}
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Cut the files off where a checkpoint says that they ended. Raises OSError, and ValueError where they are not
-        those that it remembers."""
-        self._use(reopened(self.directory, state))
+    def fits(self, content: Mapping[str, Any]) -> None:
+        """Raises ValueError or OSError where the files do not begin with what they held at a checkpoint."""
+        for file in reopened(self.directory, content).values():
+            file.close()
 
-    def _use(self, files: dict[str, BinaryIO]) -> None:
+    def load_state_dict(self, state: Any) -> None:
+        """Cut the files off where a checkpoint says that they ended. Raises ValueError or OSError."""
+        files = reopened(self.directory, state)
+        for file in files.values():
+            file.cut()
+        self._use(files)
+
+    def _use(self, files: dict[str, Growing]) -> None:
         self.files = files
         self.metrics, events = files.values()
         self.events = Events(events)
@@ -121,35 +130,27 @@ class Log(Observer):
         self.flushed = time.monotonic()
 
 
-def reopened(directory: Path, lengths: Mapping[str, int]) -> dict[str, BinaryIO]:
-    """The two files, cut off where a checkpoint says that they ended. A checkpoint may come from a stranger: it can
-    name no other files, and links are not followed. Raises OSError and ValueError."""
-    metrics, events = lengths
-    if metrics != METRICS or not events.startswith(EVENTS) or Path(events).name != events:
-        raise ValueError(f"it names {', '.join(lengths)} as the log")
-    opened: dict[str, BinaryIO] = {}
-    for name, length in lengths.items():
-        opened[name] = open(directory / name, "r+b", opener=without_links)  # noqa: SIM115
-        if not 0 <= length <= os.fstat(opened[name].fileno()).st_size:
-            raise ValueError(f"{name} is shorter than it was at that time")
-    for name, file in opened.items():
-        file.truncate(lengths[name])
-        file.seek(lengths[name])
-    return opened
-
-
-def without_links(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
+def reopened(directory: Path, states: Mapping[str, Any]) -> dict[str, Growing]:
+    """The two files, as a checkpoint remembers them. A checkpoint may come from a stranger: it can name no other files,
+    and links are not followed. Raises ValueError and OSError."""
+    names = [str(name) for name in states]
+    if len(names) != 2 or names[0] != METRICS or not names[1].startswith(EVENTS) or Path(names[1]).name != names[1]:
+        raise ValueError(f"it names {', '.join(names)} as the log")
+    return {name: Growing(directory / name, states[name]) for name in names}
 
 
 def clear(directory: Path) -> None:
-    """Remove the record of a run that was killed before its first checkpoint, and so is begun again."""
-    for path in (directory / METRICS, *directory.glob(f"{EVENTS}*")):
+    """Remove the record of a run that broke off before its first checkpoint, and so is begun again."""
+    names = (METRICS, "config.yaml", "environment.json", "summary.json")
+    for path in (*(directory / name for name in names), *directory.glob(f"{EVENTS}*")):
         path.unlink(missing_ok=True)
 
 
-def endings(statistics: Mapping[str, Any]) -> dict[str, float]:
-    """The statistics of an evaluation by the endings of their tags, as far as there are any."""
-    low, high = statistics["ci95"]
-    every = {"mean": statistics["mean"], "iqm": statistics["iqm"], "ci95_low": low, "ci95_high": high}
+def endings(statistics: Mapping[str, Any], banded: bool) -> dict[str, float]:
+    """The statistics of an evaluation by the endings of their tags, as far as there are any. banded: whether they are
+    drawn as a line with a band: TensorBoard draws none unless each of its points has both ends, so that where there is
+    no interval, as replicas are equal, its band has no width."""
+    mean, ends = statistics["mean"], statistics["ci95"]
+    low, high = (mean if banded and end is None else end for end in ends)
+    every = {"mean": mean, "iqm": statistics["iqm"], "ci95_low": low, "ci95_high": high}
     return {ending: number for ending, number in every.items() if number is not None}

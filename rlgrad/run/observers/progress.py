@@ -5,50 +5,59 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
-from rich.console import Console as RichConsole
-from rich.console import Group
+from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from rlgrad.errors import say
 from rlgrad.loop import Direction, Update
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, Record
-from rlgrad.run.signals import silence
 from rlgrad.run.state import unit
 
 NEXT = {"evaluate": "evaluate it:", "play": "watch it play:"}
 LINES = 10  # how many lines a run prints where the output is no terminal
 
 
-class Console(RichConsole):
-    """Standard output, until nobody reads it any more: then it falls silent, and `gone` says so."""
+class Output:
+    """Standard output, until it cannot be written to any more: then it falls silent, and `gone` says so."""
 
     gone = False
 
-    def print(self, *objects: Any, **options: Any) -> None:
-        try:
-            super().print(*objects, **options)
-        except OSError:  # a full disk, or a closed pipe where rich has no name for it yet
-            self.on_broken_pipe()
+    def __init__(self) -> None:
+        self.stream = sys.stdout
 
-    def on_broken_pipe(self) -> None:
-        self.gone = self.quiet = True
-        print("standard output cannot be written to: the run ends here", file=sys.stderr, flush=True)
-        silence(sys.stdout)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> None:
+        self._do(self.stream.write, text)
+
+    def flush(self) -> None:
+        self._do(self.stream.flush)
+
+    def _do(self, act: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            if not self.gone:
+                act(*arguments)
+        except (OSError, ValueError):  # a closed pipe, a full disk, a terminal that has hung up
+            self.gone = True
+            say("standard output cannot be written to: the run ends here")
 
 
 class Display(Observer):
     """Two live lines on a terminal or in a notebook, plain lines elsewhere, nothing at all when quiet."""
 
     def __init__(self, quiet: bool = False):
-        self.console = Console(quiet=quiet, highlight=False)
+        self.output = Output()
+        self.console = Console(file=cast("IO[str] | None", sys.stdout and self.output), quiet=quiet, highlight=False)
         if not self.console.is_terminal:
             self.console.width = 120
         self.bar: Progress | None = None
@@ -95,7 +104,7 @@ class Display(Observer):
             self.below.plain = "  ".join(part for part in (self.evaluation, pace) if part)
         elif self.cell or state.done == self.updates or state.done % max(1, self.updates // LINES) == 0:
             self.line([f"update {state.done}/{self.updates}", value, self.evaluation, pace, self.left(run)])
-        if self.console.gone:
+        if self.output.gone:
             run.interrupted.append(signal.SIGPIPE)
 
     def line(self, parts: Sequence[str]) -> None:

@@ -1,0 +1,104 @@
+"""A policy that has been trained, to be used: one replica's, asked with observations as the environment gives them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector.utils import batch_space, iterate
+from torch import Tensor, nn
+
+from rlgrad.agents.agent import make_agent
+from rlgrad.agents.policies import Policy
+from rlgrad.agents.settings import CreditSettings
+from rlgrad.environments import describe
+from rlgrad.environments.held import HeldActions
+from rlgrad.environments.spaces import described, is_image, space_from, visible_space
+
+
+def description(settings: CreditSettings, observation: spaces.Space[Any], action: spaces.Space[Any]) -> dict[str, Any]:
+    """What it takes to use a policy, besides its tensors."""
+    free = {"initial_gain"} if settings.policy.deviation == "state_dependent" else {"initial_gain", "initial_deviation"}
+    network = settings.policy.model_dump(mode="json", exclude=free)
+    form = {"kind": "policy", "actions": type(action).__name__, "policy": network}
+    return {"form": form, "observations": described(observation), "actions": described(action)}
+
+
+class TrainedPolicy:
+    """What one replica has learned to do, its normalisers inside.
+
+    origin: where it comes from, in words. settings: those of its run. observation_space, action_space: those of the
+    environment. policy: the module, of one replica. rng: what `predict` draws from; replace it to repeat what it drew.
+    """
+
+    origin = "a policy"
+
+    def __init__(
+        self, settings: CreditSettings, tensors: Mapping[str, Tensor], said: Mapping[str, Any], given: nn.Module | None
+    ):
+        """tensors: [1, ...] each. said: the description kept with them. given: a network for one replica, where the run
+        was given one from Python."""
+        self.settings = settings.model_copy(update={"replicas": 1})
+        self.observation_space, self.action_space = space_from(said["observations"]), space_from(said["actions"])
+        self.rng = np.random.default_rng(settings.seed)
+        agent = make_agent(self.settings, self.observation_space, self.action_space, [self.rng], given)
+        agent.load_state_dict(tensors)
+        self.policy: Policy = agent.policy.requires_grad_(False)
+        self.visible = visible_space(self.observation_space)
+        self.precision = str(next(self.policy.parameters()).dtype).removeprefix("torch.")
+        self._act = self.policy.actor()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.origin}>"
+
+    def description(self) -> dict[str, Any]:
+        """What is kept with its weights."""
+        return description(self.settings, self.observation_space, self.action_space)
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        """The action for an observation, or the actions [N, ...] for a batch of N, and the state as it was given.
+
+        deterministic: the most probable action, instead of one that is drawn. state, episode_start: for those who call
+        every policy alike, as Stable-Baselines3 does; this one remembers nothing.
+        Raises ValueError where it is no observation of the environment.
+        """
+        seen, alone = self.seen(observation)
+        noise = None if deterministic else self.policy.noise(self.rng, len(seen))[None]
+        action = self.policy.to_environment(self._act(seen[None], noise)[0])
+        return (action[0] if alone else action), state
+
+    def distribution(self, observation: Any) -> Any:
+        """Over the actions of a batch of N: with `log_prob` and `entropy` [1, N], as of one replica. It is of actions
+        as the policy has them, which `predict` then brings into the action space."""
+        return self.policy(torch.from_numpy(self.seen(observation)[0])[None])
+
+    def seen(self, observation: Any) -> tuple[np.ndarray, bool]:
+        """What the network sees of observations, [N, *O], and whether it was a single one. Raises ValueError."""
+        part, space = observation, self.observation_space
+        while isinstance(space, spaces.Dict | spaces.Tuple):
+            first: Any = next(iter(space)) if isinstance(space, spaces.Dict) else 0
+            if not isinstance(part, Mapping | tuple):
+                raise ValueError(f"an observation has the parts of {space}, but this has the shape {np.shape(part)}")
+            part, space = part[first], space[first]
+        shape = np.shape(part)
+        alone = shape == space.shape
+        if not alone and shape[1:] != space.shape:
+            raise ValueError(f"an observation has the shape {space.shape}, or (N, ...) in a batch: not {shape}")
+        if self.visible == self.observation_space:
+            x = np.asarray(observation)[None] if alone else np.asarray(observation)
+        else:
+            batch = [observation] if alone else iterate(batch_space(self.observation_space, len(part)), observation)
+            x = np.stack([np.asarray(spaces.flatten(self.observation_space, one)) for one in batch])
+        return x if is_image(self.visible) else x.astype(self.precision), alone
+
+    def make_environment(self, **options: Any) -> gymnasium.Env[Any, Any]:
+        """One copy of the environment that it was trained in, in which each action is held as it was there.
+
+        options: further ones, such as render_mode="human". Raises SettingError where it cannot be made.
+        """
+        made = describe(self.settings.environment, {**self.settings.environment_options, **options})
+        return made if self.settings.action_repeat == 1 else HeldActions(made, self.settings.action_repeat)

@@ -1,0 +1,127 @@
+"""Writing files: whatever happens in between, there is the old content or the new one, never half of either. And
+reading them: nothing but files, as a pipe may never end."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rlgrad.errors import say
+
+
+def write(path: Path, content: bytes, previous: Path | None = None) -> None:
+    """Put `content` on the disk under another name, and only then give it its own.
+
+    previous: the name that the old file gets; None: it is gone.
+    Raises OSError. The old file is then still there, under its own name or as `previous`.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.unlink(missing_ok=True)  # of a process that was killed while it wrote
+    try:
+        with open(temporary, "xb") as file:  # "x" follows no link that somebody else has put there
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            os.replace(path, previous)
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def read(path: Path) -> bytes:
+    """The content of a regular file, or of one that a link leads to. Raises OSError."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return path.read_bytes()
+
+
+class Growing:
+    """A file that only grows. It knows the digest of its content, and is written again where somebody removes it."""
+
+    def __init__(self, path: Path, state: Any = None):
+        """state: of the beginning that is there already; None: a new file. Raises OSError, and ValueError where the
+        beginning is another."""
+        self.path, self.digest, self.length = path, hashlib.sha256(), 0
+        self.file = open(path, "x+b" if state is None else "r+b", opener=without_links)  # noqa: SIM115
+        if state is None:
+            return
+        try:
+            self._check(*(state if isinstance(state, tuple | list) else (state, None)))
+        except ValueError:
+            self.close()
+            raise
+
+    def _check(self, length: int, digest: str | None) -> None:
+        """digest: None where the state is of a version that knew the length alone."""
+        if not isinstance(length, int) or not 0 <= length <= os.fstat(self.file.fileno()).st_size:
+            raise ValueError(f"{self.path.name} is shorter than it was at that time")
+        while block := self.file.read(min(length - self.length, 2**20)):
+            self._add(block)
+        if digest not in (None, self.digest.hexdigest()):
+            raise ValueError(f"{self.path.name} is damaged: its first {length:,} bytes are not what they were")
+
+    def _add(self, block: bytes) -> None:
+        self.digest.update(block)
+        self.length += len(block)
+
+    @property
+    def state(self) -> tuple[int, str]:
+        return self.length, self.digest.hexdigest()
+
+    def write(self, block: bytes) -> None:
+        self.file.write(block)
+        self._add(block)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def cut(self) -> None:
+        """Leave nothing after the beginning that was checked."""
+        self.file.truncate(self.length)
+        self.file.seek(self.length)
+
+    def keep(self) -> None:
+        """Bring it to the disk, and if its name leads to it no more, write it again. Raises OSError."""
+        os.fsync(self.file.fileno())
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(self.path), os.fstat(self.file.fileno())):
+                return
+            self.path.unlink()
+        lost, self.file = self.file, open(self.path, "x+b")  # noqa: SIM115
+        with lost:
+            lost.seek(0)
+            shutil.copyfileobj(lost, self.file)
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        say(f"{self.path} was removed; it is written again")
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+
+
+def sync_directory(path: Path) -> None:
+    """Bring the names in a directory to the disk, as `fsync` does with the content of a file."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def reason(error: OSError) -> str:
+    """'checkpoint.pt.tmp: No space left on device'."""
+    what = f"{error.filename}: " if error.filename else ""
+    return what + (error.strerror or str(error))

@@ -1,0 +1,239 @@
+"""Optimizers and schedules by their names: arguments are checked as settings are, and tried before a run begins."""
+
+import collections.abc
+import difflib
+import functools
+import inspect
+import math
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from torch import nn, optim
+
+from rlgrad import optimizers
+from rlgrad.errors import SettingError, said
+from rlgrad.loop import Apart, Direction, Estimate, Problem, make_optimizer, updates
+from rlgrad.optimizers import schedules
+from rlgrad.optimizers.curvature import Differentiated
+from rlgrad.settings import Named, RunSettings, refusal
+
+SET_BY_US = ("params", "optimizer", "maximize", "sign", "last_epoch", "schedulers")  # arguments that no config gives
+TRIED = 100  # steps of a schedule, at most
+
+Key = tuple[str, ...]
+
+
+def build_optimizer(settings: RunSettings, problem: Problem) -> optim.Optimizer:
+    """Any optimizer in rlgrad.optimizers (torch's are). Raises SettingError for a wrong name or argument."""
+    arguments = arguments_of(("optimizer",), settings.optimizer)
+    return made_optimizer(settings, problem, arguments)
+
+
+def made_optimizer(settings: RunSettings, problem: Problem, arguments: Mapping[str, Any]) -> optim.Optimizer:
+    name, heading = settings.optimizer.name, settings.heading(problem.direction)
+    try:
+        return make_optimizer(problem, name, direction=heading, **arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise SettingError(("optimizer",), f"{name}: {error}") from error
+
+
+def build_schedule(
+    settings: RunSettings, optimizer: optim.Optimizer, direction: Direction
+) -> optim.lr_scheduler.LRScheduler | None:
+    """Any scheduler in rlgrad.schedules (torch's are), nested ones included. Raises SettingError."""
+    if settings.schedule is None:
+        return None
+    if settings.schedule.name in ("OneCycleLR", "CyclicLR"):
+        if "lr" in settings.optimizer.arguments:
+            raise SettingError(
+                ("optimizer", "lr"), f"it has no effect: {settings.schedule.name} sets the learning rate"
+            )
+        if len({float(group["lr"]) for group in optimizer.param_groups}) > 1:
+            message = f"{settings.schedule.name} gives all parts one learning rate: leave critic.learning_rate out"
+            raise SettingError(("schedule", "name"), message)
+    made = make_schedule(("schedule",), settings.schedule, optimizer, direction.value)
+    ends = getattr(made, "total_steps", None)  # OneCycleLR refuses to be stepped any further
+    if ends is not None and ends < settings.updates:
+        raise SettingError(("schedule",), f"{settings.schedule.name} ends after {ends} updates, before the run")
+    return made
+
+
+def make_schedule(path: Key, named: Named, optimizer: optim.Optimizer, mode: str) -> optim.lr_scheduler.LRScheduler:
+    arguments = arguments_of(path, named)
+    if isinstance(inner := named.arguments.get("schedulers"), list):  # SequentialLR and ChainedScheduler hold others
+        arguments["schedulers"] = [
+            make_schedule((*path, "schedulers", str(number)), nested(path, each), optimizer, mode)
+            for number, each in enumerate(inner)
+        ]
+    if named.name == "ReduceLROnPlateau":
+        arguments["mode"] = mode
+    try:
+        if named.name == "ChainedScheduler":
+            return optim.lr_scheduler.ChainedScheduler(**arguments, optimizer=optimizer)
+        return getattr(schedules, named.name)(optimizer, **arguments)  # type: ignore[no-any-return]
+    except Exception as error:  # torch checks little, and fails where it must
+        raise SettingError(path, f"{named.name}: {said(error)}") from error
+
+
+def nested(path: Key, inner: Any) -> Named:
+    try:
+        return Named.model_validate(inner)
+    except ValidationError as error:
+        raise SettingError((*path, "schedulers"), "each of the schedulers needs a `name`") from error
+
+
+class Trial(Problem):
+    """A bowl, or its opposite, with two parameters, and two more for each part of a model that goes its own way."""
+
+    def __init__(self, problem: Problem, direction: Direction):
+        self.direction, self.curved, self.line_search = direction, problem.curved, problem.line_search
+        parts = [module for module in problem.model.modules() if isinstance(module, Apart)]
+        self.point = nn.Parameter(torch.zeros(1, 1, 2, dtype=torch.float64))
+        self.model = nn.Module()
+        self.model.register_parameter("point", self.point)
+        for number, part in enumerate(parts):
+            self.model.add_module(str(number), Copy(part))
+
+    def objective(self, batch: Any) -> Estimate:
+        value = torch.zeros(1, dtype=torch.float64)
+        for parameter in self.model.parameters():
+            value = value - self.direction.sign * (parameter - 1).square().sum((1, 2))
+        return Estimate(value, {}, curvature=lambda: self.bend(batch))
+
+    def bend(self, batch: Any) -> Differentiated:
+        with torch.enable_grad():
+            return Differentiated(self.objective(batch).value, [self.point])
+
+
+class Copy(Apart):
+    def __init__(self, part: Apart):
+        super().__init__()
+        self.direction, self.arguments, self.optimizer = part.direction, part.arguments, part.optimizer
+        self.point = nn.Parameter(torch.zeros(1, 1, 2, dtype=torch.float64))
+
+
+def try_out(settings: RunSettings, problem: Problem) -> None:
+    """Let the optimizer and the schedule take some steps, on a problem that they cannot spoil.
+
+    Raises SettingError where one of them fails, moves nothing, or leads to what is not finite.
+    """
+    trial = Trial(problem, settings.heading(problem.direction))
+    optimizer = build_optimizer(settings, trial)
+    schedule = build_schedule(settings, optimizer, problem.direction)
+    moved, name = False, settings.optimizer.name
+    training = updates(trial, optimizer)
+    for step in range(min(settings.updates, TRIED)):
+        if step < 3:
+            moved |= float(optimizer.param_groups[0]["lr"]) == 0
+            try:
+                next(training)
+            except Exception as error:
+                raise SettingError(("optimizer",), f"{name}: {said(error)}") from error
+            moved |= bool(trial.point.any())
+            if not all(bool(parameter.isfinite().all()) for parameter in trial.model.parameters()):
+                raise SettingError(("optimizer",), f"{name}: with these arguments its steps are not finite")
+        if schedule:
+            take(schedule, settings)
+            for group in optimizer.param_groups:
+                if not 0 <= float(group["lr"]) < math.inf:
+                    message = f"the learning rate after {step + 1} updates would be {float(group['lr']):g}"
+                    raise SettingError(("schedule",), message)
+    if not moved:
+        raise SettingError(("optimizer",), f"{name}: with these arguments it takes no step")
+
+
+def take(schedule: optim.lr_scheduler.LRScheduler, settings: RunSettings) -> None:
+    """A step of the schedule. Raises SettingError."""
+    try:
+        if isinstance(schedule, optim.lr_scheduler.ReduceLROnPlateau):
+            schedule.step(0.0)
+        else:
+            schedule.step()
+    except Exception as error:
+        assert settings.schedule is not None
+        raise SettingError(("schedule",), f"{settings.schedule.name}: {said(error)}") from error
+
+
+def arguments_of(path: Key, named: Named) -> dict[str, Any]:
+    """The arguments, of the types that torch asks for. Raises SettingError for a wrong name or argument."""
+    kind = path[0]
+    if named.name not in (valid := offered(kind)):
+        raise SettingError((*path, "name"), f"torch has no {kind} {named.name!r} to offer here", valid, named.name)
+    chosen = getattr(optimizers if kind == "optimizer" else schedules, named.name)
+    given, known = named.arguments, set(inspect.signature(chosen).parameters)
+    for argument in given:
+        if argument == "maximize" or (argument, named.name) == ("mode", "ReduceLROnPlateau"):
+            raise SettingError((*path, argument), f"the direction belongs to the problem, not to the {kind}")
+        if argument not in known or (argument in SET_BY_US and argument != "schedulers"):
+            raise SettingError((*path, argument), f"{named.name} has no such argument", known - {*SET_BY_US}, argument)
+    theirs = {key: each for key, each in given.items() if key != "schedulers"}
+    try:
+        found = types_of(chosen).model_validate(theirs)
+    except ValidationError as error:
+        where, message = refusal(error, theirs)
+        if where[0] not in theirs:
+            raise SettingError(path, f"{named.name}: its argument {where[0]} is missing") from error
+        raise SettingError((*path, *where), message) from error
+    result = {key: getattr(found, key) for key in found.model_fields_set}
+    for argument, value in result.items():
+        check_numbers((*path, argument), value, given[argument], type(found).model_fields[argument].default)
+    return result
+
+
+def check_numbers(path: Key, value: Any, given: Any, default: Any) -> None:
+    """Raises SettingError where a number is negative, and none of the default's is, or is not finite, or was none."""
+    if isinstance(value, list | tuple):
+        for number, (each, was) in enumerate(zip(value, given, strict=True)):
+            check_numbers((*path, str(number)), each, was, default)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        usual = default if isinstance(default, list | tuple) else (default,)
+        if isinstance(given, bool):
+            raise SettingError(path, f"input should be a number (here: {str(given).lower()})")
+        if not math.isfinite(value):
+            raise SettingError(path, f"input should be a finite number (here: {given})")
+        if value < 0 and not any(isinstance(each, int | float) and each < 0 for each in usual):
+            raise SettingError(path, f"input should not be negative (here: {given})")
+
+
+@functools.cache
+def types_of(chosen: type) -> type[BaseModel]:
+    """The arguments of an optimizer or a schedule as settings, by the types that its signature states."""
+    unseen = vars(collections.abc) | {"Iterable": list}  # names that torch imports for type checkers only
+    stated = get_type_hints(chosen.__init__, localns=unseen)  # type: ignore[misc]
+    fields: dict[str, Any] = {}
+    for name, parameter in inspect.signature(chosen).parameters.items():
+        if name in SET_BY_US:
+            continue
+        default = ... if parameter.default is parameter.empty else parameter.default
+        plain = {bool: bool, str: str, int: float, float: float}.get(type(default), Any)  # where it states none
+        fields[name] = (stated.get(name, plain), default)
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    return create_model(chosen.__name__, __config__=config, **fields)
+
+
+@functools.cache
+def offered(kind: str) -> frozenset[str]:
+    """The names that an `optimizer` or a `schedule` can have."""
+    if kind == "optimizer":
+        ours = {"ByPart", "Composite", "PerReplica"}  # are made of others
+        return subclasses_in(optimizers, optim.Optimizer) - ours - {"SparseAdam"}  # it serves sparse gradients only
+    base = optim.lr_scheduler.LRScheduler
+    return subclasses_in(schedules, base) - {"LRScheduler", "LambdaLR", "MultiplicativeLR"}
+
+
+def name_meant(kind: str, given: str) -> str:
+    """How the optimizer or schedule that is most like the one given is asked for: `optimizer.name Adam`."""
+    names = {name.lower(): name for name in sorted(offered(kind))}
+    word = given.lower()
+    close = difflib.get_close_matches(word, names, n=1) or [name for name in names if word in name]
+    return f"{kind}.name {names[close[0]] if close else 'NAME'}"
+
+
+def subclasses_in(module: Any, base: type) -> frozenset[str]:
+    return frozenset(
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, base) and value is not base and not name.startswith("_")
+    )

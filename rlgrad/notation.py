@@ -1,0 +1,61 @@
+"""YAML as configs are written: how a plain word is read, and that it is written so that it reads back.
+
+These are the scalars of YAML 1.2's core schema, where PyYAML has those of 1.1: yes, no, on and off are words, and so
+are dates and times; 010 is ten; 1e-3 is a number. There are no other types: a tag such as !!binary is refused.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+LARGEST = 2**20  # bytes of a config: far more than anyone writes, and few enough that none takes long to refuse
+
+TAG = "tag:yaml.org,2002:"
+SCALARS = {  # how each type looks, and what it can begin with
+    "bool": ("true|True|TRUE|false|False|FALSE", "tTfF"),
+    "float": (
+        r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+    "int": ("[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    "merge": ("<<", "<"),  # of YAML 1.1: where it stands for a name it is refused, and not taken for one
+    "null": ("~|null|Null|NULL|", ["~", "n", "N", ""]),
+}
+
+
+class Loader(yaml.SafeLoader):
+    """Reads a config. Nothing in it is ever executed."""
+
+    yaml_implicit_resolvers = {}
+    yaml_constructors = {
+        tag: make
+        for tag, make in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag.removeprefix(TAG) in ("bool", "float", "map", "null", "seq", "str")
+    }
+
+
+class Dumper(yaml.SafeDumper):
+    """Writes a config. Text is in quotes where any YAML, 1.1 or 1.2, would take it for something else."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def whole(loader: Loader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node)
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+
+
+Loader.add_constructor(f"{TAG}int", whole)
+for name, (pattern, first) in SCALARS.items():
+    for reader in (Loader, Dumper):
+        reader.add_implicit_resolver(TAG + name, re.compile(f"^(?:{pattern})$"), list(first))
+
+
+def write(settings: Mapping[str, Any]) -> str:
+    """Nested settings as YAML that reads back to the same. Raises yaml.YAMLError for what is neither text, number,
+    true, false, null, nor a list or a mapping of them."""
+    return yaml.dump(settings, Dumper=Dumper, sort_keys=False, default_flow_style=None, width=120)

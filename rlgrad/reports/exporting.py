@@ -1,0 +1,166 @@
+"""A trained policy or classifier as ONNX, which runs where torch and rlgrad are not installed; and its model card."""
+
+import json
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor, nn
+
+import rlgrad
+from rlgrad import files
+from rlgrad.agents.policies import BernoulliPolicy, CategoricalPolicy, GaussianPolicy, MultiCategoricalPolicy
+from rlgrad.agents.trained import TrainedPolicy
+from rlgrad.config import Config
+from rlgrad.environments.spaces import is_image
+from rlgrad.errors import UsageError
+from rlgrad.run.resuming import content_of
+from rlgrad.supervised.trained import TrainedClassifier
+
+
+class PolicyGraph(nn.Module):
+    """observation [N, *O], as the network sees it -> the greedy action [N, *A], as the environment wants it; and the
+    probabilities of the choices [N, K], or mean and deviation of a Box's elements before they are brought into it."""
+
+    def __init__(self, trained: TrainedPolicy):
+        super().__init__()
+        self.policy: Any = trained.policy
+        self.shape, self.dtype = trained.action_space.shape or (), getattr(torch, str(trained.action_space.dtype))
+        self.takes, box = "observation", isinstance(self.policy, GaussianPolicy)
+        self.gives = ("action", "mean", "deviation") if box else ("action", "probabilities")
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, ...]:
+        policy, found = self.policy, self.policy(observation[None])
+        answers: tuple[Tensor, ...]
+        match policy:
+            case CategoricalPolicy():
+                action, answers = found.logits[0].argmax(-1) + policy.start, (found.logits[0].exp(),)
+            case MultiCategoricalPolicy():
+                chosen = torch.stack([each.logits[0].argmax(-1) for each in found.each], -1)
+                action = chosen.reshape(-1, *self.shape) + torch.as_tensor(policy.start)
+                answers = (torch.cat([each.logits[0].exp() for each in found.each], -1),)
+            case BernoulliPolicy():
+                action, answers = (found.logits[0] > 0).reshape(-1, *self.shape), (found.logits[0].sigmoid(),)
+            case _:
+                answers = found.mean[0], found.log_deviation[0].exp()
+                unit = (answers[0].tanh() if policy.squash else answers[0]).double()
+                chosen = torch.as_tensor(policy.centre) + torch.as_tensor(policy.reach) * unit
+                place = torch.eye(policy.free.size, dtype=torch.float64)[
+                    policy.free.flatten()
+                ]  # [F, D], the rest is fixed
+                fixed = torch.as_tensor(np.where(policy.free, 0, policy.middle)).flatten()
+                scaled = (chosen @ place + fixed).reshape(-1, *self.shape)
+                action = scaled.clip(torch.as_tensor(policy.low).double(), torch.as_tensor(policy.high).double())
+        return action.to(self.dtype), *answers
+
+
+class ClassifierGraph(nn.Module):
+    """features [N, D], as in the source, NaN where a value is missing -> the number of the class [N], and the
+    probabilities [N, K]."""
+
+    takes, gives = "features", ("class", "probabilities")
+
+    def __init__(self, trained: TrainedClassifier):
+        super().__init__()
+        self.trained, self.linear, done = trained, trained.model.linear, trained.preprocessing
+        self.fill = torch.tensor(done.median or [0.0] * len(done.features), dtype=torch.float64)
+        self.indicated = torch.tensor([k for k, shown in enumerate(done.indicated) if shown], dtype=torch.long)
+        self.mean, self.deviation = (torch.tensor(x, dtype=torch.float64) for x in (done.mean, done.deviation))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        x = features
+        if self.trained.preprocessing.missing_values != "error":
+            missing = x.isnan()
+            x = torch.cat([torch.where(missing, self.fill, x), missing[:, self.indicated].to(x.dtype)], 1)
+        if len(self.mean):
+            x = (x - self.mean) / self.deviation
+        found = self.trained.probabilities(x)
+        return found.argmax(1), found
+
+
+def export(model: TrainedPolicy | TrainedClassifier, config: Config, run: Path, to: Path) -> Path:
+    """Write the model, of any batch size, and a README.md beside it: its path. Raises UsageError and OSError."""
+    graph: PolicyGraph | ClassifierGraph
+    if isinstance(model, TrainedPolicy):
+        kind = torch.uint8 if is_image(model.visible) else getattr(torch, model.precision)
+        graph, first = PolicyGraph(model), torch.zeros(2, *(model.visible.shape or ()), dtype=kind)
+    else:
+        graph, first = ClassifierGraph(model), torch.zeros(2, len(model.features), dtype=torch.float64)
+    card = to.parent / "README.md"
+    if card.exists() and "library_name: rlgrad" not in card.read_text(encoding="utf-8", errors="replace"):
+        raise UsageError(f"{card} is there already, and no model card: write the model into a folder of its own")
+    content = onnx(graph.eval(), first, model)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    files.write(to, content)
+    files.write(card, model_card(model, config, run, to.name, graph.gives).encode())
+    return card
+
+
+def onnx(graph: Any, first: Tensor, model: Any) -> bytes:
+    """The graph as ONNX. Raises UsageError where the extra is missing, or the network has no form in ONNX."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    names: dict[str, Any] = {"input_names": [graph.takes], "output_names": list(graph.gives)}
+    batch = ({0: torch.export.Dim("batch")},)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            program: Any = torch.onnx.export(graph, (first,), dynamo=True, dynamic_shapes=batch, verbose=False, **names)
+    except ImportError as error:
+        raise UsageError(f"{error.name or error} is not installed: pip install 'rlgrad[export]'") from error
+    except Exception as error:  # the exporter raises what it likes at a network of somebody's own
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"this model cannot be written as ONNX: {type(error).__name__}: {reason}") from error
+    made = program.model_proto
+    if not made.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise UsageError(
+            "this model cannot be written for any batch size: does its network use len(x)? x.shape[0] can be"
+        )
+    form = json.dumps(model.description()["form"])
+    for name, text in {"rlgrad": rlgrad.__version__, "origin": model.origin, "form": form}.items():
+        made.metadata_props.add(key=name, value=text)
+    serialized: bytes = made.SerializeToString()
+    return serialized
+
+
+def model_card(
+    model: TrainedPolicy | TrainedClassifier, config: Config, run: Path, name: str, outputs: Sequence[str]
+) -> str:
+    """A README.md with the front matter that hubs read: what it is, how good, what goes in and out, how to run it."""
+    settings: Any = config.settings
+    gives = " and ".join(f"`{output}`" for output in outputs)
+    if isinstance(model, TrainedPolicy):
+        on, task, metrics = settings.environment, "reinforcement-learning", {"return": "mean_reward"}
+        shape, held = list(model.visible.shape or ()), settings.action_repeat
+        takes = f"`observation` {shape}, an image as it is, anything else as `gymnasium.spaces.flatten` gives it"
+        gives += f". The action is the most probable one, of {model.action_space}"
+        gives += f"; hold it for {held} steps of the environment" if held > 1 else ""
+        usage = template("card_policy.py.txt").format(name=name, on=on, options=settings.environment_options)
+    else:
+        on, task, metrics = Path(settings.data).name, "tabular-classification", {"accuracy": "accuracy"}
+        takes = f"`features` in float64, as in the source: {', '.join(model.features)}"
+        gives += f". Class k stands for the label k of {model.classes_.tolist()}, from 0"
+        usage = template("card_classifier.py.txt").format(name=name, count=len(model.features))
+    summary, replica = content_of(run / "summary.json"), int(model.origin.split()[1])
+    rows, results = [], []
+    for key, kind in metrics.items() if f"after {summary.get('updates')} updates" in model.origin else ():
+        if found := summary.get(f"evaluation.{key}"):
+            value = found["per_replica"][replica]
+            rows.append(f"Held-out {key}: {value:.4g}; the mean of all replicas is {found['mean']:.4g}.")
+            results.append({"type": kind, "name": key, "value": value})
+    result = {"task": {"type": task}, "dataset": {"name": on, "type": on}, "metrics": results}
+    front = {
+        "library_name": "rlgrad", "pipeline_tag": task, "tags": [task, on, "onnx"],
+        "model-index": [{"name": run.resolve().name, "results": [result] if results else []}],
+    }  # fmt: skip
+    said = yaml.safe_dump(settings.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
+    words = {"on": on, "origin": model.origin, "version": rlgrad.__version__, "table": "\n".join(rows), "config": said}
+    front_matter = yaml.safe_dump(front, sort_keys=False)
+    return template("card.md").format(front=front_matter, takes=takes, gives=gives, usage=usage, **words)
+
+
+def template(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")

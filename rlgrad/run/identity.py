@@ -1,0 +1,76 @@
+"""What a run was trained with: its checkpoint knows the settings and the data, so that neither changes unnoticed."""
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from rlgrad.config import parse, valid
+from rlgrad.errors import SettingError, UsageError
+from rlgrad.run.directory import dotted, dump
+from rlgrad.run.following import Following
+from rlgrad.settings import FollowSettings
+from rlgrad.trainable import Trainable
+
+MOVED = frozenset({"imports_from"})  # a config may be in another place
+# What may be changed in the config.yaml of a run: it changes no update. docs/resume.md has this list too.
+FREE = MOVED | {"checkpoint", "log_every_updates", "diagnose_every_updates", "update_seconds_limit"}
+SHOWN = 10  # differences in one message
+
+
+def identity(run: Following) -> dict[str, Any]:
+    """What a checkpoint holds of it."""
+    return {"config": dump(run.settings), "data": dict(run.problem.identity())}
+
+
+def trained_with(path: Path, saved: Mapping[str, Any], settings: FollowSettings) -> FollowSettings:
+    """The settings by which a run came to its checkpoint. settings: those that it has now, which are also what is
+    returned where the checkpoint is of a version that did not know. Raises UsageError where they do not go together;
+    but the run may be longer now, or shorter."""
+    text = saved.get("config")
+    if text is None:
+        return settings
+    try:
+        before = valid(type(settings), parse(str(text), path / "checkpoint.pt")[0])
+    except SettingError as error:
+        raise UsageError(
+            f"{path}: its checkpoint has a setting that cannot be: {'.'.join(error.path)}: {error}"
+        ) from error
+    if changed := differences(before, settings, FREE, length=True):
+        raise UsageError(f"{path}: its config.yaml is not what it was trained with: {changed}; put that back first")
+    return before
+
+
+def check_data(path: Path, saved: Mapping[str, Any] | None, problem: Trainable) -> None:
+    """Raises UsageError where a problem's data is not what a checkpoint was trained on."""
+    before, now = (saved or {}).get("data"), dict(problem.identity())
+    if isinstance(before, dict) and (changed := listed({str(key): str(value) for key, value in before.items()}, now)):
+        raise UsageError(f"{path}: its data is not what it was trained on: {changed}; put that back, or train anew")
+
+
+def differences(old: FollowSettings, new: FollowSettings, free: Collection[str], length: bool) -> str:
+    """Where two settings differ. free: the names of those that may. length: whether the number of updates may, as far
+    as no other setting depends on it."""
+    a, b = (dotted(each.model_dump(exclude=set(free))) for each in (old, new))
+    if length and not new.bound_to_updates():
+        del a["updates"], b["updates"]
+    return listed(a, b)
+
+
+def listed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """'seed: 0 -> 1, optimizer.lr: 0.05 -> 1'; nothing where they are equal, type by type."""
+    changed = [key for key in {**old, **new} if text(old.get(key)) != text(new.get(key))]
+    shown = ", ".join(f"{key}: {apart(old.get(key), new.get(key))}" for key in changed[:SHOWN])
+    return shown + (f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else "")
+
+
+def text(value: Any) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False)  # where a tuple is a list, and nan is nan
+
+
+def apart(old: Any, new: Any) -> str:
+    """'0 -> 1': of long values, from a little before the place where they part."""
+    a, b = (str(old), str(new)) if str(old) != str(new) else (text(old), text(new))
+    part = next((place for place, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    start = max(0, part - 20)
+    return " -> ".join(("…" if start else "") + each[start : start + 60] for each in (a, b))

@@ -1,0 +1,141 @@
+"""Weights as a file: the tensors [R, ...] of a model, and beside them all that it takes to use it. Nothing is executed.
+
+The format is safetensors. The words, among them the digest of the tensors, are JSON in its metadata.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from rlgrad import files
+from rlgrad.errors import UsageError
+from rlgrad.run.directory import dotted
+from rlgrad.trainable import Trainable
+
+NAME, INITIAL, KEPT, BEST = "model.safetensors", "initial.safetensors", "kept", "best"
+WORDS = "rlgrad"  # the key of the metadata; there is one, as safetensors does not keep the order of several
+
+
+class Weights(NamedTuple):
+    """What was learned."""
+
+    path: Path
+    tensors: dict[str, Tensor]  # [R, ...] each, by the names in the model
+    description: dict[str, Any] | None  # what it takes to use them; None: version 0.1 did not write that
+    update: int | list[int] | None  # after how many updates; a number for each replica where they differ
+
+
+def save(path: Path, problem: Trainable, update: int | list[int], tensors: Mapping[str, Tensor] | None = None) -> None:
+    """Write what the problem has learned. tensors: other values of its model's, by their names. Raises OSError."""
+    from safetensors.torch import save
+
+    found = {name: t.contiguous() for name, t in (tensors or problem.model.state_dict()).items()}
+    words = {"update": update, "sha256": digest(found), "description": problem.description()}
+    files.write(path, save(found, {WORDS: json.dumps(words, sort_keys=True)}))
+
+
+def read(path: Path) -> Weights:
+    """Raises UsageError where there are no weights, or not those that were written."""
+    from safetensors import safe_open
+
+    if not path.is_file():
+        raise UsageError(f"{path}: there are no weights yet; a run has some after its first checkpoint")
+    try:
+        with safe_open(path, "pt") as file:
+            tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        words = json.loads(metadata.get(WORDS, "{}"))
+        description, update = words.get("description"), words.get("update")
+        changed = description is not None and words["sha256"] != digest(tensors)
+    except Exception as error:  # a damaged file: safetensors raises what it likes
+        raise UsageError(f"{path}: these are no weights of a run: {' '.join(str(error).split())[:200]}") from error
+    if changed:
+        raise UsageError(f"{path}: it is damaged, or was changed after it was written: its checksum is another")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise UsageError(f"{path}: {name} is not finite: such a model says nothing")
+    return Weights(path, tensors, description, update)
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
+        found.update(tensor.numpy().tobytes())
+    return found.hexdigest()
+
+
+def where(run: Path, update: int | str | None = None) -> Path:
+    """The file with the weights of a run, or of one of its updates. Raises UsageError."""
+    if update is None:
+        return run / NAME
+    if (path := run / KEPT / f"{update}.safetensors").is_file():
+        return path
+    there = sorted((path.stem for path in (run / KEPT).glob("*.safetensors")), key=lambda name: (len(name), name))
+    those = f"of these updates: {', '.join(there)}" if there else "of no update but the last"
+    raise UsageError(f"{run}: no weights were kept of update {update}, but {those}; the setting `keep` keeps more")
+
+
+def fill(problem: Trainable, weights: Weights) -> None:
+    """Put the weights of a run into its problem, made again from its config. Raises UsageError where they are not its
+    own: then one of the two, or what the config names, has been changed since."""
+    now = problem.description()
+    check(weights, weights.description or now, now)
+    try:
+        problem.model.load_state_dict(weights.tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).partition(":")[2].split())[:200]
+        raise UsageError(f"{weights.path} does not belong to the config beside it: {reason}") from error
+
+
+def check(weights: Weights, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises UsageError where what was said of a model when it was saved is not what is said of it now."""
+    if found := difference(then, now):
+        raise UsageError(f"{weights.path}: the config, or what it names, was changed since these were written: {found}")
+
+
+def begin_from(problem: Trainable, source: str | Path | None) -> None:
+    """Begin with what another run has learned: a run directory, or a file of weights. Where that has one replica, all
+    begin with it. None: as it is. Raises UsageError where it does not fit."""
+    if source is None:
+        return
+    path = Path(source) if Path(source).is_file() else Path(source) / NAME
+    own, described = problem.model.state_dict(), problem.description()
+    try:
+        found = read(path)
+        tensors, description = found.tensors, found.description or described
+        if differs := difference(form(tensors, description), form(own, described)):
+            raise ValueError(differs)
+        if (count := replicas(tensors)) not in (1, replicas(own)):
+            raise ValueError(f"it has {count} replicas, and here are {replicas(own)}: as many are needed, or one")
+        problem.begin_from({name: tensors[name].expand_as(own[name]).clone() for name in own}, description)
+    except ValueError as error:
+        raise UsageError(f"initial: {path} does not fit: {error}") from error
+    except UsageError as error:
+        raise UsageError(f"initial: {error}") from error
+
+
+def replicas(tensors: Mapping[str, Tensor]) -> int:
+    return max(len(tensor) for tensor in tensors.values() if tensor.ndim)
+
+
+def form(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> dict[str, Any]:
+    """What has to be the same for the weights of one run to mean something in another."""
+    return {**description.get("form", {})} | {name: list(tensor.shape[1:]) for name, tensor in tensors.items()}
+
+
+def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
+    """Where two descriptions first differ."""
+    a, b = dotted(there), dotted(json.loads(json.dumps(here)))
+    for key in [*b, *a]:
+        if a.get(key) != b.get(key):
+            return f"{key} is {brief(a.get(key))} there, and {brief(b.get(key))} here"
+    return None
+
+
+def brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
