@@ -287,7 +287,7 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
 
 def parse_value(name: str, text: str) -> Any:
     """The value as it would be in a file; but there is nothing that an anchor could be for. Raises UsageError."""
-    if "&" in text:
+    if text.startswith("&"):
         return text
     option, given = Path(f"--{name}"), short(repr(text))
     if len(text) > LARGEST:

@@ -315,6 +315,7 @@ def test_what_does_no_harm_but_has_no_effect_is_named() -> None:
 
 def test_an_ampersand_on_the_command_line_is_text() -> None:
     assert parse_overrides(["--label", "&a", "--data=x&y.csv"]) == {"label": "&a", "data": "x&y.csv"}
+    assert parse_overrides(["--environment_options", "{name: R&D}"]) == {"environment_options": {"name": "R&D"}}
 
 
 def test_a_plateau_is_one_of_what_is_sought() -> None:

@@ -69,7 +69,7 @@ def ago(seconds: float) -> str:
     for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
-    return f"{max(0, seconds):.0f} seconds"
+    return "just now" if seconds < 2 else f"{seconds:.0f} seconds"
 
 
 def aligned(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:

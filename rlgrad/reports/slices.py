@@ -20,6 +20,7 @@ from rlgrad.loop import Evaluation, Update, parameters_apart
 from rlgrad.pages.drawing import EXACT
 from rlgrad.problems.reinforce import Reinforce
 from rlgrad.replicas import flatten, unflatten
+from rlgrad.run import weights
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, Record
 from rlgrad.run.resuming import recorded_config
@@ -41,19 +42,11 @@ class Slice:
 
 def cut(path: str | Path, replica: int = 0, allow_imports: bool = False) -> tuple[Slice, str]:
     """The slice around one replica of a run, and the objective's name. Raises UsageError where there is no such run."""
-    from safetensors.torch import load_file
-
     config = recorded_config(Path(path), allow_imports)
     if not 0 <= replica < config.settings.replicas:
         raise UsageError(f"--replica {replica}: the run has {config.settings.replicas} of them, counted from 0")
-    file = Path(path) / "model.safetensors"
-    if not file.is_file():
-        raise UsageError(f"{path}: this run has not ended: there is no model yet (no {file.name})")
+    trained = weights.read(weights.where(Path(path))).tensors
     problem, optimizer, schedule = config.build()
-    try:
-        trained = load_file(file)
-    except Exception as error:  # a damaged file: safetensors raises what it likes
-        raise UsageError(f"{file} cannot be used: {' '.join(str(error).split())}") from error
     if isinstance(problem, Reinforce):
         return around(alone(config, trained, replica), config.settings.updates), problem.measures
     walk = Walk()
