@@ -141,7 +141,7 @@ def in_this_process(command: list[str]) -> tuple[Any, str]:
         os.chdir(where)
 
 
-def begun(name: str, out: Any) -> Path:
+def begun(name: str, out: Any, here: Path) -> Path:
     raise Begun
 
 

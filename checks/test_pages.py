@@ -94,7 +94,7 @@ def test_the_reference_has_every_public_name(project: Path, shell: Shell) -> Non
 
 
 CHARTS = """
-[...document.querySelectorAll("figure")].map((figure) => {
+[...document.querySelectorAll("figure[role=img]")].map((figure) => {
   const box = figure.getBoundingClientRect(), texts = [...figure.querySelectorAll("text")];
   const scale = figure.querySelector("svg").getScreenCTM().a;
   const large = (mark) => Math.max(mark.getBBox().width, mark.getBBox().height) > 3;
