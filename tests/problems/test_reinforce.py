@@ -857,7 +857,9 @@ def test_what_is_played_has_its_number_and_an_end() -> None:
     )
     with pytest.raises(RunError, match="did not end within 5 steps"):
         problem.sample(0)
-    assert problem.evaluate(0)["length"].tolist() == [6.0] * len(problem.evaluate(0)["length"])  # has a limit of its own
+    assert problem.evaluate(0)["length"].tolist() == [6.0] * len(
+        problem.evaluate(0)["length"]
+    )  # has a limit of its own
     assert plain().sample(3).step == 3
 
 

@@ -92,7 +92,10 @@ gymnasium.register("tests/Faulty-v0", Faulty)
         ("nan reward", r"the environment returned a reward that is not finite \(replica \d, episode \d, step \d+\)"),
         ("nan observation", r"the environment returned an observation that is not finite \(replica \d, "),
         ("shape", r"the environment returned an observation that does not fit: it is an array \(2, 3\) of float32, "),
-        ("reward of another shape", r"the environment does not speak Gymnasium's interface: the reward is an array of "),
+        (
+            "reward of another shape",
+            r"the environment does not speak Gymnasium's interface: the reward is an array of ",
+        ),
         ("nothing", r"the environment does not speak Gymnasium's interface: step returns None "),
         ("worker dies", r"the environment raised (BrokenPipeError|EOFError|ConnectionResetError) at step \d+"),
         ("worker hangs", r"it takes longer than 2 s, the `update_seconds_limit`; does the environment hang\?"),
