@@ -75,9 +75,10 @@ class Display(Observer):
         for topic, fact in problem.facts.items():
             self.say(f"{topic}: {fact}")
         if self.console.is_jupyter and not self.console.quiet:
-            from IPython.display import display
+            from IPython import display
 
-            self.cell = display({"text/plain": self.objective}, raw=True, display_id=True)
+            show: Any = display.display  # it has no types where IPython is installed
+            self.cell = show({"text/plain": self.objective}, raw=True, display_id=True)
         elif self.console.is_terminal and not self.console.quiet:
             columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), MofNCompleteColumn())
             self.bar = Progress(*columns, TimeRemainingColumn(), TextColumn("left"), expand=True)
