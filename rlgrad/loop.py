@@ -50,8 +50,14 @@ class Estimate(NamedTuple):
     value: Tensor  # [R] the objective; its gradient, unless stated below, is the gradient estimate
     metrics: Mapping[str, Tensor]  # [R] each, detached: what else is worth logging
     gradient: Gradient | None = None  # of each parameter, where the problem knows it
-    curvature: Callable[[], Curvature] | None = None  # the second derivatives, which Newton needs
+    curvature: Callable[[], Curvature] | None = None  # the second derivatives, for Newton and the natural gradient
     notes: Any = None  # what the problem wants to find again when the update is diagnosed
+    surrogate: Tensor | None = None  # [R] whose gradient it is, where the value stays the same on data drawn already
+
+    @property
+    def compared(self) -> Tensor:
+        """What tells [R] whether a step was good, to an optimizer that compares values on the same data."""
+        return self.value if self.surrogate is None else self.surrogate
 
 
 class Lazy(Mapping[str, Tensor]):
@@ -82,8 +88,9 @@ class Problem:
 
     direction: Direction
     model: nn.Module  # its parameters are [R, ...]
-    curved = False  # whether its estimates have a curvature, so that Newton's method is possible
-    line_search = True  # whether the value changes with the parameters on the same data, which a line search watches
+    curved = False  # whether its estimates have second derivatives, so that Newton's method is possible
+    informed = False  # whether their curvature is a Fisher information, so that the natural gradient is possible
+    line_search = True  # whether its value, or a surrogate, changes with all parameters on the same data
 
     def __getattr__(self, name: str) -> Any:
         if name in ("direction", "model"):
@@ -133,7 +140,7 @@ class Evaluation:
         self.calls = 0
 
     def __call__(self) -> Any:  # torch's annotations expect a float
-        """The value [R]; each parameter's `grad` is the gradient there, transformed."""
+        """The value [R], or its surrogate; each parameter's `grad` is the gradient there, transformed."""
         estimate = self.problem.objective(self.batch)
         if self.check:
             check_contract(type(self.problem).__name__, estimate, self.parameters)
@@ -148,13 +155,13 @@ class Evaluation:
         if self.transform:
             for parameter, transformed in zip(self.parameters, self.transform(gradient), strict=True):
                 parameter.grad = transformed
-        return estimate.value.detach()
+        return estimate.compared.detach()
 
     @torch.no_grad()
     def value_alone(self) -> Tensor:
-        """The value [R] at the parameters as they are now, without a gradient: all that a line search asks for."""
+        """The same [R] at the parameters as they are now, without a gradient: all that a line search asks for."""
         self.calls += 1
-        return self.problem.objective(self.batch).value
+        return self.problem.objective(self.batch).compared
 
     def curvature(self) -> Curvature:
         """The second derivatives where the objective was last differentiated. Raises RunError where there are none."""
@@ -279,10 +286,13 @@ def make_optimizer(
     not offer what the optimizer needs.
     """
     if name == "Newton" and not problem.curved:
-        raise ValueError("it needs a curvature, which this problem does not have")
-    if arguments.get("line_search_fn") and not problem.line_search:
-        message = "its line search compares values on the same data, and this problem's do not change there with the "
-        raise ValueError(f"{message}parameters: set line_search_fn to null")
+        raise ValueError("it needs second derivatives of the objective, which this problem does not have")
+    if name == "NaturalGradient" and not problem.informed:
+        raise ValueError("it needs a Fisher information, which only a policy or a likelihood has")
+    searches = name == "Newton" or arguments.get("line_search_fn") or arguments.get("line_search")
+    if searches and not problem.line_search:
+        message = "its line search compares values on the same data, and this problem's do not change there with all "
+        raise ValueError(f"{message}parameters: turn it off (line_search_fn: null), or take NaturalGradient")
     apart = [module for module in problem.model.modules() if isinstance(module, Apart)]
     theirs = parameters_apart(problem.model)
     main = [parameter for parameter in problem.model.parameters() if parameter not in theirs]

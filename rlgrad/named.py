@@ -27,6 +27,8 @@ Key = tuple[str, ...]
 
 def build_optimizer(settings: RunSettings, problem: Problem) -> optim.Optimizer:
     """Any optimizer in rlgrad.optimizers (torch's are). Raises SettingError for a wrong name or argument."""
+    for path, named in settings.optimizers_of_parts().items():
+        arguments_of(path, named)
     arguments = arguments_of(("optimizer",), settings.optimizer)
     return made_optimizer(settings, problem, arguments)
 
@@ -88,7 +90,8 @@ class Trial(Problem):
     """A bowl, or its opposite, with two parameters, and two more for each part of a model that goes its own way."""
 
     def __init__(self, problem: Problem, direction: Direction):
-        self.direction, self.curved, self.line_search = direction, problem.curved, problem.line_search
+        self.direction, self.line_search = direction, problem.line_search
+        self.curved, self.informed = problem.curved, problem.informed
         parts = [module for module in problem.model.modules() if isinstance(module, Apart)]
         self.point = nn.Parameter(torch.zeros(1, 1, 2, dtype=torch.float64))
         self.model = nn.Module()
@@ -158,7 +161,7 @@ def take(schedule: optim.lr_scheduler.LRScheduler, settings: RunSettings) -> Non
 
 def arguments_of(path: Key, named: Named) -> dict[str, Any]:
     """The arguments, of the types that torch asks for. Raises SettingError for a wrong name or argument."""
-    kind = path[0]
+    kind = "schedule" if path[0] == "schedule" else "optimizer"
     if named.name not in (valid := offered(kind)):
         raise SettingError((*path, "name"), f"torch has no {kind} {named.name!r} to offer here", valid, named.name)
     chosen = getattr(optimizers if kind == "optimizer" else schedules, named.name)

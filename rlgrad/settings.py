@@ -39,7 +39,7 @@ class Named(Section):
 
 
 class Optimizer(Named):
-    """Any optimizer of torch.optim, or Newton: its name, and its own arguments as further keys."""
+    """Any optimizer of torch.optim, Newton, or NaturalGradient: its name, and its own arguments as further keys."""
 
 
 class Schedule(Named):
@@ -134,8 +134,9 @@ class RunSettings(FollowSettings):
     problem: str
     """what kind of problem: a file in rlgrad/problems"""
     optimizer: Optimizer
-    """name: any optimizer of torch.optim, or Newton {max_iter, tolerance, solver} where the objective's curvature is
-    known; the other keys are its own arguments"""
+    """name: any optimizer of torch.optim, or one that needs the objective's curvature: Newton {max_iter, tolerance,
+    solver} for classifiers and surfaces, NaturalGradient {kl, damping, iterations, line_search} for agents too; the
+    other keys are its own arguments"""
     schedule: Schedule | None = None
     """name: any scheduler of torch.optim.lr_scheduler, or Hyperbolic {epoch_length, decay, floor}; stepped after every
     update"""
@@ -150,6 +151,10 @@ class RunSettings(FollowSettings):
         objects: what was given from Python in the place of settings, by their names.
         """
         raise NotImplementedError
+
+    def optimizers_of_parts(self) -> dict[tuple[str, ...], Optimizer]:
+        """Those that parts of the model have as their own, by the path of the setting."""
+        return {}
 
     def trained(self, tensors: Mapping[str, Any], description: Mapping[str, Any], **objects: Any) -> Any:
         """What one replica has learned, to be used: from its tensors [1, ...], and what was said beside them. Raises

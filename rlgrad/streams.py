@@ -16,6 +16,7 @@ class Purpose(enum.IntEnum):
     SAMPLE = 1  # episodes to learn from, minibatches
     EVALUATE = 2  # held-out episodes
     SPLIT = 3  # training and test part of a data set
+    MINIBATCH = 4  # the order of the steps that were played, where there are several passes over them
 
 
 def stream(seed: int, purpose: Purpose, step: int = 0) -> np.random.Generator:

@@ -164,9 +164,18 @@ def test_a_mistake_is_one_line(change: dict, said: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_policy_has_no_curvature_to_offer() -> None:
-    with pytest.raises(UsageError, match="Newton: it needs a curvature, which this problem does not have"):
-        load_config("cartpole", {"optimizer": NEWTON, "schedule": None}).build()
+@pytest.mark.parametrize(
+    ("config", "optimizer", "says"),
+    [
+        ("cartpole", "Newton", "it needs second derivatives of the objective, which this problem does not have"),
+        ("bowl", "NaturalGradient", "it needs a Fisher information, which only a policy or a likelihood has"),
+        ("acrobot", "NaturalGradient", "one has a part that goes another way: give that an optimizer of its own"),
+    ],
+)
+def test_an_optimizer_that_the_problem_cannot_serve_is_refused(config: str, optimizer: str, says: str) -> None:
+    changes: dict[str, Any] = {"optimizer": {"name": optimizer}, "schedule": None}
+    with pytest.raises(UsageError, match=f"{optimizer}: .*{says}"):
+        load_config(config, changes | ({"baseline": "critic"} if config == "acrobot" else {})).build()
 
 
 def test_numpy_s_way_and_torch_s_to_a_newton_step_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,14 +211,17 @@ def test_the_last_step_is_taken_though_the_tolerance_is_met_before_it(float64: N
     assert (found - exact).abs().max() < 1e-7  # it was 4e-5 when that step was thrown away
 
 
-def test_a_line_search_over_a_policy_gradient_is_refused_in_a_sentence() -> None:
+def test_a_line_search_over_a_policy_gradient_needs_a_surrogate() -> None:
     settings = {
         "problem": "reinforce", "environment": "rlgrad/TwoRooms-v0", "episodes": 2, "updates": 1,
         "optimizer": {"name": "LBFGS", "line_search_fn": "strong_wolfe"},
     }  # fmt: skip
-    with pytest.raises(UsageError, match="its line search compares values on the same data"):
-        load_config(settings).build()
-    load_config(settings | {"optimizer": {"name": "LBFGS"}}).build()  # without one it may be tried
+    load_config(settings).build()
+    load_config(settings | {"baseline": "critic", "critic": {"optimizer": {"name": "SGD"}}}).build()
+    for baseline in ("optimal_constant", "critic"):  # whose correction, or error, no surrogate has
+        with pytest.raises(UsageError, match="its line search compares values on the same data"):
+            load_config(settings | {"baseline": baseline}).build()
+        load_config(settings | {"baseline": baseline, "optimizer": {"name": "LBFGS"}}).build()
 
 
 def test_the_objective_that_is_reported_is_that_of_the_saved_parameters_on_all_training_examples(tmp_path) -> None:

@@ -61,7 +61,9 @@ def make_agent(
 
     if settings.baseline == "critic":
         guess = network(settings, "critic", seen, 1, 1.0, streams)
-        critic = Critic(guess, unit(), settings.critic.learning_rate)
+        told = settings.critic.optimizer
+        own = (told.name, told.arguments) if told else None
+        critic = Critic(guess, unit(), settings.critic.learning_rate, own)
     if settings.baseline == "running_mean":
         memory = RunningMean(replicas)
     return Agent(made, critic, memory, unit())

@@ -1,5 +1,8 @@
 """The critic: a guess of the return that is still to come."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor, nn
 
 from rlgrad.agents.normalisers import ReturnUnit
@@ -14,11 +17,18 @@ class Critic(Apart):
 
     direction = Direction.MINIMIZE
 
-    def __init__(self, network: nn.Module, unit: ReturnUnit | None = None, learning_rate: float | None = None):
+    def __init__(
+        self,
+        network: nn.Module,
+        unit: ReturnUnit | None = None,
+        learning_rate: float | None = None,
+        optimizer: tuple[str, Mapping[str, Any]] | None = None,
+    ):
         super().__init__()
         self.network = network
         self.unit = unit  # of what the network says
         self.arguments = {} if learning_rate is None else {"lr": learning_rate}
+        self.optimizer = optimizer
 
     def forward(self, observation: Tensor) -> Tensor:
         guess: Tensor = self.network(observation)  # [R, ..., 1]

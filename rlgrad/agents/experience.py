@@ -96,7 +96,8 @@ class Experience:
         environments = self._environments_of(self.settings.episodes)
         self._recall(environments, self.settings.episodes, frozen=False)
         drawn = self.streams(Purpose.SAMPLE, step)
-        rollout = play(policy, environments, drawn, self.settings.episodes, limit=self.settings.episode_limit)
+        limit, least = self.settings.episode_limit, self.settings.batch_steps or 0
+        rollout = play(policy, environments, drawn, self.settings.episodes, limit=limit, least=least)
         self._remember(environments)
         return rollout._replace(step=step)
 
@@ -109,9 +110,12 @@ class Experience:
         return returns_of(policy, environments, self.streams(purpose, step), episodes, **how)
 
     def finished(self, batch: Rollout) -> tuple[Tensor, Tensor]:
-        """Return and length [R, B] of the episodes of an update; in segments of the last one that has ended in each
-        slot, NaN before any."""
+        """Return and length [R, B] of the episodes of an update, or their means [R, 1] where a slot plays several; in
+        segments of the last one that has ended in each slot, NaN before any."""
         length = batch.length.to(batch.reward.dtype)
+        if self.settings.batch_steps:
+            count = batch.over.sum((1, 2))
+            return (batch.reward.sum((1, 2)) / count).unsqueeze(1), (length.sum(1) / count).unsqueeze(1)
         if self.segments is None:
             return batch.reward.sum(1), length
         returns, taken = torch.from_numpy(self.segments.finished).to(length.dtype).reshape(2, *length.shape)
@@ -146,12 +150,13 @@ class Experience:
         )
 
     def _one(self) -> Any:
-        return self._copies(1, 1, continuing=self.settings.segment is not None)
+        return self._copies(1, 1, continuing=self.settings.flowing)
 
     def _environments_of(self, episodes: int) -> Any:
         if episodes not in self._environments:
             pool = None if self.memory else self._pool
-            self._environments[episodes] = self._copies(episodes, pool=pool)
+            continuing = self.settings.batch_steps is not None
+            self._environments[episodes] = self._copies(episodes, continuing=continuing, pool=pool)
         return self._environments[episodes]
 
     def _recall(self, environments: Any, episodes: int, frozen: bool) -> None:

@@ -35,9 +35,13 @@ def policy_gradient(
     bonus: Tensor | None = None,
     pull: Tensor | None = None,
     keep: bool = False,
+    played: Tensor | None = None,
 ) -> PolicyGradient:
     """credit, bonus and pull: the weights [R, T, B] of ∇log π, ∇entropy and ∇value. keep: whether the distributions
-    over actions are wanted."""
+    over actions are wanted. played: the log-probabilities [R, T, B] of the policy that has played, where it is another:
+    then credit counts as often as an action has become more probable since, and the gradient of the surrogate
+    Σ credit π/π_played (Schulman et al. 2015, equation 14) is Σ credit π/π_played ∇log π.
+    """
     model = agent if pull is not None else agent.policy
     parameters = list(model.parameters())
     gradient = [torch.zeros_like(parameter) for parameter in parameters]
@@ -47,18 +51,21 @@ def policy_gradient(
         with torch.enable_grad():
             distribution = agent(observation)
             log_prob = distribution.log_prob(batch.action[:, piece])
-            of = [(log_prob, credit)]
+            weight = credit[:, piece]
+            if played is not None:
+                weight = weight * (log_prob.detach() - played[:, piece]).exp()
+            of = [(log_prob, weight)]
             if pull is not None and agent.critic:
-                of.append((agent.critic(observation), pull))
+                of.append((agent.critic(observation), pull[:, piece]))
         with torch.set_grad_enabled(bonus is not None):
             entropy = distribution.entropy()
         if bonus is not None:
-            of.append((entropy, bonus))
+            of.append((entropy, bonus[:, piece]))
         log_probs.append(log_prob.detach())
         entropies.append(entropy.detach())
         if keep:
             distributions.append(distribution.detach())
-        outputs, weights = zip(*((output, each[:, piece]) for output, each in of), strict=True)
+        outputs, weights = zip(*of, strict=True)
         for whole, part in zip(gradient, torch.autograd.grad(outputs, parameters, weights), strict=True):
             whole += part
     return PolicyGradient(gradient, torch.cat(log_probs, 1), torch.cat(entropies, 1), distributions)

@@ -17,8 +17,9 @@ from rlgrad.errors import RunError, strange
 class Rollout(NamedTuple):
     """What R replicas have played for an update, each in B slots: T rows, some of which may be no step of an episode.
 
-    Where `alive` is False everything else is zero. Whole episodes have one in each slot; T is as many as the longest
-    takes, rounded up to a multiple of CHUNK. A segment has the same number of rows in each slot and any number of ends.
+    Where `alive` is False everything else is zero. A slot has one whole episode, or some one after the other; T is as
+    many as the slowest takes, rounded up to a multiple of CHUNK. A segment has the same number of rows in each slot and
+    any number of ends.
     """
 
     observation: Tensor  # [R, T, B, *O] what the action was chosen on
@@ -153,18 +154,35 @@ def steps(
     episodes: int,
     greedy: bool,
     limit: int,
+    least: int = 0,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, Transition]]:
     """One step of all R * B episodes after the other, until none goes on or the limit is reached: the observations, the
-    actions chosen on them, whose episodes still go on, and what came of it."""
-    player = Player(policy, streams, episodes, greedy)
+    actions chosen on them, whose episodes still go on, and what came of it. least: after an episode a slot plays
+    another as long as its replica has fewer steps than this."""
+    player, each = Player(policy, streams, episodes, greedy), len(streams)
     observation = environments.reset(streams)
-    alive = np.ones(len(observation), dtype=bool)
-    while alive.any() and player.taken < limit:
+    alive = playing = np.ones(len(observation), dtype=bool)
+    count, seeds = np.zeros(each, np.int64), np.zeros(len(observation), np.int64)  # steps of each replica; for episodes
+    while playing.any() and player.taken < limit:
         action = player.act(observation)
         found = step(environments, policy.to_environment(action), player.taken - 1)
         yield observation, action, alive, found
-        alive = alive & ~(found.terminated | found.truncated)
+        over = alive & (found.terminated | found.truncated)
+        count += alive.reshape(each, -1).sum(1)
+        alive = playing = playing & ~over
         observation = found.observation
+        if (again := over & np.repeat(count < least, episodes)).any():
+            draw_seeds(seeds, again, streams)
+            observation, ready = environments.restart(again, seeds)  # type: ignore[attr-defined]
+            playing = playing | again
+            alive = playing & ready
+
+
+def draw_seeds(seeds: np.ndarray, over: np.ndarray, streams: Sequence[np.random.Generator]) -> None:
+    """A new seed, from its replica's stream, for each of the copies `over` [N] whose next episode begins."""
+    for rng, own, which in zip(streams, np.split(seeds, len(streams)), np.split(over, len(streams)), strict=True):
+        if which.any():
+            own[which] = rng.integers(2**31, size=which.sum())
 
 
 @torch.no_grad()
@@ -175,15 +193,19 @@ def play(
     episodes: int,
     *,
     limit: int = 100_000,
+    least: int = 0,
 ) -> Rollout:
     """Play `episodes` whole episodes for each stream; noise and initial states come from the replica's own.
 
     limit: steps after which an episode that goes on is taken to be one that never ends.
+    least: go on with new episodes, in the same slots, until each replica has this many steps; needs `Continuing`.
 
     Raises RunError where an environment never ends or returns something that is not finite.
     """
     tape = Tape(len(streams), episodes)
-    for observation, action, alive, found in steps(policy, environments, streams, episodes, False, limit):
+    for observation, action, alive, found in steps(
+        policy, environments, streams, episodes, False, limit + least, least
+    ):
         over = tape.note(observation, action, alive, False, found, steps_taken(environments))
     if (alive & ~over).any():
         raise RunError(f"an episode did not end within {limit} steps; set `episode_limit` if it may last longer")

@@ -59,9 +59,7 @@ class Segments:
         return tape.rollout(steps)
 
     def _restart(self, over: np.ndarray, streams: Sequence[np.random.Generator]) -> None:
-        for replica in np.unique(np.flatnonzero(over) // self.episodes):
-            own = slice(replica * self.episodes, (replica + 1) * self.episodes)
-            self.seeds[own][over[own]] = streams[replica].integers(2**31, size=over[own].sum())
+        rollouts.draw_seeds(self.seeds, over, streams)
         self.begun[over] = len(self.actions)
         self.earned[over] = self.taken[over] = 0
         self.observation, self.ready = self.environments.restart(over, self.seeds)

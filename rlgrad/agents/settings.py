@@ -8,7 +8,7 @@ from rlgrad.agents.policies import Deviation
 from rlgrad.environments import Simulator
 from rlgrad.errors import SettingError
 from rlgrad.networks import Activation
-from rlgrad.settings import Evaluation, Importable, RunSettings, Section
+from rlgrad.settings import Evaluation, Importable, Optimizer, RunSettings, Section
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -42,6 +42,17 @@ class CriticSettings(Section):
     """of the hidden layers: tanh, relu, or your own function of a tensor as module:function"""
     learning_rate: PositiveFloat | None = None
     """its own; null: that of the policy"""
+    optimizer: Optimizer | None = None
+    """its own, by name and arguments as that of the run; null: it is moved by that of the run"""
+    epochs: PositiveInt = 1
+    """how often it learns from the steps of an update; more than once needs an optimizer of its own"""
+    minibatches: PositiveInt = 1
+    """into how many parts an epoch's steps are dealt, for a step of its optimizer each"""
+
+    @property
+    def passes(self) -> int:
+        """Steps of its optimizer in an update."""
+        return self.epochs * self.minibatches
 
 
 class EntropyBonus(Section):
@@ -88,6 +99,9 @@ class AgentSettings(RunSettings):
     discount count actions"""
     episodes: PositiveInt = 32
     """whole episodes that each replica plays for one update; with `segment`, how many it plays side by side"""
+    batch_steps: PositiveInt | None = None
+    """whole episodes, as many as it takes to have so many steps in an update: after an episode its slot plays another;
+    needs `baseline: critic`. null: one in each of the `episodes` slots"""
     segment: PositiveInt | None = None
     """instead of whole episodes: so many steps of each for one update, which goes on where the last one ended; needs
     `baseline: critic`, which guesses what comes after them (A2C)"""
@@ -99,6 +113,11 @@ class AgentSettings(RunSettings):
     normalise_observations: bool = False
     """mean 0 and deviation 1 in every feature, by what each replica has seen in earlier updates"""
     evaluation: HeldOutEpisodes = HeldOutEpisodes()
+
+    @property
+    def flowing(self) -> bool:
+        """Whether a slot plays one episode after the other."""
+        return bool(self.segment or self.batch_steps)
 
 
 class CreditSettings(AgentSettings):
@@ -125,6 +144,15 @@ class CreditSettings(AgentSettings):
     """advantages, and what a critic guesses, in units of the deviation of the returns of earlier updates; it makes the
     size of the rewards irrelevant, and leaves the direction of the gradient as it is"""
 
+    def optimizers_of_parts(self) -> dict[tuple[str, ...], Optimizer]:
+        own = self.critic.optimizer if self.baseline == "critic" else None
+        return {("critic", "optimizer"): own} if own else {}
+
+    @property
+    def critic_alone(self) -> bool:
+        """Whether the critic learns in passes of its own."""
+        return self.baseline == "critic" and self.critic.passes > 1
+
     @property
     def weighted(self) -> bool:
         """Whether steps are weighted by γᵗ: the return of a whole episode contains it already."""
@@ -138,10 +166,15 @@ def check(settings: CreditSettings) -> None:
         message = f"the baseline {settings.baseline} needs at least two episodes an update; set 2 or more, or "
         raise SettingError(("episodes",), message + "baseline: none")
     if settings.baseline != "critic":
-        for name, plain in (("gae_lambda", 1.0), ("time_limit", "end"), ("segment", None)):
+        for name, plain in (("gae_lambda", 1.0), ("time_limit", "end"), ("segment", None), ("batch_steps", None)):
             if getattr(settings, name) != plain:
                 said = "null" if plain is None else plain
                 raise SettingError((name,), f"only a critic can guess what is to come: set baseline: critic, or {said}")
+    elif settings.critic_alone and settings.critic.optimizer is None:
+        message = "the critic learns alone then, and needs an optimizer of its own: critic: {optimizer: {name: Adam}}"
+        raise SettingError(("critic", "epochs" if settings.critic.epochs > 1 else "minibatches"), message)
+    elif settings.critic.optimizer and settings.critic.learning_rate:
+        raise SettingError(("critic", "learning_rate"), "the critic's own optimizer has an lr: set critic.optimizer.lr")
     elif settings.returns == "whole":
         raise SettingError(("returns",), "a critic values what is to come: set reward_to_go")
     if settings.returns == "whole" and settings.discount < 1 and not settings.discount_weighting:
@@ -149,8 +182,10 @@ def check(settings: CreditSettings) -> None:
         raise SettingError(("discount_weighting",), message)
     if settings.normalise_returns and settings.standardise_advantages and settings.baseline != "critic":
         raise SettingError(("normalise_returns",), "it has no effect beside standardise_advantages: leave one out")
-    if settings.segment and settings.discount < 1 and settings.discount_weighting:
-        message = "in segments all states count alike, however late in their episode: set it to false"
+    if settings.segment and settings.batch_steps:
+        raise SettingError(("batch_steps",), "it is for whole episodes, and a segment's steps are given: leave one out")
+    if settings.flowing and settings.discount < 1 and settings.discount_weighting:
+        message = "where a slot plays several episodes all states count alike, however late in theirs: set it to false"
         raise SettingError(("discount_weighting",), message)
     if settings.segment and settings.standardise_advantages == "per_episode":
         raise SettingError(("standardise_advantages",), "per_episode needs whole episodes, not segments: set true")

@@ -1,4 +1,4 @@
-"""The optimizers of a config: all of torch's, and Newton's method, which torch does not have. They know a sign: 1 where
+"""The optimizers of a config: all of torch's, and two that torch does not have. They know a sign: 1 where
 an objective is to be maximized, -1 where it is to be minimized.
 """
 
@@ -8,11 +8,12 @@ from typing import Any
 from torch.optim import *  # noqa: F403 - a config finds them all by name in this one module
 from torch.optim import Optimizer
 
+from rlgrad.optimizers.natural import NaturalGradient
 from rlgrad.optimizers.newton import Newton
 from rlgrad.optimizers.parts import ByPart, Composite, Part
 from rlgrad.optimizers.per_replica import PerReplica
 
-__all__ = ["ByPart", "Composite", "Newton", "Part", "PerReplica", "make"]
+__all__ = ["ByPart", "Composite", "NaturalGradient", "Newton", "Part", "PerReplica", "make"]
 
 # These update every element on its own, so one optimizer serves all replicas at once. Any other couples the elements
 # of its parameters (LBFGS by its line search, Muon and Adafactor by their norms): there each replica gets its own.
@@ -24,10 +25,14 @@ ELEMENTWISE = frozenset(
 def make(name: str, parts: Sequence[Part], arguments: Mapping[str, Any]) -> Optimizer:
     """The optimizer of that name for all replicas of these parts. Raises what it raises where arguments are wrong."""
     optimizer_class = globals()[name]
-    if name == "Newton":
+    if name in ("Newton", "NaturalGradient"):
         if len(parts) > 1:
-            raise ValueError("it moves a model as a whole, and this one has parts that go another way")
-        return Newton(parts[0].parameters, parts[0].sign, **arguments)
+            message = (
+                "it moves a model as a whole, and this one has a part that goes another way: give that an optimizer "
+            )
+            raise ValueError(message + "of its own, such as critic: {optimizer: {name: Adam, lr: 1e-3}}")
+        made: Optimizer = optimizer_class(parts[0].parameters, parts[0].sign, **arguments)
+        return made
     if name not in ELEMENTWISE:
         return PerReplica(parts, optimizer_class, arguments)
     groups = [dict(params=part.parameters, maximize=part.sign > 0, **part.arguments) for part in parts]

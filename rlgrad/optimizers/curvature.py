@@ -1,7 +1,6 @@
 """The second derivatives of an objective, as a matrix and as products with it."""
 
 from collections.abc import Iterable
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,20 +9,30 @@ from torch import Tensor
 from rlgrad.replicas import flatten, unflatten
 
 
-class Curvature(Protocol):
-    """The second derivatives of an objective. P counts all elements of the parameters that are trained, in order."""
+class Curvature:
+    """The second derivatives of an objective; for an expected return, with the sign that it would have, the Fisher
+    information of the policy. P counts all elements of the parameters that are trained, in order."""
 
     def matrix(self) -> np.ndarray:
         """[R, P, P]"""
+        raise NotImplementedError
 
     def times(self, v: np.ndarray) -> np.ndarray:
         """Its product with v [R, P]: [R, P]."""
+        raise NotImplementedError
 
     def undo(self, v: np.ndarray) -> np.ndarray:
         """Roughly its inverse times v [R, P], eigenvalues taken as positive; v itself where nothing better is known."""
+        return v
+
+    def distance(self, moved: np.ndarray) -> np.ndarray:
+        """How far [R] the model has come since, when its parameters have moved by this much [R, P]: a Kullback-Leibler
+        divergence where this is a Fisher information. As the quadratic has it, where nothing better is known."""
+        half: np.ndarray = np.abs((moved * self.times(moved)).sum(1)) / 2
+        return half
 
 
-class Dense:
+class Dense(Curvature):
     """A curvature that is known as matrices [R, P, P]."""
 
     def __init__(self, matrices: np.ndarray):
@@ -36,11 +45,8 @@ class Dense:
         product: np.ndarray = self.matrices @ v[:, :, None]
         return product[:, :, 0]
 
-    def undo(self, v: np.ndarray) -> np.ndarray:
-        return v
 
-
-class Differentiated:
+class Differentiated(Curvature):
     """The curvature of any objective, by differentiating it twice."""
 
     def __init__(self, value: Tensor, parameters: Iterable[Tensor]):
@@ -62,6 +68,3 @@ class Differentiated:
         found = torch.autograd.grad(slopes, self.parameters, weights, retain_graph=True, allow_unused=True)
         product = flatten(torch.zeros_like(p) if f is None else f for p, f in zip(self.parameters, found, strict=True))
         return product.numpy()
-
-    def undo(self, v: np.ndarray) -> np.ndarray:
-        return v

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from rlgrad.optimizers.conjugate import conjugate_gradients
 from rlgrad.optimizers.curvature import Curvature
 
 FEW = 64  # parameters, up to which numpy is faster
@@ -154,26 +155,11 @@ def spectral(matrix: np.ndarray, gradient: np.ndarray, eps: float) -> np.ndarray
 
 def conjugate(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float) -> np.ndarray:
     """About H⁻¹ times the gradient [R, P], but for the products with H in double precision."""
-    found, residual = np.zeros(gradient.shape), gradient.astype(np.float64)
-    way = better = curvature.undo(residual)
-    left = whole = (residual * better).sum(1)
-    active = whole > 0
-    for number in range(gradient.shape[1]):
-        bent = bowl * curvature.times(way)
-        bend = (way * bent).sum(1)
-        if number == 0:  # where J curves the wrong way there is nowhere to go but along the gradient
-            found = np.where((active & ~(bend > 0))[:, None], way, found)
-        active = active & (bend > 0)
-        length = np.divide(left, bend, out=np.zeros_like(left), where=active)[:, None]
-        found = np.where(active[:, None], found + length * way, found)
-        residual = residual - length * bent
-        better = curvature.undo(residual)
-        previous, left = left, (residual * better).sum(1)
-        active = active & (left > ACCURATE**2 * whole)
-        if not active.any():
-            break
-        way = better + np.divide(left, previous, out=np.zeros_like(left), where=active)[:, None] * way
-    return found
+
+    def times(v: np.ndarray) -> np.ndarray:
+        return bowl * curvature.times(v)
+
+    return conjugate_gradients(times, curvature.undo, gradient, gradient.shape[1], ACCURATE)
 
 
 def evaluated(closure: Evaluated, parameters: Iterable[Tensor]) -> tuple[np.ndarray, np.ndarray]:

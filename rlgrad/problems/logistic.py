@@ -69,7 +69,7 @@ class Logistic(Trainable):
     """The likelihood of the labels under a linear model."""
 
     model: LinearClassifier
-    curved = True
+    curved = informed = True
     work = "batch/examples"  # the metric that counts what was learned from
     headline, judged = ("accuracy", "log_loss"), ("log_loss", Direction.MINIMIZE)
 

@@ -12,7 +12,7 @@ n-step actor-critic, A2C (Mnih et al. 2016, https://arxiv.org/abs/1602.01783). I
 from the states that the policy visits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -24,9 +24,11 @@ from rlgrad.agents import rollouts
 from rlgrad.agents.advantages import discount_factors, reward_to_go, total
 from rlgrad.agents.agent import Agent, make_agent
 from rlgrad.agents.baselines import RunningMean
+from rlgrad.agents.batches import Batch, First, Guesses, Weights, guesses
 from rlgrad.agents.credit import credit, standardised, values
 from rlgrad.agents.diagnostics import divergence, effective_number, explained_variance, quality_of_gradient
 from rlgrad.agents.experience import Experience
+from rlgrad.agents.fisher import Fisher
 from rlgrad.agents.gradient import PolicyGradient, by_halves, policy_gradient, with_optimal_baseline
 from rlgrad.agents.normalisers import Normaliser, ReturnUnit
 from rlgrad.agents.rollouts import Rollout
@@ -75,6 +77,22 @@ class Played(NamedTuple):
     unit: Tensor  # [R, 1, 1] of the advantages that the gradient used
 
 
+def objective_of(settings: Settings, batch: Rollout, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The objective [R], and the share [R, T, B] of each step in it. target: [R, T, B] what each is credited with."""
+    alive = batch.alive
+    if settings.segment:
+        steps = alive.sum((1, 2))
+        return total(target * alive) / steps, alive / steps.reshape(-1, 1, 1)
+    if settings.batch_steps:
+        goes_on = alive & ~batch.over
+        first = alive & ~torch.cat([torch.zeros_like(goes_on[:, :1]), goes_on[:, :-1]], 1)  # steps of episodes
+        episodes = first.sum((1, 2))
+        returns = reward_to_go(batch.reward, settings.discount, batch.over)
+        return total(returns * first) / episodes, alive / episodes.reshape(-1, 1, 1)
+    discounts = discount_factors(alive.shape[1], settings.discount)
+    return total(batch.reward * discounts) / alive.shape[2], alive / alive.shape[2]
+
+
 class Reinforce(Trainable):
     """Whole episodes and a baseline: the gradient of the expected return, estimated without bias unless asked for."""
 
@@ -84,12 +102,15 @@ class Reinforce(Trainable):
     headline, judged = ("return",), ("return", Direction.MAXIMIZE)
     uses = ("evaluate", "play")
     timed = {"environment": (rollouts, "step"), "policy": (rollouts.Player, "act")}
-    line_search = False  # the mean return of episodes that are played already does not change
+    informed = True
 
     def __init__(self, settings: Settings, policy: nn.Module | None = None):
         """policy: its network, instead of one that the settings describe."""
         check(settings)
         self.settings = settings
+        self.line_search = not settings.baseline.startswith("optimal")  # there the gradient has no surrogate
+        if settings.baseline == "critic":  # whose error is no part of it
+            self.line_search = settings.critic.optimizer is not None
         self.measures = "return" + (" still to come" if settings.segment else "")
         self.measures = "discounted " * (settings.discount < 1) + self.measures
         environment = describe(settings.environment, settings.environment_options)
@@ -129,44 +150,98 @@ class Reinforce(Trainable):
         self._observe(played)
         return played
 
-    @torch.no_grad()
-    def objective(self, batch: Rollout) -> Estimate:
+    def passes(self, data: Rollout) -> Iterator[Batch | Guesses]:
+        """The batch once; then, where the critic has epochs of its own, its minibatches."""
+        yield (batch := Batch(data))
+        if self.settings.critic_alone:
+            drawn = self.experience.streams(Purpose.MINIBATCH, data.step)
+            yield from guesses(drawn, batch, self.settings.critic)
+
+    def objective(self, batch: Rollout | Batch | Guesses) -> Estimate:
         """The objective [R], with the policy gradient as its gradient: the mean return, discounted if the settings say
         so; in segments the mean over their steps of what is still to come, guessed by the critic after their end."""
-        settings, alive = self.settings, batch.alive
+        if isinstance(batch, Guesses):
+            return self._of_the_critic(batch)
+        whole, moving = batch if isinstance(batch, Batch) else Batch(batch), torch.is_grad_enabled()
+        with torch.no_grad():
+            return self._again(whole, moving) if whole.first else self._first(whole)
+
+    def _first(self, whole: Batch) -> Estimate:
+        """At the parameters that have played."""
+        settings, batch, alive = self.settings, whole.played, whole.played.alive
+        told, metrics = self._weigh(batch)
+        diagnosed = batch.step % settings.diagnose_every_updates == 0
+        optimal = settings.baseline.startswith("optimal")
+        credited = 0 * told.credited if optimal else told.credited
+        found = policy_gradient(self.model, batch, credited, told.bonus, told.pull, keep=diagnosed)
+        if optimal:
+            each = settings.baseline == "optimal_per_parameter"
+            best = with_optimal_baseline(self.model, batch, told.weight * alive, told.used, each)
+            for gradient, part in zip(found.gradient, best, strict=True):
+                gradient += part
+        else:
+            whole.first = First(told, found)
+            if diagnosed and settings.episodes > 1 and not settings.batch_steps:
+                metrics |= quality_of_gradient(*by_halves(self.model, batch, credited))
+        metrics |= self._episodes(batch) | {"policy/entropy": total(found.entropy * alive) / alive.sum((1, 2))}
+        notes = Played(found, (told.advantage * told.share).to(told.value.dtype), told.unit)
+        return Estimate(told.value, metrics, self._for_all(found.gradient), self._fisher(batch), notes, 0 * told.value)
+
+    def _weigh(self, batch: Rollout) -> tuple[Weights, dict[str, Tensor]]:
+        """What each step counts in the gradient, and what is said of that."""
+        settings, alive, metrics = self.settings, batch.alive, {}
         value = values(self.model.critic, batch.observation) if self.model.critic else None
         target, advantage = credit(settings, self.model, batch, value)
         steps = alive.sum((1, 2)).reshape(-1, 1, 1)
-        discounts = discount_factors(alive.shape[1], settings.discount)
-        if settings.segment:
-            mean, share = total(target * alive) / steps.flatten(), alive / steps
-        else:
-            mean, share = total(batch.reward * discounts) / alive.shape[2], alive / alive.shape[2]
-        weight = discounts if settings.weighted else torch.ones(())
+        mean, share = objective_of(settings, batch, target)
+        weight = discount_factors(alive.shape[1], settings.discount) if settings.weighted else torch.ones(())
         unit = self.model.unit.mean_and_deviation(mean.reshape(-1, 1, 1))[1] if self.model.unit else torch.ones(())
-        metrics: dict[str, Tensor] = {}
-        diagnosed = batch.step % settings.diagnose_every_updates == 0
-        if diagnosed and settings.baseline != "none":
+        if batch.step % settings.diagnose_every_updates == 0 and settings.baseline != "none":
             metrics["baseline/explained_variance"] = explained_variance(target - advantage, target, alive)
-        used = standardised(settings, advantage / unit, alive, target)
-        credited, bonus, pull = used * weight * share, None, None
+        used, bonus, pull = standardised(settings, advantage / unit, alive, target), None, None
         if settings.entropy_bonus:
             bonus = settings.entropy_bonus.at(batch.step, settings.updates) * alive / steps
         if value is not None:  # down the squared error, in the same units
             error = (value - target) * alive
-            pull = error / steps / unit.square()
+            pull = None if settings.critic_alone else error / steps / unit.square()
             metrics["critic/error"] = total(error.square()) / steps.flatten() / 2
-        optimal = settings.baseline.startswith("optimal")
-        found = policy_gradient(self.model, batch, 0 * credited if optimal else credited, bonus, pull, keep=diagnosed)
-        if optimal:
-            each = settings.baseline == "optimal_per_parameter"
-            best = with_optimal_baseline(self.model, batch, weight * alive, used, each)
-            for whole, part in zip(found.gradient, best, strict=True):
-                whole += part
-        elif diagnosed and settings.episodes > 1:
-            metrics |= quality_of_gradient(*by_halves(self.model, batch, credited))
-        metrics |= self._episodes(batch) | {"policy/entropy": total(found.entropy * alive) / steps.flatten()}
-        return Estimate(mean, metrics, found.gradient, notes=Played(found, (advantage * share).to(mean.dtype), unit))
+        return Weights(mean, target, advantage, unit, share, weight, used, used * weight * share, bonus, pull), metrics
+
+    def _again(self, whole: Batch, moving: bool) -> Estimate:
+        """At other parameters, which an optimizer tries on the same data: the value is what it was, and the surrogate
+        is what the return has gained to first order, by how much more probable each action has become. moving: whether
+        the gradient is wanted."""
+        batch, gradient = whole.played, None
+        assert whole.first
+        told, before = whole.first
+        if moving:
+            found = policy_gradient(self.model, batch, told.credited, told.bonus, told.pull, played=before.log_prob)
+            log_prob, entropy, gradient = found.log_prob, found.entropy, self._for_all(found.gradient)
+        else:
+            seen = [(self.model(batch.observation[:, piece]), batch.action[:, piece]) for piece in batch.pieces()]
+            log_prob = torch.cat([distribution.log_prob(action) for distribution, action in seen], 1)
+            entropy = torch.cat([distribution.entropy() for distribution, _ in seen], 1)
+        gained = (log_prob - before.log_prob).expm1() * told.credited
+        if told.bonus is not None:
+            gained = gained + (entropy - before.entropy) * told.bonus
+        return Estimate(told.value, {}, gradient, self._fisher(batch), surrogate=total(gained))
+
+    def _of_the_critic(self, batch: Guesses) -> Estimate:
+        """Its squared error [R], halved, on a minibatch."""
+        assert self.model.critic
+        parameters = list(self.model.critic.parameters())
+        with torch.enable_grad():
+            error = (self.model.critic(batch.observation) - batch.target) * batch.weight / batch.unit
+            value = error.square().sum(1) / batch.weight.sum(1) / 2
+            found = dict(zip(parameters, torch.autograd.grad(value.sum(), parameters), strict=True))
+        return Estimate(value.detach(), {}, [found.get(parameter) for parameter in self.model.parameters()])
+
+    def _for_all(self, gradient: Sequence[Tensor]) -> list[Tensor | None]:
+        """A gradient of the policy alone, with None for all other parameters."""
+        return [*gradient, *[None] * (len(list(self.model.parameters())) - len(gradient))]
+
+    def _fisher(self, batch: Rollout) -> Callable[[], Fisher]:
+        return lambda: Fisher(self.model.policy, batch, self.direction.opposite.sign)
 
     @torch.no_grad()
     def after(self, update: Update) -> Tensor:
@@ -174,8 +249,8 @@ class Reinforce(Trainable):
         objective of the same steps, weighted by how much more probable their actions have become (Kakade & Langford
         2002, eq. 4.1).
         """
-        batch: Rollout = update.passes[0].batch
-        if not self.settings.segment:
+        batch: Rollout = update.passes[0].batch.played
+        if not self.settings.flowing:
             return self._discounted(batch.step)
         played: Played = update.passes[0].notes
         log_ratio = (self._log_prob(batch) - played.found.log_prob) * batch.alive
@@ -184,17 +259,17 @@ class Reinforce(Trainable):
     def final(self, update: Update) -> Tensor:
         """The mean return [R] of episodes that no update has learned from: those of the update that would come next. In
         segments, as `after` has it."""
-        return self.after(update) if self.settings.segment else self._discounted(update.step + 1)
+        return self.after(update) if self.settings.flowing else self._discounted(update.step + 1)
 
     @torch.no_grad()
     def diagnose(self, update: Update, promised: Tensor) -> Mapping[str, Tensor]:
         """How far the policy has moved from the one that played, and what that came to. What the gradient promised is
         left out where it is no gradient of the objective: docs/tags.md says when."""
-        batch, played = update.passes[0].batch, update.passes[0].notes
+        batch, played = update.passes[0].batch.played, update.passes[0].notes
         log_ratio = (self._log_prob(batch) - played.found.log_prob) * batch.alive
         seen = (batch.observation[:, piece] for piece in batch.pieces())
         moved = [old.divergence(self.model(x)) for old, x in zip(played.found.policy, seen, strict=True)]
-        of = "surrogate" if self.settings.segment else "objective"
+        of = "surrogate" if self.settings.flowing else "objective"
         found = {
             f"{of}/achieved_change": self.after(update) - update.value,
             "policy/kl": divergence(torch.cat(moved, 1), batch.alive),
@@ -213,7 +288,7 @@ class Reinforce(Trainable):
             return False
         guessed = settings.gae_lambda < 1 or settings.time_limit == "bootstrap"
         unweighted = settings.discount < 1 and not settings.discount_weighting
-        return bool(settings.segment) or not (guessed or unweighted)
+        return settings.flowing or not (guessed or unweighted)
 
     def description(self) -> dict[str, Any]:
         """The policy's."""
@@ -235,7 +310,7 @@ class Reinforce(Trainable):
         modules = [module for module in self.model.modules() if isinstance(module, Normaliser | RunningMean)]
         units = [module for module in modules if isinstance(module, ReturnUnit | RunningMean)]
         guess = None
-        if units and self.settings.segment and self.model.critic:
+        if units and self.settings.flowing and self.model.critic:
             guess = values(self.model.critic, played.observation)
         returns = reward_to_go(played.reward, self.settings.discount) if units else played.reward
         if guess is not None:

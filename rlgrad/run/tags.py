@@ -16,12 +16,13 @@ TAGS = {
     "bootstrap`, or with a discount but no `discount_weighting`.",
     "objective/achieved_change": "How much it did change, on the same data, or in episodes with the same random "
     "numbers (the objective's unit); every `diagnose_every_updates`.",
-    "surrogate/predicted_change": "In segments, whose states cannot be visited again: how much the objective of the "
+    "surrogate/predicted_change": "In segments and with `batch_steps`, where no step is taken again: how much the "
+    "objective of the "
     "same steps was to change, each weighted by how much more probable its action has become (the objective's unit); "
     "every `diagnose_every_updates`. Left out with `standardise_advantages` or `entropy_bonus`: then the gradient is "
     "that of something else.",
-    "surrogate/achieved_change": "In segments: how much that did change (the objective's unit); every "
-    "`diagnose_every_updates`.",
+    "surrogate/achieved_change": "In segments and with `batch_steps`: how much that did change (the objective's unit); "
+    "every `diagnose_every_updates`.",
     "work/evaluations": "How often the objective was evaluated so far, each time for all replicas together: once an "
     "update, more often by an optimizer with a line search, or in several passes (evaluations).",
     "gradient/half_cosine": "Cosine between the gradients from the two halves of the episodes: 1 is all signal, 0 all "
@@ -36,7 +37,7 @@ TAGS = {
     "update/size": "Euclidean norm of the change that the update made to the parameters, mean over replicas (units of "
     "parameter).",
     "update/learning_rate": "Learning rate that the optimizer used for the update (units of parameter per unit of its "
-    "step).",
+    "step); of the natural gradient its radius `kl` (nats).",
     "episode/return": "Undiscounted return of the episodes played for the update, mean over episodes and replicas "
     "(reward).",
     "episode/length": "Length of the episodes played for the update, mean over episodes and replicas (decisions: "

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rlgrad.optimizers.curvature import Curvature
 from rlgrad.supervised.families import bernoulli, categorical
 
 PIECE = 1 << 19  # numbers of the examples' features at a time: two megabytes, in single precision
@@ -110,7 +111,7 @@ def against(scores: Array, x: Array) -> Array:
     return scores @ x
 
 
-class Information:
+class Information(Curvature):
     """The curvature of sign (scale log L − decay/2 ||w||²), where scale and decay are positive.
 
     That of −log L is the Fisher information Σ x xᵀ ⊗ (diag p − p pᵀ), whatever the labels are. P counts the weights

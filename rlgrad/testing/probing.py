@@ -19,7 +19,8 @@ class Turned(Problem):
         with suppress(AttributeError):  # it may be read-only
             problem.direction = problem.direction.opposite
         self.problem, self.factor, self.direction = problem, factor, problem.direction
-        self.model, self.line_search, self.curved = problem.model, problem.line_search, problem.curved
+        self.model, self.line_search = problem.model, problem.line_search
+        self.curved, self.informed = problem.curved, problem.informed
         self.sample, self.passes = problem.sample, problem.passes  # type: ignore[method-assign]
         self.parameters = list(problem.model.parameters())
         self.apart = {p for module in self.model.modules() if isinstance(module, Apart) for p in module.parameters()}

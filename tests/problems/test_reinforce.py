@@ -291,7 +291,7 @@ def test_replica_k_of_many_is_the_run_alone_with_seed_plus_k() -> None:
         ({"segment": 5}, "segment: only a critic can guess what is to come: set baseline: critic, or null"),
         (
             {"segment": 5, "baseline": "critic", "discount": 0.9},
-            "discount_weighting: in segments all states count alike",
+            "discount_weighting: where a slot plays several episodes all states count alike",
         ),
         ({"segment": 5, "baseline": "critic", "standardise_advantages": "per_episode"}, "needs whole episodes"),
         (
@@ -662,7 +662,7 @@ def test_how_far_a_step_went_by_hand(float64: None, settings: dict[str, Any]) ->
     old = copy.deepcopy(problem.model)
     stream = updates(problem, make_optimizer(problem, "SGD", lr=0.5))
     update = next(stream)
-    batch = update.passes[0].batch
+    batch = update.passes[0].batch.played
     found = problem.diagnose(update, torch.zeros(2))
     p, q = old(batch.observation), problem.model(batch.observation)
     each = torch.distributions.kl_divergence(*(torch.distributions.Categorical(logits=one.logits) for one in (p, q)))

@@ -1,0 +1,40 @@
+"""Minibatches of the steps that were played: several passes over one batch, in an order of each replica's own."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlgrad.errors import RunError
+
+
+def minibatches(
+    streams: Sequence[np.random.Generator], alive: Tensor, epochs: int, count: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """So many epochs, in each of which every step is in one of `count` minibatches: index and weight [R, M].
+
+    Each replica's steps are shuffled by its own stream and dealt into parts that differ by one step at most. A replica
+    with fewer steps than another has minibatches with fewer steps: the rest of their M places have the weight 0.
+
+    alive: [R, T, B] bool, the steps there are. index: into T * B, as `gather` takes it.
+    Raises RunError where a replica has fewer steps than there are minibatches.
+    """
+    there = [np.flatnonzero(each) for each in alive.flatten(1).numpy()]
+    if (fewest := min(map(len, there))) < count:
+        raise RunError(f"{fewest} steps do not make {count} minibatches: set fewer `minibatches`, or play more")
+    size = math.ceil(max(map(len, there)) / count)  # M
+    for _ in range(epochs):
+        index, weight = np.zeros((count, len(there), size), np.int64), np.zeros((count, len(there), size), np.float32)
+        for replica, (rng, own) in enumerate(zip(streams, there, strict=True)):
+            for number, part in enumerate(np.array_split(rng.permutation(own), count)):
+                index[number, replica, : len(part)], weight[number, replica, : len(part)] = part, 1
+        for number in range(count):
+            yield torch.from_numpy(index[number]), torch.from_numpy(weight[number]).to(torch.get_default_dtype())
+
+
+def gather(x: Tensor, index: Tensor) -> Tensor:
+    """The steps at index [R, M] of x [R, T, B, ...]: [R, M, ...]."""
+    replica = torch.arange(len(x)).unsqueeze(1)
+    return x.flatten(1, 2)[replica, index]

@@ -1,0 +1,38 @@
+"""Conjugate gradients, for the systems of R replicas side by side."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+Product = Callable[[np.ndarray], np.ndarray]  # [R, P] -> [R, P]
+
+
+def conjugate_gradients(times: Product, undo: Product, b: np.ndarray, iterations: int, left_over: float) -> np.ndarray:
+    """About A⁻¹ b [R, P], for a symmetric A that is known by its products: Nocedal & Wright 2006, algorithm 7.1.
+
+    A direction in which A does not bend upwards ends the search of a replica; where the first one does not, that is the
+    answer, as no other is better.
+
+    times: A v. undo: about A⁻¹ v, from which the search starts (v itself where nothing better is known).
+    left_over: a replica is done when no more than this part of b is left, in the measure of `undo`.
+    """
+    found, residual = np.zeros(b.shape), b.astype(np.float64)
+    way = better = undo(residual)
+    left = whole = (residual * better).sum(1)
+    active = whole > 0
+    for number in range(iterations):
+        bent = times(way)
+        bend = (way * bent).sum(1)
+        if number == 0:
+            found = np.where((active & ~(bend > 0))[:, None], way, found)
+        active = active & (bend > 0)
+        length = np.divide(left, bend, out=np.zeros_like(left), where=active)[:, None]
+        found = np.where(active[:, None], found + length * way, found)
+        residual = residual - length * bent
+        better = undo(residual)
+        previous, left = left, (residual * better).sum(1)
+        active = active & (left > left_over**2 * whole)
+        if not active.any():
+            break
+        way = better + np.divide(left, previous, out=np.zeros_like(left), where=active)[:, None] * way
+    return found

@@ -1,0 +1,94 @@
+"""The natural gradient: the steepest way where a step is measured by how much it changes what the model says."""
+
+from collections.abc import Iterable
+from typing import Literal, Protocol
+
+import numpy as np
+from torch import Tensor
+from torch.optim import Optimizer
+
+from rlgrad.optimizers.conjugate import conjugate_gradients
+from rlgrad.optimizers.newton import Evaluated, evaluated, joined, move
+
+SHRINK = 0.8  # of a step that a line search does not take
+SHRINKINGS = 15  # after which none is taken
+SLACK = 1.5  # how many times the radius the divergence may be that a line search finds
+
+
+class Searched(Evaluated, Protocol):
+    """What the step asks of its closure."""
+
+    def value_alone(self) -> Tensor: ...
+
+
+class NaturalGradient(Optimizer):
+    """The natural gradient F⁻¹∇J for R replicas at once (Amari 1998; for policies Kakade 2001,
+    https://papers.nips.cc/paper/2073-a-natural-policy-gradient), as long as the divergence `kl` allows:
+
+        θ ± √(2 kl / ∇Jᵀ F⁻¹ ∇J) F⁻¹∇J
+
+    F is the Fisher information: of a policy at the states that it has visited, or of a classifier at its examples,
+    where it is the Hessian of the likelihood and, without `kl`, this is Newton's step. Only products with F are needed.
+
+    sign: 1 where J is to be maximized, -1 where it is to be minimized.
+    kl: the radius: the mean Kullback-Leibler divergence between the model before the step and after it, in nats, as the
+    quadratic has it. It is the `lr` of the parameter group, which a schedule changes. None: the whole step is taken.
+    damping: added to F's diagonal, so that what the data say nothing of moves little.
+    iterations: of conjugate gradients, at most, and tolerance: the part of the gradient that they may leave.
+    line_search: shorten a step until J, or its surrogate, improves and the true divergence is at most 1.5 times `kl`:
+    TRPO (Schulman et al. 2015, appendix C, https://arxiv.org/abs/1502.05477).
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        sign: Literal[1, -1],
+        kl: float | None = 0.01,
+        damping: float = 0.1,
+        iterations: int = 10,
+        tolerance: float = 1e-5,
+        line_search: bool = False,
+    ):
+        if kl is not None and not kl > 0:
+            raise ValueError(f"kl must be positive, or null, not {kl!r}")
+        if not damping >= 0:
+            raise ValueError(f"damping must be 0 or more, not {damping!r}")
+        if not isinstance(iterations, int) or iterations < 1:
+            raise ValueError(f"iterations must be a whole number from 1 on, not {iterations!r}")
+        if not tolerance >= 0:
+            raise ValueError(f"tolerance must be 0 or more, not {tolerance!r}")
+        told = {"damping": damping, "iterations": iterations, "tolerance": tolerance, "line_search": line_search}
+        super().__init__(params, {"lr": 1.0 if kl is None else kl, "bounded": kl is not None, **told})
+        self.sign = sign
+
+    @np.errstate(all="ignore")  # of a replica that has diverged, which rests
+    def step(self, closure: Searched) -> None:  # type: ignore[override]
+        """closure() evaluates J [R] and its gradient; closure.curvature() is ±F at the same place."""
+        (group,) = self.param_groups
+        parameters = [parameter for parameter in group["params"] if parameter.requires_grad]
+        places = [parameter.detach().numpy() for parameter in parameters]
+        at = joined(places)
+        value, gradient = evaluated(closure, parameters)
+        curvature = closure.curvature()
+        bend = (gradient * curvature.times(gradient)).sum(1, keepdims=True)
+        upwards = np.where(bend < 0, -1.0, 1.0)  # F is positive, whichever way J bends
+
+        def times(v: np.ndarray) -> np.ndarray:
+            product: np.ndarray = upwards * curvature.times(v) + group["damping"] * v
+            return product
+
+        ahead = conjugate_gradients(times, curvature.undo, gradient, group["iterations"], group["tolerance"])
+        size = (ahead * times(ahead)).sum(1)  # [R] twice the divergence of a step of length 1
+        length = np.sqrt(2 * group["lr"] / size) if group["bounded"] else np.full(len(at), group["lr"])
+        length = np.where((size > 0) & np.isfinite(length), length, 0.0)[:, None]
+        move(places, at + self.sign * length * ahead)
+        if not group["line_search"]:
+            return
+        limit = SLACK * group["lr"] if group["bounded"] else np.inf
+        for shrinking in range(SHRINKINGS + 1):
+            better = self.sign * (closure.value_alone().numpy() - value) > 0
+            good = better & (curvature.distance(self.sign * length * ahead) <= limit)
+            if (good | (length[:, 0] == 0)).all():
+                return
+            length = np.where(good[:, None], length, SHRINK * length if shrinking < SHRINKINGS else 0.0)
+            move(places, at + self.sign * length * ahead)
