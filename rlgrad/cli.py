@@ -161,7 +161,7 @@ def add_train(commands: "Commands") -> None:
     completes(which.add_argument("--config", metavar="FILE", help="a YAML file, or a name in configs/"), CONFIG)
     resumed = which.add_argument("--resume", metavar="RUN", help="go on with this run; auto: the config's newest")
     completes(resumed, RUN)
-    which.add_argument("--extend-to", type=int, metavar="N", help="with --resume: up to N updates in all")
+    which.add_argument("--extend-to", type=int, metavar="N", help="with --resume: up to N updates, or steps, in all")
     which.add_argument("--allow-imports", action="store_true", help="let the config import modules, which runs code")
     which.add_argument("--wrong-sign", action="store_true", help="go against the objective, on purpose")
     shown = train.add_argument_group("what it writes and shows")

@@ -57,8 +57,10 @@ def build_schedule(
             raise SettingError(("schedule", "name"), message)
     made = make_schedule(("schedule",), settings.schedule, optimizer, direction.value)
     ends = getattr(made, "total_steps", None)  # OneCycleLR refuses to be stepped any further
-    if ends is not None and ends < settings.updates:
-        raise SettingError(("schedule",), f"{settings.schedule.name} ends after {ends} updates, before the run")
+    if ends is not None and ends < settings.length:
+        raise SettingError(
+            ("schedule",), f"{settings.schedule.name} ends after {ends} {settings.counts}, before the run"
+        )
     return made
 
 
@@ -127,7 +129,7 @@ def try_out(settings: RunSettings, problem: Problem) -> None:
     schedule = build_schedule(settings, optimizer, problem.direction)
     moved, name = False, settings.optimizer.name
     training = updates(trial, optimizer)
-    for step in range(min(settings.updates, TRIED)):
+    for step in range(min(settings.length, TRIED)):
         if step < 3:
             moved |= float(optimizer.param_groups[0]["lr"]) == 0
             try:
@@ -152,6 +154,8 @@ def take(schedule: optim.lr_scheduler.LRScheduler, settings: RunSettings) -> Non
     try:
         if isinstance(schedule, optim.lr_scheduler.ReduceLROnPlateau):
             schedule.step(0.0)
+        elif settings.steps:
+            schedules.move_to(schedule, schedule.last_epoch + 1)
         else:
             schedule.step()
     except Exception as error:

@@ -9,7 +9,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from rlgrad.errors import SettingError, blame, short
 from rlgrad.loop import Direction
@@ -51,6 +60,8 @@ class Evaluation(Section):
 
     every_updates: PositiveInt = 10
     """updates between evaluations"""
+    every_steps: PositiveInt | None = None
+    """instead of updates: how much work of one replica, such as environment steps, lies between them"""
 
 
 class Checkpoint(Section):
@@ -67,6 +78,8 @@ class Keep(Section):
 
     every_updates: PositiveInt | None = None
     """updates between those that are kept, each in a file with its number; null: none"""
+    every_steps: PositiveInt | None = None
+    """the same by the work of one replica, such as environment steps"""
     best: bool = False
     """whether the weights of each replica's best evaluation are kept, as best.safetensors"""
 
@@ -74,8 +87,11 @@ class Keep(Section):
 class FollowSettings(Section):
     """How a problem is followed while it is trained, whatever it is."""
 
-    updates: PositiveInt
-    """how many times the parameters are moved"""
+    updates: PositiveInt | None = None
+    """how many times the parameters are moved; or say `steps`"""
+    steps: PositiveInt | None = None
+    """instead of `updates`: how much work each replica does, such as environment steps (their mean where they differ);
+    the run ends with the first update that gets there, and a schedule counts these steps, not updates"""
     seed: NonNegativeInt = 0
     """replica k draws all its random numbers from streams of seed + k"""
     replicas: Annotated[int, Field(gt=0, le=100_000)] = 1
@@ -112,6 +128,24 @@ class FollowSettings(Section):
     def from_anywhere(cls, value: str | None) -> str | None:
         """It is the same one wherever the run is continued from."""
         return value and str(Path(value).expanduser().absolute())
+
+    @model_validator(mode="after")
+    def told_once(self) -> "FollowSettings":
+        if (self.updates is None) == (self.steps is None):
+            raise ValueError(
+                "a run is told in `updates` or in `steps`: " + ("set one" if self.steps is None else "not both")
+            )
+        return self
+
+    @property
+    def length(self) -> int:
+        """How many updates, or steps, the run has."""
+        return self.updates or self.steps or 0
+
+    @property
+    def counts(self) -> Literal["updates", "steps"]:
+        """What the run is told in."""
+        return "updates" if self.updates else "steps"
 
     def heading(self, direction: Direction) -> Direction:
         """Which way the run goes, if its objective is to go in this direction."""

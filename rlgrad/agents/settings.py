@@ -63,10 +63,10 @@ class EntropyBonus(Section):
     final: NonNegativeFloat | None = None
     """the coefficient at the last update, with a straight line between the two; null: it stays the same"""
 
-    def at(self, step: int, updates: int) -> float:
-        """The coefficient at one of so many updates."""
+    def at(self, progress: float) -> float:
+        """The coefficient when so much of the run is done, from 0 to 1."""
         final = self.coefficient if self.final is None else self.final
-        return self.coefficient + (final - self.coefficient) * min(1.0, step / max(1, updates - 1))
+        return self.coefficient + (final - self.coefficient) * min(1.0, progress)
 
 
 class HeldOutEpisodes(Evaluation):

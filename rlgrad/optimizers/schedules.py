@@ -1,10 +1,18 @@
 """The schedules of a config: all of torch's, and those that torch can only be given as a function."""
 
 import math
+import warnings
 
 from torch import Tensor, optim
 from torch.optim.lr_scheduler import *  # noqa: F403 - a config finds them all by name in this one module
 from torch.optim.lr_scheduler import LRScheduler
+
+
+def move_to(schedule: LRScheduler, place: int) -> None:
+    """Set the learning rate to that of a place on the schedule, however far from the last one. Raises TypeError for one
+    that only knows the next place, as SequentialLR."""
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # torch would have everyone go step by step
+        schedule.step(place)
 
 
 class Hyperbolic(LRScheduler):

@@ -200,7 +200,8 @@ class Reinforce(Trainable):
             metrics["baseline/explained_variance"] = explained_variance(target - advantage, target, alive)
         used, bonus, pull = standardised(settings, advantage / unit, alive, target), None, None
         if settings.entropy_bonus:
-            bonus = settings.entropy_bonus.at(batch.step, settings.updates) * alive / steps
+            done = batch.step / max(1, settings.updates - 1) if settings.updates else self.progress
+            bonus = settings.entropy_bonus.at(done) * alive / steps
         if value is not None:  # down the squared error, in the same units
             error = (value - target) * alive
             pull = None if settings.critic_alone else error / steps / unit.square()

@@ -91,6 +91,6 @@ def evaluate(config: Config, path: Path, update: int | str | None, episode_seed:
     check_data(path, saved, problem)
     say_what_has_changed(path, config.settings, problem)
     weights.fill(problem, found)
-    step = config.settings.updates + episode_seed
+    step = config.settings.length + episode_seed
     measured = attempt(lambda: problem.evaluate(step), config.settings.update_seconds_limit)
     return {name: summarize(values.tolist(), by_chance=problem.by_chance) for name, values in measured.items()}

@@ -48,7 +48,7 @@ def cut(path: str | Path, replica: int = 0, allow_imports: bool = False) -> tupl
     trained = weights.read(weights.where(Path(path))).tensors
     problem, optimizer, schedule = config.build()
     if isinstance(problem, Reinforce):
-        return around(alone(config, trained, replica), config.settings.updates), problem.measures
+        return around(alone(config, trained, replica), config.settings.length), problem.measures
     walk = Walk()
     Following(config.settings, problem, optimizer, schedule, [walk], None)()  # training is done again
     return along(problem, torch.stack(walk.places)[:, replica], replica), problem.measures

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from rlgrad.errors import RunError, say
 from rlgrad.loop import Update, updates
+from rlgrad.optimizers.schedules import move_to
 from rlgrad.replicas import clipping, norm_per_replica
 from rlgrad.run import divergence
 from rlgrad.run.faults import attempt, limited
@@ -67,6 +68,7 @@ class Following:
         )
         self.remember()
         while not self.over:
+            self.problem.progress = self.state.count(settings) / settings.length
             update = self.last = self.attempt(lambda: next(stream))
             record = self.measured(update)
             for act in acts:
@@ -130,6 +132,9 @@ class Following:
         schedule, value = self.schedule, self.state.mean(record.values["objective/value"])
         if isinstance(schedule, ReduceLROnPlateau):
             self.attempt(lambda: schedule.step(value))
+        elif schedule and self.settings.steps:
+            place = min(self.state.steps, self.settings.steps)
+            self.attempt(lambda: move_to(schedule, place))
         elif schedule:
             self.attempt(schedule.step)
 

@@ -49,11 +49,11 @@ def check_data(path: Path, saved: Mapping[str, Any] | None, problem: Trainable) 
 
 
 def differences(old: FollowSettings, new: FollowSettings, free: Collection[str], length: bool) -> str:
-    """Where two settings differ. free: the names of those that may. length: whether the number of updates may, as far
-    as no other setting depends on it."""
+    """Where two settings differ. free: the names of those that may. length: whether its length may, as far as no
+    other setting depends on it."""
     a, b = (dotted(each.model_dump(exclude=set(free))) for each in (old, new))
     if length and not new.bound_to_updates():
-        del a["updates"], b["updates"]
+        del a[new.counts], b[new.counts]
     return listed(a, b)
 
 

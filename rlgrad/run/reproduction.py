@@ -51,9 +51,9 @@ def reproduce(
         say_what_has_changed(path, config.settings, problem)
 
     environment = recorded_environment(path)
-    updates = config.settings.updates
-    lengths = [*(each for each in extensions(environment) if each < updates), updates]  # each was an end once
-    begun = {"updates": lengths[0]} | ({"initial": str(path / INITIAL)} if config.settings.initial else {})
+    whole, unit = config.settings.length, config.settings.counts
+    lengths = [*(each for each in extensions(environment) if each < whole), whole]  # each was an end once
+    begun = {unit: lengths[0]} | ({"initial": str(path / INITIAL)} if config.settings.initial else {})
     first = config.with_settings(config.settings.model_copy(update=begun), f"{path.name}-again")
     run = launch(first, out, quiet, check=check)
     for length in lengths[1:]:

@@ -111,7 +111,7 @@ def go_on(run: Following, quiet: bool, before: FollowSettings, found: tuple[str,
         how = "more updates lengthen" if "problem" in run.settings.given else "--extend-to N lengthens"
         print(f"{path} is completed already; {how} it")
     if run.settings != before:
-        record_changes(path, before, run.settings, run.state.done)
+        record_changes(path, before, run.settings, run.state)
         log.extend(run.state.steps, directory.dump(run.settings))
     (path / "summary.json").unlink(missing_ok=True)
     return sit(run, log, quiet)
@@ -131,8 +131,8 @@ def recorded_settings(run: Following) -> FollowSettings:
         recorded = valid(FollowSettings, data)
     except SettingError as error:
         raise UsageError(f"{path}: its problem was not made in Python: go on by rlgrad.resume") from error
-    longer = run.settings.updates > recorded.updates
-    refuse_changes(path, recorded, run.settings, run.settings.updates if longer else None)
+    longer = run.settings.counts == recorded.counts and run.settings.length > recorded.length
+    refuse_changes(path, recorded, run.settings, run.settings.length if longer else None)
     return recorded if longer else run.settings
 
 
@@ -168,38 +168,38 @@ def recorded_config(path: Path, allow_imports: bool = False, objects: Mapping[st
 
 def refuse_changes(path: Path, recorded: FollowSettings, asked: FollowSettings, extend_to: int | None) -> None:
     """Raises UsageError where the settings asked for are not those of the run."""
-    if not (changed := differences(recorded, asked, MOVED, extend_to == asked.updates)):
+    if not (changed := differences(recorded, asked, MOVED, extend_to == asked.length)):
         return
     message = f"{path} was begun with other settings: {changed}"
     if "problem" in recorded.given:
-        raise UsageError(f"{message}; to go on, give what it was begun with: only `updates` may be more")
-    hint = ", --extend-to N lengthens it" if recorded.updates != asked.updates else ""
+        raise UsageError(f"{message}; to go on, give what it was begun with: only `{asked.counts}` may be more")
+    hint = ", --extend-to N lengthens it" if recorded.length != asked.length else ""
     raise UsageError(f"{message}; --resume {path} goes on with its own{hint}")
 
 
-def longer(path: Path, recorded: Config, updates: int) -> RunSettings:
-    """The settings of a run with more updates. Raises UsageError where that would change what has been."""
+def longer(path: Path, recorded: Config, length: int) -> RunSettings:
+    """The settings of a run with more updates, or steps. Raises UsageError where that would change what has been."""
     settings = recorded.settings
-    if updates <= settings.updates:
-        raise UsageError(f"--extend-to {updates}: {path} has {settings.updates} updates already")
+    if length <= settings.length:
+        raise UsageError(f"--extend-to {length}: {path} has {settings.length} {settings.counts} already")
     if bound := settings.bound_to_updates():
         raise UsageError(
             f"--extend-to: {path} cannot be lengthened: its {bound} is reached at the last update, and with more "
-            "updates all earlier ones would have been others"
+            f"{settings.counts} all earlier ones would have been others"
         )
     if settings.schedule:
         arguments = ", ".join(f"{key}: {value}" for key, value in settings.schedule.arguments.items())
         say(f"the schedule {settings.schedule.name} goes on by its own settings ({arguments})")
-    return settings.model_copy(update={"updates": updates})
+    return settings.model_copy(update={settings.counts: length})
 
 
-def record_changes(path: Path, before: FollowSettings, after: FollowSettings, done: int) -> None:
+def record_changes(path: Path, before: FollowSettings, after: FollowSettings, state: State) -> None:
     """Write the config anew; and where a run that is lengthened was at its end, which has an evaluation that a longer
     run might not have there, note that in environment.json. Raises UsageError where nothing can be written."""
     try:
-        if done == before.updates < after.updates:
+        if state.complete(before) and not state.complete(after):
             environment = recorded_environment(path)
-            environment["extended_from"] = sorted({*extensions(environment), done})
+            environment["extended_from"] = sorted({*extensions(environment), before.length})
             directory.write_json(path / "environment.json", environment)
         directory.write_text(path / "config.yaml", directory.dump(after))
     except OSError as error:
@@ -219,7 +219,7 @@ def restore(run: Following, file: str, saved: Mapping[str, Any], log: Log) -> No
         state = validator().validate_python(vars(State(**saved["state"])))
         lists = [state.work, state.objective, state.final, *state.evaluation.values()]
         gone = state.set_aside
-        if any(len(each) not in (0, replicas) for each in lists) or not state.done <= run.settings.updates:
+        if any(len(each) not in (0, replicas) for each in lists) or state.done > run.settings.length:
             raise ValueError(f"it is of a run with other settings, after update {state.done}")
         if len(gone) >= replicas or any(k >= replicas or step >= state.done for k, step in gone.items()):
             raise ValueError("no replica is left, or one was set aside that there is not")
@@ -266,7 +266,7 @@ def content_of(file: Path) -> dict[str, Any]:
 
 
 def extensions(environment: Mapping[str, Any]) -> list[int]:
-    """The numbers of updates at which a run was at its end, before it was lengthened."""
+    """The lengths that a run had before it was lengthened."""
     found = environment.get("extended_from")
     return [each for each in found if isinstance(each, int)] if isinstance(found, list) else []
 

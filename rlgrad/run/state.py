@@ -30,6 +30,7 @@ class State:
 
     done: Count = 0  # updates
     work: list[float] = field(default_factory=list)  # environment steps or examples so far
+    steps_before: Count = 0  # the same before the last update, mean over replicas
     seconds: Amount = 0.0  # wall time, over all sittings
     evaluations: Count = 0  # of the objective, each time of all replicas together
     objective: list[float] = field(default_factory=list)  # of the last update, before it
@@ -41,7 +42,7 @@ class State:
 
     def absorb(self, update: Update, values: Mapping[str, Tensor], work: str) -> None:
         """Take note of an update and of its values [R]."""
-        counted = values[work].tolist()
+        counted, self.steps_before = values[work].tolist(), self.steps
         self.done = update.step + 1
         self.evaluations += update.evaluations
         self.work = [a + b for a, b in zip(self.work or [0.0] * len(counted), counted, strict=True)]
@@ -59,8 +60,20 @@ class State:
 
     def over(self, settings: FollowSettings) -> bool:
         """Whether there is nothing left to do."""
-        solved = settings.stop_when_solved and self.first_solved is not None
-        return self.done >= settings.updates or solved
+        return self.complete(settings) or (settings.stop_when_solved and self.first_solved is not None)
+
+    def count(self, settings: FollowSettings) -> int:
+        """How far it is, in what its length is told in."""
+        return self.done if settings.updates else self.steps
+
+    def complete(self, settings: FollowSettings) -> bool:
+        return self.count(settings) >= settings.length
+
+    def due(self, every_updates: int | None, every_steps: int | None) -> bool:
+        """Whether the last update was one of every so many, or crossed a multiple of so many steps."""
+        if every_steps:
+            return self.steps // every_steps > self.steps_before // every_steps
+        return bool(every_updates) and self.done % (every_updates or 1) == 0
 
     def remaining(self, values: list[float]) -> list[float]:
         """Those of the replicas that have not been set aside."""

@@ -77,7 +77,7 @@ def follow(
     problem: Trainable,
     optimizer: torch.optim.Optimizer,
     *,
-    updates: int,
+    updates: int | None = None,
     out: str | Path | None = None,
     observers: Sequence[Observer] = (),
     schedule: LRScheduler | None = None,
@@ -91,6 +91,7 @@ def follow(
     problem, optimizer, schedule: as `make_optimizer` and torch make them.
     out: the run directory, instead of runs/<the problem's class>-<number>.
     resume: go on in `out`, to the same bits as an unbroken run. Give the same objects, as they were at the start.
+    updates: how many; or give `steps`, how much work of each replica.
     settings: those of `rlgrad.settings.FollowSettings`, such as evaluation={"every_updates": 5}.
 
     Raises UsageError before anything is written, and RunError where the run cannot go on.

@@ -9,8 +9,8 @@ class HeldOut(Observer):
     """Adds `evaluation/…` to the record, and notes when the problem was solved first."""
 
     def seen(self, run: Following, update: Update, record: Record) -> None:
-        done, settings = run.state.done, run.settings
-        if done != settings.updates and done % settings.evaluation.every_updates:
+        wanted = run.settings.evaluation
+        if not (run.state.complete(run.settings) or run.state.due(wanted.every_updates, wanted.every_steps)):
             return
         found = run.counted(dict(run.attempt(lambda: run.problem.evaluate(update.step))))
         record.evaluated = True

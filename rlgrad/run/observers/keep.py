@@ -24,7 +24,7 @@ class Keep(Observer):
         if run.directory is None:
             return
         folder = run.directory / weights.KEPT
-        if keep.every_updates and done % keep.every_updates == 0:
+        if run.state.due(keep.every_updates, keep.every_steps):
             folder.mkdir(exist_ok=True)
             weights.save(folder / f"{done}.safetensors", run.problem, done)
         if keep.best and record.evaluated and run.problem.judged and self.improved(run, record):

@@ -66,10 +66,11 @@ class Display(Observer):
 
     def begin(self, run: Following) -> None:
         direction, problem = run.problem.direction, run.problem
-        self.updates, self.unit = run.settings.updates, unit(problem).replace("_", " ")
+        self.length, self.unit = run.settings.length, unit(problem).replace("_", " ")
         self.objective = "objective ↑" if direction.sign > 0 else "objective ↓"
         self.measures = "" if problem.measures == "objective" else f" ({problem.measures})"
-        self.first, self.shown = run.state.done, time.monotonic()
+        self.first, self.shown = run.state.count(run.settings), time.monotonic()
+        self.lines = self.first // max(1, self.length // LINES)  # how many have been shown
         if run.settings.wrong_sign:
             self.warn_of_wrong_sign(direction)
         for topic, fact in problem.facts.items():
@@ -82,7 +83,7 @@ class Display(Observer):
         elif self.console.is_terminal and not self.console.quiet:
             columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), MofNCompleteColumn())
             self.bar = Progress(*columns, TimeRemainingColumn(), TextColumn("left"), expand=True)
-            self.bar.add_task(self.objective, total=self.updates, completed=run.state.done)
+            self.bar.add_task(self.objective, total=self.length, completed=self.first)
             self.below = Text(no_wrap=True)
             self.live = Live(Group(self.bar, self.below), console=self.console)
             self.live.start()
@@ -95,32 +96,35 @@ class Display(Observer):
 
     def seen(self, run: Following, update: Update, record: Record) -> None:
         """After an update: the objective, the last evaluation with its interval, work per second, and the time left."""
-        state, speed = run.state, record.numbers["speed/work_per_second"]
+        state, speed, done = run.state, record.numbers["speed/work_per_second"], run.state.count(run.settings)
         if record.evaluated and not self.console.quiet:
             self.evaluation = evaluated(run)
         value = f"{self.objective} {state.mean(record.values['objective/value']):.4g}{self.measures}"
         pace = f"{speed:,.0f} {self.unit}/s"
         if self.bar:
-            self.bar.update(self.bar.task_ids[0], completed=state.done, description=value)
+            self.bar.update(self.bar.task_ids[0], completed=done, description=value)
             self.below.plain = "  ".join(part for part in (self.evaluation, pace) if part)
-        elif self.cell or state.done == self.updates or state.done % max(1, self.updates // LINES) == 0:
-            self.line([f"update {state.done}/{self.updates}", value, self.evaluation, pace, self.left(run)])
+        elif self.cell or state.complete(run.settings) or done // max(1, self.length // LINES) > self.lines:
+            self.lines = done // max(1, self.length // LINES)
+            told = f"/{self.length}" if run.settings.updates else f", {done:,} of {self.length:,} {self.unit}"
+            self.line([f"update {state.done}{told}", value, self.evaluation, pace, self.left(run)], run)
         if self.output.gone:
             run.interrupted.append(signal.SIGPIPE)
 
-    def line(self, parts: Sequence[str]) -> None:
+    def line(self, parts: Sequence[str], run: Following) -> None:
         """A line for all updates in a notebook, written over a few times a second; elsewhere a line for this one."""
         text, now = "  ".join(part for part in parts if part), time.monotonic()
         if not self.cell:
             self.say(text)
-        elif now - self.shown > 0.2 or parts[0] == f"update {self.updates}/{self.updates}":
+        elif now - self.shown > 0.2 or run.state.complete(run.settings):
             self.cell.update({"text/plain": text}, raw=True)
             self.shown = now
 
     def left(self, run: Following) -> str:
-        """The time that the remaining updates of this sitting will take, if they take as long as those before."""
-        done = run.state.done - self.first
-        seconds = (self.updates - run.state.done) * (run.now - run.began) / max(1, done)
+        """The time that the rest of the run will take, if it takes as long as what was done in this sitting."""
+        now = run.state.count(run.settings)
+        done = now - self.first
+        seconds = (self.length - now) * (run.now - run.began) / max(1, done)
         return f"{timedelta(seconds=round(seconds))} left" if seconds >= 1 else ""
 
     def say(self, text: str) -> None:
