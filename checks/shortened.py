@@ -89,7 +89,6 @@ SHORTENED = {
     "python examples/custom_environment.py 40": "python examples/custom_environment.py 2",
     "python examples/custom_network.py 30": "python examples/custom_network.py 2",
     "python examples/custom_observer.py 20": AS_IS,
-    "python examples/ppo.py 100": "python examples/ppo.py 2",
     # benchmarks; those beside other libraries run alone, as the others are not installed here
     "python benchmarks/coverage.py > docs/intervals.md": (
         "sed -i 's/^SAMPLES = .*/SAMPLES = 20/' benchmarks/coverage.py && python benchmarks/coverage.py"

@@ -52,6 +52,7 @@ class Estimate(NamedTuple):
     gradient: Gradient | None = None  # of each parameter, where the problem knows it
     curvature: Callable[[], Curvature] | None = None  # the second derivatives, for Newton and the natural gradient
     notes: Any = None  # what the problem wants to find again when the update is diagnosed
+    resting: Tensor | None = None  # [R] bool: the replicas that are not to move in this pass, if the problem `rests`
     surrogate: Tensor | None = None  # [R] whose gradient it is, where the value stays the same on data drawn already
 
     @property
@@ -89,6 +90,7 @@ class Problem:
     direction: Direction
     model: nn.Module  # its parameters are [R, ...]
     curved = False  # whether its estimates have second derivatives, so that Newton's method is possible
+    rests = False  # whether some replicas may rest in a pass while others move
     informed = False  # whether their curvature is a Fisher information, so that the natural gradient is possible
     line_search = True  # whether its value, or a surrogate, changes with all parameters on the same data
 
@@ -151,7 +153,7 @@ class Evaluation:
             self.value, self.metrics, self.notes = estimate.value.detach(), estimate.metrics, estimate.notes
             self.gradient = gradient if self.first else ()
         self.calls += 1
-        self._curvature = estimate.curvature
+        self._curvature, self.resting = estimate.curvature, estimate.resting
         if self.transform:
             for parameter, transformed in zip(self.parameters, self.transform(gradient), strict=True):
                 parameter.grad = transformed
@@ -301,8 +303,8 @@ def make_optimizer(
     for module in apart:
         part = Part(list(module.parameters()), module.direction.sign, module.arguments)
         if module.optimizer:
-            alone.append(optimizers.make(module.optimizer[0], [part], module.optimizer[1]))
+            alone.append(optimizers.make(module.optimizer[0], [part], module.optimizer[1], problem.rests))
         else:
             together.append(part)
-    whole = optimizers.make(name, together, arguments)
+    whole = optimizers.make(name, together, arguments, problem.rests)
     return optimizers.ByPart([whole, *alone]) if alone else whole

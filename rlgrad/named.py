@@ -93,7 +93,7 @@ class Trial(Problem):
 
     def __init__(self, problem: Problem, direction: Direction):
         self.direction, self.line_search = direction, problem.line_search
-        self.curved, self.informed = problem.curved, problem.informed
+        self.curved, self.informed, self.rests = problem.curved, problem.informed, problem.rests
         parts = [module for module in problem.model.modules() if isinstance(module, Apart)]
         self.point = nn.Parameter(torch.zeros(1, 1, 2, dtype=torch.float64))
         self.model = nn.Module()

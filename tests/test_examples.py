@@ -1,7 +1,6 @@
 """Every example runs, and does what it says."""
 
 import ast
-import itertools
 import re
 import runpy
 import sys
@@ -12,8 +11,6 @@ import pytest
 import torch
 
 import rlgrad
-from rlgrad.loop import differentiate
-from rlgrad.problems.reinforce import Reinforce
 from rlgrad.testing import check_problem
 from tests.run.support import assert_same, crashing, rows
 
@@ -109,62 +106,3 @@ def test_a_problem_of_one_s_own_resumes_to_the_same_bits(tmp_path: Path, monkeyp
     assert not (tmp_path / "broken" / "summary.json").exists()
     main(120, "broken")
     assert_same(tmp_path / "whole", tmp_path / "broken")
-
-
-def test_ppo_makes_its_passes_and_begins_each_update_at_the_policy_that_played() -> None:
-    module = example("ppo")
-    problem = module["make"](2, replicas=2)
-    stream = rlgrad.updates(problem, rlgrad.make_optimizer(problem, **module["ADAM"]))
-    for update in itertools.islice(stream, 2):
-        assert len(update.passes) == module["EPOCHS"] * module["MINIBATCHES"] == update.evaluations
-        ratios = torch.stack([each.batch.log_prob for each in update.passes])
-        assert ratios.shape == (16, 2, 8 * 64 // 4)
-        assert torch.allclose(update.metrics["ratio"], torch.ones(2), atol=1e-6)
-        assert (update.metrics["clipped"] == 0).all()
-        assert (update.passes[-1].metrics["ratio"] - 1).abs().max() > 1e-4
-    seen = [each.batch.observation for each in update.passes[:4]]  # each step once in an epoch
-    assert len(torch.cat(seen, 1)[0].unique(dim=0)) == 8 * 64
-
-
-def test_ppo_s_first_gradient_is_that_of_the_actor_and_critic_it_derives_from() -> None:
-    problem = example("ppo")["make"](2, replicas=2)
-    with torch.no_grad():  # away from the almost uniform policy, whose first layer has almost no gradient
-        for parameter in problem.model.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
-    played = problem.sample(0)
-    parameters = list(problem.model.parameters())
-    differentiate(Reinforce.objective(problem, played), parameters)
-    expected = [parameter.grad for parameter in parameters]
-    first = list(problem.passes(played))[:4]  # equal parts of the segment
-    found = []
-    for batch in first:
-        differentiate(problem.objective(batch), parameters)
-        found.append([parameter.grad.clone() for parameter in parameters])
-    for whole, *parts in zip(expected, *found, strict=True):
-        assert torch.allclose(whole, torch.stack(parts).mean(0), atol=1e-5, rtol=1e-4)
-        assert whole.abs().max() > 1e-3
-
-
-def test_ppo_s_clip_ends_the_incentive_to_go_further_and_not_the_way_back() -> None:
-    problem = example("ppo")["make"](2, replicas=2)
-    batch = next(iter(problem.passes(problem.sample(0))))
-    policy = list(problem.model.policy.parameters())
-
-    def pull(ahead: float, advantage: float) -> float:
-        moved = batch._replace(log_prob=batch.log_prob - ahead, advantage=torch.full_like(batch.advantage, advantage))
-        differentiate(problem.objective(moved), list(problem.model.parameters()))
-        return max(float(parameter.grad.abs().max()) for parameter in policy)
-
-    assert pull(1.0, 1.0) == 0 == pull(-1.0, -1.0)
-    assert min(pull(1.0, -1.0), pull(-1.0, 1.0), pull(0.1, 1.0)) > 0
-
-
-def test_ppo_learns(run: Any) -> None:
-    printed = run("ppo", "11")
-    before, after = (ast.literal_eval(line.partition("return ")[2]) for line in printed.splitlines()[:2])
-    assert min(after) > 2 * max(before)
-
-
-def test_ppo_keeps_the_promises_of_a_problem() -> None:
-    make = example("ppo")["make"]
-    assert check_problem(lambda: make(9, replicas=2), "Adam", lr=0.003) == []

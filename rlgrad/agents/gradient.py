@@ -71,6 +71,15 @@ def policy_gradient(
     return PolicyGradient(gradient, torch.cat(log_probs, 1), torch.cat(entropies, 1), distributions)
 
 
+def looked_at(agent: Agent, batch: Rollout, keep: bool = False) -> PolicyGradient:
+    """The same without a gradient: what the policy says of the actions and the observations."""
+    with torch.no_grad():
+        each = [(agent(batch.observation[:, piece]), batch.action[:, piece]) for piece in batch.pieces()]
+        log_prob = torch.cat([distribution.log_prob(action) for distribution, action in each], 1)
+        entropy = torch.cat([distribution.entropy() for distribution, _ in each], 1)
+    return PolicyGradient([], log_prob, entropy, [distribution for distribution, _ in each] if keep else [])
+
+
 def by_halves(agent: Agent, batch: Rollout, credit: Tensor) -> Iterator[Tensor]:
     """The policy's gradient [R, P] by either half of the episodes."""
     episodes = batch.alive.shape[2]

@@ -22,8 +22,11 @@ ELEMENTWISE = frozenset(
 )
 
 
-def make(name: str, parts: Sequence[Part], arguments: Mapping[str, Any]) -> Optimizer:
-    """The optimizer of that name for all replicas of these parts. Raises what it raises where arguments are wrong."""
+def make(name: str, parts: Sequence[Part], arguments: Mapping[str, Any], rests: bool = False) -> Optimizer:
+    """The optimizer of that name for all replicas of these parts. Raises what it raises where arguments are wrong.
+
+    rests: whether some replicas may rest in a pass while others move: then each has an optimizer of its own.
+    """
     optimizer_class = globals()[name]
     if name in ("Newton", "NaturalGradient"):
         if len(parts) > 1:
@@ -33,7 +36,7 @@ def make(name: str, parts: Sequence[Part], arguments: Mapping[str, Any]) -> Opti
             raise ValueError(message + "of its own, such as critic: {optimizer: {name: Adam, lr: 1e-3}}")
         made: Optimizer = optimizer_class(parts[0].parameters, parts[0].sign, **arguments)
         return made
-    if name not in ELEMENTWISE:
+    if rests or name not in ELEMENTWISE:
         return PerReplica(parts, optimizer_class, arguments)
     groups = [dict(params=part.parameters, maximize=part.sign > 0, **part.arguments) for part in parts]
     if "fused" not in arguments:  # what torch chooses on a CPU, where asking it at every step takes as long as SGD

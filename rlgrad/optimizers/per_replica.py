@@ -17,7 +17,8 @@ class PerReplica(Composite):
     Each works on views of its slice of the parameters. All of them minimize, and so see the objective and its
     gradient with the sign that makes a minimum of what is sought: this serves optimizers without `maximize=` too.
     They step side by side: one evaluation, of all replicas together, answers all that wait for one. So a step takes as
-    many evaluations as the slowest replica needs.
+    many evaluations as the slowest replica needs. A replica that the problem lets rest is not moved, nor is what its
+    optimizer remembers.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class PerReplica(Composite):
         for optimizer in self.each:
             for inner, outer in zip(optimizer.param_groups, self.param_groups, strict=True):
                 inner.update({key: value for key, value in outer.items() if key != "params"})  # as a schedule set it
-        value = torch.empty(0)
+        value, answered = torch.empty(0), set[int]()
 
         def evaluate() -> None:
             nonlocal value
@@ -53,17 +54,22 @@ class PerReplica(Composite):
 
         def steps(replica: int) -> Callable[[Callable[[], Any]], Any]:
             def cost(wait: Callable[[], Any]) -> Any:
-                wait()
+                if replica in answered:
+                    wait()
+                answered.add(replica)
                 for view, parameter, sign in zip(self.slices[replica], self.parameters, self.signs, strict=True):
                     view.grad = None if parameter.grad is None else sign * parameter.grad[replica]
                 return self.signs[0] * value[replica]
 
             return lambda wait: self.each[replica].step(lambda: cost(wait))
 
-        if len(self.each) == 1:
-            steps(0)(evaluate)
-        else:
-            side_by_side([steps(replica) for replica in range(len(self.each))], evaluate)
+        evaluate()
+        resting = getattr(closure, "resting", None)  # of an evaluation whose problem lets replicas rest
+        active = [k for k in range(len(self.each)) if resting is None or not resting[k]]
+        if len(active) == 1:
+            steps(active[0])(evaluate)
+        elif active:
+            side_by_side([steps(replica) for replica in active], evaluate)
 
 
 def side_by_side(steps: Sequence[Callable[[Callable[[], Any]], Any]], evaluate: Callable[[], None]) -> None:

@@ -29,7 +29,7 @@ from rlgrad.agents.credit import credit, standardised, values
 from rlgrad.agents.diagnostics import divergence, effective_number, explained_variance, quality_of_gradient
 from rlgrad.agents.experience import Experience
 from rlgrad.agents.fisher import Fisher
-from rlgrad.agents.gradient import PolicyGradient, by_halves, policy_gradient, with_optimal_baseline
+from rlgrad.agents.gradient import PolicyGradient, by_halves, looked_at, policy_gradient, with_optimal_baseline
 from rlgrad.agents.normalisers import Normaliser, ReturnUnit
 from rlgrad.agents.rollouts import Rollout
 from rlgrad.agents.settings import CreditSettings, EntropyBonus, check, without_effect
@@ -200,13 +200,17 @@ class Reinforce(Trainable):
             metrics["baseline/explained_variance"] = explained_variance(target - advantage, target, alive)
         used, bonus, pull = standardised(settings, advantage / unit, alive, target), None, None
         if settings.entropy_bonus:
-            done = batch.step / max(1, settings.updates - 1) if settings.updates else self.progress
-            bonus = settings.entropy_bonus.at(done) * alive / steps
+            bonus = self._coefficient(batch.step) * alive / steps
         if value is not None:  # down the squared error, in the same units
             error = (value - target) * alive
             pull = None if settings.critic_alone else error / steps / unit.square()
             metrics["critic/error"] = total(error.square()) / steps.flatten() / 2
         return Weights(mean, target, advantage, unit, share, weight, used, used * weight * share, bonus, pull), metrics
+
+    def _coefficient(self, step: int) -> float:
+        """Of the entropy bonus, at this update."""
+        wanted, updates = self.settings.entropy_bonus, self.settings.updates
+        return wanted.at(step / max(1, updates - 1) if updates else self.progress) if wanted else 0.0
 
     def _again(self, whole: Batch, moving: bool) -> Estimate:
         """At other parameters, which an optimizer tries on the same data: the value is what it was, and the surrogate
@@ -217,14 +221,12 @@ class Reinforce(Trainable):
         told, before = whole.first
         if moving:
             found = policy_gradient(self.model, batch, told.credited, told.bonus, told.pull, played=before.log_prob)
-            log_prob, entropy, gradient = found.log_prob, found.entropy, self._for_all(found.gradient)
+            gradient = self._for_all(found.gradient)
         else:
-            seen = [(self.model(batch.observation[:, piece]), batch.action[:, piece]) for piece in batch.pieces()]
-            log_prob = torch.cat([distribution.log_prob(action) for distribution, action in seen], 1)
-            entropy = torch.cat([distribution.entropy() for distribution, _ in seen], 1)
-        gained = (log_prob - before.log_prob).expm1() * told.credited
+            found = looked_at(self.model, batch)
+        gained = (found.log_prob - before.log_prob).expm1() * told.credited
         if told.bonus is not None:
-            gained = gained + (entropy - before.entropy) * told.bonus
+            gained = gained + (found.entropy - before.entropy) * told.bonus
         return Estimate(told.value, {}, gradient, self._fisher(batch), surrogate=total(gained))
 
     def _of_the_critic(self, batch: Guesses) -> Estimate:
@@ -254,7 +256,7 @@ class Reinforce(Trainable):
         if not self.settings.flowing:
             return self._discounted(batch.step)
         played: Played = update.passes[0].notes
-        log_ratio = (self._log_prob(batch) - played.found.log_prob) * batch.alive
+        log_ratio = (looked_at(self.model, batch).log_prob - played.found.log_prob) * batch.alive
         return update.value + total((log_ratio.exp() - 1) * played.advantage)
 
     def final(self, update: Update) -> Tensor:
@@ -267,7 +269,7 @@ class Reinforce(Trainable):
         """How far the policy has moved from the one that played, and what that came to. What the gradient promised is
         left out where it is no gradient of the objective: docs/tags.md says when."""
         batch, played = update.passes[0].batch.played, update.passes[0].notes
-        log_ratio = (self._log_prob(batch) - played.found.log_prob) * batch.alive
+        log_ratio = (looked_at(self.model, batch).log_prob - played.found.log_prob) * batch.alive
         seen = (batch.observation[:, piece] for piece in batch.pieces())
         moved = [old.divergence(self.model(x)) for old, x in zip(played.found.policy, seen, strict=True)]
         of = "surrogate" if self.settings.flowing else "objective"
@@ -335,11 +337,6 @@ class Reinforce(Trainable):
         if self.settings.action_repeat > 1:
             found["episode/decisions"] = batch.length.to(length.dtype).sum(1)
         return found
-
-    def _log_prob(self, batch: Rollout) -> Tensor:
-        """Of the actions taken [R, T, B]."""
-        pieces = batch.pieces()
-        return torch.cat([self.model(batch.observation[:, p]).log_prob(batch.action[:, p]) for p in pieces], 1)
 
     def _discounted(self, step: int) -> Tensor:
         """The mean discounted return [R] of the episodes of an update, played with the policy as it is now."""

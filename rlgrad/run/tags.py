@@ -51,6 +51,10 @@ TAGS = {
     "that has a lower entropy, without a closed form.",
     "policy/kl": "Kullback-Leibler divergence from the policy that played the update to the one after it, in closed "
     "form, mean over the update's steps (nats); every `diagnose_every_updates`.",
+    "ppo/clip_fraction": "Share of the steps at which PPO's clip leaves no gradient, mean over the passes (1).",
+    "ppo/kl": "Divergence from the policy that played, as PPO's last pass found it on its minibatch (nats).",
+    "ppo/passes": "Passes that PPO made in the update, before the divergence stopped it (passes).",
+    "ppo/surrogate": "PPO's clipped surrogate, as its last pass found it on its minibatch (unit of the advantages).",
     "policy/effective_episodes": "How many of the update's episodes still count for the policy after it, whose actions "
     "are more or less probable than before: all of them where nothing has changed (episodes); every "
     "`diagnose_every_updates`.",
