@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from rlgrad.lesson import costs, extrema, noise, sizes, slopes, starts, textbook, wrong_sign
+from rlgrad.lesson import costs, curvature, extrema, noise, sizes, slopes, starts, textbook, wrong_sign
 from rlgrad.lesson.page import fill, read, write_html, write_markdown
 from rlgrad.pages.drawing import style
 
-CHAPTERS = (slopes, extrema, sizes, costs, textbook, wrong_sign, noise, starts)
+CHAPTERS = (slopes, extrema, sizes, costs, textbook, wrong_sign, noise, curvature, starts)
 
 
 def write(html: Path, markdown: Path | None = None) -> None:
