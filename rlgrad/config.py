@@ -456,7 +456,11 @@ def with_lists(cls: type[BaseModel], data: Any) -> Any:
         return data
     result = dict(data)
     for name, field in cls.model_fields.items():
-        if name in result and get_origin(field.annotation) is tuple and isinstance(result[name], int | float | str):
+        if (
+            name in result
+            and get_origin(field.annotation) is tuple
+            and isinstance(result[name], int | float | str | Mapping)
+        ):
             result[name] = [result[name]]
         elif name in result and (inner := settings_in(field.annotation)):
             result[name] = with_lists(inner, result[name])
@@ -465,7 +469,7 @@ def with_lists(cls: type[BaseModel], data: Any) -> Any:
 
 def settings_in(annotation: Any) -> type[Section] | None:
     """The settings class that an annotation names, if any: `Schedule | None` -> Schedule."""
-    for candidate in (annotation, *get_args(annotation)):
+    for candidate in () if get_origin(annotation) is tuple else (annotation, *get_args(annotation)):
         if isinstance(candidate, type) and issubclass(candidate, Section):
             return candidate
     return None

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from rlgrad.agents.baselines import RunningMean
 from rlgrad.agents.critic import Critic
+from rlgrad.agents.masked import Masked
 from rlgrad.agents.normalisers import Normaliser, ReturnUnit
 from rlgrad.agents.policies import Policy, outputs, policy_for
 from rlgrad.agents.settings import CreditSettings
-from rlgrad.environments.spaces import is_image, visible_space
+from rlgrad.environments.spaces import apart, is_image, visible_space
 from rlgrad.errors import SettingError, blame
 from rlgrad.networks import MLP, AnyMLP, Convolutions
 
@@ -48,12 +49,18 @@ def make_agent(
     if wanted is None:
         message = f"no policy can give the actions that {settings.environment} wants, {action}: it must be Discrete, "
         raise SettingError(("environment",), message + "MultiDiscrete, MultiBinary, or a Box of real numbers")
-    seen = visible(settings, observation)
+    seen = visible(settings, apart(observation, settings.mask)[0])
+
+    def masked(network: nn.Module, forbids: bool) -> nn.Module:
+        return Masked(network, seen.shape or (), wanted, forbids) if settings.mask else network
+
     if given is None:
         net = network(settings, "policy", seen, wanted, policy.initial_gain, streams)
     else:
         net = checked(settings, ("given", "policy"), given, seen.shape or (), wanted)
-    made = policy_for(action, net, replicas, policy.deviation, policy.initial_deviation, squash=policy.squash)
+    made = policy_for(
+        action, masked(net, True), replicas, policy.deviation, policy.initial_deviation, squash=policy.squash
+    )
     critic = memory = None
 
     def unit() -> ReturnUnit | None:
@@ -63,7 +70,7 @@ def make_agent(
         guess = network(settings, "critic", seen, 1, 1.0, streams)
         told = settings.critic.optimizer
         own = (told.name, told.arguments) if told else None
-        critic = Critic(guess, unit(), settings.critic.learning_rate, own)
+        critic = Critic(masked(guess, False), unit(), settings.critic.learning_rate, own)
     if settings.baseline == "running_mean":
         memory = RunningMean(replicas)
     return Agent(made, critic, memory, unit())

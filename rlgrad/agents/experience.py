@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
+from gymnasium import Space
 from torch import Tensor, nn
 
 from rlgrad.agents.policies import Policy
@@ -17,6 +17,7 @@ from rlgrad.agents.settings import AgentSettings
 from rlgrad.environments import make, played, played_by
 from rlgrad.environments.moments import moments, set_moments
 from rlgrad.environments.trial import memory
+from rlgrad.environments.vector import check_spaces
 from rlgrad.errors import SettingError
 from rlgrad.streams import Purpose, streams
 
@@ -31,15 +32,15 @@ class Experience:
     the N environments that play for updates; they are those of the last update, and evaluations leave them as they are.
     """
 
-    def __init__(self, settings: AgentSettings, actions: spaces.Space[Any]):
-        """actions: the environment's space of actions."""
-        self.settings, self.actions = settings, actions
-        self._environments: dict[int, Any] = {}  # of whole episodes, by their number
+    def __init__(self, settings: AgentSettings, spaces: tuple[Space[Any], Space[Any]]):
+        """spaces: of observations and of actions, as the policy is made for."""
+        self.settings, self.spaces = settings, spaces
+        self._environments: dict[tuple[int, bool], Any] = {}  # of whole episodes, by their number; judged or not
         self._pool: list[Any] = []  # single copies
         self._unfinished: Mapping[str, Tensor] = {}  # episodes of segments
         options, simulator = settings.environment_options, settings.simulator
         with closing(self._one()) as one:
-            self.played_by = played_by(one, settings.environment, options, simulator)
+            self.played_by = played_by(one, settings.environment, options, simulator, settings.around)
             self.ours = not played(one)
             if settings.segment and not one.repeatable:  # then no checkpoint could be gone on from
                 message = f"{settings.simulator} cannot begin an episode again from a seed, as segments need: use auto"
@@ -76,7 +77,7 @@ class Experience:
                 set_moments(env, moments([env])[0], frozen=True)  # of these it is known
             return made
 
-        return None if self.ours else memory(one, self.actions)
+        return None if self.ours else memory(one, self.spaces[1], self.settings.mask is not None)
 
     def close(self) -> None:
         """Let go of all environments. What is played after that is played by new ones, from where these were."""
@@ -105,7 +106,7 @@ class Experience:
         self, policy: Policy, purpose: Purpose, step: int, episodes: int, **how: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Returns, lengths and cuts [R, B] of whole episodes, as `returns_of` has them; nothing else is kept."""
-        environments = self._environments_of(episodes)
+        environments = self._environments_of(episodes, judged=purpose is Purpose.EVALUATE)
         self._recall(environments, episodes, frozen=True)
         return returns_of(policy, environments, self.streams(purpose, step), episodes, **how)
 
@@ -136,9 +137,17 @@ class Experience:
             self._unfinished = state
             assert self.segments  # made now, so that it is known whether this is possible
 
-    def _copies(self, episodes: int, replicas: int | None = None, continuing: bool = False, pool: Any = None) -> Any:
+    def _copies(
+        self,
+        episodes: int,
+        replicas: int | None = None,
+        continuing: bool = False,
+        pool: Any = None,
+        judged: bool = False,
+    ) -> Any:
+        """judged: whether they are to pay what the environment itself pays."""
         settings = self.settings
-        return make(
+        made = make(
             settings.environment,
             replicas or settings.replicas,
             episodes,
@@ -147,17 +156,26 @@ class Experience:
             action_repeat=settings.action_repeat,
             continuing=continuing,
             pool=pool,
+            around=settings.around.without_rewards() if judged else settings.around,
         )
+        try:
+            for env in played(made) if settings.simulator in ("auto", "gymnasium") else ():
+                check_spaces(env, *self.spaces)
+        except BaseException:
+            made.close()
+            raise
+        return made
 
     def _one(self) -> Any:
         return self._copies(1, 1, continuing=self.settings.flowing)
 
-    def _environments_of(self, episodes: int) -> Any:
-        if episodes not in self._environments:
-            pool = None if self.memory else self._pool
+    def _environments_of(self, episodes: int, judged: bool = False) -> Any:
+        judged = judged and self.settings.around != self.settings.around.without_rewards()
+        if (episodes, judged) not in self._environments:
+            pool = None if self.memory or judged else self._pool
             continuing = self.settings.batch_steps is not None
-            self._environments[episodes] = self._copies(episodes, continuing=continuing, pool=pool)
-        return self._environments[episodes]
+            self._environments[episodes, judged] = self._copies(episodes, None, continuing, pool, judged)
+        return self._environments[episodes, judged]
 
     def _recall(self, environments: Any, episodes: int, frozen: bool) -> None:
         """Let the copies of each replica, however many, go on with the moments of those that play for updates."""

@@ -63,7 +63,9 @@ class Normaliser(Actable):
 
     @torch.no_grad()
     def observe(self, x: Tensor, alive: Tensor) -> None:
-        """Take note of the vectors x [R, T, B, D] of the steps that are alive [R, T, B]."""
+        """Take note of the vectors x [R, T, B, D] of the steps that are alive [R, T, B]; what stands behind the first D
+        elements, an action mask, is left out."""
+        x = x[..., : self.seen_mean.shape[1]]
         x, weight = x.double(), alive.double().unsqueeze(3)
         self.pending_count.copy_(total(weight))
         self.pending_mean.copy_(total(x * weight) / self.pending_count.clamp(min=1))

@@ -71,18 +71,24 @@ class Policy(nn.Module):
 
 
 class Choice(Categorical):
-    """Categorical, with its entropy from what is computed anyway: no action's logit is minus infinity here."""
+    """Categorical, with its entropy from what is computed anyway. An action that is not legal has a logit of minus
+    infinity, and counts nowhere."""
+
+    @property
+    def finite(self) -> Tensor:
+        """Logarithms of the probabilities, with a number in the place of minus infinity: 0 times that is 0."""
+        return self.logits.clamp(min=torch.finfo(self.logits.dtype).min)
 
     def entropy(self) -> Tensor:
         log_p: Tensor = self.logits  # normalized
-        return (log_p.exp() * log_p).sum(-1).neg()
+        return (log_p.exp() * self.finite).sum(-1).neg()
 
     def detach(self) -> "Choice":
         return Choice(logits=self.logits.detach(), validate_args=False)
 
     def divergence(self, other: "Choice") -> Tensor:
         log_p: Tensor = self.logits
-        return (log_p.exp() * excess(other.logits - log_p)).sum(-1)
+        return (log_p.exp() * excess(other.finite - self.finite)).sum(-1)
 
 
 class CategoricalPolicy(Policy):

@@ -1,15 +1,17 @@
 """The settings of an agent: its networks, how it plays, and how its actions are credited."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from rlgrad.agents.policies import Deviation
-from rlgrad.environments import Simulator
+from rlgrad.environments import Simulator, describe
+from rlgrad.environments.around import Around, find_mask, wrapper
 from rlgrad.errors import SettingError
 from rlgrad.networks import Activation
-from rlgrad.settings import Evaluation, Importable, Optimizer, RunSettings, Section
+from rlgrad.settings import Evaluation, Importable, Named, Optimizer, RunSettings, Section
 
+Settings = TypeVar("Settings", bound="AgentSettings")
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -55,6 +57,10 @@ class CriticSettings(Section):
         return self.epochs * self.minibatches
 
 
+class Wrapper(Named):
+    """One of gymnasium.wrappers by its name, or your own as module:Class, and its own arguments as further keys."""
+
+
 class EntropyBonus(Section):
     """A reward for being undecided: the policy's mean entropy, times a coefficient, is added to the objective."""
 
@@ -90,6 +96,12 @@ class AgentSettings(RunSettings):
     """any registered Gymnasium id, such as CartPole-v1; or your own class as module:Class"""
     environment_options: dict[str, Any] = {}
     """keyword arguments of the environment"""
+    wrappers: tuple[Wrapper, ...] = ()
+    """what is put around each copy, from the innermost outwards: [{name: FrameStackObservation, stack_size: 4}]; those
+    that only change rewards play in training, and not in evaluation"""
+    action_mask: str | None = "auto"
+    """where the environment says which of its actions are legal. info: in info["action_mask"]; a name: in this part of
+    its observations, a Dict; auto: where one of the two is there, with the name action_mask; null: nowhere"""
     simulator: Simulator = "auto"
     """auto: our vectorized form of the environment where there is one that may play it (docs/environments.md), else
     Gymnasium's; gymnasium: always Gymnasium's, copy after copy; vector: the vector form that the environment brings;
@@ -118,6 +130,21 @@ class AgentSettings(RunSettings):
     def flowing(self) -> bool:
         """Whether a slot plays one episode after the other."""
         return bool(self.segment or self.batch_steps)
+
+    @property
+    def around(self) -> Around:
+        """What is put around each copy. Raises SettingError."""
+        made = []
+        for number, each in enumerate(self.wrappers):
+            path = ("wrappers", str(number))
+            own = self.named((*path, "name"), each.name) if ":" in each.name else None
+            made.append(wrapper(path, each.name, own, each.arguments))
+        return Around(tuple(made), None if self.action_mask == "auto" else self.action_mask)
+
+    @property
+    def mask(self) -> str | None:
+        """The part of what is observed that is the action mask."""
+        return self.around.key
 
 
 class CreditSettings(AgentSettings):
@@ -157,6 +184,18 @@ class CreditSettings(AgentSettings):
     def weighted(self) -> bool:
         """Whether steps are weighted by γᵗ: the return of a whole episode contains it already."""
         return self.discount_weighting and self.returns == "reward_to_go"
+
+
+def opened(settings: Settings) -> tuple[Any, Settings]:
+    """One copy of the environment, as policies see it, and the settings with its action mask found. Raises
+    SettingError."""
+    plain = settings.around._replace(mask=None)
+    environment = describe(settings.environment, settings.environment_options, plain)
+    mask = find_mask(environment, settings.action_mask)
+    if mask and settings.action_repeat > 1:
+        message = "an action may not be legal any more while it is held: set 1, or action_mask: null"
+        raise SettingError(("action_repeat",), message)
+    return Around(mask=mask).single(environment), settings.model_copy(update={"action_mask": mask})
 
 
 def check(settings: CreditSettings) -> None:

@@ -1,6 +1,7 @@
 """A policy that has been trained, to be used: one replica's, asked with observations as the environment gives them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -14,8 +15,9 @@ from rlgrad.agents.agent import make_agent
 from rlgrad.agents.policies import Policy
 from rlgrad.agents.settings import CreditSettings
 from rlgrad.environments import describe
+from rlgrad.environments.around import choices, flattened, forbidding
 from rlgrad.environments.held import HeldActions
-from rlgrad.environments.spaces import described, is_image, space_from, visible_space
+from rlgrad.environments.spaces import Door, Misfit, described, is_image, space_from
 
 
 def description(settings: CreditSettings, observation: spaces.Space[Any], action: spaces.Space[Any]) -> dict[str, Any]:
@@ -23,7 +25,8 @@ def description(settings: CreditSettings, observation: spaces.Space[Any], action
     free = {"initial_gain"} if settings.policy.deviation == "state_dependent" else {"initial_gain", "initial_deviation"}
     network = settings.policy.model_dump(mode="json", exclude=free)
     form = {"kind": "policy", "actions": type(action).__name__, "policy": network}
-    return {"form": form, "observations": described(observation), "actions": described(action)}
+    mask = {"action_mask": settings.action_mask} if settings.mask else {}
+    return {"form": form, "observations": described(observation), "actions": described(action), **mask}
 
 
 class TrainedPolicy:
@@ -40,13 +43,14 @@ class TrainedPolicy:
     ):
         """tensors: [1, ...] each. said: the description kept with them. given: a network for one replica, where the run
         was given one from Python."""
-        self.settings = settings.model_copy(update={"replicas": 1})
+        self.settings = settings.model_copy(update={"replicas": 1, "action_mask": said.get("action_mask")})
         self.observation_space, self.action_space = space_from(said["observations"]), space_from(said["actions"])
         self.rng = np.random.default_rng(settings.seed)
         agent = make_agent(self.settings, self.observation_space, self.action_space, [self.rng], given)
         agent.load_state_dict(tensors)
         self.policy: Policy = agent.policy.requires_grad_(False)
-        self.visible = visible_space(self.observation_space)
+        self.door = Door(self.observation_space, self.settings.mask)
+        self.visible = self.door.seen
         self.precision = str(next(self.policy.parameters()).dtype).removeprefix("torch.")
         self._act = self.policy.actor()
 
@@ -58,14 +62,22 @@ class TrainedPolicy:
         return description(self.settings, self.observation_space, self.action_space)
 
     def predict(
-        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+        action_mask: Any = None,
     ) -> tuple[Any, Any]:
         """The action for an observation, or the actions [N, ...] for a batch of N, and the state as it was given.
 
         deterministic: the most probable action, instead of one that is drawn. state, episode_start: for those who call
-        every policy alike, as Stable-Baselines3 does; this one remembers nothing.
-        Raises ValueError where it is no observation of the environment.
+        every policy alike, as Stable-Baselines3 does; this one remembers nothing. action_mask: which actions are legal,
+        [A] or [N, A], for a policy that learned with masks; it may be a part of the observation instead.
+        Raises ValueError where it is no observation of the environment, or a mask is missing or forbids everything.
         """
+        if action_mask is not None:
+            observation = self.with_mask(observation, action_mask)
         seen, alone = self.seen(observation)
         noise = None if deterministic else self.policy.noise(self.rng, len(seen))[None]
         action = self.policy.to_environment(self._act(seen[None], noise)[0])
@@ -76,9 +88,19 @@ class TrainedPolicy:
         as the policy has them, which `predict` then brings into the action space."""
         return self.policy(torch.from_numpy(self.seen(observation)[0])[None])
 
+    def with_mask(self, observation: Any, mask: Any) -> dict[str, Any]:
+        """An observation, or a batch of them, as the policy has it: a Dict with the mask as one of its parts."""
+        key = self.settings.mask
+        if key is None:
+            raise ValueError("this policy learned without action masks: it cannot obey one")
+        beside = {"observation": observation} if self.settings.action_mask == "info" else observation
+        return {**beside, key: flattened(mask)}
+
     def seen(self, observation: Any) -> tuple[np.ndarray, bool]:
         """What the network sees of observations, [N, *O], and whether it was a single one. Raises ValueError."""
-        part, space = observation, self.observation_space
+        part, space, key = observation, self.observation_space, self.settings.mask
+        if key and not (isinstance(observation, Mapping) and key in observation):
+            raise ValueError("this policy learned with action masks: predict(observation, action_mask=mask)")
         while isinstance(space, spaces.Dict | spaces.Tuple):
             first: Any = next(iter(space)) if isinstance(space, spaces.Dict) else 0
             if not isinstance(part, Mapping | tuple):
@@ -92,13 +114,27 @@ class TrainedPolicy:
             x = np.asarray(observation)[None] if alone else np.asarray(observation)
         else:
             batch = [observation] if alone else iterate(batch_space(self.observation_space, len(part)), observation)
-            x = np.stack([np.asarray(spaces.flatten(self.observation_space, one)) for one in batch])
+            flat = self.masked if key else partial(map, partial(spaces.flatten, self.observation_space))
+            x = np.stack([np.asarray(one) for one in flat(batch)])
         return x if is_image(self.visible) else x.astype(self.precision), alone
+
+    def masked(self, observations: Iterable[Any]) -> np.ndarray:
+        """[N, D + A], with the masks last. Raises ValueError."""
+        try:
+            found = self.door.read(list(observations))
+        except Misfit as misfit:
+            raise ValueError(str(misfit)) from misfit
+        if forbidding(found, choices(self.action_space)).any():
+            raise ValueError("an action mask forbids every action")
+        return found
 
     def make_environment(self, **options: Any) -> gymnasium.Env[Any, Any]:
         """One copy of the environment that it was trained in, in which each action is held as it was there.
 
         options: further ones, such as render_mode="human". Raises SettingError where it cannot be made.
         """
-        made = describe(self.settings.environment, {**self.settings.environment_options, **options})
-        return made if self.settings.action_repeat == 1 else HeldActions(made, self.settings.action_repeat)
+        settings = self.settings
+        made = describe(
+            settings.environment, {**settings.environment_options, **options}, settings.around.without_rewards()
+        )
+        return made if settings.action_repeat == 1 else HeldActions(made, settings.action_repeat)

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
+from rlgrad.environments.around import NOTHING, Around
 from rlgrad.environments.classic import Acrobot, CartPole, MountainCar, MountainCarContinuous, Pendulum
 from rlgrad.environments.held import Held, steps_taken
 from rlgrad.environments.interface import Continuing, Environments, Transition
@@ -85,6 +86,7 @@ def make(
     action_repeat: int = 1,
     continuing: bool = False,
     pool: list[Any] | None = None,
+    around: Around = NOTHING,
 ) -> Environments:
     """`episodes` copies of the environment for each of the replicas.
 
@@ -94,27 +96,34 @@ def make(
     action_repeat: for how many steps each action is held.
     continuing: whether its copies have to be `Continuing`, which some of ours are not.
     pool: single copies of Gymnasium's that may play again; those that are missing are added to it.
+    around: what is put around each copy. No form of ours has that.
 
     Raises SettingError where the environment has no such form.
     """
     made: Environments | None = None
-    if simulator == "auto" and id in OURS and not unlike_ours(id, options):
+    if simulator == "auto" and id in OURS and not unlike_ours(id, options, around):
         made = OURS[id].form(replicas * episodes, **options)
     elif simulator in ("vector", "envpool"):
+        if around.wrappers:
+            raise SettingError(
+                ("simulator",), f"wrappers go around single copies, which {simulator} has none of: use auto"
+            )
         form = vector_form if simulator == "vector" else pooled
-        made = VectorEnvironments(partial(form, id, options), replicas, episodes, anew=simulator == "envpool")
+        made = VectorEnvironments(partial(form, id, options), replicas, episodes, simulator == "envpool", around)
         try:
-            check_alike(made, id, options)
+            check_alike(made, id, options, around)
         except BaseException:
             made.close()
             raise
     if made is None or (continuing and not isinstance(made, Continuing)):
-        made = GymnasiumEnvironments(id, replicas * episodes, options, pool)
+        made = GymnasiumEnvironments(id, replicas * episodes, options, pool, around)
     return made if action_repeat == 1 else Held(made, action_repeat)
 
 
-def unlike_ours(id: str, options: Mapping[str, Any]) -> str | None:
+def unlike_ours(id: str, options: Mapping[str, Any], around: Around = NOTHING) -> str | None:
     """Why an environment that we have a form of is none that this form was tested against; None where it is."""
+    if around != NOTHING:
+        return f"our own form knows no {'wrappers' if around.wrappers else 'action masks'}"
     form, tested = OURS[id]
     now = gymnasium.spec(id)
     if changed := [name for name in DECISIVE if getattr(now, name) != getattr(tested, name)]:
@@ -142,7 +151,8 @@ def played(made: Environments) -> list[Any]:
     return []
 
 
-def played_by(made: Environments, id: str, options: Mapping[str, Any], simulator: Simulator = "auto") -> str:
+def played_by(made: Environments, id: str, options: Mapping[str, Any], simulator: Simulator = "auto",
+              around: Around = NOTHING) -> str:  # fmt: skip
     """Whose form of an environment has been made, and why not ours where it might have been."""
     made = made.inner if isinstance(made, Held) else made
     if isinstance(made, VectorEnvironments):
@@ -151,7 +161,7 @@ def played_by(made: Environments, id: str, options: Mapping[str, Any], simulator
         return "our own vectorized form"
     said = "Gymnasium's, copy after copy"
     if simulator == "auto" and id in OURS:
-        said += f": {unlike_ours(id, options) or 'ours begins all episodes at once, which segments do not'}"
+        said += f": {unlike_ours(id, options, around) or 'ours begins all episodes at once, which segments do not'}"
     return said
 
 
@@ -168,9 +178,9 @@ def register(factory: Callable[..., Any]) -> str:
     return id
 
 
-def check_alike(made: VectorEnvironments, id: str, options: Mapping[str, Any]) -> None:
+def check_alike(made: VectorEnvironments, id: str, options: Mapping[str, Any], around: Around) -> None:
     """Raises SettingError where a vector environment is not that of the environment itself, for which the policy is."""
-    single = describe(id, options)
+    single = describe(id, options, around)
     single.close()
     for what, one, other in (
         ("observations", made.observation_space, single.observation_space),
@@ -220,8 +230,12 @@ def pooled(id: str, options: Mapping[str, Any], seeds: Sequence[int]) -> gymnasi
     return made  # type: ignore[no-any-return]
 
 
-def describe(id: str, options: Mapping[str, Any]) -> gymnasium.Env:
+def describe(id: str, options: Mapping[str, Any], around: Around = NOTHING) -> gymnasium.Env[Any, Any]:
     """One copy, for its spaces and its specification. Raises SettingError in one line if it cannot be made."""
+    return around.single(bare(id, options))  # type: ignore[no-any-return]
+
+
+def bare(id: str, options: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
     if ":" in id:
         message = f"{id!r} would import a module, and a config runs no code; name an environment that is registered"
         raise SettingError(("environment",), message)

@@ -11,14 +11,16 @@ from gymnasium.wrappers.utils import RunningMeanStd
 WRAPPERS = (gymnasium.Wrapper, gymnasium.vector.VectorWrapper)
 
 
-def normalising(env: Any) -> Iterator[Any]:
-    """Those of its wrappers that normalise, from the outermost to the innermost."""
-    kinds = (wrappers.NormalizeObservation, wrappers.NormalizeReward)
-    kinds += (wrappers.vector.NormalizeObservation, wrappers.vector.NormalizeReward)  # type: ignore[assignment]
+def normalising(env: Any) -> list[Any]:
+    """Those of its wrappers that normalise, from the innermost to the outermost; those of rewards come last, as
+    evaluations may go without the outer ones."""
+    of_rewards: Any = (wrappers.NormalizeReward, wrappers.vector.NormalizeReward)
+    found: list[Any] = []
     while isinstance(env, WRAPPERS):
-        if isinstance(env, kinds):
-            yield env
+        if isinstance(env, (wrappers.NormalizeObservation, wrappers.vector.NormalizeObservation, *of_rewards)):
+            found.insert(0, env)
         env = env.env
+    return sorted(found, key=lambda wrapper: isinstance(wrapper, of_rewards))
 
 
 def numbers(env: Any) -> Iterator[tuple[Any, str]]:

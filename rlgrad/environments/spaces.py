@@ -65,6 +65,15 @@ def parts(space: spaces.Space[Any], path: Path = ()) -> Iterator[tuple[Path, spa
         yield from parts(part, (*path, key))
 
 
+def apart(space: spaces.Space[Any], mask: str | None) -> tuple[Any, Path]:
+    """What there is to see beside an action mask, the part of a Dict of this name: the other parts as a Dict, or the
+    only other one and its path."""
+    if mask is None or not isinstance(space, spaces.Dict):
+        return space, ()
+    rest = {key: part for key, part in space.spaces.items() if key != mask}
+    return (spaces.Dict(rest), ()) if len(rest) != 1 else next((part, (key,)) for key, part in rest.items())
+
+
 def named(path: Path) -> str:
     """The name of a part in a sentence, with a blank behind it; the whole has none."""
     return f"the part {'.'.join(map(str, path))} " if path else ""
@@ -90,20 +99,27 @@ class Door:
     nothing hangs on them, and many environments overstep theirs.
     """
 
-    def __init__(self, space: spaces.Space[Any]):
-        self.seen = visible_space(space)
-        self.whole = is_image(self.seen) or self.seen == space  # nothing is flattened
+    def __init__(self, space: spaces.Space[Any], mask: str | None = None):
+        """mask: the part of a Dict that is an action mask. Everything is flattened then, and the mask stands last."""
+        rest, within = apart(space, mask)
+        self.seen = visible_space(rest)
+        self.whole = is_image(self.seen) or self.seen == rest  # nothing is flattened
         real = np.issubdtype(self.seen.dtype, np.floating)
         self.dtype: Any = self.seen.dtype if real or is_image(self.seen) else np.float32
         self.parts: list[tuple[Path, Any, slice]] = []  # each with the elements of the vector that are its own
-        for path, part in parts(space):
+        for path, part in parts(rest, within):
             start = self.parts[-1][2].stop if self.parts else 0
             self.parts.append((path, part, slice(start, start + (0 if self.whole else spaces.flatdim(part)))))
+        self.shape: tuple[int, ...] = self.seen.shape or ()  # of one observation that is let in
+        self.mask: tuple[Path, Any] | None = None
+        if mask is not None:
+            self.mask = (mask,), space[mask]  # type: ignore[index]
+            self.shape = (int(np.prod(self.shape)) + int(np.prod(self.mask[1].shape)),)
 
     def read(self, observations: Sequence[Any]) -> np.ndarray:
         """What is seen of N observations: [N, ...]. Raises Misfit."""
         columns = []
-        for path, part, _ in self.parts:
+        for path, part in self._places():
             column = [inside(one, path, part, copy) for copy, one in enumerate(observations)]
             try:
                 columns.append(checked(np.array(column), path, part))
@@ -115,14 +131,21 @@ class Door:
 
     def read_batch(self, batch: Any) -> np.ndarray:
         """The same of N observations that have an array [N, ...] for each part."""
-        found = [checked(np.asarray(inside(batch, path, part)), path, part) for path, part, _ in self.parts]
+        found = [checked(np.asarray(inside(batch, path, part)), path, part) for path, part in self._places()]
         return self._joined(found)
+
+    def _places(self) -> list[tuple[Path, Any]]:
+        """Where each part stands, and what it is."""
+        return [(path, part) for path, part, _ in self.parts] + ([self.mask] if self.mask else [])
 
     def part_of(self, element: int) -> str:
         """What the part is called that an element of the vector belongs to."""
         return next((named(path) for path, _, own in self.parts if own.start <= element < own.stop), "")
 
     def _joined(self, columns: Sequence[np.ndarray]) -> np.ndarray:
+        if self.mask and len(columns) > len(self.parts):
+            found, mask = self._joined(columns[:-1]), columns[-1] != 0
+            return np.concatenate([x.reshape(len(x), -1).astype(self.dtype) for x in (found, mask)], 1)
         if self.whole:
             return columns[0].astype(self.dtype, copy=False)
         rows = np.zeros((len(columns[0]), *(self.seen.shape or ())), self.dtype)

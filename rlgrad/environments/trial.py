@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces, wrappers
 
-from rlgrad.environments.interface import Environments
+from rlgrad.environments.around import KEY, MaskSeen, choices, flattened, legal_sample
 from rlgrad.errors import blame, strange
 
 EPISODES, STEPS, SECONDS = 4, 250, 10.0  # of the used copy; the first of them again, by the copy beside it
@@ -23,7 +23,7 @@ OLD = "as in gym before 0.26"
 def faults(environment: gymnasium.Env[Any, Any]) -> list[str]:
     """What is wrong in one reset and one step of an environment, by its part: a line for each. Gymnasium's own wrappers
     around it are left out, as they fail on what it returns."""
-    ours = (wrappers.TimeLimit, wrappers.OrderEnforcing, wrappers.PassiveEnvChecker)
+    ours = (wrappers.TimeLimit, wrappers.OrderEnforcing, wrappers.PassiveEnvChecker, MaskSeen)
     while isinstance(environment, ours):
         environment = environment.env
     found: list[str] = []
@@ -50,7 +50,10 @@ def spoken(environment: gymnasium.Env[Any, Any]) -> Iterator[str]:
     if found[0] not in environment.observation_space:
         yield f"reset returns the observation {shown(found[0])}, which is none of {environment.observation_space}"
         return
-    came: Any = environment.step(environment.action_space.sample())
+    mask = found[1].get(KEY)
+    fits = mask is not None and np.size(mask) == sum(choices(environment.action_space))
+    action = legal_sample(environment.action_space, flattened(mask)) if fits else environment.action_space.sample()
+    came: Any = environment.step(action)
     if not (isinstance(came, tuple) and len(came) == 5):
         old = f", {OLD}" if isinstance(came, tuple) and len(came) == 4 else ""
         yield f"step returns {shown(came)}{old}: it must be (observation, reward, terminated, truncated, info)"
@@ -74,28 +77,29 @@ def shown(thing: Any) -> str:
     return f"{' '.join(repr(thing).split()):.60} ({type(thing).__name__})"
 
 
-def memory(make: Callable[[], Any], actions: gymnasium.Space[Any]) -> str | None:
+def memory(make: Callable[[], Any], actions: gymnasium.Space[Any], masked: bool = False) -> str | None:
     """What a copy's episode hangs on besides its seed and its actions, in words; None: nothing that was seen.
 
     A copy is used for some episodes, the last with the seed and the actions of its first, which a second copy plays
     too. Of each at most 250 steps are played, and no more when ten seconds are over: at most 1,250 steps. Actions are
     held in some episodes, so that what has fallen lies still (contacts of bodies are what Box2D remembers).
 
-    make: one copy.
+    make: one copy. masked: whether action masks stand behind its observations; then legal actions are drawn.
     """
     actions.seed(0)
+    among = actions if masked else None
     chosen = [[np.asarray(actions.sample())[None] for _ in range(STEPS)] for _ in range(EPISODES - 1)]
     held = np.zeros_like(chosen[0][0]) if isinstance(actions, spaces.Box) else chosen[0][0]
     chosen[0] = chosen[-1] = [held] * STEPS
     until = time.monotonic() + SECONDS
     try:
         with closing(make()) as used, closing(make()) as fresh:
-            first = episode(used, 0, chosen[0], until)
-            if (there := differ(first, episode(fresh, 0, chosen[0], until))) is not None:
+            first = episode(used, 0, chosen[0], until, among)
+            if (there := differ(first, episode(fresh, 0, chosen[0], until, among))) is not None:
                 return f"more than its seed (two new copies, same seed and actions, differ at step {there})"
             for seed in range(1, EPISODES - 1):
-                episode(used, seed, chosen[seed], until)
-            if (there := differ(first, episode(used, 0, chosen[0], until))) is not None:
+                episode(used, seed, chosen[seed], until, among)
+            if (there := differ(first, episode(used, 0, chosen[0], until, among))) is not None:
                 return f"earlier episodes (a used copy and a new one, same seed and actions, differ at step {there})"
     except BaseException as error:
         if not strange(error):
@@ -104,12 +108,19 @@ def memory(make: Callable[[], Any], actions: gymnasium.Space[Any]) -> str | None
     return None
 
 
-def episode(copy: Environments, seed: int, actions: list[np.ndarray], until: float) -> list[tuple[np.ndarray, ...]]:
-    """What comes of it, step for step, up to its end or the last of the actions."""
+def episode(
+    copy: Any, seed: int, actions: list[np.ndarray], until: float, among: Any = None
+) -> list[tuple[np.ndarray, ...]]:
+    """What comes of it, step for step, up to its end or the last of the actions. among: the space of actions, where
+    legal ones are to be drawn instead."""
+    if among is not None:
+        among.seed(seed)
     found: list[tuple[np.ndarray, ...]] = [(np.array(copy.reset([np.random.default_rng(seed)])),)]
     for action in actions:
         if time.monotonic() > until:
             break
+        if among is not None:
+            action = legal_sample(among, found[-1][0][0, -sum(choices(among)) :])[None]
         step = copy.step(action)
         found.append(tuple(np.array(part) for part in step))
         if step.terminated.any() or step.truncated.any():

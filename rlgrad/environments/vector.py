@@ -9,8 +9,9 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from rlgrad.environments.around import NOTHING, Around, choices, forbidding
 from rlgrad.environments.interface import Transition, seeds_from
-from rlgrad.environments.spaces import Door, Misfit
+from rlgrad.environments.spaces import Door, Misfit, difference
 from rlgrad.environments.trial import faults
 from rlgrad.errors import RunError, blame, strange
 
@@ -25,18 +26,21 @@ class GymnasiumEnvironments:
 
     repeatable = True
 
-    def __init__(self, id: str, copies: int, options: Mapping[str, Any], pool: list[Any] | None = None):
+    def __init__(self, id: str, copies: int, options: Mapping[str, Any], pool: list[Any] | None = None,
+                 around: Around = NOTHING):  # fmt: skip
         self.pool = [] if pool is None else pool
         try:
             while len(self.pool) < copies:
-                self.pool.append(gymnasium.make(id, disable_env_checker=True, **options))
+                self.pool.append(around.single(gymnasium.make(id, disable_env_checker=True, **options)))
         except BaseException:
             self.close()
             raise
         self.copies = self.pool[:copies]
-        self.space = self.copies[0].observation_space
-        self.door = Door(self.space)
-        self.observation = np.zeros((copies, *(self.door.seen.shape or ())), self.door.dtype)
+        self.spaces = self.copies[0].observation_space, self.copies[0].action_space
+        self.actions = [copy.action_space for copy in self.copies]
+        self.door = Door(self.spaces[0], around.key)
+        self.choices = choices(self.spaces[1]) if around.key else []
+        self.observation = np.zeros((copies, *self.door.shape), self.door.dtype)
         self.over = np.zeros(copies, bool)
         self.taken = np.zeros(copies, np.int64)  # steps of the episodes that go on
         self.each, self.looked = copies, 0
@@ -52,6 +56,9 @@ class GymnasiumEnvironments:
         self.taken[over] = 0
         self.over = self.over & ~over
         which = np.flatnonzero(over)
+        for k in which:
+            if self.copies[k].action_space is not self.actions[k]:
+                check_spaces(self.copies[k], self.spaces[0], self.spaces[1])
         self._see(which, [first(self.copies[k], int(seeds[k])) for k in which])
         return self.observation, np.ones(len(self.copies), bool)
 
@@ -79,6 +86,7 @@ class GymnasiumEnvironments:
             found = self.door.read(observations)
         except Misfit as misfit:
             raise refused(str(misfit), which[misfit.copy], self.each, self.taken) from misfit
+        check_masks(self.copies[0], found, self.choices, which, self.over[which], self.each, self.taken)
         if self.looked < LOOKED:
             self.looked += 1
             if not np.isfinite(found[~self.over[which]]).all():  # what follows an end may be anything
@@ -110,8 +118,8 @@ class VectorEnvironments:
     """
 
     def __init__(self, make: Callable[[Sequence[int]], VectorEnv[Any, Any, Any]], replicas: int, episodes: int,
-                 anew: bool = False):  # fmt: skip
-        self.make, self.anew, self.episodes = make, anew, episodes
+                 anew: bool = False, around: Around = NOTHING):  # fmt: skip
+        self.make, self.anew, self.episodes, self.around = make, anew, episodes, around
         self.each: list[VectorEnv[Any, Any, Any]] = []
         try:
             for _ in range(replicas):
@@ -147,9 +155,9 @@ class VectorEnvironments:
         actions = np.split(action.copy(), len(self.each))  # an environment may write into them
         parts = [env.step(own) for env, own in zip(self.each, actions, strict=True)]
         self.taken = np.where(self.over, 0, self.taken + 1)  # but for DISABLED, whose copies begin again in `restart`
-        observation = self._joined([part[0] for part in parts])
         reward, terminated, truncated = (np.concatenate([part[n] for part in parts]) for n in (1, 2, 3))
         self.over = terminated | truncated
+        observation = self._joined([part[0] for part in parts])
         if self.mode == AutoresetMode.SAME_STEP:
             self.first = observation.copy()
             for replica, part in enumerate(parts):
@@ -172,10 +180,11 @@ class VectorEnvironments:
         return self.observation, ready
 
     def _made(self, seeds: Sequence[int]) -> VectorEnv[Any, Any, Any]:
-        made = self.make(seeds)
+        made: VectorEnv[Any, Any, Any] = self.around.vector(self.make(seeds))
         with warnings.catch_warnings(action="ignore"):  # some make their spaces anew, and imprecisely, at every look
             self.observation_space, self.action_space = made.single_observation_space, made.single_action_space
-        self.door = Door(self.observation_space)
+        self.door = Door(self.observation_space, self.around.key)
+        self.choices = choices(self.action_space) if self.around.key else []
         return made
 
     def _joined(self, batches: Sequence[Any]) -> np.ndarray:
@@ -189,13 +198,35 @@ class VectorEnvironments:
                 rows.append(self.observation[first : first + self.episodes] if old else self.door.read_batch(batch))
             except Misfit as misfit:
                 raise refused(str(misfit), first + misfit.copy, self.episodes, self.taken) from misfit
-        return np.concatenate(rows)
+        found = np.concatenate(rows)
+        check_masks(self.each[0], found, self.choices, np.arange(len(found)), self.over, self.episodes, self.taken)
+        return found
 
     def _final(self, observations: Any, ended: np.ndarray) -> np.ndarray:
         """What is seen of the last observations of the copies that have ended: one object for each copy, or a batch."""
         if isinstance(observations, np.ndarray) and observations.dtype == object:
             return self.door.read(list(observations[ended]))
         return np.asarray(self.door.read_batch(observations)[ended])
+
+
+def check_spaces(env: Any, observation: Any, action: Any) -> None:
+    """Raises RunError where an environment has other spaces than those that its policy was made for."""
+    for what, now, then in (
+        ("observations", env.observation_space, observation),
+        ("actions", env.action_space, action),
+    ):
+        if found := difference(now, then, bounds=what == "actions"):
+            id = env.spec.id if env.spec else "the environment"
+            raise RunError(f"{id} has other {what} now than when it was looked at before the run: {found}")
+
+
+def check_masks(env: Any, seen: np.ndarray, choices: Sequence[int], which: np.ndarray, over: np.ndarray,
+                episodes: int, taken: np.ndarray) -> None:  # fmt: skip
+    """Raises RunError where a mask behind what is seen forbids everything. over: [N] of which no action is asked."""
+    if choices and (none := forbidding(seen, choices) & ~over).any():
+        of = f" of {env.spec.id}" if env.spec else ""
+        what = f"an action mask that forbids every action{of}; where none is left, the episode must end"
+        raise refused(what, which[none.argmax()], episodes, taken)
 
 
 def refused(what: str, copy: Any, episodes: int, taken: np.ndarray) -> RunError:

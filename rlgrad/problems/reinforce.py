@@ -32,9 +32,9 @@ from rlgrad.agents.fisher import Fisher
 from rlgrad.agents.gradient import PolicyGradient, by_halves, looked_at, policy_gradient, with_optimal_baseline
 from rlgrad.agents.normalisers import Normaliser, ReturnUnit
 from rlgrad.agents.rollouts import Rollout
-from rlgrad.agents.settings import CreditSettings, EntropyBonus, check, without_effect
+from rlgrad.agents.settings import CreditSettings, EntropyBonus, check, opened, without_effect
 from rlgrad.agents.trained import TrainedPolicy, description
-from rlgrad.environments import describe, register
+from rlgrad.environments import register
 from rlgrad.environments.vector import close
 from rlgrad.errors import SettingError
 from rlgrad.loop import Direction, Estimate, Update
@@ -107,13 +107,13 @@ class Reinforce(Trainable):
     def __init__(self, settings: Settings, policy: nn.Module | None = None):
         """policy: its network, instead of one that the settings describe."""
         check(settings)
-        self.settings = settings
         self.line_search = not settings.baseline.startswith("optimal")  # there the gradient has no surrogate
         if settings.baseline == "critic":  # whose error is no part of it
             self.line_search = settings.critic.optimizer is not None
         self.measures = "return" + (" still to come" if settings.segment else "")
         self.measures = "discounted " * (settings.discount < 1) + self.measures
-        environment = describe(settings.environment, settings.environment_options)
+        environment, settings = opened(settings)
+        self.settings = settings
         observation, action, spec = environment.observation_space, environment.action_space, environment.spec
         close([environment])
         threshold = spec.reward_threshold if spec else None
@@ -121,13 +121,16 @@ class Reinforce(Trainable):
         drawn = streams(settings.seed, settings.replicas, Purpose.INITIAL)
         self.spaces = observation, action
         self.model = make_agent(settings, *self.spaces, drawn, policy)
-        self.experience = Experience(settings, action)
+        self.experience = Experience(settings, self.spaces)
         self.model.moments = self.experience.moments
 
     @cached_property
     def facts(self) -> Mapping[str, str]:  # type: ignore[override]
         id, played = self.settings.environment, self.experience
         known = {f"{id} is played by": played.played_by}
+        if self.settings.mask:
+            where = "info" if self.settings.action_mask == "info" else "its observations"
+            known[f"the legal actions of {id}"] = f"those of the action mask in {where}"
         if played.moments:
             known[f"the running moments by which {id} normalises"] = "saved with the model, frozen in evaluations"
         if played.memory:

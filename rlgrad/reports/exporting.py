@@ -88,7 +88,7 @@ def export(model: TrainedPolicy | TrainedClassifier, config: Config, run: Path, 
     graph: PolicyGraph | ClassifierGraph
     if isinstance(model, TrainedPolicy):
         kind = torch.uint8 if is_image(model.visible) else getattr(torch, model.precision)
-        graph, first = PolicyGraph(model), torch.zeros(2, *(model.visible.shape or ()), dtype=kind)
+        graph, first = PolicyGraph(model), torch.zeros(2, *model.door.shape, dtype=kind)
     else:
         graph, first = ClassifierGraph(model), torch.zeros(2, len(model.features), dtype=torch.float64)
     card = to.parent / "README.md"
@@ -134,8 +134,9 @@ def model_card(
     gives = " and ".join(f"`{output}`" for output in outputs)
     if isinstance(model, TrainedPolicy):
         on, task, metrics = settings.environment, "reinforcement-learning", {"return": "mean_reward"}
-        shape, held = list(model.visible.shape or ()), settings.action_repeat
+        shape, held = list(model.door.shape), settings.action_repeat
         takes = f"`observation` {shape}, an image as it is, anything else as `gymnasium.spaces.flatten` gives it"
+        takes += "; everything in one row, with the action mask at its end" if model.settings.mask else ""
         gives += f". The action is the most probable one, of {model.action_space}"
         gives += f"; hold it for {held} steps of the environment" if held > 1 else ""
         usage = template("card_policy.py.txt").format(name=name, on=on, options=settings.environment_options)

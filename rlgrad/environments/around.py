@@ -1,0 +1,219 @@
+"""What is put around each copy of an environment: wrappers, and what makes an action mask a part of what is seen.
+
+An action mask says which actions are legal just now, in zeros and ones [A]; of several choices one behind the other. It
+comes as a part of a Dict of observations, or in `info["action_mask"]`: then a wrapper makes it such a part, and nothing
+else has to know the difference.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces, wrappers
+
+from rlgrad.errors import SettingError, called, said, strange
+
+KEY = "action_mask"  # in `info`, and the part of the observation that it becomes
+REFUSED = {
+    "Autoreset": "episodes begin again by themselves already",
+    "HumanRendering": "rlgrad play shows a trained policy",
+    "RecordVideo": "a config names no file to write: rlgrad play --to film.gif makes a film",
+    "RenderCollection": "it would keep every picture: rlgrad play --to film.gif makes a film",
+}
+REFUSED |= dict.fromkeys(("ArrayConversion", "JaxToNumpy", "JaxToTorch", "NumpyToTorch"), "observations are of numpy")
+
+
+class Around(NamedTuple):
+    """Of each copy."""
+
+    wrappers: tuple[Callable[[Any], Any], ...] = ()  # the first is the innermost
+    mask: str | None = None  # where the action mask is: "info", or the part of the observations of this name
+
+    @property
+    def key(self) -> str | None:
+        """The part of what is seen that is the mask."""
+        return KEY if self.mask == "info" else self.mask
+
+    def single(self, env: Any) -> Any:
+        """Raises SettingError where a wrapper does not go around it."""
+        for number, wrap in enumerate(self.wrappers):
+            try:
+                env = wrap(env)
+            except BaseException as error:
+                if not strange(error):
+                    raise
+                name = called(wrap).rpartition(".")[2]
+                raise SettingError(("wrappers", str(number)), f"{name}: {said(error)}") from error
+        return MaskSeen(env) if self.mask == "info" else env
+
+    def vector(self, env: Any) -> Any:
+        return MasksSeen(env) if self.mask == "info" else env
+
+    def without_rewards(self) -> "Around":
+        """The same without wrappers that change nothing but rewards: evaluations count what the environment gives."""
+        return self._replace(wrappers=tuple(wrap for wrap in self.wrappers if not changes_rewards(wrap)))
+
+
+NOTHING = Around()
+
+
+def changes_rewards(wrap: Any) -> bool:
+    cls = wrap.func if isinstance(wrap, partial) else wrap
+    return isinstance(cls, type) and issubclass(cls, gymnasium.RewardWrapper | wrappers.NormalizeReward)
+
+
+def wrapper(path: tuple[str, ...], name: str, given: Any, arguments: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """Gymnasium's wrapper of this name with its arguments; given: a user's own instead. Raises SettingError."""
+    if given is None:
+        offered = [each for each in wrappers.__all__ if each not in REFUSED and each[0].isupper()]
+        if name in REFUSED:
+            raise SettingError((*path, "name"), f"{name} cannot be used here: {REFUSED[name]}")
+        if name not in offered and name in wrappers.vector.__all__:
+            raise SettingError((*path, "name"), f"{name} goes around vector environments only, and these are single")
+        if name not in offered:
+            raise SettingError((*path, "name"), f"gymnasium.wrappers has no {name!r}", offered, name)
+    cls = given or getattr(wrappers, name)
+    if not (isinstance(cls, type) and issubclass(cls, gymnasium.Wrapper)):
+        raise SettingError((*path, "name"), f"{name} must be a class that derives from gymnasium.Wrapper")
+    _, *known = inspect.signature(cls).parameters.values()
+    named = {each.name: each for each in known if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)}
+    for argument in arguments if len(named) == len(known) else ():
+        if argument not in named:
+            raise SettingError((*path, argument), f"{name} has no such argument", named, argument)
+    if needed := [each for each in named.values() if each.default is each.empty and each.name not in arguments]:
+        message = f"{name}: its argument {needed[0].name} is missing"
+        if "Callable" in str(needed[0].annotation):
+            message = f"{name} needs a function, and a config holds none: write a wrapper of your own (module:Class)"
+        raise SettingError(path, message)
+    changed = {key: as_asked(value, named[key].annotation if key in named else "") for key, value in arguments.items()}
+    return partial(cls, **changed)
+
+
+def as_asked(value: Any, annotation: Any) -> Any:
+    """Of a config's list an array or a tuple."""
+    if isinstance(value, list | tuple):
+        return np.array(value, np.float32) if "ndarray" in str(annotation) else tuple(value)
+    return value
+
+
+class MaskSeen(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """An environment whose observations have the action mask beside them."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any]):
+        super().__init__(env)
+        self.nothing = np.zeros(sum(choices(env.action_space)), np.int8)
+        self.observation_space = beside(env.observation_space, self.nothing)
+
+    def reset(self, **how: Any) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(**how)
+        return {"observation": observation, KEY: flattened(info.get(KEY))}, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        mask = self.nothing if terminated or truncated else flattened(info.get(KEY))  # after an end nothing is asked
+        return {"observation": observation, KEY: mask}, reward, terminated, truncated, info
+
+
+class MasksSeen(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):
+    """The same in a vector environment, whose info has the masks of all copies, and says which of them are new."""
+
+    def __init__(self, env: gymnasium.vector.VectorEnv[Any, Any, Any]):
+        super().__init__(env)
+        self.masks = np.zeros((env.num_envs, sum(choices(env.single_action_space))), np.int8)
+        self.single_observation_space = beside(env.single_observation_space, self.masks[0])
+
+    def reset(self, **how: Any) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(**how)
+        return self.seen(observation, info, np.ones(self.num_envs, bool)), info
+
+    def step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        over = terminated | truncated
+        if "final_obs" in info:
+            last = np.full(self.num_envs, None)
+            for k in np.flatnonzero(over):
+                last[k] = {"observation": info["final_obs"][k], KEY: np.zeros_like(self.masks[k])}
+            info = {**info, "final_obs": last}
+        return self.seen(observation, info, over), reward, terminated, truncated, info
+
+    def seen(self, observation: Any, info: Mapping[str, Any], excused: np.ndarray) -> dict[str, Any]:
+        """excused: [N] the copies that need not have a mask now."""
+        masks: Any = info.get(KEY)
+        new = np.asarray(info.get(f"_{KEY}", np.full(self.num_envs, masks is not None)))
+        self.masks = np.where((new | excused)[:, None], self.masks, -1)  # which is no mask
+        for k in np.flatnonzero(new):
+            self.masks[k] = flattened(masks[k])
+        return {"observation": observation, KEY: self.masks}
+
+
+def beside(space: spaces.Space[Any], mask: np.ndarray) -> spaces.Dict:
+    return spaces.Dict({"observation": space, KEY: spaces.MultiBinary(len(mask))})
+
+
+def flattened(mask: Any) -> np.ndarray:
+    """Of one choice an array, of several a tuple of them, as Gymnasium's spaces take masks: one behind the other."""
+    return np.concatenate(mask, -1) if isinstance(mask, tuple) else np.asarray(mask)
+
+
+def choices(actions: spaces.Space[Any]) -> list[int]:
+    """How many actions there are in each choice; no choice where there is nothing that a mask could forbid."""
+    match actions:
+        case spaces.Discrete():
+            return [int(actions.n)]
+        case spaces.MultiDiscrete():
+            return [int(n) for n in actions.nvec.flatten()]
+    return []
+
+
+def forbidding(seen: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """[N] where the mask, behind what is seen [N, D + A], leaves no action in one of the choices of these sizes."""
+    legal = np.add.reduceat(seen[:, -sum(sizes) :] != 0, np.cumsum([0, *sizes[:-1]]), 1)
+    return np.asarray((legal == 0).any(1))
+
+
+def legal_sample(actions: Any, mask: np.ndarray) -> np.ndarray:
+    """A random action that a mask [A] allows."""
+    parts = np.split(mask, np.cumsum(choices(actions))[:-1])
+    drawn = [actions.np_random.choice(np.flatnonzero(part)) for part in parts]
+    return np.asarray(np.reshape(drawn, actions.shape) + actions.start)
+
+
+def find_mask(env: gymnasium.Env[Any, Any], asked: str | None) -> str | None:
+    """Where an environment's action mask is, as in `Around.mask`. asked: where it is to be; auto: where there is one
+    with as many elements as there are actions, and at one place only. Raises SettingError."""
+    size = sum(choices(env.action_space))
+    if asked is None or (asked == "auto" and not size):
+        return None
+    path = ("action_mask",)
+    if not size:
+        raise SettingError(
+            path, f"only Discrete and MultiDiscrete actions have masks, not {env.action_space}: set null"
+        )
+    if asked not in ("auto", "info"):
+        if asked not in masks_among(env.observation_space, size):
+            raise SettingError(path, f"the observations have no part {asked!r} of {size} elements, one an action")
+        return asked
+    try:
+        given = flattened(env.reset(seed=0)[1][KEY]).size
+    except BaseException as error:
+        if not strange(error):
+            raise
+        given = 0  # none; or the run itself will come to what is wrong
+    if asked == "info":
+        if given != size:
+            there = f"{given} elements" if given else "nothing"
+            raise SettingError(path, f"info[{KEY!r}] has {there} after a reset, and there are {size} actions")
+        return asked
+    seen = KEY in masks_among(env.observation_space, size)
+    if seen and given == size:
+        raise SettingError(path, f"info and the observations both have {KEY!r}: set info, {KEY}, or null")
+    return KEY if seen else "info" if given == size else None
+
+
+def masks_among(space: spaces.Space[Any], size: int) -> list[str]:
+    """The parts of a Dict of observations that have so many elements."""
+    parts = space.spaces.items() if isinstance(space, spaces.Dict) else ()
+    return [name for name, part in parts if part.shape is not None and np.prod(part.shape) == size]
