@@ -180,15 +180,16 @@ class Reinforce(Trainable):
         if optimal:
             each = settings.baseline == "optimal_per_parameter"
             best = with_optimal_baseline(self.model, batch, told.weight * alive, told.used, each)
-            for gradient, part in zip(found.gradient, best, strict=True):
-                gradient += part
+            for whole_gradient, part in zip(found.gradient, best, strict=True):
+                whole_gradient += part
         else:
             whole.first = First(told, found)
             if diagnosed and settings.episodes > 1 and not settings.batch_steps:
                 metrics |= quality_of_gradient(*by_halves(self.model, batch, credited))
         metrics |= self._episodes(batch) | {"policy/entropy": total(found.entropy * alive) / alive.sum((1, 2))}
         notes = Played(found, (told.advantage * told.share).to(told.value.dtype), told.unit)
-        return Estimate(told.value, metrics, self._for_all(found.gradient), self._fisher(batch), notes, 0 * told.value)
+        gradient, fisher = self._for_all(found.gradient), self._fisher(batch)
+        return Estimate(told.value, metrics, gradient, fisher, notes, surrogate=0 * told.value)
 
     def _weigh(self, batch: Rollout) -> tuple[Weights, dict[str, Tensor]]:
         """What each step counts in the gradient, and what is said of that."""
