@@ -1,14 +1,17 @@
 import copy
 import dataclasses
 import functools
+import importlib.util
 import math
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
+import yaml
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from gymnasium.envs.registration import EnvSpec, WrapperSpec
 
@@ -352,17 +355,34 @@ def test_check_names_what_no_policy_serves_and_what_gymnasium_finds_wrong(capsys
         assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_an_environment_whose_extra_is_absent_is_refused_by_the_extra_s_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, id, extra in (("Box2D", "LunarLander-v3", "box2d"), ("mujoco", "Hopper-v5", "mujoco")):
-        with monkeypatch.context() as absent:
-            for name in [name for name in sys.modules if name.startswith(f"gymnasium.envs.{extra}")]:
-                absent.delitem(sys.modules, name)
-            absent.setitem(sys.modules, module, None)
-            with pytest.raises(SettingError) as refusal:
-                describe(id, {})
-        said = str(refusal.value)
-        assert f"pip install 'rlgrad[{extra}]'" in said, said
-        assert "\n" not in said
+@pytest.mark.parametrize(
+    ("module", "more"),
+    [
+        ("Box2D", {"environment": "LunarLander-v3"}),
+        ("mujoco", {"environment": "InvertedPendulum-v5"}),
+        ("envpool", {"environment": "CartPole-v1", "simulator": "envpool"}),
+    ],
+)
+def test_an_extra_plays_where_it_is_installed_and_is_asked_for_where_it_is_not(
+    module: str, more: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    config = {
+        "problem": "reinforce", "updates": 1, "optimizer": {"name": "SGD"}, "episodes": 2, "evaluation": {"episodes": 1},
+        "episode_limit": 2000, **more,
+    }  # fmt: skip
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(config))
+    if importlib.util.find_spec(module):
+        assert main(["train", "--config", str(path), "--out", str(tmp_path / "there")]) == 0
+    for name in [name for name in sys.modules if name.startswith((f"gymnasium.envs.{module.lower()}", module))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    capsys.readouterr()
+    assert main(["train", "--config", str(path), "--out", str(tmp_path / "absent")]) == 2
+    said = capsys.readouterr().err
+    assert f"pip install 'rlgrad[{module.lower()}]'" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "absent").exists()
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from rlgrad.config import load_config
 from rlgrad.environments.around import Around, forbidding
 from rlgrad.environments.vector import VectorEnvironments
 from rlgrad.errors import UsageError
+from rlgrad.loop import updates
 from rlgrad.networks import MLP
 from rlgrad.problems.reinforce import Reinforce
 from rlgrad.replicas import flatten
@@ -73,8 +74,8 @@ class Rules(gymnasium.Env):
 class Free(gymnasium.Wrapper):
     """Everything is legal."""
 
-    def reset(self, **how: Any):
-        observation, _ = self.env.reset(**how)
+    def reset(self, *, seed: Any = None, options: Any = None):
+        observation, _ = self.env.reset(seed=seed)
         return observation, {"action_mask": np.ones(2, np.int8)}
 
     def step(self, action: Any):
@@ -120,7 +121,7 @@ def enumerated(policy: Any) -> Tensor:
 @pytest.mark.parametrize("where", ["info", "action_mask", "rules"])
 def test_the_gradient_is_that_of_the_sum_over_all_trajectories_of_legal_actions(where: str) -> None:
     more = {"action_mask": "rules"} if where == "rules" else {}
-    made = problem(replicas=200, environment_options={"where": where}, **more)
+    made = problem(replicas=40, environment_options={"where": where}, **more)
     estimate = made.objective(made.sample(0))
     exact = torch.autograd.grad(value := enumerated(made.model.policy), list(made.model.policy.parameters()))
     wanted = torch.cat([g[0].flatten() for g in exact]).double()
@@ -162,6 +163,31 @@ def test_the_fisher_information_is_that_of_the_legal_actions(dtype: torch.dtype)
     (slope,) = torch.autograd.grad(Choice(logits=torch.where(legal, logits, -torch.inf)).entropy(), logits)
     assert slope.isfinite().all()
     assert slope[1] == 0
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_natural_gradient_steps_to_its_radius_among_the_legal_actions(several: bool) -> None:
+    """The divergence of the step is that of a sum over legal actions, worked out here from the logits alone."""
+    options = {"several": several}
+    config = {
+        "problem": "reinforce", "environment": "tests/Rules-v0", "environment_options": options, "updates": 1,
+        "optimizer": {"name": "NaturalGradient", "kl": 0.01, "damping": 1e-4}, "episodes": 64, "policy": {"hidden": [8]},
+    }  # fmt: skip
+    built = load_config(config).build()
+    made, policy = built.problem, built.problem.model.policy
+
+    def log_p() -> Tensor:
+        with torch.no_grad():
+            logits = policy.network.network(torch.tensor(SEEN)[None])[0].double()
+        legal = torch.tensor(np.hstack([LEGAL, [[1, 0], [1, 1]]]) if several else LEGAL) > 0
+        parts = zip(logits.split([3, 2][: 1 + several], 1), legal.split([3, 2][: 1 + several], 1), strict=True)
+        return torch.cat([each.masked_fill(~mask, -1e9).log_softmax(1) for each, mask in parts], 1)
+
+    before = log_p()
+    batch = next(updates(made, built.optimizer)).passes[0].batch.played
+    visited = (batch.observation[..., 0] < 0)[batch.alive].double().mean()
+    kl = (before.exp() * (before - log_p())).sum(1)
+    assert float(kl[0] * (1 - visited) + kl[1] * visited) == pytest.approx(0.01, rel=0.15)
 
 
 @pytest.mark.parametrize("several", [False, True])

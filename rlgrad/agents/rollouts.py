@@ -208,7 +208,8 @@ def play(
     ):
         over = tape.note(observation, action, alive, False, found, steps_taken(environments))
     if (alive & ~over).any():
-        raise RunError(f"an episode did not end within {limit} steps; set `episode_limit` if it may last longer")
+        if_not = "set `episode_limit` if it may last longer, `segment` if it has no end"
+        raise RunError(f"an episode did not end within {limit} steps; {if_not}")
     return tape.rollout(math.ceil(len(tape.rows) / CHUNK) * CHUNK)
 
 

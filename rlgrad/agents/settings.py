@@ -82,6 +82,8 @@ class HeldOutEpisodes(Evaluation):
     """episodes of each evaluation, each with an initial state that training never sees"""
     episode_limit: PositiveInt = 10_000
     """actions after which an evaluated episode is cut off, and counts as it is then; evaluation/cut_off says so"""
+    steps: PositiveInt | None = None
+    """of a task without an end: so many actions of each of the `episodes`, judged by the reward per action"""
 
 
 Baseline = Literal[

@@ -118,6 +118,9 @@ class Reinforce(Trainable):
         close([environment])
         threshold = spec.reward_threshold if spec else None
         self.solved = None if threshold is None else ("return", threshold)
+        if settings.evaluation.steps:
+            self.solved, self.headline = None, ("reward_per_step",)
+            self.judged = ("reward_per_step", Direction.MAXIMIZE)
         drawn = streams(settings.seed, settings.replicas, Purpose.INITIAL)
         self.spaces = observation, action
         self.model = make_agent(settings, *self.spaces, drawn, policy)
@@ -303,11 +306,14 @@ class Reinforce(Trainable):
 
     def evaluate(self, step: int) -> Mapping[str, Tensor]:
         """Undiscounted return and length [R] of the greedy policy, over new episodes; and the share of those that were
-        cut off, where there are such."""
+        cut off, where there are such. Of a task without an end the reward per step."""
         wanted = self.settings.evaluation
+        limit = wanted.steps or wanted.episode_limit
         returns, lengths, cut = self.experience.returns(
-            self.model.policy, Purpose.EVALUATE, step, wanted.episodes, greedy=True, limit=wanted.episode_limit
+            self.model.policy, Purpose.EVALUATE, step, wanted.episodes, greedy=True, limit=limit
         )
+        if wanted.steps:
+            return {"reward_per_step": returns.sum(1) / lengths.sum(1)}
         found = {"return": returns.mean(1), "length": lengths.mean(1)}
         return found | ({"cut_off": cut.to(returns.dtype).mean(1)} if cut.any() else {})
 

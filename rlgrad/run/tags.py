@@ -71,6 +71,8 @@ TAGS = {
     "holds them).",
     "evaluation/cut_off": "Part of those held-out episodes that did not end within `evaluation.episode_limit`, and "
     "count as they were then; logged where it is not 0 (1).",
+    "evaluation/reward_per_step": "Reward per step of the greedy policy, over the first `evaluation.steps` steps of "
+    "each held-out episode, after the update (reward per decision: environment step, unless `action_repeat` holds it).",
     "evaluation/accuracy": "Part of the held-out examples whose most probable label is the right one, after the update "
     "(0 to 1).",
     "evaluation/log_loss": "Mean negative log-likelihood of the held-out labels, after the update (nats per example).",
