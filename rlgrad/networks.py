@@ -176,30 +176,38 @@ def orthogonal(rows: int, columns: int, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(q if rows >= columns else q.T)
 
 
-class Convolutions(nn.Module):
-    """R small stacks of convolutions side by side, for images: [R, ..., H, W, C] -> [R, ..., features].
+Filters = Sequence[tuple[int, int, int]]  # of each layer: how many, their size, and the stride
+NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # Mnih et al. 2015 (https://doi.org/10.1038/nature14236)
+SMALL, LARGE = ((16, 3, 2), (32, 3, 2)), 36  # of pictures that are not LARGE along each side
 
-    Two layers of 3x3 filters with stride 2 and ReLU. The replicas are groups of one convolution: none sees another's.
+
+class Convolutions(nn.Module):
+    """R small stacks of convolutions with ReLU, asked one at a time: pictures [N, C, H, W] -> [N, features].
+
+    Where strides do not come out even, zeros stand right and below, so that every pixel is seen. That is as fast as
+    groups of one convolution, and a replica's bits do not depend on how many there are.
     """
 
-    def __init__(
-        self, shape: Sequence[int], streams: Sequence[np.random.Generator], channels: Sequence[int] = (16, 32)
-    ):
+    def __init__(self, shape: Sequence[int], streams: Sequence[np.random.Generator], filters: Filters | None = None):
+        """shape: channels, height, width. filters: None: by the size of the pictures."""
         super().__init__()
-        height, width, depth = shape
-        self.weights = nn.ParameterList()
-        self.biases = nn.ParameterList()
-        for a, b in itertools.pairwise((depth, *channels)):
-            drawn = [math.sqrt(2) * orthogonal(9 * a, b, rng).T.reshape(b, a, 3, 3) for rng in streams]
-            self.weights.append(nn.Parameter(torch.stack(drawn).to(torch.get_default_dtype())))
-            self.biases.append(nn.Parameter(torch.zeros(len(streams), b)))
-            height, width = (height - 1) // 2 + 1, (width - 1) // 2 + 1
-        self.features = channels[-1] * height * width
+        depth, *sides = shape
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        self.steps: list[tuple[int, list[int]]] = []  # stride and zeros (left, right, above, below) of each layer
+        for count, size, stride in filters or (NATURE if min(sides) >= LARGE else SMALL):
+            drawn = [math.sqrt(2) * orthogonal(size * size * depth, count, rng).T for rng in streams]
+            weight = torch.stack(drawn).reshape(len(streams), count, depth, size, size)
+            self.weights.append(nn.Parameter(weight.to(torch.get_default_dtype())))
+            self.biases.append(nn.Parameter(torch.zeros(len(streams), count)))
+            steps = [max(0, math.ceil((side - size) / stride)) for side in sides]
+            below, right = (n * stride + size - side for n, side in zip(steps, sides, strict=True))
+            self.steps.append((stride, [0, right, 0, below]))
+            depth, sides = count, [n + 1 for n in steps]
+        self.features = depth * math.prod(sides)
 
-    def forward(self, x: Tensor) -> Tensor:
-        replicas, leading = len(x), x.shape[:-3]
-        x = (x / 255).to(self.biases[0].dtype) if x.dtype == torch.uint8 else x
-        x = x.flatten(1, -4).permute(1, 0, 4, 2, 3).flatten(1, 2)  # [N, R * C, H, W]
-        for weight, bias in zip(self.weights, self.biases, strict=True):
-            x = functional.conv2d(x, weight.flatten(0, 1), bias.flatten(), stride=2, padding=1, groups=replicas).relu()
-        return x.reshape(x.shape[0], replicas, -1).transpose(0, 1).reshape(*leading, self.features)
+    def forward(self, seen: Tensor, replica: int) -> Tensor:
+        seen = seen.contiguous(memory_format=torch.channels_last)
+        for weight, bias, (stride, zeros) in zip(self.weights, self.biases, self.steps, strict=True):
+            seen = functional.pad(seen, zeros) if any(zeros) else seen
+            seen = functional.conv2d(seen, weight[replica], bias[replica], stride).relu()
+        return seen.flatten(1)

@@ -12,11 +12,12 @@ from rlgrad.agents.baselines import RunningMean
 from rlgrad.agents.critic import Critic
 from rlgrad.agents.masked import Masked
 from rlgrad.agents.normalisers import Normaliser, ReturnUnit
+from rlgrad.agents.pictures import Sight
 from rlgrad.agents.policies import Policy, outputs, policy_for
 from rlgrad.agents.settings import CreditSettings
-from rlgrad.environments.spaces import apart, is_image, visible_space
+from rlgrad.environments.spaces import Picture, apart, pictures, visible_space
 from rlgrad.errors import SettingError, blame
-from rlgrad.networks import MLP, AnyMLP, Convolutions
+from rlgrad.networks import MLP, AnyMLP
 
 
 class Agent(nn.Module):
@@ -49,25 +50,26 @@ def make_agent(
     if wanted is None:
         message = f"no policy can give the actions that {settings.environment} wants, {action}: it must be Discrete, "
         raise SettingError(("environment",), message + "MultiDiscrete, MultiBinary, or a Box of real numbers")
-    seen = visible(settings, apart(observation, settings.mask)[0])
+    seen, shown = visible(settings, apart(observation, settings.mask)[0])
 
     def masked(network: nn.Module, forbids: bool) -> nn.Module:
         return Masked(network, seen.shape or (), wanted, forbids) if settings.mask else network
 
     if given is None:
-        net = network(settings, "policy", seen, wanted, policy.initial_gain, streams)
+        net = network(settings, "policy", seen, shown, wanted, policy.initial_gain, streams)
     else:
         net = checked(settings, ("given", "policy"), given, seen.shape or (), wanted)
     made = policy_for(
         action, masked(net, True), replicas, policy.deviation, policy.initial_deviation, squash=policy.squash
     )
+    made.pictures = shown
     critic = memory = None
 
     def unit() -> ReturnUnit | None:
         return ReturnUnit(replicas) if settings.normalise_returns else None
 
     if settings.baseline == "critic":
-        guess = network(settings, "critic", seen, 1, 1.0, streams)
+        guess = network(settings, "critic", seen, shown, 1, 1.0, streams)
         told = settings.critic.optimizer
         own = (told.name, told.arguments) if told else None
         critic = Critic(masked(guess, False), unit(), settings.critic.learning_rate, own)
@@ -76,22 +78,27 @@ def make_agent(
     return Agent(made, critic, memory, unit())
 
 
-def visible(settings: CreditSettings, observation: spaces.Space[Any]) -> spaces.Space[Any]:
-    """What the networks see of the observations: a vector, or an image. Raises SettingError."""
+def visible(settings: CreditSettings, observation: spaces.Space[Any]) -> tuple[spaces.Space[Any], list[Picture]]:
+    """What the networks see of the observations, and which pictures are in it. Raises SettingError."""
     id = settings.environment
     try:
-        seen = visible_space(observation)
+        seen, shown = visible_space(observation), pictures(observation, settings.pictures)
     except TypeError as error:
         raise SettingError(("environment",), f"no policy can read the observations of {id}: {error}") from error
-    if settings.normalise_observations and is_image(seen):
-        raise SettingError(("normalise_observations",), f"{id} shows images, which need none")
-    return seen
+    if settings.pictures.startswith("channels") and not shown:
+        message = f"no part of what {id} shows, {observation}, is a picture of this form: use auto or none"
+        raise SettingError(("pictures",), " ".join(message.split()))
+    if settings.normalise_observations and shown:
+        message = f"{id} shows pictures, which are scaled by the bounds of their space: leave it out"
+        raise SettingError(("normalise_observations",), message)
+    return seen, shown
 
 
 def network(
     settings: CreditSettings,
     part: Literal["policy", "critic"],
     seen: spaces.Space[Any],
+    shown: Sequence[Picture],
     outputs: int,
     gain: float,
     streams: Sequence[np.random.Generator],
@@ -100,9 +107,9 @@ def network(
     described = settings.policy if part == "policy" else settings.critic
     layers: list[nn.Module] = []
     size = seen.shape[0]  # type: ignore[index]
-    if is_image(seen):
-        layers.append(convolutions := Convolutions(seen.shape, streams))  # type: ignore[arg-type]
-        size = convolutions.features
+    if shown or len(seen.shape or ()) > 1:
+        layers.append(sight := Sight(seen, shown, streams, described.filters))
+        size = sight.features
     if settings.normalise_observations:
         layers.append(Normaliser(settings.replicas, size))
     if part == "policy" and settings.policy.network:

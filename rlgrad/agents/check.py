@@ -1,5 +1,6 @@
 """What the suite sees of an environment, for `rlgrad check`."""
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from gymnasium.utils.env_checker import check_env
 
 from rlgrad.agents.policies import outputs
 from rlgrad.environments import describe, make, played, played_by
-from rlgrad.environments.spaces import is_image, visible_space
+from rlgrad.environments.spaces import pictures, visible_space
 from rlgrad.environments.trial import faults, memory
 from rlgrad.errors import blame, strange
 from rlgrad.streams import Purpose, streams
@@ -55,10 +56,12 @@ def spaces(environment: gymnasium.Env[Any, Any]) -> dict[str, Callable[[], str]]
 
     def seen() -> str:
         try:
-            shape = visible_space(observation).shape or ()
+            total, shown = math.prod(visible_space(observation).shape or ()), pictures(observation)
         except TypeError as error:
             return f"nothing: {error}"
-        return f"an image {shape}" if is_image(observation) else f"a vector of {shape[0]}"
+        rest = total - sum(each.own.stop - each.own.start for each in shown)
+        each = [f"a picture, {one}" for one in shown] + ([f"a vector of {rest}"] if rest else [])
+        return "; ".join(each)
 
     def given() -> str:
         wanted = outputs(action)

@@ -18,6 +18,7 @@ from rlgrad.agents.advantages import (
 )
 from rlgrad.agents.agent import Agent
 from rlgrad.agents.critic import Critic
+from rlgrad.agents.pictures import Frames
 from rlgrad.agents.rollouts import Rollout, check_finite, masked
 from rlgrad.agents.settings import CreditSettings
 
@@ -103,6 +104,6 @@ def standardised(settings: CreditSettings, advantage: Tensor, alive: Tensor, tar
     return found.to(target.dtype)
 
 
-def values(critic: Critic, observation: Tensor) -> Tensor:
+def values(critic: Critic, observation: Tensor | Frames) -> Tensor:
     """The critic's of observations [R, T, ..., *O], piece by piece: [R, T, ...]."""
     return torch.cat([critic(observation[:, piece]) for piece in pieces(observation.shape[1])], 1)

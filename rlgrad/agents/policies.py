@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Independent
 from torch.nn import functional
 
+from rlgrad.environments.spaces import Picture
 from rlgrad.networks import frozen
 
 UNBOUNDED = float(np.finfo(np.float32).max)  # a bound of this size is none
@@ -39,7 +40,9 @@ class ActionDistribution(Protocol):
 
 
 class Policy(nn.Module):
-    """network: observation [R, ..., *O] -> [R, ..., outputs]."""
+    """network: observation [R, ..., *O] -> [R, ..., outputs]. pictures: those in the observations."""
+
+    pictures: Sequence[Picture] = ()
 
     def __init__(self, network: nn.Module):
         super().__init__()

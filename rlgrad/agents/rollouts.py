@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rlgrad.agents.advantages import CHUNK, pieces
+from rlgrad.agents.pictures import Film, Frames, beside
 from rlgrad.agents.policies import Policy
 from rlgrad.environments import Environments, Transition, steps_taken
+from rlgrad.environments.spaces import Picture
 from rlgrad.errors import RunError, strange
 
 
@@ -22,7 +24,7 @@ class Rollout(NamedTuple):
     any number of ends.
     """
 
-    observation: Tensor  # [R, T, B, *O] what the action was chosen on
+    observation: Tensor | Frames  # [R, T, B, *O] what the action was chosen on
     action: Tensor  # [R, T, B, *A]
     reward: Tensor  # [R, T, B] what it earned
     alive: Tensor  # [R, T, B] bool: the row is a step of an episode
@@ -45,8 +47,13 @@ class Rollout(NamedTuple):
 
     def of(self, episodes: slice) -> "Rollout":
         """Some of the slots; `last_observation` stays that of all."""
-        names = [name for name in Rollout._fields if name not in ("last_observation", "step", "env_steps")]
-        return self._replace(**{name: x[:, :, episodes] for name in names if (x := getattr(self, name)) is not None})
+        seen = self.observation
+        some: dict[str, Any] = {
+            "observation": seen.slots(episodes) if isinstance(seen, Frames) else seen[:, :, episodes]
+        }
+        names = [name for name in Rollout._fields if name not in (*some, "last_observation", "step", "env_steps")]
+        some |= {name: x[:, :, episodes] for name in names if (x := getattr(self, name)) is not None}
+        return self._replace(**some)
 
     def after(self, value: Tensor) -> Tensor:
         """Numbers [R, E] that belong to `last_observation`, in the rows that they follow: [R, T, B], elsewhere 0."""
@@ -56,10 +63,11 @@ class Rollout(NamedTuple):
 
 
 class Tape:
-    """Records steps [R * B] one after the other, and makes a Rollout of them."""
+    """Records steps [R * B] one after the other, and makes a Rollout of them. pictures: those in what is seen."""
 
-    def __init__(self, replicas: int, episodes: int):
+    def __init__(self, replicas: int, episodes: int, pictures: Sequence[Picture] = ()):
         self.replicas, self.episodes = replicas, episodes
+        self.films = [Film(each, replicas * episodes) for each in pictures if each.box.dtype == np.uint8]
         self.rows: list[tuple[np.ndarray, ...]] = []
         self.env_steps = np.zeros(replicas * episodes, np.int64)  # in each slot
         self.ends: list[tuple[np.ndarray, np.ndarray]] = []  # which slots, and what was seen last in them
@@ -78,6 +86,11 @@ class Tape:
         self.env_steps += alive * taken
         over: np.ndarray = alive & (found.terminated | found.truncated)
         left = over | (alive & last)
+        if self.films:
+            self.shape, flat = observation.shape[1:], observation.reshape(len(observation), -1)
+            for film in self.films:
+                film.take(flat, alive)
+            observation = flat[:, beside([film.picture for film in self.films], flat.shape[1])]
         row = observation, action, found.reward, alive, alive & found.terminated, alive & found.truncated, left
         self.rows.append(row)
         if left.any():
@@ -89,8 +102,10 @@ class Tape:
         observation, action, reward, *masks = (self._together(each, rows) for each in zip(*self.rows, strict=True))
         alive, terminated, truncated, over = (mask.contiguous() for mask in masks)
         reward = masked(reward.double(), alive)
+        seen = masked(as_tensor(observation), alive)
+        check_finite("the environment returned an observation", seen)
         played = Rollout(
-            masked(as_tensor(observation), alive),
+            self._filmed(seen, rows) if self.films else seen,
             masked(as_tensor(action), alive),
             reward.to(torch.get_default_dtype()),
             alive, terminated, truncated, over,
@@ -99,8 +114,7 @@ class Tape:
             env_steps=torch.from_numpy(self.env_steps).reshape(self.replicas, self.episodes),
         )  # fmt: skip
         for name, whose in (
-            ("action", "the policy took an"), ("observation", "the environment returned an"),
-            ("reward", "the environment returned a"),
+            ("action", "the policy took an"), ("reward", "the environment returned a"),
         ):  # fmt: skip
             check_finite(f"{whose} {name}", getattr(played, name))
         return played
@@ -109,6 +123,12 @@ class Tape:
         stacked = np.zeros((rows, *steps[0].shape), steps[0].dtype)  # [T, R * B, ...]
         np.stack(steps, out=stacked[: len(steps)])
         return torch.from_numpy(stacked).reshape(rows, self.replicas, self.episodes, *stacked.shape[2:]).transpose(0, 1)
+
+    def _filmed(self, rest: Tensor, rows: int) -> Frames:
+        """What was seen, from what is no picture and the films."""
+        numbers = [self._together(film.numbers, rows) for film in self.films]
+        frames = [film.frames() for film in self.films]
+        return Frames([film.picture for film in self.films], frames, numbers, rest, self.shape)
 
     def _last(self) -> Tensor:
         slots = np.concatenate([which for which, _ in self.ends])
@@ -202,7 +222,7 @@ def play(
 
     Raises RunError where an environment never ends or returns something that is not finite.
     """
-    tape = Tape(len(streams), episodes)
+    tape = Tape(len(streams), episodes, policy.pictures)
     for observation, action, alive, found in steps(
         policy, environments, streams, episodes, False, limit + least, least
     ):

@@ -7,11 +7,13 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from rlgrad.agents.policies import Deviation
 from rlgrad.environments import Simulator, describe
 from rlgrad.environments.around import Around, find_mask, wrapper
+from rlgrad.environments.spaces import Reading
 from rlgrad.errors import SettingError
 from rlgrad.networks import Activation
 from rlgrad.settings import Evaluation, Importable, Named, Optimizer, RunSettings, Section
 
 Settings = TypeVar("Settings", bound="AgentSettings")
+Filter = tuple[PositiveInt, PositiveInt, PositiveInt]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -22,6 +24,10 @@ class PolicySettings(Section):
     """widths of the hidden layers; []: a linear policy"""
     activation: Activation | Importable = "tanh"
     """of the hidden layers: tanh, relu, or your own function of a tensor as module:function"""
+    filters: tuple[Filter, ...] | None = None
+    """of the convolutions that pictures go through first: how many, their size and the stride, for each layer; null:
+    those of Mnih et al. 2015, [[32, 8, 4], [64, 4, 2], [64, 3, 1]], and of pictures with a side below 36 pixels
+    [[16, 3, 2], [32, 3, 2]]"""
     network: Importable | None = None
     """your own, as module:function: (inputs, outputs, streams of the R replicas) -> a module that maps [R, ..., inputs]
     to [R, ..., outputs]; null: a multilayer perceptron"""
@@ -42,6 +48,8 @@ class CriticSettings(Section):
     """widths of the hidden layers"""
     activation: Activation | Importable = "tanh"
     """of the hidden layers: tanh, relu, or your own function of a tensor as module:function"""
+    filters: tuple[Filter, ...] | None = None
+    """of pictures, as the policy's; its convolutions are its own"""
     learning_rate: PositiveFloat | None = None
     """its own; null: that of the policy"""
     optimizer: Optimizer | None = None
@@ -108,6 +116,10 @@ class AgentSettings(RunSettings):
     """auto: our vectorized form of the environment where there is one that may play it (docs/environments.md), else
     Gymnasium's; gymnasium: always Gymnasium's, copy after copy; vector: the vector form that the environment brings;
     envpool: that of the package envpool"""
+    pictures: Reading = "auto"
+    """which parts of an observation go through convolutions. auto: what is unmistakably a picture
+    (docs/environments.md); channels_first, channels_last: all that have at least 8 pixels along both sides; none: no
+    part, all are mere numbers"""
     action_repeat: PositiveInt = 1
     """for how many steps of the environment each action is held; an episode's length, its limit, a segment and the
     discount count actions"""
@@ -237,11 +249,13 @@ def check(settings: CreditSettings) -> None:
         raise SettingError(("standardise_advantages",), f"not with the baseline {settings.baseline}")
 
 
-def without_effect(settings: CreditSettings, continuous: bool) -> list[str]:
+def without_effect(settings: CreditSettings, continuous: bool, pictures: bool) -> list[str]:
     """The settings that are another than their default, and change nothing beside the others. continuous: the actions.
+    pictures: whether there are some.
     They do no harm, as where an option sets another baseline than that of a config: so a run only names them."""
     unused = [] if settings.baseline == "critic" or settings.critic == CriticSettings() else ["critic"]
     idle = [] if continuous else ["deviation", "initial_deviation", "squash"]
     idle += ["hidden", "activation", "initial_gain"] if settings.policy.network else []
+    idle += [] if pictures else ["filters"]
     plain = {name: field.default for name, field in PolicySettings.model_fields.items()}
     return unused + [f"policy.{name}" for name in idle if getattr(settings.policy, name) != plain[name]]

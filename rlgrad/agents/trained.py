@@ -17,7 +17,7 @@ from rlgrad.agents.settings import CreditSettings
 from rlgrad.environments import describe
 from rlgrad.environments.around import choices, flattened, forbidding
 from rlgrad.environments.held import HeldActions
-from rlgrad.environments.spaces import Door, Misfit, described, is_image, space_from
+from rlgrad.environments.spaces import Door, Misfit, described, space_from
 
 
 def description(settings: CreditSettings, observation: spaces.Space[Any], action: spaces.Space[Any]) -> dict[str, Any]:
@@ -50,8 +50,8 @@ class TrainedPolicy:
         agent.load_state_dict(tensors)
         self.policy: Policy = agent.policy.requires_grad_(False)
         self.door = Door(self.observation_space, self.settings.mask)
-        self.visible = self.door.seen
-        self.precision = str(next(self.policy.parameters()).dtype).removeprefix("torch.")
+        self.visible, precision = self.door.seen, str(next(self.policy.parameters()).dtype).removeprefix("torch.")
+        self.precision = "uint8" if self.door.dtype == np.uint8 else precision  # of what the network takes
         self._act = self.policy.actor()
 
     def __repr__(self) -> str:
@@ -116,7 +116,7 @@ class TrainedPolicy:
             batch = [observation] if alone else iterate(batch_space(self.observation_space, len(part)), observation)
             flat = self.masked if key else partial(map, partial(spaces.flatten, self.observation_space))
             x = np.stack([np.asarray(one) for one in flat(batch)])
-        return x if is_image(self.visible) else x.astype(self.precision), alone
+        return x.astype(self.precision, copy=False), alone
 
     def masked(self, observations: Iterable[Any]) -> np.ndarray:
         """[N, D + A], with the masks last. Raises ValueError."""

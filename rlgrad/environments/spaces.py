@@ -1,54 +1,117 @@
-"""What a policy sees of an observation space, a vector or an image; and a space in the words of JSON."""
+"""What a policy sees of an observation space, vectors and pictures; and a space in the words of JSON."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
 
-SMALLEST = 8  # pixels: a Box of three axes, each of the first two at least this, is an image
+SMALLEST, DEEPEST = 8, 16  # of a picture: the fewest pixels along each side, and the most colours or frames
 
 Path = tuple[str | int, ...]  # where a part stands in a Dict or Tuple: ("camera", 0)
+Reading = Literal["auto", "channels_first", "channels_last", "none"]
+
+
+class Picture(NamedTuple):
+    """A Box that is read as a picture, and where it stands in what is seen, laid out in one row."""
+
+    path: Path
+    box: spaces.Box
+    own: slice
+    axes: tuple[int, ...]  # of the Box, in the order of frames and colours, height, width
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        *channels, height, width = (self.box.shape[axis] for axis in self.axes)
+        return int(np.prod(channels)), height, width
+
+    @property
+    def frames(self) -> int:
+        """How many come one after the other in memory: those of a stack, or its channels; 1 where they do not."""
+        return int(self.box.shape[0]) if len(self.axes) > 2 and self.axes[0] == 0 else 1
+
+    @property
+    def bounds(self) -> tuple[Any, Any]:
+        """What stands for 0 and for 1: numbers, or arrays where they are not the same everywhere; a bound that is
+        infinite is none."""
+        low, high = (end.astype(float) for end in (self.box.low, self.box.high))
+        finite = np.isfinite(high - low) & (high > low)
+        low, high = np.where(finite, low, 0.0), np.where(finite, high, 1.0)
+        return (low.flat[0], high.flat[0]) if np.ptp(low) == np.ptp(high) == 0 else (low, high)
+
+    def __str__(self) -> str:
+        channels, height, width = self.shape
+        return f"{named(self.path)}{height} x {width}, {channels} channel{'s' * (channels > 1)}"
 
 
 def visible_space(space: spaces.Space[Any]) -> spaces.Space[Any]:
-    """The space as the policy sees it: images as they are, everything else as one vector, with a one-hot code for each
-    choice. Raises TypeError for what has no fixed size, such as texts, graphs and sequences, and for pictures in a form
-    that is not read as one."""
-    if is_image(space):
+    """The space as the policy sees it: what looks like a picture and is the whole observation as it is, everything else
+    as one vector, with a one-hot code for each choice. Raises TypeError for what has no fixed size, such as texts,
+    graphs and sequences."""
+    if is_picture(space):
         return space
-    for path, part in parts(space):
+    for _, part in parts(space):
         if not isinstance(part, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
             raise TypeError(f"{part} has no fixed size")
-        if is_image(part) or is_picture(part):
-            message = f"{named(path)}{part} looks like a picture, and so far one is read only as bytes [height, width, "
-            raise TypeError(
-                message + "channels] that are the whole observation: bring it into that form, or flatten it"
-            )
     return space if isinstance(space, spaces.Box) and len(space.shape) == 1 else spaces.flatten_space(space)
 
 
-def is_image(space: spaces.Space[Any]) -> bool:
-    """Bytes with height, width and colours."""
-    shape = space.shape or ()
-    return (
-        isinstance(space, spaces.Box)
-        and space.dtype == np.uint8
-        and len(shape) == 3
-        and min(shape[:2]) >= SMALLEST
-        and shape[2] <= 16
-    )
-
-
 def is_picture(space: spaces.Space[Any]) -> bool:
-    """Whether it is likely to be a picture in any form: from 0 to 255, or to 1 in real numbers, along two long axes."""
-    if not isinstance(space, spaces.Box) or (space.low != 0).any() or space.high.min() != space.high.max():
+    """Whether it looks like a picture: bytes along three axes, or, along two and more of which two are long, numbers
+    from 0 to 255, or real ones from 0 to 1."""
+    if not isinstance(space, spaces.Box) or len(space.shape) < 2:
         return False
+    if space.dtype == np.uint8 and len(space.shape) == 3 and likely(space.shape):
+        return True  # whatever the bounds
     real = np.issubdtype(space.dtype, np.floating)
     smallest = 2 * SMALLEST if real and len(space.shape) == 2 else SMALLEST  # a small matrix may be anything
+    same = (space.low == 0).all() and space.high.min() == space.high.max()
     brightest = (1, 255) if real else (255,)
-    return sorted((0, 0, *space.shape))[-2] >= smallest and space.high.max() in brightest
+    return bool(same and space.high.max() in brightest and sorted(space.shape)[-2] >= smallest)
+
+
+def ways(shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """The axes that are frames or colours, height, and width, in this order, in either way to give a picture."""
+    rank = len(shape)
+    if not 2 <= rank <= 4:
+        return {}
+    first, last = tuple(range(rank)), (*range(rank - 3), rank - 1, rank - 3, rank - 2)
+    return {"channels_first": first, "channels_last": first if rank == 2 else last}
+
+
+def likely(shape: Sequence[int]) -> tuple[int, ...] | None:
+    """The one way in which such a shape is a picture: few channels, and many pixels or as many along both sides."""
+    found = set()
+    for axes in ways(shape).values():
+        *channels, height, width = (shape[axis] for axis in axes)
+        few = not channels or 2 * channels[-1] <= min(height, width) or height == width
+        if min(height, width) >= SMALLEST and max(channels, default=1) <= DEEPEST and few:
+            found.add(axes)
+    return found.pop() if len(found) == 1 else None
+
+
+def pictures(space: spaces.Space[Any], reading: Reading = "auto") -> list[Picture]:
+    """The parts that are read as pictures. reading: as the setting `pictures` has it. Raises TypeError where one looks
+    like a picture, and its axes may be meant one way or another."""
+    found, start = [], 0
+    for path, part in parts(space):
+        own = slice(start, start + spaces.flatdim(part))
+        start = own.stop
+        if reading == "none" or not isinstance(part, spaces.Box):
+            continue
+        if reading != "auto":
+            axes = ways(part.shape).get(reading)
+            axes = axes if axes and min(part.shape[axis] for axis in axes[-2:]) >= SMALLEST else None
+        elif is_picture(part) and not (axes := likely(part.shape)):
+            message = f"{named(path)}{part} looks like a picture, and it is not clear which axes are height and width: "
+            raise TypeError(message + "set pictures: channels_first, channels_last, or none to read it as mere numbers")
+        else:
+            axes = likely(part.shape) if is_picture(part) else None
+        if axes:
+            found.append(Picture(path, part, own, axes))
+    return found
 
 
 def parts(space: spaces.Space[Any], path: Path = ()) -> Iterator[tuple[Path, spaces.Space[Any]]]:
@@ -103,9 +166,10 @@ class Door:
         """mask: the part of a Dict that is an action mask. Everything is flattened then, and the mask stands last."""
         rest, within = apart(space, mask)
         self.seen = visible_space(rest)
-        self.whole = is_image(self.seen) or self.seen == rest  # nothing is flattened
+        self.whole = is_picture(rest) or self.seen == rest  # nothing is flattened
         real = np.issubdtype(self.seen.dtype, np.floating)
-        self.dtype: Any = self.seen.dtype if real or is_image(self.seen) else np.float32
+        only = self.seen.dtype == np.uint8 and all(is_picture(part) for _, part in parts(rest))
+        self.dtype: Any = self.seen.dtype if real or only else np.float32  # bytes of pictures stay bytes
         self.parts: list[tuple[Path, Any, slice]] = []  # each with the elements of the vector that are its own
         for path, part in parts(rest, within):
             start = self.parts[-1][2].stop if self.parts else 0

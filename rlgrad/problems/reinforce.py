@@ -139,7 +139,10 @@ class Reinforce(Trainable):
         if played.memory:
             sentence = f"{played.memory}: a resumed run goes on, but not to the same bits"
             known[f"an episode of {id} hangs on"] = sentence
-        if unused := without_effect(self.settings, isinstance(self.spaces[1], spaces.Box)):
+        shown = self.model.policy.pictures
+        if shown:
+            known[f"pictures that {id} shows"] = "; ".join(map(str, shown))
+        if unused := without_effect(self.settings, isinstance(self.spaces[1], spaces.Box), bool(shown)):
             known["settings without effect here"] = ", ".join(unused)
         return known
 
@@ -334,7 +337,7 @@ class Reinforce(Trainable):
             elif isinstance(module, ReturnUnit):
                 module.observe(returns.unsqueeze(3), played.alive)
             else:
-                module.observe(played.observation, played.alive)
+                module.observe(played.observation[:], played.alive)
 
     def _episodes(self, batch: Rollout) -> dict[str, Tensor]:
         returns, length = self.experience.finished(batch)

@@ -17,7 +17,6 @@ from rlgrad import files
 from rlgrad.agents.policies import BernoulliPolicy, CategoricalPolicy, GaussianPolicy, MultiCategoricalPolicy
 from rlgrad.agents.trained import TrainedPolicy
 from rlgrad.config import Config
-from rlgrad.environments.spaces import is_image
 from rlgrad.errors import UsageError
 from rlgrad.run.resuming import content_of
 from rlgrad.supervised.trained import TrainedClassifier
@@ -87,8 +86,8 @@ def export(model: TrainedPolicy | TrainedClassifier, config: Config, run: Path, 
     """Write the model, of any batch size, and a README.md beside it: its path. Raises UsageError and OSError."""
     graph: PolicyGraph | ClassifierGraph
     if isinstance(model, TrainedPolicy):
-        kind = torch.uint8 if is_image(model.visible) else getattr(torch, model.precision)
-        graph, first = PolicyGraph(model), torch.zeros(2, *model.door.shape, dtype=kind)
+        seen = torch.zeros(2, *model.door.shape, dtype=getattr(torch, model.precision))
+        graph, first = PolicyGraph(model), seen
     else:
         graph, first = ClassifierGraph(model), torch.zeros(2, len(model.features), dtype=torch.float64)
     card = to.parent / "README.md"
@@ -135,7 +134,7 @@ def model_card(
     if isinstance(model, TrainedPolicy):
         on, task, metrics = settings.environment, "reinforcement-learning", {"return": "mean_reward"}
         shape, held = list(model.door.shape), settings.action_repeat
-        takes = f"`observation` {shape}, an image as it is, anything else as `gymnasium.spaces.flatten` gives it"
+        takes = f"`observation` {shape}, a picture as it is, or all as `gymnasium.spaces.flatten` gives it"
         takes += "; everything in one row, with the action mask at its end" if model.settings.mask else ""
         gives += f". The action is the most probable one, of {model.action_space}"
         gives += f"; hold it for {held} steps of the environment" if held > 1 else ""
