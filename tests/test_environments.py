@@ -2,7 +2,6 @@ import copy
 import dataclasses
 import functools
 import importlib.util
-import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from gymnasium.envs.registration import EnvSpec, WrapperSpec
 from rlgrad.cli import main
 from rlgrad.config import load_config
 from rlgrad.environments import Continuing, GymnasiumEnvironments, Simulator, describe, make, played_by
-from rlgrad.environments.spaces import is_image, visible_space
+from rlgrad.environments.spaces import visible_space
 from rlgrad.errors import SettingError
 from rlgrad.streams import Purpose, streams
 from tests.environments import Countdown
@@ -383,30 +382,6 @@ def test_an_extra_plays_where_it_is_installed_and_is_asked_for_where_it_is_not(
     assert f"pip install 'rlgrad[{module.lower()}]'" in said
     assert said.count("\n") == 1
     assert not (tmp_path / "absent").exists()
-
-
-@pytest.mark.parametrize(
-    ("shape", "dtype", "seen"),
-    [
-        ((8, 8, 3), np.uint8, "image"),
-        ((8, 9, 16), np.uint8, "image"),
-        ((7, 8, 3), np.uint8, "vector"),
-        ((8, 7, 3), np.uint8, "vector"),
-        ((8, 8, 17), np.uint8, "refused"),
-        ((8, 8), np.uint8, "refused"),
-        ((8, 8, 3), np.float32, "refused"),
-    ],
-)
-def test_an_image_is_large_enough_has_few_colours_and_is_made_of_bytes(shape: tuple, dtype: Any, seen: str) -> None:
-    """What looks like a picture in another form, or within a Dict, is refused and never taken for a vector."""
-    space = gymnasium.spaces.Box(0, 255, shape, dtype)
-    assert is_image(space) is (seen == "image")
-    for each, how in ((space, seen), (gymnasium.spaces.Dict(a=space), "vector" if seen == "vector" else "refused")):
-        if how == "refused":
-            with pytest.raises(TypeError, match="looks like a picture"):
-                visible_space(each)
-        else:
-            assert visible_space(each).shape == (shape if how == "image" else (math.prod(shape),))
 
 
 @pytest.mark.parametrize("space", [gymnasium.spaces.Dict, lambda **parts: gymnasium.spaces.Tuple(parts.values())])

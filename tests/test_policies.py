@@ -17,7 +17,6 @@ from rlgrad.agents.normalisers import Normaliser
 from rlgrad.agents.policies import GaussianPolicy, Policy, outputs, policy_for
 from rlgrad.config import load_config
 from rlgrad.environments.spaces import visible_space
-from rlgrad.networks import Convolutions
 from rlgrad.streams import Purpose, streams
 
 SPACES = {
@@ -169,18 +168,6 @@ def test_every_space_is_served(name: str, settings: dict[str, Any]) -> None:
     seen = visible_space(gymnasium.make(f"tests/{name}-v0").observation_space)
     assert batch.observation.shape == (2, 32, 3, *seen.shape)
     assert problem.evaluate(2)["return"].shape == (2,)
-
-
-def test_convolutions_are_torch_s_and_no_replica_sees_another_s() -> None:
-    made = Convolutions((10, 12, 3), streams(0, 2, Purpose.INITIAL))
-    images = torch.randint(0, 256, (2, 4, 5, 10, 12, 3), dtype=torch.uint8)
-    found = made(images)
-    assert found.shape == (2, 4, 5, made.features)
-    for replica in range(2):
-        x = images[replica].flatten(0, 1).permute(0, 3, 1, 2) / 255
-        for weight, bias in zip(made.weights, made.biases, strict=True):
-            x = nn.functional.conv2d(x, weight[replica], bias[replica], stride=2, padding=1).relu()
-        assert torch.allclose(found[replica].flatten(0, 1), x.flatten(1), atol=1e-6)
 
 
 def test_a_normaliser_knows_the_moments_of_what_came_before() -> None:

@@ -9,10 +9,9 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rlgrad.agents.rollouts import play
-from rlgrad.config import load_config
 from rlgrad.environments import GymnasiumEnvironments, VectorEnvironments, make
-from rlgrad.environments.spaces import Door, visible_space
-from rlgrad.errors import RunError, SettingError, UsageError
+from rlgrad.environments.spaces import Door, pictures, visible_space
+from rlgrad.errors import RunError, SettingError
 from rlgrad.streams import Purpose, streams
 from tests.test_rollouts import policy
 
@@ -142,42 +141,13 @@ def _three() -> Any:
     return policy(3, 1)
 
 
-PICTURES = [
-    ((1, 24, 24), np.uint8, 255), ((4, 24, 24), np.uint8, 255), ((24, 24), np.uint8, 255), ((4, 24, 24, 3), np.uint8, 255),
-    ((24, 24, 3), np.float32, 1), ((3, 24, 24), np.float64, 255), ((24, 24), np.float32, 1), ((24, 24, 3), np.int64, 255),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("shape", "dtype", "high"), PICTURES)
-@pytest.mark.parametrize("wrap", [lambda box: box, lambda box: spaces.Dict({"camera": box, "x": BOX})])
-def test_a_picture_that_is_not_read_as_one_is_refused(shape: tuple, dtype: Any, high: float, wrap: Any) -> None:
-    space = wrap(spaces.Box(0, high, shape, dtype))
-    gymnasium.register("tests/Picture-v0", lambda: Says(space, None))
-    try:
-        with pytest.raises(UsageError, match=r"looks like a picture, .*bytes .height, width, channels") as refusal:
-            load_config(
-                {
-                    "problem": "reinforce",
-                    "environment": "tests/Picture-v0",
-                    "updates": 1,
-                    "optimizer": {"name": "SGD", "lr": 0.1},
-                }
-            ).build()
-        assert ("the part camera" in str(refusal.value)) == isinstance(space, spaces.Dict)
-    finally:
-        del gymnasium.registry["tests/Picture-v0"]
-
-
-def test_what_is_no_picture_is_one_vector_and_bytes_are_read_as_a_picture() -> None:
+def test_what_is_no_picture_is_one_vector() -> None:
     for box in (
         spaces.Box(0, 255, (7, 7, 3), np.uint8), spaces.Box(0, 1, (10, 10), np.uint8), spaces.Box(0, 1, (50, 8)),
         spaces.Box(-1, 1, (24, 24)), spaces.Box(0, np.inf, (24, 24)), spaces.Box(0, 255, (128,), np.uint8),
     ):  # fmt: skip
         assert visible_space(box) == spaces.flatten_space(box)
-    picture = spaces.Box(0, 255, (24, 24, 4), np.uint8)
-    assert visible_space(picture) is picture
-    with pytest.raises(TypeError, match=r"the part x .*looks like a picture"):
-        visible_space(spaces.Dict({"x": picture}))
+        assert pictures(box) == pictures(spaces.Dict(x=box)) == []
 
 
 class Counts(gymnasium.Env):

@@ -13,12 +13,12 @@ from rlgrad.environments.spaces import Picture
 from rlgrad.networks import Convolutions, Filters
 
 
-def beside(pictures: Sequence[Picture], total: int) -> Tensor:
+def beside(pictures: Sequence[Picture], total: int) -> np.ndarray:
     """Which numbers of what is seen, laid out in one row, belong to none of the pictures."""
     rest = np.ones(total, bool)
     for picture in pictures:
         rest[picture.own] = False
-    return torch.from_numpy(np.flatnonzero(rest))
+    return np.flatnonzero(rest)
 
 
 class Sight(nn.Module):
@@ -34,7 +34,7 @@ class Sight(nn.Module):
     ):
         super().__init__()
         self.axes, self.pictures = len(seen.shape or ()), pictures
-        self.rest = beside(pictures, math.prod(seen.shape or ()))
+        self.rest = torch.from_numpy(beside(pictures, math.prod(seen.shape or ())))
         kind = torch.get_default_dtype()
         self.bounds = [[torch.as_tensor(end, dtype=kind) for end in each.bounds] for each in pictures]
         self.each = nn.ModuleList(Convolutions(each.shape, streams, filters) for each in pictures)
@@ -48,10 +48,10 @@ class Sight(nn.Module):
 
     def of_one(self, rows: Tensor, replica: int) -> Tensor:
         """[N, O] -> [N, features]. Where nothing is seen, as after an episode's end, that is looked at once."""
-        if torch.compiler.is_exporting() or (shown := rows.any(1)).all():
+        if torch.compiler.is_exporting() or (shown := (rows != 0).any(1)).all():
             return self.looked_at(rows, replica)
         once = torch.cat([torch.zeros_like(rows[:1]), rows[shown]])
-        return self.looked_at(once, replica)[shown.cumsum(0) * shown]
+        return self.looked_at(once, replica).index_select(0, shown.cumsum(0) * shown)
 
     def looked_at(self, rows: Tensor, replica: int) -> Tensor:
         kind = torch.get_default_dtype()
@@ -74,7 +74,7 @@ class Frames:
         [R, T, B, D] what is no picture. shape: [*O]."""
         self.pictures, self.frames, self.numbers, self.rest = pictures, frames, numbers, rest
         self.shape = torch.Size([*rest.shape[:3], *shape])
-        self.beside = beside(pictures, math.prod(shape))
+        self.beside = torch.from_numpy(beside(pictures, math.prod(shape)))
 
     def __getitem__(self, where: Any) -> Tensor:
         rest = self.rest[where]
