@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rlgrad.agents.pictures import Frames
 from rlgrad.errors import RunError
 
 
@@ -34,7 +35,7 @@ def minibatches(
             yield torch.from_numpy(index[number]), torch.from_numpy(weight[number]).to(torch.get_default_dtype())
 
 
-def gather(x: Tensor, index: Tensor) -> Tensor:
+def gather(x: Tensor | Frames, index: Tensor) -> Tensor:
     """The steps at index [R, M] of x [R, T, B, ...]: [R, M, ...]."""
-    replica = torch.arange(len(x)).unsqueeze(1)
-    return x.flatten(1, 2)[replica, index]
+    replica, slots = torch.arange(x.shape[0]).unsqueeze(1), x.shape[2]
+    return x[replica, index // slots, index % slots]

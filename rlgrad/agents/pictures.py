@@ -21,6 +21,10 @@ def beside(pictures: Sequence[Picture], total: int) -> np.ndarray:
     return np.flatnonzero(rest)
 
 
+def as_number(x: Any) -> Tensor:
+    return torch.as_tensor(x, dtype=torch.get_default_dtype())
+
+
 class Sight(nn.Module):
     """What is seen, as features: [R, ..., *O] -> [R, ..., features]. What is no picture stays as it is; each picture
     goes through convolutions of its own, scaled to [0, 1] by the bounds of its space."""
@@ -35,8 +39,10 @@ class Sight(nn.Module):
         super().__init__()
         self.axes, self.pictures = len(seen.shape or ()), pictures
         self.rest = torch.from_numpy(beside(pictures, math.prod(seen.shape or ())))
-        kind = torch.get_default_dtype()
-        self.bounds = [[torch.as_tensor(end, dtype=kind) for end in each.bounds] for each in pictures]
+        self.lowest, self.reach = list[Tensor | None](), list[Tensor]()
+        for low, reach in (each.scale for each in pictures):
+            self.lowest.append(None if low is None else as_number(low))
+            self.reach.append(as_number(reach))
         self.each = nn.ModuleList(Convolutions(each.shape, streams, filters) for each in pictures)
         self.features = len(self.rest) + sum(each.features for each in self.each)  # type: ignore[misc]
 
@@ -56,9 +62,9 @@ class Sight(nn.Module):
     def looked_at(self, rows: Tensor, replica: int) -> Tensor:
         kind = torch.get_default_dtype()
         found = [rows[:, self.rest].to(kind)] if len(self.rest) else []
-        for picture, (low, high), convolutions in zip(self.pictures, self.bounds, self.each, strict=True):
+        for picture, low, reach, convolutions in zip(self.pictures, self.lowest, self.reach, self.each, strict=True):
             own = rows[:, picture.own].to(kind).reshape(-1, *picture.box.shape)
-            scaled = (own - low if low.any() else own) / (high - low)
+            scaled = (own if low is None else own - low) / reach
             upright = scaled.permute(0, *(axis + 1 for axis in picture.axes))
             found.append(convolutions(upright.reshape(-1, *picture.shape), replica))
         return torch.cat(found, 1)

@@ -33,13 +33,15 @@ class Picture(NamedTuple):
         return int(self.box.shape[0]) if len(self.axes) > 2 and self.axes[0] == 0 else 1
 
     @property
-    def bounds(self) -> tuple[Any, Any]:
-        """What stands for 0 and for 1: numbers, or arrays where they are not the same everywhere; a bound that is
-        infinite is none."""
+    def scale(self) -> tuple[Any, Any]:
+        """What stands for 0, None if that is 0 itself, and how far above it 1 is: numbers, or arrays where they are not
+        the same everywhere. Where a bound is infinite numbers stand for themselves."""
         low, high = (end.astype(float) for end in (self.box.low, self.box.high))
         finite = np.isfinite(high - low) & (high > low)
-        low, high = np.where(finite, low, 0.0), np.where(finite, high, 1.0)
-        return (low.flat[0], high.flat[0]) if np.ptp(low) == np.ptp(high) == 0 else (low, high)
+        low, reach = np.where(finite, low, 0.0), np.where(finite, high - low, 1.0)
+        same = np.ptp(low) == np.ptp(reach) == 0
+        low, reach = (each.flat[0].item() if same else each.astype(np.float32) for each in (low, reach))
+        return low if np.any(low) else None, reach
 
     def __str__(self) -> str:
         channels, height, width = self.shape
