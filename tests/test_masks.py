@@ -1,6 +1,7 @@
 """Action masks: what is not legal is never played, and counts nowhere."""
 
 import itertools
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -14,6 +15,7 @@ from torch import Tensor
 from rlgrad import RunError, load, train
 from rlgrad.agents.masked import Masked
 from rlgrad.agents.policies import CategoricalPolicy, Choice, MultiCategoricalPolicy
+from rlgrad.cli import main
 from rlgrad.config import load_config
 from rlgrad.environments.around import Around, forbidding
 from rlgrad.environments.vector import VectorEnvironments
@@ -87,7 +89,7 @@ def free_cart_pole() -> gymnasium.Env:
     return Free(gymnasium.make("CartPole-v1"))
 
 
-for name, make in {"Rules": Rules, "Free": free_cart_pole}.items():
+for name, make in {"Rules": Rules, "Free": free_cart_pole, "Shown": partial(Rules, "action_mask")}.items():
     gymnasium.register(f"tests/{name}-v0", make)
 
 
@@ -305,6 +307,14 @@ def test_every_choice_needs_an_action() -> None:
 def test_a_mask_that_cannot_be_is_refused_by_its_setting(more: dict, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         problem(**more)
+
+
+def test_check_says_where_the_mask_is_and_plays_legal_actions_only(capsys: pytest.CaptureFixture) -> None:
+    for where in ("info", "the observations"):
+        assert main(["check", f"tests/{'Rules' if where == 'info' else 'Shown'}-v0"]) == 0
+        lines = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+        assert lines["legal actions"].strip() == f"those of the mask in {where}"
+        assert "afresh" in lines["an episode begins"]
 
 
 def test_an_environment_that_says_nothing_of_masks_has_none() -> None:

@@ -14,6 +14,7 @@ from gymnasium.utils.env_checker import check_env
 
 from rlgrad.agents.policies import outputs
 from rlgrad.environments import describe, make, played, played_by
+from rlgrad.environments.around import Around, find_mask
 from rlgrad.environments.spaces import pictures, visible_space
 from rlgrad.environments.trial import faults, memory
 from rlgrad.errors import blame, strange
@@ -27,12 +28,14 @@ def report(id: str, options: Mapping[str, Any]) -> dict[str, str]:
     """A line for each thing worth knowing. Raises SettingError where there is no such environment."""
     with warnings.catch_warnings(action="ignore"):
         environment = describe(id, options)
-        lines = looked(spaces(environment))
+        lines, around = looked(spaces(environment)), Around(mask=find_mask(environment, "auto"))
+        if around.mask:
+            lines["legal actions"] = f"those of the mask in {'info' if around.mask == 'info' else 'the observations'}"
         if not any(line.startswith(("nothing", "fails")) for line in lines.values()):
             if wrong := faults(environment):
                 lines["wrong"] = "; ".join(wrong)
             else:
-                lines |= looked(playing(id, options, environment))
+                lines |= looked(playing(id, options, environment, around))
         return lines | {name: line for name, line in looked({"closing": environment.close}).items() if line}
 
 
@@ -79,17 +82,17 @@ def spaces(environment: gymnasium.Env[Any, Any]) -> dict[str, Callable[[], str]]
     }
 
 
-def playing(id: str, options: Mapping[str, Any], environment: Any) -> dict[str, Callable[[], str]]:
+def playing(id: str, options: Mapping[str, Any], environment: Any, around: Around) -> dict[str, Callable[[], str]]:
     """What is known of it as it plays."""
-    one, action = partial(make, id, 1, 1, options=options), environment.action_space
+    one, action = partial(make, id, 1, 1, options=options, around=around), environment.action_space
 
     def form() -> str:
         with closing(one()) as made:
-            return played_by(made, id, options)
+            return played_by(made, id, options, around=around)
 
     def begins() -> str:
         with closing(one()) as made:
-            found = memory(one, action) if played(made) else None
+            found = memory(one, action, masked=around.key is not None) if played(made) else None
         return f"not afresh: it hangs on {found}" if found else "afresh, by its seed alone"
 
     def autoreset() -> str:
@@ -104,6 +107,8 @@ def playing(id: str, options: Mapping[str, Any], environment: Any) -> dict[str, 
 
     speeds = {f"steps per second, {n} at once": partial(speed, id, options, n, action) for n in (1, 64)}
     first = {"played by": form, "an episode begins": begins, "autoreset": autoreset, "a reset with a seed": reset}
+    if around.mask:  # what follows plays any actions, legal or not
+        return first
     return {**first, **speeds, "Gymnasium's own check": lambda: gymnasium_says(environment)}
 
 

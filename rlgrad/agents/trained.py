@@ -1,14 +1,12 @@
 """A policy that has been trained, to be used: one replica's, asked with observations as the environment gives them."""
 
-from collections.abc import Iterable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.vector.utils import batch_space, iterate
 from torch import Tensor, nn
 
 from rlgrad.agents.agent import make_agent
@@ -110,23 +108,13 @@ class TrainedPolicy:
         alone = shape == space.shape
         if not alone and shape[1:] != space.shape:
             raise ValueError(f"an observation has the shape {space.shape}, or (N, ...) in a batch: not {shape}")
-        if self.visible == self.observation_space:
-            x = np.asarray(observation)[None] if alone else np.asarray(observation)
-        else:
-            batch = [observation] if alone else iterate(batch_space(self.observation_space, len(part)), observation)
-            flat = self.masked if key else partial(map, partial(spaces.flatten, self.observation_space))
-            x = np.stack([np.asarray(one) for one in flat(batch)])
-        return x.astype(self.precision, copy=False), alone
-
-    def masked(self, observations: Iterable[Any]) -> np.ndarray:
-        """[N, D + A], with the masks last. Raises ValueError."""
         try:
-            found = self.door.read(list(observations))
+            x = self.door.read([observation]) if alone else self.door.read_batch(observation)
         except Misfit as misfit:
             raise ValueError(str(misfit)) from misfit
-        if forbidding(found, choices(self.action_space)).any():
+        if key and forbidding(x, choices(self.action_space)).any():
             raise ValueError("an action mask forbids every action")
-        return found
+        return x.astype(self.precision, copy=False), alone
 
     def make_environment(self, **options: Any) -> gymnasium.Env[Any, Any]:
         """One copy of the environment that it was trained in, in which each action is held as it was there.
