@@ -15,6 +15,7 @@ from rlgrad.environments.around import KEY, MaskSeen, choices, flattened, legal_
 from rlgrad.errors import blame, strange
 
 EPISODES, STEPS, SECONDS = 4, 250, 10.0  # of the used copy; the first of them again, by the copy beside it
+PACED, PATIENT = 32, 0.2  # steps that are timed, and seconds after which they are enough
 
 
 OLD = "as in gym before 0.26"
@@ -106,6 +107,19 @@ def memory(make: Callable[[], Any], actions: gymnasium.Space[Any], masked: bool 
             raise
         return None  # the run itself will come to it, and say so
     return None
+
+
+def pace(make: Callable[[], Any], actions: gymnasium.Space[Any], masked: bool = False) -> float:
+    """Seconds that a step of one copy takes; 0 where it raises anything. make, masked: as of `memory`."""
+    try:
+        with closing(make()) as one:
+            drawn, began = [np.asarray(actions.sample())[None]] * PACED, time.monotonic()
+            played = episode(one, 0, drawn, began + PATIENT, actions if masked else None)
+            return (time.monotonic() - began) / len(played)
+    except BaseException as error:
+        if not strange(error):
+            raise
+        return 0.0  # the run itself will come to it
 
 
 def episode(
