@@ -178,7 +178,9 @@ def test_every_environment_is_closed_and_no_more_are_made_than_play(tmp_path: Pa
         train(config(name), out=tmp_path / "run")
     assert Counted.tally["open"] == 0
     assert Counted.tally["most"] <= 6
-    assert Counted.tally["made"] <= 6 + 5  # and a look at it: for its spaces, its form and its pace, and two in the trial
+    assert (
+        Counted.tally["made"] <= 6 + 5
+    )  # and a look at it: for its spaces, its form and its pace, and two in the trial
 
 
 def test_no_process_outlives_a_run(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from rlgrad.environments.vector import check_spaces
 from rlgrad.errors import SettingError
 from rlgrad.streams import Purpose, streams
 
-WORTHWHILE = 5e-4  # seconds that a step of all copies takes, from which on the exchange with workers is worth it
+WORTHWHILE = 1e-3  # seconds that a step of all copies takes, from which on the exchange with workers is worth it
 
 
 class Experience:
