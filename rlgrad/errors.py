@@ -110,9 +110,19 @@ def strange(error: BaseException) -> bool:
     return not error.args and signal.getsignal(signal.SIGINT) is not signal.default_int_handler
 
 
+class Elsewhere(Exception):
+    """What another process has raised: here is a class of that name, its text, and the line where it was raised."""
+
+    place = ""
+
+
 def blame(error: BaseException) -> str:
     """'ValueError: no such move (my_environment.py:31)', with the innermost line that is nobody's library."""
+    return f"{said(error)} ({error.place if isinstance(error, Elsewhere) else place(error)})"
+
+
+def place(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "site-packages" not in frame.filename and frame.filename.endswith(".py")]
-    place = (own or frames)[-1]
-    return f"{said(error)} ({Path(place.filename).name}:{place.lineno})"
+    where = (own or frames)[-1]
+    return f"{Path(where.filename).name}:{where.lineno}"

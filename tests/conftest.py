@@ -32,6 +32,12 @@ def one_thread() -> None:
     guest.set_threads(1, [1] * len(guest.numpy_libraries()))
 
 
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test hangs on a clock: workers are there where a test asks for them."""
+    monkeypatch.setattr("rlgrad.agents.experience.cores", lambda: 1)
+
+
 @pytest.fixture
 def float64():
     """Double precision for the models and data of a test."""

@@ -1,8 +1,14 @@
 """Tiny environments whose every number is known."""
 
+import os
+import signal
+import sys
+import time
+from typing import Any
+
 import gymnasium
 import numpy as np
-from gymnasium import spaces
+from gymnasium import spaces, wrappers
 
 # P(next state | state, action) and the rewards of a two-step problem; the second state 2 is an early end.
 TRANSITIONS = np.array([[[0.5, 0.2, 0.3], [0.1, 0.6, 0.3]], [[0.0, 1.0, 0.0], [0.7, 0.3, 0.0]]])
@@ -79,3 +85,60 @@ class Halved(gymnasium.RewardWrapper, gymnasium.utils.RecordConstructorArgs):
 
     def reward(self, reward):
         return reward / 2
+
+
+class Odd(gymnasium.Env):
+    """Numbers from the seed, for as many steps as it draws; each copy's episodes leave a trace in its next ones."""
+
+    observation_space: spaces.Space = spaces.Dict({"x": spaces.Box(-9, 9, (2,), np.float64), "n": spaces.Discrete(3)})
+    action_space: spaces.Space = spaces.MultiDiscrete([2, 3])
+
+    def __init__(self, wear: float = 1e-9):
+        self.wear, self.worn = wear, 0.0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.left = self.np_random.integers(2, 7)
+        self.worn += self.wear
+        return self.see(), {}
+
+    def see(self) -> Any:
+        return {"x": self.np_random.normal(size=2) + self.worn, "n": int(self.left) % 3}
+
+    def step(self, action: Any) -> Any:
+        assert self.action_space.contains(action)
+        self.left -= 1
+        return self.see(), float(action.sum() + self.np_random.normal()), self.left == 0, False, {}
+
+
+class Faulty(Odd):
+    """Something goes wrong in its third step, but not in the process that is spared."""
+
+    def __init__(self, how: str, spared: int = 0):
+        super().__init__()
+        self.how, self.at_work = how, os.getpid() != spared
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.left = 5
+        return self.see(), {}
+
+    def step(self, action: Any) -> Any:
+        found = super().step(action)
+        if self.at_work and self.left == 2:
+            match self.how:
+                case "raises":
+                    raise ValueError("no such move")
+                case "leaves":
+                    return {"x": np.zeros(2), "n": 7}, *found[1:]
+                case "exits":
+                    sys.exit(3)
+                case "dies":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "hangs":
+                    time.sleep(1e6)
+        return found
+
+
+def normalised(wear: float = 1e-9) -> gymnasium.Env:
+    return wrappers.NormalizeReward(wrappers.NormalizeObservation(wrappers.FlattenObservation(Odd(wear))))

@@ -320,3 +320,34 @@ def test_check_says_where_the_mask_is_and_plays_legal_actions_only(capsys: pytes
 def test_an_environment_that_says_nothing_of_masks_has_none() -> None:
     assert problem(environment="CartPole-v1").settings.mask is None
     assert problem(environment="CartPole-v1").experience.played_by == "our own vectorized form"
+
+
+class Board(gymnasium.Env):
+    """A picture, and one legal action, which the step's number says."""
+
+    observation_space = spaces.Box(0, 255, (16, 16, 3), np.uint8)
+    action_space = spaces.Discrete(3)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros((16, 16, 3), np.uint8), {"action_mask": np.eye(3, dtype=np.int8)[0]}
+
+    def step(self, action):
+        assert action == self.t % 3, "not legal"
+        self.t += 1
+        seen = np.full((16, 16, 3), 40 * self.t, np.uint8)
+        return seen, 1.0, self.t == 5, False, {"action_mask": np.eye(3, dtype=np.int8)[self.t % 3]}
+
+
+gymnasium.register("tests/Board-v0", Board)
+
+
+def test_a_mask_stands_beside_a_picture_which_stays_bytes() -> None:
+    made = problem(environment="tests/Board-v0", episodes=2)
+    batch = made.sample(0)
+    assert batch.length.tolist() == [[5, 5]]
+    assert made.experience.segments is None
+    for piece in batch.pieces():
+        assert batch.observation[:, piece].dtype == torch.uint8
+    assert all(g.isfinite().all() for g in made.objective(batch).gradient or [])

@@ -14,12 +14,14 @@ from rlgrad.agents.policies import Policy
 from rlgrad.agents.rollouts import Rollout, play, returns_of
 from rlgrad.agents.segments import Segments
 from rlgrad.agents.settings import AgentSettings
-from rlgrad.environments import make, played, played_by
+from rlgrad.environments import Crew, cores, make, moments_of, played, played_by, set_moments_of
 from rlgrad.environments.moments import moments, set_moments
-from rlgrad.environments.trial import memory
+from rlgrad.environments.trial import memory, pace
 from rlgrad.environments.vector import check_spaces
 from rlgrad.errors import SettingError
 from rlgrad.streams import Purpose, streams
+
+WORTHWHILE = 1e-3  # seconds that a step of all copies takes, from which on the exchange with workers is worth it
 
 
 class Experience:
@@ -35,6 +37,7 @@ class Experience:
     def __init__(self, settings: AgentSettings, spaces: tuple[Space[Any], Space[Any]]):
         """spaces: of observations and of actions, as the policy is made for."""
         self.settings, self.spaces = settings, spaces
+        self.single = settings.simulator in ("auto", "gymnasium")
         self._environments: dict[tuple[int, bool], Any] = {}  # of whole episodes, by their number; judged or not
         self._pool: list[Any] = []  # single copies
         self._unfinished: Mapping[str, Tensor] = {}  # episodes of segments
@@ -46,10 +49,11 @@ class Experience:
                 message = f"{settings.simulator} cannot begin an episode again from a seed, as segments need: use auto"
                 raise SettingError(("simulator",), message)
             row = np.zeros((1, 0)) if self.ours else moments(played(one))
+        self.crew = self._crew()
         self.moments: nn.Module | None = None
         if row.size:
-            self.moments, single = nn.Module(), simulator in ("auto", "gymnasium")
-            rows = np.repeat(row, settings.replicas * (settings.episodes if single else 1), axis=0)
+            self.moments = nn.Module()
+            rows = np.repeat(row, settings.replicas * (settings.episodes if self.single else 1), axis=0)
             self.moments.register_buffer("numbers", torch.from_numpy(rows))
 
     @cached_property
@@ -58,7 +62,7 @@ class Experience:
         settings = self.settings
         if not settings.segment:
             return None
-        environments = self._copies(settings.episodes, continuing=True)
+        environments = self._copies(settings.episodes, continuing=True, crew=self.workers[0])
         made = Segments(environments, settings.replicas, settings.episodes)
         try:
             made.load_state_dict(self._unfinished)
@@ -78,6 +82,32 @@ class Experience:
             return made
 
         return None if self.ours else memory(one, self.spaces[1], self.settings.mask is not None)
+
+    def _crew(self) -> Crew | str:
+        """Workers for the environment, or why there can be none. Raises SettingError where they are asked for."""
+        settings, id = self.settings, self.settings.environment
+        if self.ours or not self.single:
+            return "none: all copies play at once already" if settings.workers not in ("auto", 0) else ""
+        try:
+            return Crew(id, settings.environment_options, settings.around, settings.imports)
+        except TypeError as error:
+            reason = f"no other process can make {id}, as {error}"
+            if settings.workers in ("auto", 0):
+                return f"none: {reason}"
+            raise SettingError(("workers",), f"{reason}; or set workers: 0") from error
+
+    @cached_property
+    def workers(self) -> tuple[Crew | None, str]:
+        """Those that step environments beside this process, and in words how many, or why there are none."""
+        wanted, copies = self.settings.workers, self.settings.replicas * self.settings.episodes
+        if isinstance(self.crew, str):
+            return None, self.crew
+        if wanted == "auto":
+            wanted = min(copies, cores()) - 1
+            if wanted and copies * pace(self._one, self.spaces[1], self.settings.mask is not None) < WORTHWHILE:
+                return None, f"none: a step of all {copies} copies is too short for an exchange to be worth it"
+        self.crew.count = wanted
+        return (self.crew, f"{wanted}, beside this process") if wanted else (None, "none")
 
     def close(self) -> None:
         """Let go of all environments. What is played after that is played by new ones, from where these were."""
@@ -142,10 +172,10 @@ class Experience:
         episodes: int,
         replicas: int | None = None,
         continuing: bool = False,
-        pool: Any = None,
         judged: bool = False,
+        **how: Any,
     ) -> Any:
-        """judged: whether they are to pay what the environment itself pays."""
+        """judged: whether they are to pay what the environment itself pays. how: pool and crew, as of `make`."""
         settings = self.settings
         made = make(
             settings.environment,
@@ -155,11 +185,11 @@ class Experience:
             simulator=settings.simulator,
             action_repeat=settings.action_repeat,
             continuing=continuing,
-            pool=pool,
             around=settings.around.without_rewards() if judged else settings.around,
+            **how,
         )
         try:
-            for env in played(made) if settings.simulator in ("auto", "gymnasium") else ():
+            for env in played(made) if self.single else ():
                 check_spaces(env, *self.spaces)
         except BaseException:
             made.close()
@@ -173,8 +203,9 @@ class Experience:
         judged = judged and self.settings.around != self.settings.around.without_rewards()
         if (episodes, judged) not in self._environments:
             pool = None if self.memory or judged else self._pool
-            continuing = self.settings.batch_steps is not None
-            self._environments[episodes, judged] = self._copies(episodes, None, continuing, pool, judged)
+            continuing, crew = self.settings.batch_steps is not None, self.workers[0]
+            made = self._copies(episodes, None, continuing, judged, pool=pool, crew=crew)
+            self._environments[episodes, judged] = made
         return self._environments[episodes, judged]
 
     def _recall(self, environments: Any, episodes: int, frozen: bool) -> None:
@@ -183,11 +214,9 @@ class Experience:
             return
         numbers = self.moments.get_buffer("numbers").numpy()
         rows = numbers.reshape(self.settings.replicas, -1, numbers.shape[1])
-        envs = played(environments)
-        for k, env in enumerate(envs):
-            replica, copy = divmod(k, len(envs) // len(rows))
-            set_moments(env, rows[replica, copy % len(rows[replica])], frozen)
+        each = np.arange(episodes if self.single else 1) % rows.shape[1]
+        set_moments_of(environments, rows[:, each].reshape(-1, numbers.shape[1]), frozen)
 
     def _remember(self, environments: Any) -> None:
         if self.moments is not None:
-            self.moments.get_buffer("numbers").copy_(torch.from_numpy(moments(played(environments))))
+            self.moments.get_buffer("numbers").copy_(torch.from_numpy(moments_of(environments)))

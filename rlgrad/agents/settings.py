@@ -120,6 +120,9 @@ class AgentSettings(RunSettings):
     """which parts of an observation go through convolutions. auto: what is unmistakably a picture
     (docs/environments.md); channels_first, channels_last: all that have at least 8 pixels along both sides; none: no
     part, all are mere numbers"""
+    workers: Literal["auto"] | Annotated[int, Field(ge=0, le=1024)] = "auto"
+    """processes that step Gymnasium's copies beside this one, to the same bits. auto: one for each further core, where
+    a step of all copies takes long enough to be worth the exchange"""
     action_repeat: PositiveInt = 1
     """for how many steps of the environment each action is held; an episode's length, its limit, a segment and the
     discount count actions"""

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import gymnasium
+import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from rlgrad.environments.around import NOTHING, Around
@@ -22,6 +23,8 @@ from rlgrad.environments.classic import Acrobot, CartPole, MountainCar, Mountain
 from rlgrad.environments.held import Held, steps_taken
 from rlgrad.environments.interface import Continuing, Environments, Transition
 from rlgrad.environments.mdp import MDPS, LinearQuadratic
+from rlgrad.environments.moments import moments, recall
+from rlgrad.environments.processes import Crew, Processes, cores
 from rlgrad.environments.small import Regulators, TabularEnvironments
 from rlgrad.environments.spaces import difference
 from rlgrad.environments.toy_text import Tables
@@ -29,9 +32,9 @@ from rlgrad.environments.vector import GymnasiumEnvironments, VectorEnvironments
 from rlgrad.errors import SettingError, blame, called, strange
 
 __all__ = [
-    "OURS", "Continuing", "Environments", "GymnasiumEnvironments", "Simulator", "Transition", "VectorEnvironments",
-    "describe", "given_id", "make", "played", "played_by", "register",
-    "steps_taken",
+    "OURS", "Continuing", "Crew", "Environments", "GymnasiumEnvironments", "Processes", "Simulator", "Transition",
+    "VectorEnvironments", "cores", "describe", "given_id", "make", "moments_of", "played", "played_by", "register",
+    "set_moments_of", "steps_taken",
 ]  # fmt: skip
 
 Simulator = Literal["auto", "gymnasium", "vector", "envpool"]
@@ -87,6 +90,7 @@ def make(
     continuing: bool = False,
     pool: list[Any] | None = None,
     around: Around = NOTHING,
+    crew: Crew | None = None,
 ) -> Environments:
     """`episodes` copies of the environment for each of the replicas.
 
@@ -97,6 +101,7 @@ def make(
     continuing: whether its copies have to be `Continuing`, which some of ours are not.
     pool: single copies of Gymnasium's that may play again; those that are missing are added to it.
     around: what is put around each copy. No form of ours has that.
+    crew: workers that step some of Gymnasium's copies, beside this process.
 
     Raises SettingError where the environment has no such form.
     """
@@ -116,7 +121,10 @@ def make(
             made.close()
             raise
     if made is None or (continuing and not isinstance(made, Continuing)):
-        made = GymnasiumEnvironments(id, replicas * episodes, options, pool, around)
+        if crew and replicas * episodes > 1:
+            made = Processes(id, replicas * episodes, options, pool, around, crew, episodes)
+        else:
+            made = GymnasiumEnvironments(id, replicas * episodes, options, pool, around)
     return made if action_repeat == 1 else Held(made, action_repeat)
 
 
@@ -140,8 +148,10 @@ def unlike_ours(id: str, options: Mapping[str, Any], around: Around = NOTHING) -
 
 
 def played(made: Environments) -> list[Any]:
-    """The environments of Gymnasium's that play in it, single or vectorized; none in a form of ours."""
+    """The environments of Gymnasium's that play in it here, single or vectorized; none in a form of ours."""
     match made:
+        case Processes():
+            return made.here.copies
         case Held():
             return played(made.inner)
         case GymnasiumEnvironments():
@@ -149,6 +159,21 @@ def played(made: Environments) -> list[Any]:
         case VectorEnvironments():
             return made.each
     return []
+
+
+def moments_of(made: Environments) -> np.ndarray:
+    """[N, M] what the wrappers of those environments remember that normalise, as `moments` has it."""
+    made = made.inner if isinstance(made, Held) else made
+    return made.moments() if isinstance(made, Processes) else moments(played(made))
+
+
+def set_moments_of(made: Environments, rows: np.ndarray, frozen: bool) -> None:
+    """Let them go on with these [N, M], which they learn from what they see unless they are frozen."""
+    made = made.inner if isinstance(made, Held) else made
+    if isinstance(made, Processes):
+        made.set_moments(rows, frozen)
+    else:
+        recall(played(made), rows, frozen)
 
 
 def played_by(made: Environments, id: str, options: Mapping[str, Any], simulator: Simulator = "auto",

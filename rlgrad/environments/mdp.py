@@ -4,11 +4,14 @@ Each is also an environment, `rlgrad/<name>-v0`: an agent trains on it as on any
 gradient can be held against the exact one.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class MDP(NamedTuple):
@@ -25,6 +28,8 @@ class MDP(NamedTuple):
 
         probabilities: π(a|s) of each policy, [R, S, A].
         """
+        import torch  # processes that only step environments do without it
+
         pi = probabilities.double()
         reward = (pi * torch.tensor(self.reward)).sum(2)  # [R, S]
         step = torch.einsum("rsa,san->rsn", pi, torch.tensor(self.transition))  # [R, S, S]
@@ -90,6 +95,8 @@ class LinearQuadratic(NamedTuple):
     def expected_return(self, weight: Tensor, bias: Tensor, deviation: Tensor, discount: float = 1.0) -> Tensor:
         """J [R] in float64, of policies u ~ N(weight x + bias, deviation²), all [R]: x stays normally distributed, and
         so its mean and variance are all there is to follow."""
+        import torch
+
         weight, bias, deviation = weight.double(), bias.double(), deviation.double()
         mean, variance = torch.full_like(weight, self.start), torch.zeros_like(weight)
         total = torch.zeros_like(weight)

@@ -48,3 +48,9 @@ def set_moments(env: Any, row: np.ndarray, frozen: bool) -> None:
         new, row = row[:start], row[start:]
         kept = isinstance(old, np.ndarray | np.generic)
         setattr(whose, name, new.reshape(np.shape(old)).astype(old.dtype) if kept else float(new[0]))
+
+
+def recall(envs: Sequence[Any], rows: np.ndarray, frozen: bool) -> None:
+    """The same for the first of the rows [N, M], one for each environment."""
+    for env, row in zip(envs, rows, strict=False):
+        set_moments(env, row, frozen)

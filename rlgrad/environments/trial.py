@@ -15,6 +15,7 @@ from rlgrad.environments.around import KEY, MaskSeen, choices, flattened, legal_
 from rlgrad.errors import blame, strange
 
 EPISODES, STEPS, SECONDS = 4, 250, 10.0  # of the used copy; the first of them again, by the copy beside it
+PACED, PATIENT = 32, 0.2  # steps that are timed, and seconds after which they are enough
 
 
 OLD = "as in gym before 0.26"
@@ -106,6 +107,27 @@ def memory(make: Callable[[], Any], actions: gymnasium.Space[Any], masked: bool 
             raise
         return None  # the run itself will come to it, and say so
     return None
+
+
+def pace(make: Callable[[], Any], actions: gymnasium.Space[Any], masked: bool = False) -> float:
+    """Seconds that a step of one copy takes; 0 where it raises anything. make, masked: as of `memory`."""
+    taken = list[float]()
+    try:
+        with closing(make()) as one:
+            seen = one.reset([np.random.default_rng(0)])
+            while len(taken) < PACED and sum(taken) < PATIENT:
+                mask = seen[0, -sum(choices(actions)) :] if masked else None
+                action = np.asarray(actions.sample() if mask is None else legal_sample(actions, mask))[None]
+                began = time.perf_counter()
+                seen, _, terminated, truncated = one.step(action)
+                taken.append(time.perf_counter() - began)
+                if terminated.any() or truncated.any():
+                    seen = one.reset([np.random.default_rng(0)])
+    except BaseException as error:
+        if not strange(error):
+            raise
+        return 0.0  # the run itself will come to it
+    return min(taken)  # what else the machine does would only add to it
 
 
 def episode(

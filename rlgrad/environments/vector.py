@@ -24,7 +24,7 @@ class GymnasiumEnvironments:
     pool: copies that are there already; more are made where these are not enough, and closing closes them all.
     """
 
-    repeatable = True
+    repeatable, first = True, 0  # the number of its first copy, where another process has those before
 
     def __init__(self, id: str, copies: int, options: Mapping[str, Any], pool: list[Any] | None = None,
                  around: Around = NOTHING):  # fmt: skip
@@ -85,8 +85,8 @@ class GymnasiumEnvironments:
         try:
             found = self.door.read(observations)
         except Misfit as misfit:
-            raise refused(str(misfit), which[misfit.copy], self.each, self.taken) from misfit
-        check_masks(self.copies[0], found, self.choices, which, self.over[which], self.each, self.taken)
+            raise refused(str(misfit), which[misfit.copy], self.each, self.taken, self.first) from misfit
+        check_masks(self.copies[0], found, self.choices, which, self.over[which], self.each, self.taken, self.first)
         if self.looked < LOOKED:
             self.looked += 1
             if not np.isfinite(found[~self.over[which]]).all():  # what follows an end may be anything
@@ -94,7 +94,7 @@ class GymnasiumEnvironments:
                 row, element, *_ = np.argwhere(~np.isfinite(found) & goes_on)[0]
                 part = self.door.part_of(element)
                 what = f"an observation that is not finite{' in ' if part else ''}{part.strip()}"
-                raise refused(what, which[row], self.each, self.taken)
+                raise refused(what, which[row], self.each, self.taken, self.first)
         if len(which) < len(self.copies):
             whole = self.observation.copy()
             whole[which] = found
@@ -221,17 +221,17 @@ def check_spaces(env: Any, observation: Any, action: Any) -> None:
 
 
 def check_masks(env: Any, seen: np.ndarray, choices: Sequence[int], which: np.ndarray, over: np.ndarray,
-                episodes: int, taken: np.ndarray) -> None:  # fmt: skip
+                episodes: int, taken: np.ndarray, first: int = 0) -> None:  # fmt: skip
     """Raises RunError where a mask behind what is seen forbids everything. over: [N] of which no action is asked."""
     if choices and (none := forbidding(seen, choices) & ~over).any():
         of = f" of {env.spec.id}" if env.spec else ""
         what = f"an action mask that forbids every action{of}; where none is left, the episode must end"
-        raise refused(what, which[none.argmax()], episodes, taken)
+        raise refused(what, which[none.argmax()], episodes, taken, first)
 
 
-def refused(what: str, copy: Any, episodes: int, taken: np.ndarray) -> RunError:
-    """taken: [N] steps that the copies have taken in their episodes."""
-    replica, episode = divmod(int(copy), episodes)
+def refused(what: str, copy: Any, episodes: int, taken: np.ndarray, first: int = 0) -> RunError:
+    """taken: [N] steps that the copies have taken in their episodes. first: the number of the first copy."""
+    replica, episode = divmod(first + int(copy), episodes)
     return RunError(f"the environment returned {what} (replica {replica}, episode {episode}, step {taken[copy]})")
 
 

@@ -142,6 +142,8 @@ class Reinforce(Trainable):
         shown = self.model.policy.pictures
         if shown:
             known[f"pictures that {id} shows"] = "; ".join(map(str, shown))
+        if said := played.workers[1]:
+            known["workers"] = said
         if unused := without_effect(self.settings, isinstance(self.spaces[1], spaces.Box), bool(shown)):
             known["settings without effect here"] = ", ".join(unused)
         return known
