@@ -14,8 +14,9 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv
 
-from rlgrad import RunError, train
+from rlgrad import RunError, load, train
 from rlgrad.cli import main
+from rlgrad.environments.moments import moments
 from rlgrad.run import resume
 
 CONFIG: dict[str, Any] = {
@@ -152,6 +153,13 @@ def test_what_an_episode_hangs_on_is_said_before_the_run(tmp_path: Path, name: s
 
 def test_running_moments_are_saved_and_frozen_in_evaluations(tmp_path: Path) -> None:
     whole = train(config("normalised"), out=tmp_path / "whole")
+    learned = whole.problem.model.moments.numbers
+    policy = load(whole.directory, replica=0)  # used alone, it sees what it has learned from
+    alone = policy.make_environment()
+    assert np.allclose(moments([alone])[0], learned[0, 0], rtol=1e-6)
+    alone.reset(seed=0)
+    alone.step(0)
+    assert np.allclose(moments([alone])[0][:3], learned[0, 0, :3], rtol=1e-6)  # it learns no more
     train(config("normalised", updates=2), out=tmp_path / "half")
     half = resume(tmp_path / "half", extend_to=4)
     assert "frozen in evaluations" in facts(whole)
@@ -162,7 +170,7 @@ def test_running_moments_are_saved_and_frozen_in_evaluations(tmp_path: Path) -> 
     )
     assert [row["objective/value"] for row in a] == [row["objective/value"] for row in b]
     assert [row.get("evaluation/return") for row in a] == [row.get("evaluation/return") for row in b]
-    observations, rewards = whole.problem.model.moments.numbers[:, [2, 5]].T  # how many there were
+    observations, rewards = whole.problem.model.moments.numbers[0][:, [2, 5]].T  # how many there were
     assert np.allclose(rewards, 1e-4 + 4 * 5)  # of the four updates, and of no evaluation
     assert np.allclose(observations, 1e-4 + 4 * 6)
     assert whole.problem.evaluate(9)["return"] == half.problem.evaluate(9)["return"]

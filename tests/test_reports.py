@@ -50,7 +50,8 @@ def test_a_run_is_read_as_it_was_logged(runs: Path) -> None:
 def test_starting_points_have_no_interval_in_a_report(runs: Path) -> None:
     """Their run is read without its summary, too: it may be going on."""
     agent, points = read_run(runs / "agent"), read_run(runs / "surface")
-    for run in (points, replace(points, summary={})):
+    own = {key: value for key, value in points.settings.items() if key != "problem"}  # as those of `follow`
+    for run in (points, replace(points, summary={}), replace(points, summary={}, settings=own)):
         assert np.isnan(run.curve("evaluation/value").interval).all()
         assert "95% interval of" not in report([run])
         assert "Probability of improvement" not in report([run, run])
