@@ -22,6 +22,11 @@ def add_commands(commands: Any, add: "Callable[..., argparse.ArgumentParser]") -
     report = add(commands, report_command, "write a page about a run, or compare several", "runs/cartpole-1")
     completes(report.add_argument("runs", metavar="RUN", nargs="+", help="directories of runs"), RUN)
     report.add_argument("--to", metavar="FILE", help="the HTML page, instead of report.html in the first run")
+    report.add_argument(
+        "--slice",
+        action="store_true",
+        help="with the objective around what was found; a classifier or a point is trained again for that",
+    )
 
     plot = add(commands, plot_command, "draw the curves of runs, for a paper", "runs/cartpole-1 --to curves.pdf")
     completes(plot.add_argument("runs", metavar="RUN", nargs="+", help="directories of runs"), RUN)
@@ -56,16 +61,22 @@ def add_commands(commands: Any, add: "Callable[..., argparse.ArgumentParser]") -
 
 
 def report_command(options: argparse.Namespace) -> int:
+    if options.slice and len(options.runs) > 1:
+        raise UsageError("--slice: it is for a page about one run")
     for run in options.runs:
         check_run(run)
     to = Path(options.to or Path(options.runs[0]) / "report.html")
     writable(to)
-    from rlgrad.reports.playing import film_of
+    from rlgrad.reports.playing import film_of, returns_by_chance
     from rlgrad.reports.reading import read_run
-    from rlgrad.reports.report import write
+    from rlgrad.reports.report import Seen, write
+    from rlgrad.reports.slices import cut
 
     runs = [read_run(run) for run in options.runs]
-    write(runs, to, film_of(runs[0].path) if len(runs) == 1 else None)
+    seen, path = Seen(), runs[0].path
+    if len(runs) == 1:
+        seen = Seen(film_of(path), returns_by_chance(path), cut(path) if options.slice else None)
+    write(runs, to, seen)
     print(f"written: {shlex.quote(str(to))}")
     return 0
 

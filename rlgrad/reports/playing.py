@@ -1,12 +1,16 @@
 """A trained policy at play: in a window, or on film."""
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from rlgrad import files
 from rlgrad.agents.films import EXTRA, Show, beginning, film
+from rlgrad.agents.trained import TrainedPolicy
 from rlgrad.errors import RunError, SettingError, UsageError
 from rlgrad.reports.loading import load
+from rlgrad.run.faults import attempt
 
 
 def film_of(run: Path) -> bytes | None:
@@ -16,6 +20,32 @@ def film_of(run: Path) -> bytes | None:
         return film(beginning(show.frames()), show.fps)
     except (UsageError, RunError, SettingError, ImportError):
         return None
+
+
+def returns_by_chance(run: Path, episodes: int = 20, steps: int = 20_000) -> list[float]:
+    """The returns of uniformly random actions in the run's environment, the same at every call. Only whole episodes
+    count, and all together have so many steps; none where the run's model is no policy."""
+    try:
+        policy = load(run, replica=0)
+        if not isinstance(policy, TrainedPolicy):
+            return []
+        with closing(policy.make_environment()) as environment:
+            return attempt(lambda: list(random_play(environment, episodes, steps)))
+    except (UsageError, RunError, SettingError):
+        return []
+
+
+def random_play(environment: Any, episodes: int, steps: int) -> Iterator[float]:
+    environment.action_space.seed(0)
+    for episode in range(episodes):
+        environment.reset(seed=2**31 + episode)  # apart from those of training and evaluation
+        earned, over = 0.0, False
+        while not over:
+            if (steps := steps - 1) < 0:
+                return
+            _, reward, terminated, truncated, _ = environment.step(environment.action_space.sample())
+            earned, over = earned + float(reward), terminated or truncated
+        yield earned
 
 
 def play(policy: Any, to: str | None, episodes: int, seed: int, sample: bool) -> list[float]:

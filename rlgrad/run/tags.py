@@ -84,8 +84,8 @@ TAGS = {
     "per example).",
     "surface/evaluations": "How often the update evaluated the function, for each replica: once, or more often with a "
     "line search (evaluations).",
-    "point/x": "Coordinate x of the point before the update (its own unit); likewise point/y and so on. Those of several "
-    "replicas are in `metrics.jsonl` only: their mean is no place that anybody was at.",
+    "point/x": "Coordinate x of the point before the update (its own unit); likewise point/y and so on. Those of "
+    "several replicas are in `metrics.jsonl` only: their mean is no place that anybody was at.",
     "evaluation/value": "The function's value after the update (its own unit).",
     "evaluation/gradient_norm": "Euclidean norm of the function's gradient after the update (value per unit of "
     "coordinate).",
