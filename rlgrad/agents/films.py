@@ -14,9 +14,10 @@ import numpy as np
 from gymnasium.error import DependencyNotInstalled
 
 from rlgrad.agents.trained import TrainedPolicy
-from rlgrad.errors import RunError, UsageError, blame
+from rlgrad.errors import RunError, SettingError, UsageError, blame
 
 EXTRA = "pip install 'rlgrad[play]'"
+OPENGL = "MuJoCo needs OpenGL: set MUJOCO_GL=egl and install libegl1, or MUJOCO_GL=osmesa and libosmesa6"
 SHORT, PATIENCE = 300, 10.0  # pictures in a report, and the seconds that they may take
 FPS = 30.0  # where the environment does not say
 
@@ -38,9 +39,14 @@ class Show:
         plain = policy.make_environment()
         modes = plain.metadata.get("render_modes") or []
         plain.close()
+        robot = any("mujoco" in each.__module__ for each in type(plain.unwrapped).__mro__)
+        self.needs = f"; {OPENGL if robot else EXTRA + ' brings what most need'}"
         if mode not in modes:
             raise UsageError(f"{self.id} has no pictures to show: its render modes are {', '.join(modes) or 'none'}")
-        self.environment = policy.make_environment(render_mode=mode)
+        try:
+            self.environment = policy.make_environment(render_mode=mode)
+        except SettingError as error:  # although it could be made to be played
+            raise UsageError(f"{self.id} cannot be drawn: {error}{self.needs}") from error
         self.fps = (self.environment.metadata.get("render_fps") or FPS) / policy.settings.action_repeat
 
     def frames(self, episodes: int = 1, seed: int = 0) -> Iterator[Any]:
@@ -50,9 +56,9 @@ class Show:
             for number in range(episodes):
                 yield from self._episode(seed + number)
         except (ImportError, DependencyNotInstalled) as error:
-            raise UsageError(f"{self.id} cannot be drawn: {error}; {EXTRA} brings what most need") from error
+            raise UsageError(f"{self.id} cannot be drawn: {error}{self.needs}") from let_go(error)
         except Exception as error:  # an environment and what it draws with raise anything
-            raise RunError(f"{self.id} cannot be shown: {blame(error)}") from error
+            raise RunError(f"{self.id} cannot be shown: {blame(error)}{self.needs}") from let_go(error)
         finally:
             with contextlib.suppress(Exception):
                 self.environment.close()
@@ -68,6 +74,14 @@ class Show:
             if terminated or truncated:
                 break
         self.returns.append(earned)
+
+
+def let_go(error: Exception) -> Exception:
+    """The error without what it holds, such as half a window, whose end would fail on its own, and print that."""
+    before, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    error.with_traceback(None)
+    sys.unraisablehook = before
+    return error
 
 
 def no_screen() -> bool:
