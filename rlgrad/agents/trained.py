@@ -51,6 +51,7 @@ class TrainedPolicy:
         self.policy: Policy = agent.policy.requires_grad_(False)
         self.door = Door(self.observation_space, self.settings.mask)
         self.visible, precision = self.door.seen, str(next(self.policy.parameters()).dtype).removeprefix("torch.")
+        precision = "float64" if self.policy.precise and self.visible.dtype == np.float64 else precision
         self.precision = "uint8" if self.door.dtype == np.uint8 else precision  # of what the network takes
         self._act = self.policy.actor()
 
