@@ -308,7 +308,7 @@ def check_command(options: argparse.Namespace) -> int:
     import_torch(options.own)
     import importlib
 
-    from rlgrad.agents.check import report
+    from rlgrad.agents.check import report, sound
     from rlgrad.errors import SettingError, blame, strange
 
     module, _, id = options.environment.rpartition(":")
@@ -325,7 +325,7 @@ def check_command(options: argparse.Namespace) -> int:
         raise UsageError(f"{module}: {blame(error)}") from error
     for name, text in found.items():
         print(f"{name:28}  {text}")
-    return DONE
+    return DONE if sound(found) else FAILED
 
 
 def lesson_command(options: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ import builtins
 import json
 import multiprocessing
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
@@ -265,9 +266,15 @@ BROKEN: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("made", "said"), BROKEN)
-def test_what_is_wrong_with_an_environment_is_named(made: Any, said: str, monkeypatch, capsys) -> None:
+def test_what_is_wrong_with_an_environment_is_named(
+    made: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     spec = gymnasium.envs.registration.EnvSpec("life/Broken-v0", made)
     monkeypatch.setitem(gymnasium.registry, "life/Broken-v0", spec)
-    assert main(["check", "life/Broken-v0"]) == 0
+    assert main(["check", "life/Broken-v0"]) == 1
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong")]
     assert said in line
+    raised = said.removeprefix("it raises ").split(":")[0]
+    with pytest.raises(RunError, match=re.escape(raised)) as refused:  # nor is it trained in, whatever it returns
+        train(config("Broken"), out=tmp_path / "run")
+    assert "\n" not in str(refused.value)
