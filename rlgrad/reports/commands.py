@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlgrad.completion import RUN, completes
 from rlgrad.errors import UsageError
-from rlgrad.usage import check_run, check_trained
+from rlgrad.usage import check_run, check_trained, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,19 +37,19 @@ def add_commands(commands: Any, add: "Callable[..., argparse.ArgumentParser]") -
     cut = add(commands, slice_command, "draw the objective around what a run has found", "runs/cartpole-1")
     completes(cut.add_argument("run", metavar="RUN", help="the directory of a run that has ended"), RUN)
     cut.add_argument("--to", metavar="FILE", default="slice.png", help="the picture (slice.png)")
-    cut.add_argument("--replica", type=int, default=0, metavar="K", help="which one, counted from 0")
+    cut.add_argument("--replica", type=whole, default=0, metavar="K", help="which one, counted from 0")
     cut.add_argument("--allow-imports", action="store_true", help="let its config import modules")
 
     play = add(commands, play_command, "watch a policy play, in a window or on film", "runs/cartpole-1 --to film.gif")
     play.add_argument("--to", metavar="FILE", help="a film: a .gif or .mp4, instead of a window")
-    play.add_argument("--episodes", type=int, default=1, metavar="N", help="how many (1)")
-    play.add_argument("--seed", type=int, default=0, metavar="N", help="of the first episode, others follow (0)")
+    play.add_argument("--episodes", type=whole, default=1, metavar="N", help="how many (1)")
+    play.add_argument("--seed", type=whole, default=0, metavar="N", help="of the first episode, others follow (0)")
     play.add_argument("--sample", action="store_true", help="draw actions, instead of the most probable ones")
     export = add(commands, export_command, "write a trained model as ONNX", "runs/cartpole-1 --to cartpole/model.onnx")
     export.add_argument("--to", metavar="FILE", required=True, help="the model; a README.md about it goes beside it")
     for parser in (play, export):
         completes(parser.add_argument("run", metavar="RUN", help="the directory of a run"), RUN)
-        parser.add_argument("--replica", type=int, metavar="K", help="which, from 0, instead of the best")
+        parser.add_argument("--replica", type=whole, metavar="K", help="which, from 0, instead of the best")
         parser.add_argument("--update", metavar="N", help=UPDATE)
         parser.add_argument("--allow-imports", action="store_true", help="let its config import modules")
 
