@@ -17,7 +17,16 @@ import rlgrad
 from rlgrad.completion import CONFIG, RUN, SHELLS, completes, script
 from rlgrad.errors import RunError, UsageError, say, settle
 from rlgrad.reports.commands import UPDATE, add_commands
-from rlgrad.usage import check_first_word, check_run, check_trained, find, split_overrides, which_config
+from rlgrad.usage import (
+    check_first_word,
+    check_run,
+    check_trained,
+    find,
+    split_overrides,
+    too_early,
+    which_config,
+    whole,
+)
 
 if TYPE_CHECKING:
     from rlgrad.run import Run
@@ -52,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler and arguments is None:
             signal.signal(signal.SIGINT, interrupt)
+            if (asks := vars(signal).get("SIGUSR1")) and signal.getsignal(asks) is signal.SIG_DFL:
+                signal.signal(asks, too_early)
         code = run_command(sys.argv[1:] if arguments is None else arguments, began)
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -161,7 +172,7 @@ def add_train(commands: "Commands") -> None:
     completes(which.add_argument("--config", metavar="FILE", help="a YAML file, or a name in configs/"), CONFIG)
     resumed = which.add_argument("--resume", metavar="RUN", help="go on with this run; auto: the config's newest")
     completes(resumed, RUN)
-    which.add_argument("--extend-to", type=int, metavar="N", help="with --resume: up to N updates, or steps, in all")
+    which.add_argument("--extend-to", type=whole, metavar="N", help="with --resume: up to N updates, or steps, in all")
     which.add_argument("--allow-imports", action="store_true", help="let the config import modules, which runs code")
     which.add_argument("--wrong-sign", action="store_true", help="go against the objective, on purpose")
     shown = train.add_argument_group("what it writes and shows")
@@ -175,7 +186,9 @@ def add_commands_for_runs(commands: "Commands") -> None:
     evaluate = add(commands, evaluate_command, "evaluate a trained model again", "runs/cartpole-1")
     completes(evaluate.add_argument("run", metavar="RUN", help="the directory of a run that has ended"), RUN)
     evaluate.add_argument("--update", metavar="N", help=UPDATE)
-    evaluate.add_argument("--episode-seed", type=int, default=1, metavar="N", help="other held-out episodes for each N")
+    evaluate.add_argument(
+        "--episode-seed", type=whole, default=1, metavar="N", help="other held-out episodes for each N"
+    )
     evaluate.add_argument("--allow-imports", action="store_true", help="let its config import modules")
 
     reproduce = add(commands, reproduce_command, "run it again, and compare bit for bit", "runs/cartpole-1")
@@ -308,7 +321,7 @@ def check_command(options: argparse.Namespace) -> int:
     import_torch(options.own)
     import importlib
 
-    from rlgrad.agents.check import report
+    from rlgrad.agents.check import report, sound
     from rlgrad.errors import SettingError, blame, strange
 
     module, _, id = options.environment.rpartition(":")
@@ -325,7 +338,7 @@ def check_command(options: argparse.Namespace) -> int:
         raise UsageError(f"{module}: {blame(error)}") from error
     for name, text in found.items():
         print(f"{name:28}  {text}")
-    return DONE
+    return DONE if sound(found) else FAILED
 
 
 def lesson_command(options: argparse.Namespace) -> int:

@@ -106,6 +106,9 @@ class FollowSettings(Section):
     """updates between looks at the gradient's quality and at what the step came to; each costs about one update more"""
     log_every_updates: PositiveInt = 1
     """updates between points in metrics.jsonl and TensorBoard; an evaluation, and the last update, are always there"""
+    pictures_every_updates: PositiveInt | None = None
+    """updates between pictures in TensorBoard, where the problem has some: a film of the greedy policy at play, or a
+    surface with the path on it; they take at most a tenth of the time; null: none"""
     checkpoint: Checkpoint = Checkpoint()
     keep: Keep = Keep()
     initial: str | None = None

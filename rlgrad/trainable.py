@@ -38,6 +38,11 @@ class Trainable(Problem):
         """Metrics [R] on held-out data, or in held-out episodes that are drawn for this step."""
         return {}
 
+    def pictures(self) -> Mapping[str, bytes]:
+        """What has been learned so far, to be looked at: PNGs or GIFs by their tags. Raises RunError where there should
+        be some, and none can be made."""
+        return {}
+
     def identity(self) -> Mapping[str, str]:
         """What it learns from that the settings only name, such as the content of a file: texts by name. Every
         checkpoint has them, and a run whose data has changed is not resumed, reproduced or evaluated."""

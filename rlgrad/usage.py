@@ -1,12 +1,15 @@
 """What the words of a command line mean, as far as neither torch nor YAML is needed: a mistake is answered at once."""
 
+import argparse
 import difflib
 import os
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from rlgrad.errors import UsageError, nearest
+from rlgrad.errors import UsageError, nearest, short
 
 PACKAGED = Path(__file__).parent / "configs"  # where a wheel carries them; a checkout has them at its top
 SHIPPED = PACKAGED if PACKAGED.is_dir() else Path(__file__).parent.parent / "configs"
@@ -25,6 +28,17 @@ def find(source: str | Path) -> Path:
             if candidate.is_file():
                 return candidate
     raise UsageError(f"no config {str(source)!r}, neither as a path nor in {SHIPPED}" + nearest(given.stem, shipped()))
+
+
+def whole(text: str) -> int:
+    """A number that an option gives, in the range that those of a config have."""
+    if not re.fullmatch("-?[0-9]{1,19}", text) or not -(2**63) <= int(text) < 2**63:
+        raise argparse.ArgumentTypeError(f"must be a whole number below 2^63 (here: {short(text)})")
+    return int(text)
+
+
+def too_early(number: int, frame: Any) -> None:
+    """What a signal that asks for a checkpoint leads to before there is anything to save."""
 
 
 def check_run(run: str) -> None:

@@ -29,7 +29,7 @@ for name, observation, action in (
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
-    guest.set_threads(1, [1] * len(guest.numpy_libraries()))
+    guest.set_threads(1, dict.fromkeys(guest.numpy_libraries(), 1))
 
 
 @pytest.fixture(autouse=True)

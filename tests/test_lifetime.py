@@ -4,6 +4,7 @@ import builtins
 import json
 import multiprocessing
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,8 +15,9 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv
 
-from rlgrad import RunError, train
+from rlgrad import RunError, load, train
 from rlgrad.cli import main
+from rlgrad.environments.moments import moments
 from rlgrad.run import resume
 
 CONFIG: dict[str, Any] = {
@@ -152,6 +154,13 @@ def test_what_an_episode_hangs_on_is_said_before_the_run(tmp_path: Path, name: s
 
 def test_running_moments_are_saved_and_frozen_in_evaluations(tmp_path: Path) -> None:
     whole = train(config("normalised"), out=tmp_path / "whole")
+    learned = whole.problem.model.moments.numbers
+    policy = load(whole.directory, replica=0)  # used alone, it sees what it has learned from
+    alone = policy.make_environment()
+    assert np.allclose(moments([alone])[0], learned[0, 0], rtol=1e-6)
+    alone.reset(seed=0)
+    alone.step(0)
+    assert np.allclose(moments([alone])[0][:3], learned[0, 0, :3], rtol=1e-6)  # it learns no more
     train(config("normalised", updates=2), out=tmp_path / "half")
     half = resume(tmp_path / "half", extend_to=4)
     assert "frozen in evaluations" in facts(whole)
@@ -162,7 +171,7 @@ def test_running_moments_are_saved_and_frozen_in_evaluations(tmp_path: Path) -> 
     )
     assert [row["objective/value"] for row in a] == [row["objective/value"] for row in b]
     assert [row.get("evaluation/return") for row in a] == [row.get("evaluation/return") for row in b]
-    observations, rewards = whole.problem.model.moments.numbers[:, [2, 5]].T  # how many there were
+    observations, rewards = whole.problem.model.moments.numbers[0][:, [2, 5]].T  # how many there were
     assert np.allclose(rewards, 1e-4 + 4 * 5)  # of the four updates, and of no evaluation
     assert np.allclose(observations, 1e-4 + 4 * 6)
     assert whole.problem.evaluate(9)["return"] == half.problem.evaluate(9)["return"]
@@ -257,9 +266,15 @@ BROKEN: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("made", "said"), BROKEN)
-def test_what_is_wrong_with_an_environment_is_named(made: Any, said: str, monkeypatch, capsys) -> None:
+def test_what_is_wrong_with_an_environment_is_named(
+    made: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     spec = gymnasium.envs.registration.EnvSpec("life/Broken-v0", made)
     monkeypatch.setitem(gymnasium.registry, "life/Broken-v0", spec)
-    assert main(["check", "life/Broken-v0"]) == 0
+    assert main(["check", "life/Broken-v0"]) == 1
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong")]
     assert said in line
+    raised = said.removeprefix("it raises ").split(":")[0]
+    with pytest.raises(RunError, match=re.escape(raised)) as refused:  # nor is it trained in, whatever it returns
+        train(config("Broken"), out=tmp_path / "run")
+    assert "\n" not in str(refused.value)

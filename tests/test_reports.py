@@ -14,8 +14,9 @@ from scipy import stats
 from rlgrad.cli import main
 from rlgrad.errors import UsageError
 from rlgrad.reports.comparison import interval_of_probability, probability_of_improvement
+from rlgrad.reports.playing import returns_by_chance
 from rlgrad.reports.reading import read_run
-from rlgrad.reports.report import report
+from rlgrad.reports.report import Seen, report
 from rlgrad.reports.slices import LINE, cut
 from rlgrad.run import train
 from rlgrad.run.observers.progress import number
@@ -50,7 +51,8 @@ def test_a_run_is_read_as_it_was_logged(runs: Path) -> None:
 def test_starting_points_have_no_interval_in_a_report(runs: Path) -> None:
     """Their run is read without its summary, too: it may be going on."""
     agent, points = read_run(runs / "agent"), read_run(runs / "surface")
-    for run in (points, replace(points, summary={})):
+    own = {key: value for key, value in points.settings.items() if key != "problem"}  # as those of `follow`
+    for run in (points, replace(points, summary={}), replace(points, summary={}, settings=own)):
         assert np.isnan(run.curve("evaluation/value").interval).all()
         assert "95% interval of" not in report([run])
         assert "Probability of improvement" not in report([run, run])
@@ -100,6 +102,34 @@ def test_several_runs_are_compared(runs: Path, tmp_path: Path) -> None:
     expected = stats.mannwhitneyu(b, a).statistic / (len(a) * len(b))
     assert f"<td>other better than agent</td><td>{expected:.2f}</td>" in page
     assert "<td>seed</td><td>0</td><td>7</td>" in page  # where they differ
+
+
+def test_a_report_says_what_random_actions_earn(runs: Path, tmp_path: Path) -> None:
+    """In CartPole some 22 (Barto, Sutton & Anderson's cart falls by itself); in a countdown the numbers up to its end."""
+    found = returns_by_chance(runs / "agent")
+    assert len(found) == 20
+    assert 15 < np.mean(found) < 30
+    assert len(set(found)) > 5  # each episode has a seed of its own
+    assert found == returns_by_chance(runs / "agent")
+    page = report([read_run(runs / "agent")], Seen(random=found))
+    assert "uniformly random actions, 20 episodes" in page
+    assert "counts as solved" in page
+    assert "random actions" not in report([read_run(runs / "agent")])
+    counted = {"environment": "tests/Countdown-v0", "environment_options": {"fixed": 3}, "updates": 1}
+    path = train(AGENT | counted, out=tmp_path / "three").directory
+    assert returns_by_chance(path) == [1 + 2 + 3] * 20
+    assert returns_by_chance(path, steps=8) == [6, 6]  # of the third, two steps are left
+    assert returns_by_chance(runs / "classifier") == []
+
+
+def test_a_report_shows_a_slice_if_it_is_asked_for(runs: Path, tmp_path: Path, capsys) -> None:
+    for flags, count in (([], 0), (["--slice"], 1)):
+        to = tmp_path / f"{count}.html"
+        assert main(["report", str(runs / "surface"), "--to", str(to), *flags]) == 0
+        assert to.read_text().count("The objective around what was found") == count
+    assert "along the rest of it" in to.read_text()
+    assert main(["report", str(runs / "surface"), str(runs / "agent"), "--slice"]) == 2
+    assert "a page about one run" in capsys.readouterr().err
 
 
 def test_the_probability_of_improvement_is_mann_whitney_s() -> None:

@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 import rlgrad
 from rlgrad import UsageError, load, resume, train
 from rlgrad.cli import main
+from rlgrad.reports.playing import play
 from rlgrad.run import weights
 from tests.run.support import AGENT, CLASSIFIER, POINT, crashing, rows, summary
 
@@ -442,6 +443,59 @@ def test_a_film_shows_the_episodes_of_the_policy(tmp_path: Path, monkeypatch: py
     assert "must end in .gif or .mp4" in one_line(capsys, "play", str(path), "--to", "film.avi")
     assert "there is no directory" in one_line(capsys, "play", str(path), "--to", str(tmp_path / "no" / "film.gif"))
     assert "there is no replica 2" in one_line(capsys, "play", str(path), "--to", str(film), "--replica", "2")
+
+
+def drawable(environment: str, **options: Any) -> Any:
+    """What it shows at its beginning; the test is skipped where a package or OpenGL is missing."""
+    os.environ.setdefault("MUJOCO_GL", "egl")
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    try:
+        made = gymnasium.make(environment, render_mode="rgb_array", **options)
+        made.reset(seed=0)
+        return made.render()
+    except Exception as error:
+        return pytest.skip(f"{environment} cannot be drawn here: {error}")
+
+
+@pytest.mark.parametrize(
+    ("environment", "options"),
+    [("InvertedPendulum-v5", {"width": 64, "height": 48}), ("LunarLander-v3", {})],
+    ids=["MuJoCo", "Box2D"],
+)
+def test_robots_and_landers_are_filmed_without_a_screen(tmp_path: Path, environment: str, options: Any) -> None:
+    image = pytest.importorskip("PIL.Image", reason="pillow is not installed: the extra `play` brings it")
+    seen = drawable(environment, **options)
+    config = SMALL | {"environment": environment, "environment_options": options | {"max_episode_steps": 5}}
+    path = train(config, out=tmp_path / "run").directory
+    assert main(["play", str(path), "--to", str(tmp_path / "film.gif"), "--replica", "0"]) == 0
+    with image.open(tmp_path / "film.gif") as found:
+        first = np.asarray(found.convert("RGB")).astype(int)
+        found.seek(found.n_frames - 1)
+        last = np.asarray(found.convert("RGB")).astype(int)
+    assert np.abs(first - seen).mean() < 12  # as it is, but for the palette
+    assert (first != last).any()
+
+
+def test_where_there_is_no_opengl_a_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MuJoCo leaves half a window behind, whose end fails."""
+
+    class HalfAWindow:
+        def __del__(self) -> None:
+            raise AttributeError("no context")
+
+    class Blind(CartPoleEnv):
+        def render(self) -> Any:
+            window = HalfAWindow()
+            raise ImportError(f"Cannot initialize a EGL device display {type(window).__name__}")
+
+    monkeypatch.setattr(Blind, "__module__", "my_mujoco")
+    path = train(SMALL, environment=Blind, out=tmp_path / "run").directory
+    policy, unraisable = load(path, replica=0, environment=Blind), []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    with pytest.raises(UsageError, match="MuJoCo needs OpenGL: set MUJOCO_GL=egl"):
+        play(policy, str(tmp_path / "film.gif"), 1, 0, False)
+    assert not unraisable
+    assert not (tmp_path / "film.gif").exists()
 
 
 def test_a_film_can_be_a_video(tmp_path: Path) -> None:

@@ -30,8 +30,8 @@ class Experience:
     Environments are made when they are needed, and again after `close`. Single copies play for updates and evaluations
     alike, unless an episode hangs on earlier ones: what is evaluated must not touch what is learned from.
 
-    moments: where wrappers of Gymnasium's normalise, their running moments [N, M] as the buffer `numbers`, for each of
-    the N environments that play for updates; they are those of the last update, and evaluations leave them as they are.
+    moments: where wrappers of Gymnasium's normalise, their running moments [R, N, M] as the buffer `numbers`, for each
+    of the N environments that play a replica's updates; they are of the last one, and evaluations leave them alone.
     """
 
     def __init__(self, settings: AgentSettings, spaces: tuple[Space[Any], Space[Any]]):
@@ -53,7 +53,7 @@ class Experience:
         self.moments: nn.Module | None = None
         if row.size:
             self.moments = nn.Module()
-            rows = np.repeat(row, settings.replicas * (settings.episodes if self.single else 1), axis=0)
+            rows = np.tile(row, (settings.replicas, settings.episodes if self.single else 1, 1))
             self.moments.register_buffer("numbers", torch.from_numpy(rows))
 
     @cached_property
@@ -212,11 +212,11 @@ class Experience:
         """Let the copies of each replica, however many, go on with the moments of those that play for updates."""
         if self.moments is None:
             return
-        numbers = self.moments.get_buffer("numbers").numpy()
-        rows = numbers.reshape(self.settings.replicas, -1, numbers.shape[1])
+        rows = self.moments.get_buffer("numbers").numpy()
         each = np.arange(episodes if self.single else 1) % rows.shape[1]
-        set_moments_of(environments, rows[:, each].reshape(-1, numbers.shape[1]), frozen)
+        set_moments_of(environments, rows[:, each].reshape(-1, rows.shape[2]), frozen)
 
     def _remember(self, environments: Any) -> None:
         if self.moments is not None:
-            self.moments.get_buffer("numbers").copy_(torch.from_numpy(moments_of(environments)))
+            numbers = self.moments.get_buffer("numbers")
+            numbers.copy_(torch.from_numpy(moments_of(environments)).reshape(numbers.shape))

@@ -33,15 +33,22 @@ class Normaliser(Actable):
             self.register_buffer(f"{name}_squares", torch.zeros(replicas, features, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
+        """In the precision of x, as beside a large mean single has no digits left; then in that of the models."""
         mean, deviation = self.mean_and_deviation(x)
-        return functional.hardtanh((x - mean) / deviation / self.limit) * self.limit
+        found = functional.hardtanh((x - mean) / deviation / self.limit) * self.limit
+        return found.to(torch.get_default_dtype())
 
     def frozen(self) -> Frozen:
         """The same for x [R, N, D], in numpy."""
-        mean, deviation = (
-            moment.numpy() for moment in self.mean_and_deviation(torch.empty(len(self.seen_count), 1, 1))
-        )
-        return lambda x: np.clip((x - mean) / deviation, np.negative(self.limit), self.limit)
+        one = torch.empty(len(self.seen_count), 1, 1)
+        moments = {x.numpy().dtype: [m.numpy() for m in self.mean_and_deviation(x)] for x in (one, one.double())}
+
+        def normalised(x: np.ndarray) -> np.ndarray:
+            mean, deviation = moments[x.dtype]
+            found: np.ndarray = np.clip((x - mean) / deviation, np.negative(self.limit), self.limit)
+            return found.astype(one.numpy().dtype, copy=False)
+
+        return normalised
 
     def mean_and_deviation(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation in the shape that fits x [R, ..., D]; 0 and 1 as long as nothing has been seen."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Independent
 from torch.nn import functional
 
+from rlgrad.agents.normalisers import Normaliser
 from rlgrad.environments.spaces import Picture
 from rlgrad.networks import frozen
 
@@ -47,6 +48,8 @@ class Policy(nn.Module):
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
+        # whether it takes an observation in double precision as it is
+        self.precise = isinstance(network, nn.Sequential) and isinstance(network[0], Normaliser)
 
     def forward(self, observation: Tensor) -> ActionDistribution:
         raise NotImplementedError

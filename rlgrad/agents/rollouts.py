@@ -65,8 +65,9 @@ class Rollout(NamedTuple):
 class Tape:
     """Records steps [R * B] one after the other, and makes a Rollout of them. pictures: those in what is seen."""
 
-    def __init__(self, replicas: int, episodes: int, pictures: Sequence[Picture] = ()):
-        self.replicas, self.episodes = replicas, episodes
+    def __init__(self, replicas: int, episodes: int, pictures: Sequence[Picture] = (), precise: bool = False):
+        """precise: whether observations in double precision stay so."""
+        self.replicas, self.episodes, self.precise = replicas, episodes, precise
         self.films = [Film(each, replicas * episodes) for each in pictures if each.box.dtype == np.uint8]
         self.rows: list[tuple[np.ndarray, ...]] = []
         self.env_steps = np.zeros(replicas * episodes, np.int64)  # in each slot
@@ -102,7 +103,7 @@ class Tape:
         observation, action, reward, *masks = (self._together(each, rows) for each in zip(*self.rows, strict=True))
         alive, terminated, truncated, over = (mask.contiguous() for mask in masks)
         reward = masked(reward.double(), alive)
-        seen = masked(as_tensor(observation), alive)
+        seen = masked(as_tensor(observation, self.precise), alive)
         check_finite("the environment returned an observation", seen)
         played = Rollout(
             self._filmed(seen, rows) if self.films else seen,
@@ -140,7 +141,7 @@ class Tape:
         most = math.ceil(count.max() / CHUNK) * CHUNK
         result = np.zeros((self.replicas, most, *seen.shape[1:]), seen.dtype)
         result[replica[order], number] = seen[order]
-        return as_tensor(result)
+        return as_tensor(result, self.precise)
 
 
 class Player:
@@ -160,7 +161,7 @@ class Player:
                 drawn = [self.policy.noise(rng, CHUNK, self.episodes) for rng in self.streams]
                 self.noise = np.stack(drawn, axis=1)  # [CHUNK, R, B, ...]
             noise = self.noise[self.taken % CHUNK]
-        if observation.dtype.kind == "f":
+        if observation.dtype.kind == "f" and not (self.policy.precise and observation.dtype == np.float64):
             observation = observation.astype(self.precision, copy=False)
         self.taken += 1
         action = self.actor(observation.reshape(len(self.streams), self.episodes, *observation.shape[1:]), noise)
@@ -222,7 +223,7 @@ def play(
 
     Raises RunError where an environment never ends or returns something that is not finite.
     """
-    tape = Tape(len(streams), episodes, policy.pictures)
+    tape = Tape(len(streams), episodes, policy.pictures, policy.precise)
     for observation, action, alive, found in steps(
         policy, environments, streams, episodes, False, limit + least, least
     ):
@@ -280,10 +281,11 @@ def step(environments: Environments, action: np.ndarray, t: int) -> Transition:
         raise RunError(f"the environment raised {type(error).__name__} at step {t}: {reason}") from error
 
 
-def as_tensor(x: np.ndarray | Tensor) -> Tensor:
-    """The array as a tensor; what is a real number has the precision of the models."""
-    tensor = torch.from_numpy(x) if isinstance(x, np.ndarray) else x
-    return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
+def as_tensor(x: np.ndarray | Tensor, precise: bool = False) -> Tensor:
+    """The array as a tensor; real numbers have the precision of the models, or stay double where they are precise."""
+    tensor = torch.as_tensor(x)
+    kept = not tensor.is_floating_point() or (precise and tensor.dtype == torch.float64)
+    return tensor if kept else tensor.to(torch.get_default_dtype())
 
 
 def masked(x: Tensor, mask: Tensor) -> Tensor:

@@ -37,7 +37,8 @@ class Segments:
 
         Raises RunError where an environment returns something that is not finite.
         """
-        player, tape = Player(policy, streams, self.episodes), Tape(self.replicas, self.episodes, policy.pictures)
+        player = Player(policy, streams, self.episodes)
+        tape = Tape(self.replicas, self.episodes, policy.pictures, policy.precise)
         if self.observation is None:
             self.observation = self.environments.reset(streams)
             if self.environments.repeatable:

@@ -15,6 +15,7 @@ from rlgrad.agents.settings import CreditSettings
 from rlgrad.environments import describe
 from rlgrad.environments.around import choices, flattened, forbidding
 from rlgrad.environments.held import HeldActions
+from rlgrad.environments.moments import set_moments
 from rlgrad.environments.spaces import Door, Misfit, described, space_from
 
 
@@ -45,10 +46,12 @@ class TrainedPolicy:
         self.observation_space, self.action_space = space_from(said["observations"]), space_from(said["actions"])
         self.rng = np.random.default_rng(settings.seed)
         agent = make_agent(self.settings, self.observation_space, self.action_space, [self.rng], given)
-        agent.load_state_dict(tensors)
+        self.moments = tensors.get("moments.numbers")  # [1, N, M] of wrappers that normalise; the first of N will do
+        agent.load_state_dict({name: tensor for name, tensor in tensors.items() if name != "moments.numbers"})
         self.policy: Policy = agent.policy.requires_grad_(False)
         self.door = Door(self.observation_space, self.settings.mask)
         self.visible, precision = self.door.seen, str(next(self.policy.parameters()).dtype).removeprefix("torch.")
+        precision = "float64" if self.policy.precise and self.visible.dtype == np.float64 else precision
         self.precision = "uint8" if self.door.dtype == np.uint8 else precision  # of what the network takes
         self._act = self.policy.actor()
 
@@ -125,4 +128,6 @@ class TrainedPolicy:
         made = describe(
             settings.environment, {**settings.environment_options, **options}, settings.around.without_rewards()
         )
+        if self.moments is not None:
+            set_moments(made, self.moments[0, 0].numpy(), frozen=True)
         return made if settings.action_repeat == 1 else HeldActions(made, settings.action_repeat)

@@ -54,7 +54,11 @@ def spoken(environment: gymnasium.Env[Any, Any]) -> Iterator[str]:
     mask = found[1].get(KEY, found[0].get(KEY) if isinstance(found[0], dict) else None)
     fits = mask is not None and np.size(mask) == sum(choices(environment.action_space))
     action = legal_sample(environment.action_space, flattened(mask)) if fits else environment.action_space.sample()
-    came: Any = environment.step(action)
+    yield from faults_of_step(environment.step(action))
+
+
+def faults_of_step(came: Any) -> Iterator[str]:
+    """What is wrong in what a step returns."""
     if not (isinstance(came, tuple) and len(came) == 5):
         old = f", {OLD}" if isinstance(came, tuple) and len(came) == 4 else ""
         yield f"step returns {shown(came)}{old}: it must be (observation, reward, terminated, truncated, info)"

@@ -12,10 +12,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from rlgrad.environments.around import NOTHING, Around, choices, forbidding
 from rlgrad.environments.interface import Transition, seeds_from
 from rlgrad.environments.spaces import Door, Misfit, difference
-from rlgrad.environments.trial import faults
+from rlgrad.environments.trial import faults, faults_of_step, shown
 from rlgrad.errors import RunError, blame, strange
 
-LOOKED = 100  # steps in which observations that are not finite are named by their part; after them, by the rollout
+LOOKED = 100  # steps in which all that is returned is looked at
+OUTSPOKEN = "the environment does not speak Gymnasium's interface"
 
 
 class GymnasiumEnvironments:
@@ -69,7 +70,10 @@ class GymnasiumEnvironments:
         which, seen = np.flatnonzero(~self.over), []
         for k in which:
             try:
-                observation, reward[k], terminated[k], truncated[k], _ = self.copies[k].step(action[k])
+                came = self.copies[k].step(action[k])
+                if self.looked < LOOKED and (wrong := next(faults_of_step(came), None)):
+                    raise RunError(f"{OUTSPOKEN}: {wrong}")
+                observation, reward[k], terminated[k], truncated[k], _ = came
             except (TypeError, ValueError) as error:  # it may speak another interface
                 raise outspoken(self.copies[k], error) from error
             seen.append(observation)
@@ -247,17 +251,17 @@ def first(env: gymnasium.Env[Any, Any], seed: int) -> Any:
     """The first observation. Raises RunError where the environment does not speak Gymnasium's interface."""
     try:
         found = env.reset(seed=seed)
-        if isinstance(found, tuple) and len(found) == 2:
+        if isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict):
             return found[0]
     except (TypeError, ValueError) as error:
         raise outspoken(env, error) from error
-    raise outspoken(env, ValueError(f"reset returns {type(found).__name__}"))
+    raise outspoken(env, ValueError(f"reset returns {shown(found)}"))
 
 
 def outspoken(env: gymnasium.Env[Any, Any], error: Exception) -> Exception:
     """What to raise instead of an error in a reset or step: what is wrong with the interface, if that is to blame."""
     wrong = [line for line in faults(env) if not line.startswith("it raises")]
-    return RunError(f"the environment does not speak Gymnasium's interface: {wrong[0]}") if wrong else error
+    return RunError(f"{OUTSPOKEN}: {wrong[0]}") if wrong else error
 
 
 def close(envs: list[Any]) -> None:

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -12,8 +10,8 @@ from rlgrad.errors import RunError
 from rlgrad.lesson.page import Chapter, table
 from rlgrad.lesson.walk import walk
 from rlgrad.loop import Direction
-from rlgrad.pages.drawing import COLOUR, EXACT, FAINT, panel
 from rlgrad.problems.surface import SurfaceProblem
+from rlgrad.surfaces.drawing import drawn
 
 STEADY: dict[str, Any] = {"optimizer": {"name": "SGD", "lr": 0.1}, "updates": 300, "replicas": 8}
 ADAM: dict[str, Any] = {"optimizer": {"name": "Adam", "lr": 0.1}, "updates": 400, "replicas": 16}
@@ -26,10 +24,10 @@ RUNS = {
 
 
 def chapter() -> Chapter:
-    rows, drawn = [], []
+    rows, found = [], []
     for name, settings in RUNS.items():
         problem, path, sentences = descend(name, settings)
-        drawn.append((name, problem, path))
+        found.append((name, problem, path))
         reached = sentences[:-1]  # the last one says how f curves
         what = f"`{name}`, to {problem.direction.name.lower()}<br>`{problem.function.text}`"
         rows.append([what, "<br>".join(reached)])
@@ -41,7 +39,7 @@ def chapter() -> Chapter:
         "extrema.table": table(["surface", "what its points came to"], rows),
         "extrema.wrong": "\n>\n".join(wrong),
     }
-    return Chapter(numbers, {name: picture(name, problem, path) for name, problem, path in drawn})
+    return Chapter(numbers, {name: picture(name, problem, path) for name, problem, path in found})
 
 
 def descend(name: str, settings: dict[str, Any]) -> tuple[SurfaceProblem, Tensor, list[str]]:
@@ -61,19 +59,6 @@ def refusal(run: Callable[..., Any], *told: Any, **more: Any) -> str:
 
 
 def picture(name: str, problem: SurfaceProblem, path: Tensor) -> Figure:
-    figure, axis = panel(2.6, 2.7)
-    contours(axis, problem)
-    for replica in range(path.shape[1]):
-        axis.plot(*path[:, replica].T, color=COLOUR[problem.direction], linewidth=1)
-    axis.plot(*path[0].T, ".", color=COLOUR[problem.direction])
-    axis.plot(*path[-1].T, "o", color=EXACT, markersize=4)
-    axis.set_title(f"{name}: {'ascent' if problem.direction is Direction.MAXIMIZE else 'descent'}")
+    figure = drawn(problem.function, problem.box, problem.direction, path)
+    figure.axes[0].set_title(f"{name}: {'ascent' if problem.direction is Direction.MAXIMIZE else 'descent'}")
     return figure
-
-
-def contours(axis: Axes, problem: SurfaceProblem) -> None:
-    (left, right), (bottom, top) = problem.box.tolist()
-    x, y = torch.linspace(left, right, 60, dtype=torch.float64), torch.linspace(bottom, top, 60, dtype=torch.float64)
-    grid: Tensor = problem.function(torch.stack(torch.meshgrid(x, y, indexing="xy"), -1))
-    ranks = torch.quantile(grid.flatten(), torch.linspace(0, 1, 9, dtype=torch.float64))
-    axis.contour(x, y, grid, levels=ranks[1:-1], colors=FAINT, linewidths=0.7)

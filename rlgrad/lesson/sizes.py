@@ -6,12 +6,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rlgrad.lesson.extrema import contours, descend, refusal
+from rlgrad.lesson.extrema import descend, refusal
 from rlgrad.lesson.page import Chapter, table
 from rlgrad.loop import Direction
 from rlgrad.pages.drawing import COLOUR, EXACT, panel
 from rlgrad.problems.surface import SurfaceProblem
 from rlgrad.surfaces.calculus import derivatives, eigenvalues
+from rlgrad.surfaces.drawing import contours
 
 CURVE, START = "x**2", (2.0,)
 VALLEY, SLOPE = "x**2 + 25*y**2", (2.0, 0.5)
@@ -93,7 +94,7 @@ def by_rate(most: float) -> Figure:
 
 def on_valley(problem: SurfaceProblem, zigzag: Tensor, straight: Tensor) -> Figure:
     figure, axis = panel()
-    contours(axis, problem)
+    contours(axis, problem.function, problem.box)
     axis.plot(*zigzag.T, ".-", color=COLOUR[problem.direction], linewidth=1, label="descent")
     axis.plot(*straight.T, "o-", color=EXACT, markersize=4, label="Newton")
     axis.set(title="one valley, two ways to its bottom", xlabel="x", ylabel="y")

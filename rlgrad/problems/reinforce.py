@@ -36,7 +36,7 @@ from rlgrad.agents.settings import CreditSettings, EntropyBonus, check, opened, 
 from rlgrad.agents.trained import TrainedPolicy, description
 from rlgrad.environments import register
 from rlgrad.environments.vector import close
-from rlgrad.errors import SettingError
+from rlgrad.errors import RunError, SettingError, UsageError
 from rlgrad.loop import Direction, Estimate, Update
 from rlgrad.streams import Purpose, streams
 from rlgrad.trainable import Trainable
@@ -107,6 +107,7 @@ class Reinforce(Trainable):
     def __init__(self, settings: Settings, policy: nn.Module | None = None):
         """policy: its network, instead of one that the settings describe."""
         check(settings)
+        self.given = policy is not None
         self.line_search = not settings.baseline.startswith("optimal")  # there the gradient has no surrogate
         if settings.baseline == "critic":  # whose error is no part of it
             self.line_search = settings.critic.optimizer is not None
@@ -321,6 +322,19 @@ class Reinforce(Trainable):
             return {"reward_per_step": returns.sum(1) / lengths.sum(1)}
         found = {"return": returns.mean(1), "length": lengths.mean(1)}
         return found | ({"cut_off": cut.to(returns.dtype).mean(1)} if cut.any() else {})
+
+    def pictures(self) -> Mapping[str, bytes]:
+        """The beginning of an episode of the greedy policy of the first replica, as a film."""
+        from rlgrad.agents.films import Show, beginning, film
+
+        if self.given:
+            raise RunError("a network that was given from Python has all replicas, and a film needs one")
+        tensors = {name: tensor[:1] for name, tensor in self.model.state_dict().items()}
+        try:
+            show = Show(self.settings.trained(tensors, self.description()))
+            return {"policy/film": film(beginning(show.frames()), show.fps)}
+        except (UsageError, SettingError, ImportError) as error:
+            raise RunError(str(error)) from error
 
     @torch.no_grad()
     def _observe(self, played: Rollout) -> None:

@@ -26,6 +26,9 @@ from rlgrad.surfaces.findings import SETTLED, counted, groups, number, place, sp
 from rlgrad.surfaces.table import SURFACES, Box
 from rlgrad.trainable import Trainable
 
+COORDINATE = "Coordinate {} of the point, before the update (its own unit); of several replicas in metrics.jsonl only."
+LONGEST, FEW = 1000, 50  # places of a path that are kept, and points whose paths are drawn
+
 
 class Settings(RunSettings):
     """Points that move on the surface of a function, down or up."""
@@ -82,11 +85,18 @@ class SurfaceProblem(Trainable):
         self.initial = check_start(settings, self.function, start)  # [R] values
         self.model = Points(start)
         sought = Kind.MAXIMUM if self.direction is Direction.MAXIMIZE else Kind.MINIMUM
+        self.tags = {f"point/{name}": COORDINATE.format(name) for name in self.function.variables}
+        self.path: list[Tensor] = []  # [R, D] each, where pictures are wanted
+        self.apart = 1  # updates from one of them to the next
         known = [extremum.point for extremum in surface.extrema if extremum.kind is sought] if surface else []
         self.known = torch.tensor(known, dtype=torch.float64)  # [K, D]: the extrema of the kind that is sought
 
     def sample(self, step: int) -> Tensor:
         """No data: the batch is a counter [R] of the update's evaluations, as a line search makes several."""
+        if self.settings.pictures_every_updates and step % self.apart == 0:
+            self.path.append(self.model().detach().clone())
+            if len(self.path) > LONGEST:
+                self.path, self.apart = self.path[::2], 2 * self.apart
         return torch.zeros(self.settings.replicas)
 
     def objective(self, batch: Tensor) -> Estimate:
@@ -97,7 +107,8 @@ class SurfaceProblem(Trainable):
             if not within.all():
                 value = value.where(within, torch.full_like(value, math.nan))
         batch += 1
-        return Estimate(value, {self.work: batch}, curvature=self._hessians)
+        places = dict(zip(self.tags, self.model().detach().clone().unbind(1), strict=True))
+        return Estimate(value, {self.work: batch, **places}, curvature=self._hessians)
 
     def begin_from(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
         super().begin_from(tensors, description)
@@ -126,6 +137,23 @@ class SurfaceProblem(Trainable):
             "largest_eigenvalue": curvatures[:, -1],
         }
         return found | ({"distance": torch.cdist(point, self.known).amin(1)} if len(self.known) else {})
+
+    def pictures(self) -> Mapping[str, bytes]:
+        """The surface with the path on it, where it has one or two variables."""
+        if len(self.box) > 2:
+            return {}
+        from rlgrad.surfaces.drawing import drawn, png
+
+        path = torch.stack([*self.path, self.model().detach()])[:, :FEW]
+        seen = torch.cat([self.box.T, path[0], path[-1]])
+        box = torch.stack([seen.amin(0), seen.amax(0)], 1)
+        return {"surface/path": png(drawn(self.function, box, self.settings.heading(self.direction), path, 4.5))}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"path": self.path, "apart": self.apart} if self.path else {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.path, self.apart = list(state.get("path", [])), int(state.get("apart", 1))
 
     def conclusion(self) -> list[str]:
         """What the points have reached, a sentence for all that are at the same place; and how the function curves."""

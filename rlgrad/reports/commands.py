@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlgrad.completion import RUN, completes
 from rlgrad.errors import UsageError
-from rlgrad.usage import check_run, check_trained
+from rlgrad.usage import check_run, check_trained, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,11 @@ def add_commands(commands: Any, add: "Callable[..., argparse.ArgumentParser]") -
     report = add(commands, report_command, "write a page about a run, or compare several", "runs/cartpole-1")
     completes(report.add_argument("runs", metavar="RUN", nargs="+", help="directories of runs"), RUN)
     report.add_argument("--to", metavar="FILE", help="the HTML page, instead of report.html in the first run")
+    report.add_argument(
+        "--slice",
+        action="store_true",
+        help="with the objective around what was found; a classifier or a point is trained again for that",
+    )
 
     plot = add(commands, plot_command, "draw the curves of runs, for a paper", "runs/cartpole-1 --to curves.pdf")
     completes(plot.add_argument("runs", metavar="RUN", nargs="+", help="directories of runs"), RUN)
@@ -32,19 +37,19 @@ def add_commands(commands: Any, add: "Callable[..., argparse.ArgumentParser]") -
     cut = add(commands, slice_command, "draw the objective around what a run has found", "runs/cartpole-1")
     completes(cut.add_argument("run", metavar="RUN", help="the directory of a run that has ended"), RUN)
     cut.add_argument("--to", metavar="FILE", default="slice.png", help="the picture (slice.png)")
-    cut.add_argument("--replica", type=int, default=0, metavar="K", help="which one, counted from 0")
+    cut.add_argument("--replica", type=whole, default=0, metavar="K", help="which one, counted from 0")
     cut.add_argument("--allow-imports", action="store_true", help="let its config import modules")
 
     play = add(commands, play_command, "watch a policy play, in a window or on film", "runs/cartpole-1 --to film.gif")
     play.add_argument("--to", metavar="FILE", help="a film: a .gif or .mp4, instead of a window")
-    play.add_argument("--episodes", type=int, default=1, metavar="N", help="how many (1)")
-    play.add_argument("--seed", type=int, default=0, metavar="N", help="of the first episode, others follow (0)")
+    play.add_argument("--episodes", type=whole, default=1, metavar="N", help="how many (1)")
+    play.add_argument("--seed", type=whole, default=0, metavar="N", help="of the first episode, others follow (0)")
     play.add_argument("--sample", action="store_true", help="draw actions, instead of the most probable ones")
     export = add(commands, export_command, "write a trained model as ONNX", "runs/cartpole-1 --to cartpole/model.onnx")
     export.add_argument("--to", metavar="FILE", required=True, help="the model; a README.md about it goes beside it")
     for parser in (play, export):
         completes(parser.add_argument("run", metavar="RUN", help="the directory of a run"), RUN)
-        parser.add_argument("--replica", type=int, metavar="K", help="which, from 0, instead of the best")
+        parser.add_argument("--replica", type=whole, metavar="K", help="which, from 0, instead of the best")
         parser.add_argument("--update", metavar="N", help=UPDATE)
         parser.add_argument("--allow-imports", action="store_true", help="let its config import modules")
 
@@ -56,16 +61,22 @@ def add_commands(commands: Any, add: "Callable[..., argparse.ArgumentParser]") -
 
 
 def report_command(options: argparse.Namespace) -> int:
+    if options.slice and len(options.runs) > 1:
+        raise UsageError("--slice: it is for a page about one run")
     for run in options.runs:
         check_run(run)
     to = Path(options.to or Path(options.runs[0]) / "report.html")
     writable(to)
-    from rlgrad.reports.playing import film_of
+    from rlgrad.reports.playing import film_of, returns_by_chance
     from rlgrad.reports.reading import read_run
-    from rlgrad.reports.report import write
+    from rlgrad.reports.report import Seen, write
+    from rlgrad.reports.slices import cut
 
     runs = [read_run(run) for run in options.runs]
-    write(runs, to, film_of(runs[0].path) if len(runs) == 1 else None)
+    seen, path = Seen(), runs[0].path
+    if len(runs) == 1:
+        seen = Seen(film_of(path), returns_by_chance(path), cut(path) if options.slice else None)
+    write(runs, to, seen)
     print(f"written: {shlex.quote(str(to))}")
     return 0
 

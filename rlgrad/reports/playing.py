@@ -1,80 +1,16 @@
 """A trained policy at play: in a window, or on film."""
 
-import contextlib
-import itertools
-import os
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from gymnasium.error import DependencyNotInstalled
-
 from rlgrad import files
+from rlgrad.agents.films import EXTRA, Show, beginning, film
 from rlgrad.agents.trained import TrainedPolicy
-from rlgrad.errors import RunError, SettingError, UsageError, blame
+from rlgrad.errors import RunError, SettingError, UsageError
 from rlgrad.reports.loading import load
-
-EXTRA = "pip install 'rlgrad[play]'"
-SHORT, PATIENCE = 300, 10.0  # pictures in a report, and the seconds that they may take
-FPS = 30.0  # where the environment does not say
-
-
-class Show:
-    """Episodes of a policy, greedy unless they are to be sampled. returns: those of the episodes that have ended."""
-
-    def __init__(self, policy: Any, mode: str = "rgb_array", sample: bool = False):
-        """policy: a TrainedPolicy. mode: "human" for a window, "rgb_array" for pictures. Raises UsageError where it
-        cannot be shown, and SettingError where there is no such environment."""
-        if not isinstance(policy, TrainedPolicy):
-            raise UsageError(f"only a policy can be watched at play: this is {policy.origin}")
-        if no_screen() and mode == "human":
-            raise UsageError("there is no screen for a window: --to film.gif makes a film")
-        if no_screen():  # MuJoCo and pygame would look for one
-            os.environ.setdefault("MUJOCO_GL", "egl")
-            os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-        self.policy, self.sample, self.id, self.returns = policy, sample, policy.settings.environment, list[float]()
-        plain = policy.make_environment()
-        modes = plain.metadata.get("render_modes") or []
-        plain.close()
-        if mode not in modes:
-            raise UsageError(f"{self.id} has no pictures to show: its render modes are {', '.join(modes) or 'none'}")
-        self.environment = policy.make_environment(render_mode=mode)
-        self.fps = (self.environment.metadata.get("render_fps") or FPS) / policy.settings.action_repeat
-
-    def frames(self, episodes: int = 1, seed: int = 0) -> Iterator[Any]:
-        """What is seen, step after step. Raises UsageError where it cannot be drawn, RunError where the environment
-        fails."""
-        try:
-            for number in range(episodes):
-                yield from self._episode(seed + number)
-        except (ImportError, DependencyNotInstalled) as error:
-            raise UsageError(f"{self.id} cannot be drawn: {error}; {EXTRA} brings what most need") from error
-        except Exception as error:  # an environment and what it draws with raise anything
-            raise RunError(f"{self.id} cannot be shown: {blame(error)}") from error
-        finally:
-            with contextlib.suppress(Exception):
-                self.environment.close()
-
-    def _episode(self, seed: int) -> Iterator[Any]:
-        observation, earned = self.environment.reset(seed=seed)[0], 0.0
-        yield self.environment.render()
-        for _ in range(self.policy.settings.episode_limit):
-            action, _ = self.policy.predict(observation, deterministic=not self.sample)
-            observation, reward, terminated, truncated, _ = self.environment.step(action)
-            earned += float(reward)
-            yield self.environment.render()
-            if terminated or truncated:
-                break
-        self.returns.append(earned)
-
-
-def no_screen() -> bool:
-    """Whether there is certainly none; elsewhere whoever draws finds out."""
-    return sys.platform == "linux" and not any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+from rlgrad.run.faults import attempt
 
 
 def film_of(run: Path) -> bytes | None:
@@ -86,41 +22,30 @@ def film_of(run: Path) -> bytes | None:
         return None
 
 
-def film(frames: Iterator[Any], fps: float, suffix: str = ".gif") -> bytes:
-    """Pictures as a film: a GIF that goes on for ever, or an MP4. Raises ImportError where a package is missing."""
-    pictures = (np.ascontiguousarray(frame, np.uint8) for frame in frames)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"film{suffix}"
-        (gif if suffix == ".gif" else mp4)(path, pictures, fps)
-        return path.read_bytes()
+def returns_by_chance(run: Path, episodes: int = 20, steps: int = 20_000) -> list[float]:
+    """The returns of uniformly random actions in the run's environment, the same at every call. Only whole episodes
+    count, and all together have so many steps; none where the run's model is no policy."""
+    try:
+        policy = load(run, replica=0)
+        if not isinstance(policy, TrainedPolicy):
+            return []
+        with closing(policy.make_environment()) as environment:
+            return attempt(lambda: list(random_play(environment, episodes, steps)))
+    except (UsageError, RunError, SettingError):
+        return []
 
 
-def beginning(frames: Iterator[Any]) -> Iterator[Any]:
-    """No more than a page has room for, and somebody who wants the page will wait for."""
-    ends = time.monotonic() + PATIENCE
-    for number, frame in enumerate(frames, 1):
-        yield frame
-        if number == SHORT or time.monotonic() > ends:
-            return
-
-
-def gif(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
-    from PIL import Image
-
-    images = (Image.fromarray(picture).quantize(64, method=Image.Quantize.FASTOCTREE) for picture in pictures)
-    pause = max(20, round(100 / fps) * 10)  # milliseconds; viewers slow down what is shown for less
-    next(images).save(path, save_all=True, append_images=images, duration=pause, loop=0)
-
-
-def mp4(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
-    import imageio_ffmpeg
-
-    first = next(pictures)
-    writer = imageio_ffmpeg.write_frames(str(path), first.shape[1::-1], fps=fps, macro_block_size=2)
-    writer.send(None)
-    for picture in itertools.chain([first], pictures):
-        writer.send(picture)
-    writer.close()
+def random_play(environment: Any, episodes: int, steps: int) -> Iterator[float]:
+    environment.action_space.seed(0)
+    for episode in range(episodes):
+        environment.reset(seed=2**31 + episode)  # apart from those of training and evaluation
+        earned, over = 0.0, False
+        while not over:
+            if (steps := steps - 1) < 0:
+                return
+            _, reward, terminated, truncated, _ = environment.step(environment.action_space.sample())
+            earned, over = earned + float(reward), terminated or truncated
+        yield earned
 
 
 def play(policy: Any, to: str | None, episodes: int, seed: int, sample: bool) -> list[float]:

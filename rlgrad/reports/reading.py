@@ -65,7 +65,13 @@ class Recorded:
     @property
     def by_chance(self) -> bool:
         """Whether replicas differ by chance alone."""
-        return bool(self.summary.get("by_chance", self.settings.get("problem") != "surface"))
+        return bool(self._said.get("by_chance", True))
+
+    @property
+    def _said(self) -> Mapping[str, Any]:
+        """What the run said of its problem: before its first update, and at its end."""
+        older = {"by_chance": self.settings.get("problem") != "surface"}  # a version that said nothing
+        return older | {**self.environment, **self.summary}
 
     @property
     def status(self) -> str:
@@ -85,7 +91,7 @@ class Recorded:
     @property
     def evaluated(self) -> list[str]:
         """The tags of its evaluation, as far as it is known those that matter most."""
-        headline = self.summary.get("headline")
+        headline = self._said.get("headline")
         most = [f"evaluation/{name}" for name in headline] if isinstance(headline, list) else []
         every = [tag for tag in self.tags if tag.startswith("evaluation/")]
         return [tag for tag in most if tag in every] or every[:2]

@@ -5,16 +5,18 @@ import shlex
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
 import yaml
 
 from rlgrad.pages import page
-from rlgrad.pages.drawing import style, svg
+from rlgrad.pages.drawing import panel, style, svg
 from rlgrad.reports.comparison import interval_of_probability, probability_of_improvement
 from rlgrad.reports.figures import curves
 from rlgrad.reports.published import published
 from rlgrad.reports.reading import AXES, Recorded
+from rlgrad.reports.slices import Slice, draw_line, draw_plane
 from rlgrad.run.directory import dotted
 from rlgrad.run.observers.progress import number
 
@@ -26,15 +28,23 @@ QUALITY = {
 CLOSE = {"accuracy": "prior_accuracy", "log_loss": "prior_log_loss"}  # what always predicting frequencies gives
 
 
-def report(runs: Sequence[Recorded], film: bytes | None = None) -> str:
-    """The page. film: a GIF of the trained policy."""
+class Seen(NamedTuple):
+    """What is found out about a run, besides what it has logged, where that is possible."""
+
+    film: bytes | None = None  # a GIF of the trained policy
+    random: Sequence[float] = ()  # the returns of uniformly random actions
+    slice: tuple[Slice, str] | None = None  # of the objective, and what that is
+
+
+def report(runs: Sequence[Recorded], seen: Seen | None = None) -> str:
+    """The page. seen: of a single run."""
     with style():
         if len(runs) > 1:
             return page("Runs compared", "\n".join(comparison(runs)))
-        return page(f"{text(runs[0].name)}: a run of rlgrad", "\n".join(single(runs[0], film)))
+        return page(f"{text(runs[0].name)}: a run of rlgrad", "\n".join(single(runs[0], seen or Seen())))
 
 
-def single(run: Recorded, film: bytes | None) -> Iterable[str]:
+def single(run: Recorded, seen: Seen) -> Iterable[str]:
     yield f"<h1>{text(run.name)}</h1>"
     yield f"<p>{lead(run)}</p>"
     yield from results([run])
@@ -44,12 +54,12 @@ def single(run: Recorded, film: bytes | None) -> Iterable[str]:
     band += " Thin lines are the replicas." * several
     yield f"<p>On the work that one replica has done, on updates and on seconds.{band}</p>"
     for tag in [*run.evaluated, "objective/value"]:
-        yield panels(curves([run], tag, axis, beside(run, tag)) for axis in AXES)
-    if film:
+        yield panels(curves([run], tag, axis, beside(run, tag, seen.random)) for axis in AXES)
+    if seen.film:
         import base64
 
         yield "<h2>The trained policy</h2>"
-        encoded = base64.b64encode(film).decode()
+        encoded = base64.b64encode(seen.film).decode()
         yield f'<figure><img src="data:image/gif;base64,{encoded}" alt="A film of one episode of the greedy policy">'
         yield "<figcaption>One episode of the greedy policy.</figcaption></figure>"
     quality = [tag for tag in QUALITY if tag in run.tags]
@@ -57,7 +67,14 @@ def single(run: Recorded, film: bytes | None) -> Iterable[str]:
         yield "<h2>The gradient</h2>"
         yield f"<p>{' '.join(QUALITY[tag] for tag in quality)}</p>"
         yield panels(curves([run], tag) for tag in quality)
-    yield from others(run)
+    if seen.slice:
+        yield "<h2>The objective around what was found</h2>"
+        yield "<p>One replica: along a line, and over a plane. The star is what the run has found.</p>"
+        pictures = [panel(), panel()]
+        draw_line(pictures[0][1], *seen.slice)
+        draw_plane(pictures[1][1], *seen.slice)
+        yield panels(figure for figure, _ in pictures)
+    yield from others(run, seen.random)
     yield from again(run)
 
 
@@ -146,15 +163,22 @@ def improvement(runs: Sequence[Recorded], tag: str) -> Iterable[str]:
     yield table(["", "probability", "95% interval"], rows)
 
 
-def others(run: Recorded) -> Iterable[str]:
-    rows = published(str(run.settings.get("environment", "")))
+def others(run: Recorded, random: Sequence[float]) -> Iterable[str]:
+    """What to hold a return against."""
+    rows: list[list[str]] = []
+    if random:
+        rows.append([f"uniformly random actions, {len(random)} episodes", number(fmean(random)), "0", ""])
+    if "return" in (threshold := run.summary.get("threshold") or {}):
+        rows.append(["counts as solved", number(float(threshold["return"])), "", ""])
+    theirs = published(str(run.settings.get("environment", "")))
+    rows += [[who, number(float(value)), f"{steps:,}", source] for who, value, steps, source in theirs]
     if rows:
-        yield "<h2>Beside what others have published</h2>"
-        yield "<p>Greedy policies, one run each where nothing else is said.</p>"
-        yield table(
-            ["", "return", "environment steps", "source"],
-            [[who, number(float(value)), f"{steps:,}", source] for who, value, steps, source in rows],
+        yield "<h2>To compare it with</h2>"
+        yield (
+            "<p>What others have published is of greedy policies, one run each where nothing else is said.</p>"
+            * bool(theirs)
         )
+        yield table(["", "return", "environment steps", "source"], rows)
 
 
 def again(run: Recorded) -> Iterable[str]:
@@ -179,10 +203,10 @@ def again(run: Recorded) -> Iterable[str]:
     yield f"<p>Begun or last extended on {day}. <code>rlgrad report {path}</code> writes this page.</p>"
 
 
-def beside(run: Recorded, tag: str) -> dict[str, float]:
+def beside(run: Recorded, tag: str, random: Sequence[float]) -> dict[str, float]:
     """What to compare a tag with: where the environment counts as solved, or what needs no learning."""
     name = tag.partition("/")[2]
-    lines = {}
+    lines = {"random actions": fmean(random)} if tag == "evaluation/return" and random else {}
     threshold = run.summary.get("threshold")
     if isinstance(threshold, dict) and name in threshold:
         lines["solved"] = float(threshold[name])
@@ -217,6 +241,6 @@ def text(thing: Any) -> str:
     return html.escape(str(thing))
 
 
-def write(runs: Sequence[Recorded], to: Path, film: bytes | None = None) -> None:
+def write(runs: Sequence[Recorded], to: Path, seen: Seen) -> None:
     """Raises OSError."""
-    to.write_text(report(runs, film), encoding="utf-8")
+    to.write_text(report(runs, seen), encoding="utf-8")

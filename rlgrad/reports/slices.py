@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -27,6 +28,7 @@ from rlgrad.run.resuming import recorded_config
 from rlgrad.trainable import Trainable
 
 LINE, PLANE = 41, 17  # points
+WHITE = "#fffffe"  # also on a dark page, which turns what is quite white into its own background
 REACH = 0.5  # how far an agent's pictures go, as a part of the length of its parameters
 
 
@@ -162,15 +164,21 @@ def draw(found: Slice, what: str) -> Figure:
     """The line, and beside it the plane with the path. what: the objective's name."""
     figure = Figure(figsize=(8.6, 3.4), layout="constrained")
     line, plane = figure.subplots(1, 2)
-    line.plot(*found.line, color=EXACT)
-    line.axvline(0, linewidth=1, linestyle="--", color=EXACT)
-    line.set_xlabel(found.names[0])
-    line.set_ylabel(what)
-    levels = np.unique(np.quantile(found.plane[2], np.linspace(0, 1, 21)))  # each holds as much of the plane
-    drawn = plane.contourf(*found.plane, levels=levels if len(levels) > 2 else 2, cmap="viridis")
-    figure.colorbar(drawn, ax=plane, label=what)
-    plane.plot(*found.path.T, color="white", marker="o", markersize=2, linewidth=1)
-    plane.plot(0, 0, color="white", marker="*", markersize=11)  # what the run has found
-    plane.set_xlabel(found.names[0])
-    plane.set_ylabel(found.names[1])
+    draw_line(line, found, what)
+    draw_plane(plane, found, what)
     return figure
+
+
+def draw_line(axes: Axes, found: Slice, what: str) -> None:
+    axes.plot(*found.line, color=EXACT)
+    axes.axvline(0, linewidth=1, linestyle="--", color=EXACT)
+    axes.set(xlabel=found.names[0], ylabel=what)
+
+
+def draw_plane(axes: Axes, found: Slice, what: str) -> None:
+    levels = np.unique(np.quantile(found.plane[2], np.linspace(0, 1, 21)))  # each holds as much of the plane
+    drawn = axes.contourf(*found.plane, levels=levels if len(levels) > 2 else 2, cmap="viridis")
+    axes.figure.colorbar(drawn, ax=axes, label=what)
+    axes.plot(*found.path.T, color=WHITE, marker="o", markersize=2, linewidth=1)
+    axes.plot(0, 0, color=WHITE, marker="*", markersize=11)  # what the run has found
+    axes.set(xlabel=found.names[0], ylabel=found.names[1])

@@ -20,6 +20,7 @@ from rlgrad import files
 from rlgrad.errors import UsageError
 from rlgrad.notation import write
 from rlgrad.settings import FollowSettings
+from rlgrad.trainable import Trainable
 
 try:
     import fcntl
@@ -87,11 +88,11 @@ def as_json(content: Any) -> str:
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
-def describe(path: Path, settings: FollowSettings, facts: Mapping[str, str], anew: bool = True) -> list[str]:
+def describe(path: Path, settings: FollowSettings, problem: Trainable, anew: bool = True) -> list[str]:
     """Write config.yaml and environment.json: anew, or what is missing of them. Their names. Raises OSError."""
     texts: dict[str, Callable[[], str]] = {
         "config.yaml": lambda: dump(settings),
-        "environment.json": lambda: as_json(environment(settings, facts)),
+        "environment.json": lambda: as_json(environment(settings, problem)),
     }
     wanted = [name for name in texts if anew or not (path / name).exists()]
     for name in wanted:
@@ -104,8 +105,8 @@ def dump(settings: FollowSettings) -> str:
     return write(settings.model_dump())
 
 
-def environment(settings: FollowSettings, facts: Mapping[str, str]) -> dict[str, Any]:
-    """What a result may depend on, besides the config. facts: the problem's."""
+def environment(settings: FollowSettings, problem: Trainable) -> dict[str, Any]:
+    """What a result may depend on, besides the config; and what a reader has to know of the problem."""
     return {
         "command": sys.argv,
         "seed": settings.seed,
@@ -115,7 +116,9 @@ def environment(settings: FollowSettings, facts: Mapping[str, str]) -> dict[str,
         "machine": {"system": platform.platform(), "processor": processor(), "cores": os.cpu_count()},
         "threads": torch.get_num_threads(),
         "arithmetic": arithmetic(),
-        "facts": dict(facts),
+        "facts": dict(problem.facts),
+        "headline": list(problem.headline),
+        "by_chance": problem.by_chance,
     }
 
 

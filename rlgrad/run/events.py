@@ -3,6 +3,7 @@
 The protocol buffers are made here and not by torch's `SummaryWriter`, whose import takes longer than many a run.
 """
 
+import struct
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -58,9 +59,10 @@ class Events:
     def text(self, tag: str, markdown: str, step: int = 0) -> None:
         self._tensor(tag, "text", markdown.encode(), step)
 
-    def picture(self, tag: str, encoded: bytes, size: tuple[int, int], step: int) -> None:
-        """encoded: a PNG or a GIF; a GIF moves. size: width and height in pixels."""
-        image = Summary.Image(encoded_image_string=encoded, width=size[0], height=size[1], colorspace=3)
+    def picture(self, tag: str, encoded: bytes, step: int) -> None:
+        """encoded: a PNG or a GIF; a GIF moves. Both say at their beginning how large they are."""
+        width, height = struct.unpack_from(*(("<HH", encoded, 6) if encoded[:3] == b"GIF" else (">II", encoded, 16)))
+        image = Summary.Image(encoded_image_string=encoded, width=width, height=height, colorspace=3)
         value = Summary.Value(tag=tag, image=image, metadata=described("images", display_name=tag))
         self._write(step=step, summary=Summary(value=[value]))
 

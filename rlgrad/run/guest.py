@@ -1,9 +1,8 @@
 """A run is a guest in somebody's process: it leaves threads and the working directory as they were."""
 
 import contextlib
-import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,8 +14,9 @@ import torch
 def threads(count: int) -> Iterator[None]:
     """So many threads for torch; one for numpy's products, whose other threads would only spin beside torch's."""
     here = os.getcwd()
-    before = torch.get_num_threads(), [library.num_threads for library in numpy_libraries()]
-    set_threads(count, [1] * len(before[1]))
+    libraries = numpy_libraries()
+    before = torch.get_num_threads(), {library: library.num_threads for library in libraries}
+    set_threads(count, dict.fromkeys(libraries, 1))
     try:
         yield
     finally:
@@ -25,15 +25,14 @@ def threads(count: int) -> Iterator[None]:
             os.chdir(here)  # an environment may have left it
 
 
-def set_threads(torch_s: int, numpy_s: list[int]) -> None:
+def set_threads(torch_s: int, numpy_s: Mapping[Any, int]) -> None:
     torch.set_num_threads(torch_s)
-    for library, count in zip(numpy_libraries(), numpy_s, strict=True):
+    for library, count in numpy_s.items():
         if library.num_threads != count:  # OpenBLAS would start its threads anew
             library.set_num_threads(count)
 
 
-@functools.cache
 def numpy_libraries() -> list[Any]:
-    """The libraries of numpy's products: looking for them takes a moment."""
+    """The libraries of numpy's products that have been loaded by now; others, such as scipy's own, may come later."""
     found = threadpoolctl.ThreadpoolController().lib_controllers
     return [library for library in found if library.user_api == "blas" and "torch" not in library.filepath]

@@ -19,6 +19,7 @@ class Record:
 
     values: dict[str, Tensor]  # by tag, [R] each; NaN for replicas that are set aside
     numbers: dict[str, float] = field(default_factory=dict)  # by tag, of all replicas together
+    pictures: dict[str, bytes] = field(default_factory=dict)  # by tag, each a PNG or a GIF
     evaluated: bool = False  # whether held-out data was looked at
 
 

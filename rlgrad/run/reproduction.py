@@ -58,7 +58,7 @@ def reproduce(
     run = launch(first, out, quiet, check=check)
     for length in lengths[1:]:
         run = resume(run.directory, extend_to=length, quiet=quiet, allow_imports=allow_imports)
-    changed = directory.otherwise(environment, directory.environment(config.settings, run.problem.facts))
+    changed = directory.otherwise(environment, directory.environment(config.settings, run.problem))
     return compare(path, run.directory, changed)
 
 

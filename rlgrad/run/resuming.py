@@ -274,7 +274,7 @@ def extensions(environment: Mapping[str, Any]) -> list[int]:
 def say_what_has_changed(path: Path, settings: FollowSettings, problem: Trainable) -> None:
     """Bits are promised on the same machine and with the same versions; say so where these are others."""
     recorded = recorded_environment(path)
-    now = directory.environment(settings, problem.facts)
+    now = directory.environment(settings, problem)
     changed = directory.otherwise(recorded, now) if recorded else []
     if changed:
         say(f"{path}: its last bits may change, as these have: {', '.join(changed)}")

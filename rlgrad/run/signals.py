@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rlgrad.errors import say
+from rlgrad.usage import too_early
 
 URGENT = (signal.SIGINT, signal.SIGTERM)  # they end a run; a second one of them does so at once
 UNLESS_TAKEN = ("SIGHUP", "SIGUSR1")  # they end and save it, where a system has them and nobody else has a use for them
@@ -33,7 +34,7 @@ def received() -> Iterator[tuple[list[int], list[int]]]:
         yield ends, saves
         return
     free = [vars(signal)[name] for name in UNLESS_TAKEN if name in vars(signal)]
-    free = [number for number in free if signal.getsignal(number) is signal.SIG_DFL]  # under nohup, SIGHUP is ignored
+    free = [number for number in free if signal.getsignal(number) in (signal.SIG_DFL, too_early)]  # as not under nohup
     before = {number: signal.signal(number, handle) for number in (*URGENT, *free)}
     try:
         yield ends, saves

@@ -16,6 +16,7 @@ from rlgrad.run.observers.diagnosis import Diagnosis
 from rlgrad.run.observers.evaluation import HeldOut
 from rlgrad.run.observers.keep import Keep
 from rlgrad.run.observers.log import Log
+from rlgrad.run.observers.pictures import Pictures
 from rlgrad.run.observers.progress import Display
 from rlgrad.run.signals import received
 from rlgrad.settings import FollowSettings
@@ -39,7 +40,7 @@ def begin(run: Following, quiet: bool, profile: bool = False) -> Run:
     try:
         if run.settings.initial:
             weights.save(run.directory / weights.INITIAL, run.problem, 0)
-        directory.describe(run.directory, run.settings, run.problem.facts)
+        directory.describe(run.directory, run.settings, run.problem)
     except OSError as error:
         raise RunError(f"{run.directory}: the run directory cannot be written to: {reason(error)}") from error
     run.observers.append(Keep())
@@ -49,7 +50,7 @@ def begin(run: Following, quiet: bool, profile: bool = False) -> Run:
 def sit(run: Following, log: Log, quiet: bool, profile: bool = False) -> Run:
     """Follow a run to its end in this sitting, and write what came out."""
     path, saver = log.directory, Checkpoints()
-    run.observers = [Diagnosis(), HeldOut(), *run.observers, log, Display(quiet), saver]
+    run.observers = [Diagnosis(), HeldOut(), Pictures(), *run.observers, log, Display(quiet), saver]
     if profile:
         from rlgrad.run.observers.profile import Profile
 

@@ -84,6 +84,8 @@ TAGS = {
     "per example).",
     "surface/evaluations": "How often the update evaluated the function, for each replica: once, or more often with a "
     "line search (evaluations).",
+    "point/x": "Coordinate x of the point before the update (its own unit); likewise point/y and so on. Those of "
+    "several replicas are in `metrics.jsonl` only: their mean is no place that anybody was at.",
     "evaluation/value": "The function's value after the update (its own unit).",
     "evaluation/gradient_norm": "Euclidean norm of the function's gradient after the update (value per unit of "
     "coordinate).",
@@ -167,6 +169,9 @@ def page() -> str:
         "| ending | meaning |",
         "|---|---|",
         *(f"| `/{ending}` | {text[0].upper() + text[1:]}. |" for ending, text in STATISTICS.items()),
+        "",
+        "With `pictures_every_updates` there are pictures: `policy/film`, the greedy policy of the first replica at",
+        "play, and `surface/path`, a surface of one or two variables with the path on it.",
         "",
         "Besides these: `config` (text) is the config as resolved, `direction` (text) says what `objective/value` is",
         "and whether it is to go up or down. The tab CUSTOM SCALARS shows the evaluation and the objective, with the",

@@ -1,13 +1,16 @@
 import copy
 import itertools
+from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from torch import Tensor
 
-from rlgrad import make_optimizer, updates
+from rlgrad import load, make_optimizer, train, updates
 from rlgrad.agents.diagnostics import effective_number
 from rlgrad.agents.normalisers import Normaliser
 from rlgrad.agents.policies import CategoricalPolicy
@@ -714,6 +717,33 @@ def test_what_was_promised_is_said_only_where_the_gradient_is_that_of_the_object
     problem = plain(**settings)
     update = next(updates(problem, make_optimizer(problem, "SGD", lr=0.01)))
     assert any(name.endswith("predicted_change") for name in problem.diagnose(update, torch.ones(2))) is promises
+
+
+class FarAway(gymnasium.Env):
+    """What to do is in the last digits of the observation: 1 where it is above a hundred million."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.right = int(self.np_random.integers(2))
+        return np.array([1e8 + 2 * self.right - 1]), {}
+
+    def step(self, action):
+        return np.array([1e8]), float(action == self.right), True, False, {}
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"segment": 8, "baseline": "critic", "discount": 0.5, "discount_weighting": False}]
+)
+def test_an_observation_s_last_digits_are_learned_from(tmp_path: Path, more: dict) -> None:
+    config = {"problem": "reinforce", "normalise_observations": True, "episodes": 16, "updates": 40}
+    config |= {"optimizer": {"name": "Adam", "lr": 0.1}, "evaluation": {"episodes": 20}} | more
+    run = train(config, environment=FarAway, out=tmp_path / "run")
+    assert run.summary["evaluation.return"]["mean"] == 1
+    action, _ = load(run.directory, environment=FarAway).predict(np.array([[1e8 - 1], [1e8 + 1]]), deterministic=True)
+    assert action.tolist() == [0, 1]
 
 
 def test_what_was_promised_is_in_the_objective_s_unit(float64: None) -> None:

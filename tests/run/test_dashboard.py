@@ -1,8 +1,11 @@
 """TensorBoard, arranged and live, as TensorBoard's own reader sees it."""
 
+import io
 import logging
 from pathlib import Path
 
+import gymnasium
+import numpy as np
 import pytest
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
@@ -11,7 +14,7 @@ from rlgrad.run import resume, train
 from rlgrad.run.directory import dotted
 from rlgrad.run.observer import Observer
 from rlgrad.run.statistics import summarize
-from tests.run.support import AGENT, CLASSIFIER, SURFACE, events, rows
+from tests.run.support import AGENT, CLASSIFIER, POINT, SURFACE, assert_same, crashing, events, rows
 
 
 class Spy(Observer):
@@ -132,3 +135,86 @@ def test_a_resumed_runs_events_follow_in_the_same_order(tmp_path: Path) -> None:
     assert [p.step for p in a.Scalars("objective/value")] == [p.step for p in b.Scalars("objective/value")]
     assert list(layout(a)) == list(layout(b))
     assert hparams(b, "session_end_info").session_end_info.status == api_pb2.STATUS_SUCCESS
+
+
+def pictures(path: Path, tag: str) -> list:
+    """As Pillow reads them."""
+    image = pytest.importorskip("PIL.Image", reason="pillow is not installed: the extra `play` brings it")
+    found = events(path).Images(tag)
+    opened = [image.open(io.BytesIO(each.encoded_image_string)) for each in found]
+    assert [each.size for each in opened] == [(each.width, each.height) for each in found]
+    return opened
+
+
+def test_a_film_shows_the_policy_while_it_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pygame", reason="pygame is not installed: the extra `play` brings it")
+    monkeypatch.setattr("rlgrad.run.observers.pictures.SHARE", float("inf"))
+    plain = train(AGENT | {"updates": 3}, out=tmp_path / "plain").directory
+    path = train(AGENT | {"updates": 3, "pictures_every_updates": 2}, out=tmp_path / "run").directory
+    first, *_, last = pictures(path, "policy/film")
+    assert first.format == "GIF"
+    assert first.n_frames > 2
+    assert len(events(path).Images("policy/film")) == 3  # the first, that after two, and the last
+    seen = gymnasium.make("CartPole-v1", render_mode="rgb_array")
+    seen.reset()
+    assert last.size[::-1] == seen.render().shape[:2]
+    assert rows(plain) == rows(path)  # who watches changes nothing
+
+
+def test_pictures_that_cannot_be_made_cost_a_line_and_no_run(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    config = AGENT | {"environment": "tests/Countdown-v0", "updates": 3, "pictures_every_updates": 1}
+    assert train(config, out=tmp_path / "run").summary["status"] == "completed"
+    said = "there will be no pictures: tests/Countdown-v0 has no pictures to show: its render modes are none\n"
+    assert capsys.readouterr().err == said  # once
+
+
+def test_pictures_take_little_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(10**6))
+    monkeypatch.setattr("rlgrad.run.observers.pictures.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("rlgrad.run.observers.pictures.SHARE", 1e-3)
+    path = train(POINT | {"updates": 9, "pictures_every_updates": 1}, out=tmp_path / "run").directory
+    assert len(events(path).Images("surface/path")) == 2  # at its beginning and at its end
+
+
+def test_a_surface_logs_its_point_and_draws_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlgrad.run.observers.pictures.SHARE", float("inf"))
+    config = {"problem": "surface", "function": "x**2 + 2*y**2", "direction": "minimize", "start": [[1.0, 2.0]]}
+    config |= {"updates": 6, "optimizer": {"name": "SGD", "lr": 0.1}, "pictures_every_updates": 5}
+    path = train(config, out=tmp_path / "run").directory
+    x, y = 0.8 ** np.arange(6), 2 * 0.6 ** np.arange(6)  # x goes to x - 0.1 * 2x, y to y - 0.1 * 4y
+    assert np.array([row["point/x"] + row["point/y"] for row in rows(path)]) == pytest.approx(np.stack([x, y], 1))
+    assert [point.value for point in events(path).Scalars("point/x")] == pytest.approx(x)
+    first, _, last = (np.asarray(each.convert("L")) for each in pictures(path, "surface/path"))
+    assert first.shape == last.shape
+    assert (first != last).any()
+    assert last.min() < 50
+
+
+def test_of_several_points_no_mean_is_shown(tmp_path: Path) -> None:
+    path = train(SURFACE, out=tmp_path / "run").directory
+    assert len(rows(path)[0]["point/x"]) == 3
+    assert not [tag for tag in events(path).Tags()["scalars"] if "point" in tag]
+
+
+def test_a_path_goes_on_where_a_run_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlgrad.run.observers.pictures.SHARE", float("inf"))
+    monkeypatch.setattr("rlgrad.problems.surface.LONGEST", 3)  # so that it is thinned
+    config = SURFACE | {"pictures_every_updates": 4, "checkpoint": {"every_updates": 1}}
+    whole = train(config, out=tmp_path / "whole")
+    crashing(5, lambda: train(config, out=tmp_path / "cut"))
+    resumed = resume(tmp_path / "cut")
+    assert_same(whole.directory, resumed.directory)
+    drawn = [
+        [each.encoded_image_string for each in events(run.directory).Images("surface/path")] for run in (whole, resumed)
+    ]
+    assert drawn[0][-1] == drawn[1][-1]
+    assert len(resumed.problem.path) <= 3
+    assert len(rows(whole.directory)) == 8
+
+
+def test_a_surface_of_one_variable_is_drawn_and_one_of_three_is_not(tmp_path: Path) -> None:
+    for text, count in (("x**2", 1), ("x**2 + y**2 + z**2", 0)):
+        config = POINT | {"function": text, "direction": "minimize", "pictures_every_updates": 9, "updates": 2}
+        config |= {"start": [[1.0] * (1 if count else 3)]}
+        path = train(config, out=tmp_path / str(count)).directory
+        assert bool(events(path).Tags()["images"]) == bool(count)

@@ -362,7 +362,7 @@ def unusual() -> Iterator[None]:
     import torch._dynamo  # whichever test comes first: it brings in what filters warnings of its own
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
-    threads = torch.get_num_threads(), [library.num_threads for library in guest.numpy_libraries()]
+    threads = torch.get_num_threads(), {library: library.num_threads for library in guest.numpy_libraries()}
     gc.disable()
     torch.set_num_threads(2)
     for library in guest.numpy_libraries():
@@ -378,9 +378,13 @@ def unusual() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+def numpy_s() -> list[Any]:
+    return [each for each in guest.numpy_libraries() if "scipy.libs" not in each.filepath]  # which a run may load
+
+
 def surroundings() -> dict[str, Any]:
     return {
-        "threads": (torch.get_num_threads(), [library.num_threads for library in guest.numpy_libraries()]),
+        "threads": (torch.get_num_threads(), {each.filepath: each.num_threads for each in numpy_s()}),
         "garbage": (gc.isenabled(), gc.get_freeze_count(), gc.get_threshold()),
         "handlers": [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)],
         "warnings": list(warnings.filters),

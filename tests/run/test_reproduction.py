@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from threadpoolctl import threadpool_info
 
 from rlgrad.cli import main
-from rlgrad.run import resume, train
+from rlgrad.run import guest, resume, train
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer
 from tests.run.support import AGENT, CLASSIFIER, POINT, SURFACE, assert_same, forked, rows
@@ -31,10 +30,11 @@ def test_more_threads_get_the_same_bits(tmp_path: Path, config: dict) -> None:
             assert set(numpy_s()) <= {1}
 
     def numpy_s() -> list[int]:
-        found = [each for each in threadpool_info() if each["user_api"] == "blas"]
-        return [each["num_threads"] for each in found if "torch" not in each["filepath"]]
+        return [library.num_threads for library in libraries]
 
     torch.set_num_threads(2)
+    libraries = guest.numpy_libraries()  # the run itself may load scipy's
+    guest.set_threads(2, dict.fromkeys(libraries, 2))
     before = numpy_s()
     for threads in (1, 2, 3):
         train(config, out=tmp_path / str(threads), threads=threads, observers=[Threads()])

@@ -11,8 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+from gymnasium.vector import AsyncVectorEnv
 
+from rlgrad import cli
 from rlgrad.cli import main
 from rlgrad.run import checkpoint, resume, train
 from rlgrad.run.observers.log import Log
@@ -201,3 +205,57 @@ def test_a_refusal_that_nobody_can_read_is_one_all_the_same(tmp_path: Path, word
         return main(words)
 
     assert os.waitstatus_to_exitcode(os.waitpid(forked(work, tmp_path / "output"), 0)[1]) == 2
+
+
+def test_a_signal_for_a_checkpoint_may_come_before_there_is_anything_to_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work() -> int:
+        signal.signal(INT, signal.default_int_handler)  # as in a process that has just begun
+        signal.signal(USR1, signal.SIG_DFL)
+        monkeypatch.setattr(cli, "import_torch", lambda _: kills(USR1)())  # it takes a second or two
+        words = ["train", "--config", "bowl", "--updates", "3", "--out", str(tmp_path / "run")]
+        monkeypatch.setattr(sys, "argv", ["rlgrad", *words])
+        return main()
+
+    assert os.waitstatus_to_exitcode(os.waitpid(forked(work, tmp_path / "output"), 0)[1]) == 0
+    assert summary(tmp_path / "run")["status"] == "completed"
+
+
+class Slow(CartPoleEnv):
+    """Says who plays, before it does."""
+
+    def reset(self, **how: Any) -> Any:
+        with open(os.environ["PLAYERS"], "a") as file:
+            file.write(f"{os.getpid()}\n")
+        return super().reset(**how)
+
+
+def players(num_envs: int) -> AsyncVectorEnv:
+    return AsyncVectorEnv([Slow] * num_envs)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_leaves_no_process_of_a_vector_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """A terminal sends it to all processes of the group, the helpers included."""
+    gymnasium.register("tests/Players-v0", CartPoleEnv, vector_entry_point=players)
+    monkeypatch.setenv("PLAYERS", str(tmp_path / "players"))
+    config = {"problem": "reinforce", "environment": "tests/Players-v0", "simulator": "vector", "episodes": 2}
+    config |= {"updates": 1000, "optimizer": {"name": "SGD", "lr": 0.1}, "evaluation": {"episodes": 2}}
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+
+    def work() -> int:
+        os.setsid()
+        at_update(2, lambda: [os.killpg(0, INT) for _ in range(times)])
+        return main(["train", "--config", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "run")])
+
+    child = forked(work, tmp_path / "output")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130, (tmp_path / "output").read_text()
+    played = {int(number) for number in (tmp_path / "players").read_text().split()} - {child}
+    assert len(played) >= 2
+    for number in played:
+        with pytest.raises(ProcessLookupError):
+            os.kill(number, 0)
+    assert "Traceback" not in (tmp_path / "output").read_text()

@@ -54,7 +54,7 @@ class Checkpoints(Observer):
         }
         checkpoint.save(run.directory, content)
         weights.save(run.directory / weights.NAME, run.problem, run.state.done)
-        for name in directory.describe(run.directory, run.settings, run.problem.facts, anew=False):
+        for name in directory.describe(run.directory, run.settings, run.problem, anew=False):
             say(f"{run.directory / name} was removed; it is written again")
         self.saved = time.monotonic()
         self.cost = self.saved - began

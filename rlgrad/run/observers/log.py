@@ -61,6 +61,8 @@ class Log(Observer):
         evaluation also their interval. Replicas set aside do not count.
         """
         state = run.state
+        for tag, encoded in record.pictures.items():
+            self.events.picture(tag, encoded, state.steps)
         if not record.evaluated and state.done % run.settings.log_every_updates:
             return
         # no two runs have the same speed
@@ -74,6 +76,8 @@ class Log(Observer):
                 banded = run.problem.by_chance and len(numbers) > 1
                 statistics = endings(state.statistics(run.problem, numbers), banded)
                 points |= {f"{tag}/{ending}": number for ending, number in statistics.items()}
+            elif tag.startswith("point/") and len(numbers) > 1:  # the mean of places is no place that anybody was at
+                continue
             elif math.isfinite(alone := state.mean(value)):
                 points[tag] = alone
         if (mean := points.pop("objective/value/mean", None)) is not None:
