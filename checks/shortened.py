@@ -81,7 +81,9 @@ SHORTENED = {
     "rlgrad tags": AS_IS,
     "rlgrad doctor": AS_IS,
     "rlgrad train --config bowl --direction maximize": ("rlgrad train --config bowl --direction maximize --updates 2"),
-    "rlgrad train --config lunar_lander": "rlgrad train --config lunar_lander --updates 1 --episode_limit 600 --help",
+    "rlgrad train --config lunar_lander": "rlgrad train --config lunar_lander --steps 2000 --help",
+    "rlgrad train --config walker2d": "rlgrad train --config walker2d --help",
+    "rlgrad train --config half_cheetah": "rlgrad train --config half_cheetah --help",
     "python -m pytest tests/test_textbook.py": "python -m pytest -n 0 tests/test_textbook.py",
     # examples/
     "python examples/bare_loop.py 50": AS_IS,
