@@ -10,7 +10,7 @@ from rlgrad.environments.around import Around, find_mask, wrapper
 from rlgrad.environments.spaces import Reading
 from rlgrad.errors import SettingError
 from rlgrad.networks import Activation
-from rlgrad.settings import Evaluation, Importable, Named, Optimizer, RunSettings, Section
+from rlgrad.settings import Evaluation, Importable, Named, NonNegativeInt, Optimizer, RunSettings, Section
 
 Settings = TypeVar("Settings", bound="AgentSettings")
 Filter = tuple[PositiveInt, PositiveInt, PositiveInt]
@@ -99,6 +99,29 @@ Baseline = Literal[
 ]
 
 
+class Atari(Section):
+    """How a game is played."""
+
+    frame_skip: PositiveInt = 4
+    """frames that each action is held for; of the last two the brighter pixels are seen"""
+    size: PositiveInt = 84
+    """pixels along each side"""
+    grey: bool = True
+    """without colours"""
+    stack: PositiveInt = 4
+    """of how many frames an observation is made"""
+    no_ops: NonNegativeInt = 30
+    """at most so many frames pass before an episode begins, at least 1; 0: none"""
+    fire: bool = True
+    """whether FIRE is pressed then, where there is such a button"""
+    sticky: Fraction = 0.0
+    """probability with which a frame gets the action of the frame before; 0.25 is often used instead of no_ops"""
+    life_loss_ends: bool = True
+    """in training, and not in evaluation, the loss of a life ends the episode"""
+    clip_rewards: bool = True
+    """in training, and not in evaluation, only the sign of a reward counts"""
+
+
 class AgentSettings(RunSettings):
     """What the agent is, and what it plays for an update."""
 
@@ -109,6 +132,8 @@ class AgentSettings(RunSettings):
     wrappers: tuple[Wrapper, ...] = ()
     """what is put around each copy, from the innermost outwards: [{name: FrameStackObservation, stack_size: 4}]; those
     that only change rewards play in training, and not in evaluation"""
+    atari: Atari | bool = False
+    """of a game of ale-py's, such as ALE/Pong-v5: true, or a section of its own, and it is played as usual"""
     action_mask: str | None = "auto"
     """where the environment says which of its actions are legal. info: in info["action_mask"]; a name: in this part of
     its observations, a Dict; auto: where one of the two is there, with the name action_mask; null: nowhere"""
@@ -156,7 +181,9 @@ class AgentSettings(RunSettings):
             path = ("wrappers", str(number))
             own = self.named((*path, "name"), each.name) if ":" in each.name else None
             made.append(wrapper(path, each.name, own, each.arguments))
-        return Around(tuple(made), None if self.action_mask == "auto" else self.action_mask)
+        game = Atari() if self.atari is True else self.atari
+        atari = {**game.model_dump(), "training": True} if game else None
+        return Around(tuple(made), None if self.action_mask == "auto" else self.action_mask, atari)
 
     @property
     def mask(self) -> str | None:

@@ -19,6 +19,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from rlgrad.environments.around import NOTHING, Around
+from rlgrad.environments.atari import know_games, told
 from rlgrad.environments.classic import Acrobot, CartPole, MountainCar, MountainCarContinuous, Pendulum
 from rlgrad.environments.held import Held, steps_taken
 from rlgrad.environments.interface import Continuing, Environments, Transition
@@ -114,7 +115,8 @@ def make(
                 ("simulator",), f"wrappers go around single copies, which {simulator} has none of: use auto"
             )
         form = vector_form if simulator == "vector" else pooled
-        made = VectorEnvironments(partial(form, id, options), replicas, episodes, simulator == "envpool", around)
+        own = options if around.atari is None else {**told(simulator, around.atari), **options}
+        made = VectorEnvironments(partial(form, id, own), replicas, episodes, simulator == "envpool", around)
         try:
             check_alike(made, id, options, around)
         except BaseException:
@@ -131,7 +133,7 @@ def make(
 def unlike_ours(id: str, options: Mapping[str, Any], around: Around = NOTHING) -> str | None:
     """Why an environment that we have a form of is none that this form was tested against; None where it is."""
     if around != NOTHING:
-        return f"our own form knows no {'wrappers' if around.wrappers else 'action masks'}"
+        return f"our own form knows no {'action masks' if around.mask else 'wrappers'}"
     form, tested = OURS[id]
     now = gymnasium.spec(id)
     if changed := [name for name in DECISIVE if getattr(now, name) != getattr(tested, name)]:
@@ -248,7 +250,9 @@ def pooled(id: str, options: Mapping[str, Any], seeds: Sequence[int]) -> gymnasi
         options = {"max_episode_steps": limit, **options}
     with warnings.catch_warnings(action="ignore"):
         try:
-            made: Any = envpool.make(id, env_type="gymnasium", num_envs=len(seeds), seed=list(seeds), **options)
+            made: Any = envpool.make(
+                id.removeprefix("ALE/"), env_type="gymnasium", num_envs=len(seeds), seed=list(seeds), **options
+            )
         except (AssertionError, TypeError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())
             raise SettingError(("simulator",), f"envpool cannot make {id}: {reason}") from error
@@ -261,6 +265,7 @@ def describe(id: str, options: Mapping[str, Any], around: Around = NOTHING) -> g
 
 
 def bare(id: str, options: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
+    know_games(id)
     if ":" in id:
         message = f"{id!r} would import a module, and a config runs no code; name an environment that is registered"
         raise SettingError(("environment",), message)

@@ -14,6 +14,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces, wrappers
 
+from rlgrad.environments.atari import Atari
 from rlgrad.errors import SettingError, called, said, strange
 
 KEY = "action_mask"  # in `info`, and the part of the observation that it becomes
@@ -31,6 +32,7 @@ class Around(NamedTuple):
 
     wrappers: tuple[Callable[[Any], Any], ...] = ()  # the first is the innermost
     mask: str | None = None  # where the action mask is: "info", or the part of the observations of this name
+    atari: Mapping[str, Any] | None = None  # how a game of ale-py's is played, before the wrappers
 
     @property
     def key(self) -> str | None:
@@ -39,6 +41,11 @@ class Around(NamedTuple):
 
     def single(self, env: Any) -> Any:
         """Raises SettingError where a wrapper does not go around it."""
+        if self.atari is not None:
+            try:
+                env = Atari(env, **self.atari)
+            except TypeError as error:
+                raise SettingError(("atari",), str(error)) from error
         for number, wrap in enumerate(self.wrappers):
             try:
                 env = wrap(env)
@@ -54,7 +61,8 @@ class Around(NamedTuple):
 
     def without_rewards(self) -> "Around":
         """The same without wrappers that change nothing but rewards: evaluations count what the environment gives."""
-        return self._replace(wrappers=tuple(wrap for wrap in self.wrappers if not changes_rewards(wrap)))
+        atari = None if self.atari is None else {**self.atari, "training": False}
+        return self._replace(wrappers=tuple(wrap for wrap in self.wrappers if not changes_rewards(wrap)), atari=atari)
 
 
 NOTHING = Around()
