@@ -258,7 +258,7 @@ def print_settings(source: str, allow_imports: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from rlgrad.config import load_config, settings_in
+    from rlgrad.config import load_config
     from rlgrad.errors import printable
     from rlgrad.settings import Named, Section
 
@@ -269,7 +269,7 @@ def print_settings(source: str, allow_imports: bool) -> None:
     def rows(settings: Section, prefix: str) -> None:
         for name, field in type(settings).model_fields.items():
             value = getattr(settings, name)
-            if settings_in(field.annotation) and value is not None:
+            if isinstance(value, Section):
                 rows(value, f"{prefix}{name}.")
             else:
                 row(f"--{prefix}{name}", value, field.description)

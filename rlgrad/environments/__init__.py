@@ -261,7 +261,7 @@ def pooled(id: str, options: Mapping[str, Any], seeds: Sequence[int]) -> gymnasi
 
 def describe(id: str, options: Mapping[str, Any], around: Around = NOTHING) -> gymnasium.Env[Any, Any]:
     """One copy, for its spaces and its specification. Raises SettingError in one line if it cannot be made."""
-    return around.single(bare(id, options))  # type: ignore[no-any-return]
+    return around.single(bare(id, around.inside(id, options)))  # type: ignore[no-any-return]
 
 
 def bare(id: str, options: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:

@@ -39,6 +39,11 @@ class Around(NamedTuple):
         """The part of what is seen that is the mask."""
         return KEY if self.mask == "info" else self.mask
 
+    def inside(self, id: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of the environment inside."""
+        game = self.atari is not None and id.startswith("ALE/")
+        return {**({"repeat_action_probability": 0.0} if game else {}), **options}
+
     def single(self, env: Any) -> Any:
         """Raises SettingError where a wrapper does not go around it."""
         if self.atari is not None:
