@@ -32,7 +32,7 @@ def find(source: str | Path) -> Path:
 
 def whole(text: str) -> int:
     """A number that an option gives, in the range that those of a config have."""
-    if not re.fullmatch("-?[0-9]{1,19}", text) or not -(2**63) <= int(text) < 2**63:
+    if not re.fullmatch("-?[0-9]{1,19}", text) or abs(int(text)) >= 2**63:
         raise argparse.ArgumentTypeError(f"must be a whole number below 2^63 (here: {short(text)})")
     return int(text)
 

@@ -1,13 +1,16 @@
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from scipy import stats
 from torch import nn
 
 from rlgrad.agents.critic import Critic
 from rlgrad.agents.normalisers import Normaliser, ReturnUnit
+from rlgrad.agents.pictures import Sight
 from rlgrad.agents.policies import CategoricalPolicy
-from rlgrad.networks import MLP, Convolutions, frozen, orthogonal
+from rlgrad.environments.spaces import pictures
+from rlgrad.networks import MLP, frozen, orthogonal
 from rlgrad.streams import Purpose, streams
 from rlgrad.supervised.classifier import LinearClassifier
 
@@ -44,7 +47,9 @@ def test_a_frozen_network_says_what_the_network_says(float64: None, activation: 
     normaliser.observe(3 + 2 * torch.randn(3, 40, 2, 5), torch.ones(3, 40, 2, dtype=torch.bool))
     normaliser.advance()
     plain = nn.Sequential(normaliser, MLP(5, 4, (6, 7), drawn, activation, 1.0))
-    image = nn.Sequential(convolutions := Convolutions((9, 8, 3), drawn), MLP(convolutions.features, 2, (4,), drawn))
+    box = spaces.Box(0, 255, (9, 8, 3), np.uint8)
+    sight = Sight(box, pictures(box), drawn)
+    image = nn.Sequential(sight, MLP(sight.features, 2, (4,), drawn))
     seen = torch.randn(3, 11, 5) * 10
     shown = torch.randint(256, (3, 2, 9, 8, 3), dtype=torch.uint8)
     for network, x in ((plain, seen), (image, shown)):

@@ -107,7 +107,7 @@ class Experience:
             if wanted and copies * pace(self._one, self.spaces[1], self.settings.mask is not None) < WORTHWHILE:
                 return None, f"none: a step of all {copies} copies is too short for an exchange to be worth it"
         self.crew.count = wanted
-        return (self.crew, f"{wanted}, beside this process") if wanted else (None, "none")
+        return (self.crew, f"{wanted}, beside this process") if wanted else (None, "")
 
     def close(self) -> None:
         """Let go of all environments. What is played after that is played by new ones, from where these were."""

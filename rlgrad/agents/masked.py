@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from rlgrad.networks import Actable, Frozen, frozen
 
+NEVER = float("-inf")  # as a logit: a probability of exactly zero
+
 
 class Masked(Actable):
     """Observations [R, ..., D + A], flat, of which the network sees the first D in their own shape [*O]. What it says
-    of actions that the mask forbids becomes minus infinity: as logits, that is a probability of exactly zero.
+    of actions that the mask forbids becomes a logit of minus infinity.
 
     forbids: whether the network speaks of actions, as a policy's does; a critic's does not.
     """
@@ -27,13 +29,13 @@ class Masked(Actable):
         if not self.forbids:
             return found
         mask = x[..., self.seen :] != 0
-        return torch.where(mask | ~mask.any(-1, keepdim=True), found, -torch.inf)  # rows that are no step have no mask
+        return torch.where(mask | ~mask.any(-1, keepdim=True), found, NEVER)  # rows that are no step have no mask
 
     def frozen(self) -> Frozen:
         says = frozen(self.network)
 
         def forward(x: np.ndarray) -> np.ndarray:
             found = says(x[..., : self.seen].reshape(*x.shape[:-1], *self.shape))
-            return np.where(x[..., self.seen :] != 0, found, -np.inf).astype(found.dtype) if self.forbids else found
+            return np.where(x[..., self.seen :] != 0, found, NEVER).astype(found.dtype) if self.forbids else found
 
         return forward

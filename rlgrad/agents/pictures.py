@@ -47,7 +47,7 @@ class Sight(nn.Module):
         self.features = len(self.rest) + sum(each.features for each in self.each)  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.flatten(-self.axes)
+        x = x.flatten(x.dim() - self.axes)
         rows = x.flatten(1, -2)  # [R, N, O]
         found = [self.of_one(own, replica) for replica, own in enumerate(rows.unbind())]
         return torch.stack(found).reshape(*x.shape[:-1], self.features)
