@@ -130,7 +130,10 @@ def test_a_file_that_is_not_text(capsys, tmp_path, monkeypatch) -> None:
         (["--resume", "auto"], "--config NAME is missing"),
         (["--resume", "auto", "--config", "cartpole"], "there is no run of cartpole in "),
         (["--extend-to", "9", "--config", "cartpole"], "--extend-to lengthens a run: --resume RUN"),
-        (["--resume", "nowhere", "--extend-to", "many"], "argument --extend-to: invalid int value: 'many'"),
+        (
+            ["--resume", "nowhere", "--extend-to", "many"],
+            "argument --extend-to: must be a whole number below 2^63 (here: many)",
+        ),
         (["--config"], "expected one argument"),
     ],
 )

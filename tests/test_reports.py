@@ -54,11 +54,12 @@ def test_starting_points_have_no_interval_in_a_report(runs: Path) -> None:
     own = {key: value for key, value in points.settings.items() if key != "problem"}  # as those of `follow`
     for run in (points, replace(points, summary={}), replace(points, summary={}, settings=own)):
         assert np.isnan(run.curve("evaluation/value").interval).all()
-        assert "95% interval of" not in report([run])
-        assert "Probability of improvement" not in report([run, run])
+    for shown in ([run], [run, run]):
+        assert "95% interval of" not in (page := report(shown))
+        assert "Probability of improvement" not in page
     assert np.isfinite(agent.curve("objective/value").interval).any()
-    assert "95% interval of" in report([agent])
-    assert "Probability of improvement" in report([agent, agent])
+    assert "95% interval of" in (page := report([agent, agent]))
+    assert "Probability of improvement" in page
 
 
 def test_runs_of_version_0_1_are_read(runs: Path, tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_what_only_changes_rewards_does_so_in_training_alone(segment: Any, tmp_p
     problem.evaluate(0)
     problem.model.policy.network = inner
     rows = problem.experience.moments.get_buffer("numbers").numpy()
-    first = (np.array([0, 1]) - rows[0, :2]) / np.sqrt(rows[0, 2:4] + 1e-8)
+    first = (np.array([0, 1]) - rows[0, 0, :2]) / np.sqrt(rows[0, 0, 2:4] + 1e-8)
     assert np.allclose(seen[-5][0, 0], first, atol=1e-5)  # the first of the evaluation's five
 
 
