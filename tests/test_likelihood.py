@@ -98,6 +98,43 @@ def test_the_curvature_is_autograd_s(
         assert ((curvature.undo(v) * v).sum(1) > 0).all()
 
 
+@pytest.mark.parametrize("gradient", ["closed_form", "autograd"])
+@pytest.mark.parametrize("pieces", [0, 7])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_an_example_of_weight_n_counts_n_times(
+    float64: None, monkeypatch: pytest.MonkeyPatch, classes: int, shared: bool, pieces: int, gradient: str
+) -> None:
+    monkeypatch.setattr(likelihood, "PIECE", EXAMPLES * FEATURES // max(pieces, 1))
+    monkeypatch.setattr(likelihood, "FEW", 0 if pieces else likelihood.FEW)
+    problem = made(classes, gradient=gradient, reduction="sum")
+    x, y, _ = drawn(problem, shared)
+    times = torch.from_numpy(np.random.default_rng(3).integers(0, 4, y.shape[1]))  # 0, too
+    weighted = Batch(x, y, times.to(x.dtype).expand(y.shape))
+    repeated = Batch(x.repeat_interleave(times, 1), y.repeat_interleave(times, 1))
+
+    def found(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        estimate = problem.objective(batch)
+        curvature = estimate.curvature()
+        differentiate(estimate, list(problem.model.parameters()))
+        slope = flatten(p.grad for p in problem.model.parameters())
+        matrix, product = curvature.matrix(), curvature.times(slope.numpy())
+        return estimate.value.detach(), slope, torch.from_numpy(matrix), torch.from_numpy(product)
+
+    torch.testing.assert_close(found(weighted), found(repeated), rtol=1e-11, atol=1e-11)
+
+
+def test_minibatches_carry_the_weights_of_their_examples(float64: None) -> None:
+    for options in ({}, {"batch_size": 7}, {"batch_size": 7, "batch_growth": 1.5}):
+        problem = made(2, **options)
+        weight = torch.arange(EXAMPLES, dtype=torch.float64)
+        dataset = problem.dataset._replace(x=weight[:, None].expand(-1, FEATURES), sample_weight=weight)
+        weighted = Logistic(problem.settings, dataset)
+        for step in range(9):
+            x, _, counts = weighted.sample(step)
+            torch.testing.assert_close(x[:, :, 0], counts)
+
+
 def test_autograd_s_curvature_is_that_of_torch_s_hessian(float64: None) -> None:
     def function(point: torch.Tensor) -> torch.Tensor:
         return (point.sin() * point.roll(1, -1).square()).sum(-1)

@@ -102,26 +102,29 @@ class Logistic(Trainable):
         sign, linear, l2 = self.direction.sign, self.model.linear, self.settings.l2
         scale = 1 / batch.y.shape[1] if self.settings.reduction == "mean" else 1.0
         if self.settings.gradient == "closed_form":
-            found = penalised(linear.weight, linear.bias, batch.x, batch.y, sign * scale, sign * l2)
+            counts = batch.sample_weight
+            found = penalised(linear.weight, linear.bias, batch.x, batch.y, sign * scale, sign * l2, counts)
             metrics = Lazy(functools.partial(self._metrics, found.logits, batch.y))
             gradient = found.weight, found.bias if self.settings.intercept else None
-            curvature = functools.partial(self._information, batch.x, found.probabilities)
+            curvature = functools.partial(self._information, batch, found.probabilities)
             return Estimate(found.value, metrics, gradient, curvature)
         logits = linear(batch.x)
-        log_likelihood = scale * self.model.predict(logits).log_prob(batch.y).sum(1)
-        value = sign * (log_likelihood - l2 / 2 * linear.weight.square().sum((1, 2)))
+        each = self.model.predict(logits).log_prob(batch.y)
+        each = each if batch.sample_weight is None else each * batch.sample_weight
+        value = sign * (scale * each.sum(1) - l2 / 2 * linear.weight.square().sum((1, 2)))
         metrics = Lazy(functools.partial(self._metrics, logits.detach().mT, batch.y))
         return Estimate(value, metrics, curvature=lambda: self._differentiated(batch))
 
-    def _information(self, x: Tensor, probabilities: Tensor) -> Curvature:
+    def _information(self, batch: Batch, probabilities: Tensor) -> Curvature:
         """The curvature of the objective, over weights [D, K] and intercepts [K]. probabilities: [R, K, B], of the
-        examples x."""
-        settings, examples = self.settings, x.shape[1]
+        examples of the batch."""
+        settings, examples = self.settings, batch.y.shape[1]
         every = max(1, examples // (settings.curvature_examples or examples))
-        x, probabilities = x[:, ::every], probabilities[:, :, ::every]
+        x, probabilities = batch.x[:, ::every], probabilities[:, :, ::every]
+        counts = None if batch.sample_weight is None else batch.sample_weight[:, ::every]
         scale = 1 / x.shape[1] if settings.reduction == "mean" else examples / x.shape[1]
         sign = self.direction.opposite.sign  # a log-likelihood curves downwards
-        return Information(x, probabilities, sign, scale, settings.l2, settings.intercept)
+        return Information(x, probabilities, sign, scale, settings.l2, settings.intercept, counts)
 
     def _differentiated(self, batch: Batch) -> Curvature:
         with torch.enable_grad():

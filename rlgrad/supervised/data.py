@@ -74,6 +74,7 @@ class Dataset(NamedTuple):
     labels: Sequence[int | str] = ()  # [K] the labels that the numbers stand for
     preprocessing: Preprocessing = Preprocessing((), "error")  # from the source's features to D
     identity: Mapping[str, str] = {}  # what was read: how much, and a digest of it
+    sample_weight: Tensor | None = None  # [N] how many times each example to learn from counts; None: once
 
 
 class Part(NamedTuple):

@@ -39,17 +39,28 @@ class PenalisedLikelihood(NamedTuple):
 
 
 @np.errstate(all="ignore")  # like torch: where a replica diverges its numbers say so
-def penalised(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor, scale: float, decay: float) -> PenalisedLikelihood:
+def penalised(
+    weight: Tensor,
+    bias: Tensor,
+    x: Tensor,
+    y: Tensor,
+    scale: float,
+    decay: float,
+    sample_weight: Tensor | None = None,
+) -> PenalisedLikelihood:
     """scale log L − decay/2 ||w||².
 
-    weight [R, D, K], bias [R, 1, K], x [R, B, D], y [R, B]; K = 1 where there are two classes.
+    weight [R, D, K], bias [R, 1, K], x [R, B, D], y [R, B]; K = 1 where there are two classes. sample_weight: [R, B]
+    how many times an example counts; None: once.
     """
-    xp, x, y, w, b = native(x, y, weight, bias)
+    xp, x, y, w, b, *counts = native(x, y, weight, bias, *given(sample_weight))
     each = bernoulli if w.shape[2] == 1 else categorical
     scores, probabilities, found = [], [], []
-    for piece, labels in pieces(x, y):
+    for piece, labels, *count in pieces(x, y, *counts):
         z = logits_of(w, b, piece)
         log_likelihood, p, residual = each(xp, z, labels)
+        if count:
+            log_likelihood, residual = log_likelihood * count[0], residual * count[0][:, None]
         scores.append(z)
         probabilities.append(p)
         found.append((log_likelihood.sum(1), against(residual, piece), residual.sum(2)))
@@ -60,6 +71,11 @@ def penalised(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor, scale: float, 
         slope = slope - decay * w
     every = (together(xp, parts) for parts in (scores, probabilities))
     return PenalisedLikelihood(*(tensor(part, weight.dtype) for part in (value, slope, level, *every)))
+
+
+def given(sample_weight: Tensor | None) -> tuple[Tensor, ...]:
+    """The weights of the examples, if they have any."""
+    return () if sample_weight is None else (sample_weight,)
 
 
 def native(x: Tensor, *others: Tensor) -> tuple[Any, ...]:
@@ -118,12 +134,23 @@ class Information(Curvature):
     [D, K] in their order and then, if there are any, the intercepts [K], each the weight of a feature that is 1.
     """
 
-    def __init__(self, x: Tensor, probabilities: Tensor, sign: int, scale: float, decay: float, intercept: bool = True):
-        """x [R, B, D] and the classes' probabilities [R, K, B] there, as `penalised` has found them."""
+    def __init__(
+        self,
+        x: Tensor,
+        probabilities: Tensor,
+        sign: int,
+        scale: float,
+        decay: float,
+        intercept: bool = True,
+        sample_weight: Tensor | None = None,
+    ):
+        """x [R, B, D], the classes' probabilities [R, K, B] there, as `penalised` has found them, and how many times
+        each example counts [R, B]; None: once."""
         self.shape = len(probabilities), x.shape[2], probabilities.shape[1]
         self.sign, self.scale, self.decay, self.intercept = sign, scale, decay, intercept
-        self.xp, x, probabilities = native(x, probabilities)
-        self.parts = list(pieces(x, probabilities))
+        self.xp, x, probabilities, *counts = native(x, probabilities, *given(sample_weight))
+        counted = probabilities * counts[0][:, None] if counts else probabilities
+        self.parts = list(pieces(x, probabilities, counted))
 
     @np.errstate(all="ignore")
     def matrix(self) -> np.ndarray:
@@ -132,7 +159,7 @@ class Information(Curvature):
         result = np.empty((replicas, size, classes, size, classes))
         for k in range(classes):
             for m in range(k + 1):
-                block = self._block([p[:, k] * (float(k == m) - p[:, m]) for _, p in self.parts])
+                block = self._block([counted[:, k] * (float(k == m) - p[:, m]) for _, p, counted in self.parts])
                 result[:, :, k, :, m] = result[:, :, m, :, k] = block
         result.reshape(replicas, -1)[:, :: size * classes + 1][:, : features * classes] += self.decay
         return self.sign * result.reshape(replicas, size * classes, size * classes)
@@ -145,8 +172,8 @@ class Information(Curvature):
         weight = given[:, : features * classes].reshape(self.shape)
         bias = given[:, features * classes :].reshape(replicas, 1, -1) if self.intercept else None
         slopes, levels = [], []
-        for piece, p in self.parts:
-            u = p * logits_of(weight, bias, piece)  # [R, K, B]
+        for piece, p, counted in self.parts:
+            u = counted * logits_of(weight, bias, piece)  # [R, K, B]
             u = u - p * u.sum(1)[:, None]  # where there is one score, too
             slopes.append(against(u, piece))
             levels.append(u.sum(2))
@@ -165,7 +192,7 @@ class Information(Curvature):
     @functools.cached_property
     def _inverse(self) -> np.ndarray:
         """Of the mean block over classes: [R, D, D]."""
-        block = self._block([(p - p * p).mean(1) for _, p in self.parts])
+        block = self._block([(counted - counted * p).mean(1) for _, p, counted in self.parts])
         diagonal = np.einsum("rdd->rd", block)
         diagonal[:, : self.shape[1]] += self.decay
         eps = self.xp.finfo(self.parts[0][0].dtype).eps
@@ -178,7 +205,7 @@ class Information(Curvature):
         weights: of the examples of each part, [R, B].
         """
         products = []
-        for (piece, _), weight in zip(self.parts, weights, strict=True):
+        for (piece, *_), weight in zip(self.parts, weights, strict=True):
             ones = self.xp.ones((*piece.shape[:2], int(self.intercept)), dtype=piece.dtype)
             x = self.xp.concatenate([piece, ones], 2)
             products.append(x.mT @ (x * weight[:, :, None]))

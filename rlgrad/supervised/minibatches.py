@@ -21,6 +21,7 @@ class Batch(NamedTuple):
 
     x: Tensor  # [R, B, D]
     y: Tensor  # [R, B]
+    sample_weight: Tensor | None = None  # [R, B] how many times each counts; None: once
 
 
 class MinibatchSettings(RunSettings):
@@ -65,16 +66,24 @@ class Minibatches:
         block, place = divmod(number, together)
         if self._gathered[0] != (epoch, block):
             rows = self.order(epoch)[:, block * together * size : (block + 1) * together * size]  # [R, several B]
-            x, y = (part.index_select(0, rows.reshape(-1)) for part in self.dataset[:2])  # faster than part[rows]
-            x, y = x.reshape(*rows.shape, -1), y.reshape(rows.shape)
-            batches = [Batch(*parts) for parts in zip(torch.split(x, size, 1), torch.split(y, size, 1), strict=True)]
-            self._gathered = (epoch, block), batches
+            parts = [torch.split(part, size, 1) for part in self.gathered(rows) if part is not None]
+            self._gathered = (epoch, block), [Batch(*each) for each in zip(*parts, strict=True)]
         return self._gathered[1][place]
 
     def everything(self) -> Batch:
         """All examples, the same memory for every replica."""
         replicas = self.settings.replicas
-        return Batch(self.dataset.x.expand(replicas, -1, -1), self.dataset.y.expand(replicas, -1))
+        x, y, counts = self.dataset.x, self.dataset.y, self.dataset.sample_weight
+        return Batch(
+            x.expand(replicas, -1, -1), *(part.expand(replicas, -1) for part in (y, counts) if part is not None)
+        )
+
+    def gathered(self, rows: Tensor) -> Batch:
+        """The examples of rows [R, B]."""
+        x, y, counts = self.dataset.x, self.dataset.y, self.dataset.sample_weight
+        flat = rows.reshape(-1)
+        found = (part.index_select(0, flat) for part in (x, y, counts) if part is not None)  # faster than part[rows]
+        return Batch(next(found).reshape(*rows.shape, -1), *(part.reshape(rows.shape) for part in found))
 
     def _grown(self, step: int, size: int) -> Batch:
         """The examples of an update that takes more of them than the one before."""
@@ -86,9 +95,7 @@ class Minibatches:
             np.arange(count) if self.settings.order == "file" else rng.choice(examples, count, replace=False)
             for rng in streams(self.settings.seed, replicas, Purpose.SAMPLE, step)
         ]
-        rows = torch.from_numpy(np.stack(drawn))  # [R, B]
-        x, y = (part.index_select(0, rows.reshape(-1)) for part in self.dataset[:2])
-        return Batch(x.reshape(*rows.shape, -1), y.reshape(rows.shape))
+        return self.gathered(torch.from_numpy(np.stack(drawn)))
 
     def order(self, epoch: int) -> Tensor:
         """The rows [R, N] of an epoch."""
