@@ -9,13 +9,14 @@ import gc
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import rlgrad
 from rlgrad.completion import CONFIG, RUN, SHELLS, completes, script
-from rlgrad.errors import RunError, UsageError, say, settle
+from rlgrad.errors import RunError, UsageError, say, settle, warn
 from rlgrad.reports.commands import UPDATE, add_commands
 from rlgrad.usage import (
     check_first_word,
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler and arguments is None:
             signal.signal(signal.SIGINT, interrupt)
+            warnings.showwarning = warn
             if (asks := vars(signal).get("SIGUSR1")) and signal.getsignal(asks) is signal.SIG_DFL:
                 signal.signal(asks, too_early)
         code = run_command(sys.argv[1:] if arguments is None else arguments, began)

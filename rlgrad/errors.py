@@ -4,12 +4,13 @@ import contextlib
 import difflib
 import functools
 import os
+import re
 import signal
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 
 class OneLine(Exception):
@@ -57,6 +58,19 @@ def say(text: str) -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError, RuntimeError):  # broken, closed, or in use as a signal comes in
             print(text, file=sys.stderr, flush=True)
+
+
+def warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning of Python's in one line, without colours, in the place of `warnings.showwarning`."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(message)).strip()
+    say(f"{category.__name__}: {printable(text)} ({Path(filename).name}:{lineno})")
 
 
 def settle(stream: Any) -> None:

@@ -14,6 +14,7 @@ import pytest
 import rlgrad
 import rlgrad.run
 from rlgrad import cli
+from rlgrad.errors import warn
 from rlgrad.run.clock import running, seconds_since_start
 
 ROOT = Path(rlgrad.__file__).parent.parent
@@ -260,3 +261,9 @@ def test_a_process_that_was_there_before_keeps_its_garbage_collector(tmp_path: P
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.DEVNULL, check=True)
+
+
+def test_a_warning_is_one_line_without_colours(capsys: pytest.CaptureFixture) -> None:
+    """As Gymnasium's are, which come in yellow and with a line of its own code."""
+    warn("\x1b[33mWARN: The environment is out of date.\nUpgrade.\x1b[0m", UserWarning, "/somewhere/logger.py", 7)
+    assert capsys.readouterr().err == "UserWarning: WARN: The environment is out of date. Upgrade. (logger.py:7)\n"

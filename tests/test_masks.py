@@ -24,6 +24,7 @@ from rlgrad.loop import updates
 from rlgrad.networks import MLP
 from rlgrad.problems.reinforce import Reinforce
 from rlgrad.replicas import flatten
+from rlgrad.reports.playing import returns_by_chance
 from rlgrad.streams import Purpose, streams
 
 # P(next of 3 states | state, action), of which the last is the end; what is legal in each of the two others.
@@ -254,6 +255,7 @@ def test_training_evaluation_and_the_trained_policy_obey(
         policy.predict(seen, action_mask=0 * mask)
     with pytest.raises(ValueError, match="action_mask=mask"):
         policy.predict(seen)
+    assert len(returns_by_chance(tmp_path / "run")) == 20
     environment = policy.make_environment()
     observation, _ = environment.reset(seed=0)
     environment.step(policy.predict(observation, deterministic=True)[0])

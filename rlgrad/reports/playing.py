@@ -8,6 +8,7 @@ from typing import Any
 from rlgrad import files
 from rlgrad.agents.films import EXTRA, Show, beginning, film
 from rlgrad.agents.trained import TrainedPolicy
+from rlgrad.environments.around import flattened, legal_sample
 from rlgrad.errors import RunError, SettingError, UsageError
 from rlgrad.reports.loading import load
 from rlgrad.run.faults import attempt
@@ -30,20 +31,23 @@ def returns_by_chance(run: Path, episodes: int = 20, steps: int = 20_000) -> lis
         if not isinstance(policy, TrainedPolicy):
             return []
         with closing(policy.make_environment()) as environment:
-            return attempt(lambda: list(random_play(environment, episodes, steps)))
+            return attempt(lambda: list(random_play(environment, policy.settings.mask, episodes, steps)))
     except (UsageError, RunError, SettingError):
         return []
 
 
-def random_play(environment: Any, episodes: int, steps: int) -> Iterator[float]:
-    environment.action_space.seed(0)
+def random_play(environment: Any, mask: str | None, episodes: int, steps: int) -> Iterator[float]:
+    """mask: the part of the observations that says which actions are legal."""
+    actions = environment.action_space
+    actions.seed(0)
     for episode in range(episodes):
-        environment.reset(seed=2**31 + episode)  # apart from those of training and evaluation
+        seen, _ = environment.reset(seed=2**31 + episode)  # apart from those of training and evaluation
         earned, over = 0.0, False
         while not over:
             if (steps := steps - 1) < 0:
                 return
-            _, reward, terminated, truncated, _ = environment.step(environment.action_space.sample())
+            action = actions.sample() if mask is None else legal_sample(actions, flattened(seen[mask]))
+            seen, reward, terminated, truncated, _ = environment.step(action)
             earned, over = earned + float(reward), terminated or truncated
         yield earned
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rlgrad.errors import UsageError
+from rlgrad.errors import UsageError, printable
 from rlgrad.files import read
 from rlgrad.run import checkpoint, directory
 from rlgrad.run.identity import check_data, trained_with
@@ -66,6 +66,7 @@ def compare(a: Path, b: Path, changed: list[str]) -> Verdict:
     """Whether two runs are the same to the bit, and otherwise where they first differ."""
     difference = first_difference_of_metrics(a, b) or first_difference_of_weights(a, b)
     if difference:
+        difference = printable(difference)  # names and values are those of a file
         because = f"; between the two, these have changed: {', '.join(changed)}" if changed else ""
         return Verdict(b, False, f"{a} and {b} differ: {difference}{because}")
     return Verdict(b, True, f"{a} and {b} are identical: every number of {METRICS} and every bit of {NAME}")

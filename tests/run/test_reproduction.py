@@ -60,6 +60,9 @@ def test_a_run_is_reproduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert re.search(
         r"differ: metrics.jsonl, update 4: objective/value is \[.*, 0.5\] in the one", capsys.readouterr().out
     )
+    metrics.write_text(text.replace('"objective/value"', '"objective/\\u001b[31mvalue"', 1))
+    assert main(["reproduce", "run", "--quiet"]) == 1
+    assert "metrics.jsonl, update 1: objective/ [31mvalue is" in capsys.readouterr().out
     metrics.write_text(text[: text.index("\n") + 1])
     assert main(["reproduce", "run", "--quiet"]) == 1
     assert "metrics.jsonl has 1 lines in the one, 6 in the other" in capsys.readouterr().out
