@@ -65,8 +65,9 @@ def policy_gradient(
         entropies.append(entropy.detach())
         if keep:
             distributions.append(distribution.detach())
-        outputs, weights = zip(*of, strict=True)
-        for whole, part in zip(gradient, torch.autograd.grad(outputs, parameters, weights), strict=True):
+        with torch.enable_grad():  # one number: where autograd is handed weights, torch imports sympy, half a second
+            total = torch.stack([(output * weight).sum() for output, weight in of]).sum()
+        for whole, part in zip(gradient, torch.autograd.grad(total, parameters), strict=True):
             whole += part
     return PolicyGradient(gradient, torch.cat(log_probs, 1), torch.cat(entropies, 1), distributions)
 

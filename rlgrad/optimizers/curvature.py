@@ -61,10 +61,11 @@ class Differentiated(Curvature):
 
     def times(self, v: np.ndarray) -> np.ndarray:
         pieces = unflatten(torch.tensor(v, dtype=self.gradient[0].dtype), self.gradient)
-        bent = [(g, piece) for g, piece in zip(self.gradient, pieces, strict=True) if g.requires_grad]
-        if not bent:  # the objective is linear
-            return np.zeros(v.shape)
-        slopes, weights = zip(*bent, strict=True)
-        found = torch.autograd.grad(slopes, self.parameters, weights, retain_graph=True, allow_unused=True)
+        with torch.enable_grad():
+            slopes = [(g * piece).sum() for g, piece in zip(self.gradient, pieces, strict=True) if g.requires_grad]
+            if not slopes:  # the objective is linear
+                return np.zeros(v.shape)
+            along = torch.stack(slopes).sum()  # one number, as in `policy_gradient`
+        found = torch.autograd.grad(along, self.parameters, retain_graph=True, allow_unused=True)
         product = flatten(torch.zeros_like(p) if f is None else f for p, f in zip(self.parameters, found, strict=True))
         return product.numpy()
