@@ -21,10 +21,10 @@ from rlgrad.optimizers.curvature import Curvature, Differentiated
 from rlgrad.streams import Purpose, streams
 from rlgrad.supervised import data
 from rlgrad.supervised.classifier import LinearClassifier
-from rlgrad.supervised.likelihood import Information, penalised
+from rlgrad.supervised.likelihood import Decay, Information, penalised
 from rlgrad.supervised.minibatches import Batch, Minibatches, MinibatchSettings
 from rlgrad.supervised.preprocessing import Preprocessing
-from rlgrad.supervised.quality import auc, quality
+from rlgrad.supervised.quality import auc
 from rlgrad.supervised.trained import TrainedClassifier, description
 from rlgrad.trainable import Trainable
 
@@ -35,6 +35,9 @@ class Settings(data.DataSettings, MinibatchSettings):
     """A linear classifier with a probability for each class."""
 
     problem: Literal["logistic"] = "logistic"
+    family: Literal["logistic", "poisson", "gaussian"] = "logistic"
+    """the distribution of the labels. logistic: classes, two or more. poisson: counts, by the logarithm of their mean.
+    gaussian: numbers, by their mean"""
     objective: Literal["negative_log_likelihood", "log_likelihood"] = "negative_log_likelihood"
     """the cost to descend, or the score to ascend"""
     reduction: Literal["mean", "sum"] = "mean"
@@ -78,7 +81,9 @@ class Logistic(Trainable):
         self.dataset = dataset
         self.direction = DIRECTIONS[settings.objective]
         self.measures = settings.objective.replace("_", " ") + (" and penalty" if settings.l2 else "")
-        self.model = LinearClassifier(settings.replicas, dataset.x.shape[1], dataset.classes).to(dataset.x.dtype)
+        width = dataset.x.shape[1]
+        self.model = LinearClassifier(settings.replicas, width, dataset.classes, settings.family).to(dataset.x.dtype)
+        self.decay: Decay = settings.l2  # of all weights, or [R, 1, 1] or [R, D, 1] where they differ
         linear = self.model.linear
         with torch.no_grad():
             linear.bias.fill_(settings.initial_value if settings.intercept else 0.0)
@@ -99,42 +104,44 @@ class Logistic(Trainable):
 
     def objective(self, batch: Batch) -> Estimate:
         """The log-likelihood [R] of the batch, as mean or sum, less the penalty; or the same as a cost."""
-        sign, linear, l2 = self.direction.sign, self.model.linear, self.settings.l2
+        sign, linear = self.direction.sign, self.model.linear
         scale = 1 / batch.y.shape[1] if self.settings.reduction == "mean" else 1.0
         if self.settings.gradient == "closed_form":
-            counts = batch.sample_weight
-            found = penalised(linear.weight, linear.bias, batch.x, batch.y, sign * scale, sign * l2, counts)
-            metrics = Lazy(functools.partial(self._metrics, found.logits, batch.y))
+            found = penalised(
+                self.model.family, linear.weight, linear.bias, *batch[:2], sign * scale, sign * self.decay, batch.sample_weight
+            )
+            metrics = Lazy(functools.partial(self._metrics, found.scores, batch))
             gradient = found.weight, found.bias if self.settings.intercept else None
-            curvature = functools.partial(self._information, batch, found.probabilities)
+            curvature = functools.partial(self._information, batch, found.means)
             return Estimate(found.value, metrics, gradient, curvature)
-        logits = linear(batch.x)
-        each = self.model.predict(logits).log_prob(batch.y)
-        each = each if batch.sample_weight is None else each * batch.sample_weight
-        value = sign * (scale * each.sum(1) - l2 / 2 * linear.weight.square().sum((1, 2)))
-        metrics = Lazy(functools.partial(self._metrics, logits.detach().mT, batch.y))
+        scores = linear(batch.x)
+        log_likelihood = self.model.predict(scores).log_prob(batch.y)
+        log_likelihood = scale * (log_likelihood if batch.sample_weight is None else batch.sample_weight * log_likelihood).sum(1)
+        decay = torch.as_tensor(self.decay, dtype=scores.dtype)
+        value = sign * (log_likelihood - (decay / 2 * linear.weight.square()).sum((1, 2)))
+        metrics = Lazy(functools.partial(self._metrics, scores.detach().mT, batch))
         return Estimate(value, metrics, curvature=lambda: self._differentiated(batch))
 
-    def _information(self, batch: Batch, probabilities: Tensor) -> Curvature:
-        """The curvature of the objective, over weights [D, K] and intercepts [K]. probabilities: [R, K, B], of the
-        examples of the batch."""
-        settings, examples = self.settings, batch.y.shape[1]
+    def _information(self, batch: Batch, means: Tensor) -> Curvature:
+        """The curvature of the objective, over weights [D, K] and intercepts [K]. means: [R, K, B], of the examples of
+        the batch."""
+        settings, examples = self.settings, means.shape[2]
         every = max(1, examples // (settings.curvature_examples or examples))
-        x, probabilities = batch.x[:, ::every], probabilities[:, :, ::every]
+        x, means = batch.x[:, ::every], means[:, :, ::every]
         counts = None if batch.sample_weight is None else batch.sample_weight[:, ::every]
         scale = 1 / x.shape[1] if settings.reduction == "mean" else examples / x.shape[1]
         sign = self.direction.opposite.sign  # a log-likelihood curves downwards
-        return Information(x, probabilities, sign, scale, settings.l2, settings.intercept, counts)
+        return Information(self.model.family, x, means, sign, scale, self.decay, settings.intercept, counts)
 
     def _differentiated(self, batch: Batch) -> Curvature:
         with torch.enable_grad():
             return Differentiated(self.objective(batch).value, self.model.parameters())
 
     @torch.no_grad()
-    def _metrics(self, scores: Tensor, y: Tensor) -> dict[str, Tensor]:
-        distribution = self.model.predict(scores.mT)
-        found = {f"batch/{name}": figure for name, figure in quality(distribution, y).items()}
-        return found | {"batch/examples": torch.full_like(found["batch/accuracy"], y.shape[1])}
+    def _metrics(self, scores: Tensor, batch: Batch) -> dict[str, Tensor]:
+        found = self.model.family.quality(self.model.predict(scores.mT), batch.y, batch.sample_weight)
+        examples = scores.new_full((len(scores),), batch.y.shape[1])
+        return {f"batch/{name}": figure for name, figure in found.items()} | {"batch/examples": examples}
 
     def description(self) -> dict[str, Any]:
         """The classifier's."""
@@ -169,11 +176,11 @@ class Logistic(Trainable):
         training part's class frequencies for every example would give: a classifier that is no better has learned
         nothing (such a constant has an AUC of one half)."""
         replicas, y = self.settings.replicas, self.dataset.test_y.expand(self.settings.replicas, -1)
-        count = torch.bincount(self.dataset.y.long(), minlength=self.dataset.classes).to(self.dataset.x.dtype)
-        frequency = count / len(self.dataset.y)
-        constant = torch.distributions.Categorical(probs=frequency.expand(*y.shape, -1), validate_args=False)
-        distribution = self.model(self.dataset.test_x.expand(replicas, -1, -1))
-        learned = quality(distribution, y)
+        family, scores = self.model.family, self.model.linear(self.dataset.test_x.expand(replicas, -1, -1))
+        learned = family.quality(family.distribution(scores), y)
         if self.dataset.classes == 2 and 0 < self.dataset.test_y.mean() < 1:
-            learned["auc"] = auc(distribution.logits, self.dataset.test_y)
-        return learned | {f"prior_{name}": value for name, value in quality(constant, y).items()}
+            learned["auc"] = auc(scores.squeeze(-1), self.dataset.test_y)
+        constant = family.distribution(
+            family.constant(self.dataset.y, self.dataset.classes).to(scores).expand_as(scores)
+        )
+        return learned | {f"prior_{name}": value for name, value in family.quality(constant, y).items()}

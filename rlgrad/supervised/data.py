@@ -70,11 +70,11 @@ class Dataset(NamedTuple):
     y: Tensor  # [N] class numbers 0 … K-1, as floats where K = 2 and as integers otherwise
     test_x: Tensor  # [M, D]
     test_y: Tensor  # [M]
-    classes: int  # K
+    classes: int  # K; 1 where labels are numbers
     labels: Sequence[int | str] = ()  # [K] the labels that the numbers stand for
     preprocessing: Preprocessing = Preprocessing((), "error")  # from the source's features to D
     identity: Mapping[str, str] = {}  # what was read: how much, and a digest of it
-    sample_weight: Tensor | None = None  # [N] how many times each example to learn from counts; None: once
+    sample_weight: Tensor | None = None  # [N] or [R, N] how many times each example to learn from counts; None: once
 
 
 class Part(NamedTuple):
