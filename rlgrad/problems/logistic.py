@@ -21,11 +21,12 @@ from rlgrad.optimizers.curvature import Curvature, Differentiated
 from rlgrad.streams import Purpose, streams
 from rlgrad.supervised import data
 from rlgrad.supervised.classifier import LinearClassifier
+from rlgrad.supervised.families import NUMERIC
 from rlgrad.supervised.likelihood import Decay, Information, penalised
 from rlgrad.supervised.minibatches import Batch, Minibatches, MinibatchSettings
 from rlgrad.supervised.preprocessing import Preprocessing
 from rlgrad.supervised.quality import auc
-from rlgrad.supervised.trained import TrainedClassifier, description
+from rlgrad.supervised.trained import TrainedClassifier, TrainedRegression, description
 from rlgrad.trainable import Trainable
 
 DIRECTIONS = {"log_likelihood": Direction.MAXIMIZE, "negative_log_likelihood": Direction.MINIMIZE}
@@ -62,10 +63,16 @@ class Settings(data.DataSettings, MinibatchSettings):
         if self.curvature_examples and self.optimizer.name != "Newton":
             raise SettingError(("curvature_examples",), "it has no effect: only Newton asks for the curvature")
         self.check_order()
-        return Logistic(self, data.load_dataset(self))
+        numeric = NUMERIC.get(self.family)
+        if numeric and self.positive is not None:
+            raise SettingError(("positive",), f"family: {self.family} has no classes: its labels are numbers")
+        dataset = data.load_dataset(self, numeric is not None)
+        if numeric and (reason := numeric.refuses(torch.cat([dataset.y, dataset.test_y]))):
+            raise SettingError(("family",), f"{self.family}: {reason}")
+        return Logistic(self, dataset)
 
     def trained(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any], **objects: Any) -> Any:
-        return TrainedClassifier(tensors, description)
+        return (TrainedClassifier if self.family == "logistic" else TrainedRegression)(tensors, description)
 
 
 class Logistic(Trainable):
@@ -74,7 +81,6 @@ class Logistic(Trainable):
     model: LinearClassifier
     curved = informed = True
     work = "batch/examples"  # the metric that counts what was learned from
-    headline, judged = ("accuracy", "log_loss"), ("log_loss", Direction.MINIMIZE)
 
     def __init__(self, settings: Settings, dataset: data.Dataset):
         self.settings = settings
@@ -83,6 +89,7 @@ class Logistic(Trainable):
         self.measures = settings.objective.replace("_", " ") + (" and penalty" if settings.l2 else "")
         width = dataset.x.shape[1]
         self.model = LinearClassifier(settings.replicas, width, dataset.classes, settings.family).to(dataset.x.dtype)
+        self.headline, self.judged = self.model.family.headline, (self.model.family.judged, Direction.MINIMIZE)
         self.decay: Decay = settings.l2  # of all weights, or [R, 1, 1] or [R, D, 1] where they differ
         linear = self.model.linear
         with torch.no_grad():
@@ -145,7 +152,7 @@ class Logistic(Trainable):
 
     def description(self) -> dict[str, Any]:
         """The classifier's."""
-        return description(self.dataset.labels, self.dataset.preprocessing)
+        return description(self.dataset.labels, self.dataset.preprocessing, self.settings.family)
 
     def begin_from(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
         """The same classifier, in the units of this run's features: these were standardised by other examples."""

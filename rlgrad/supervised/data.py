@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -103,17 +103,20 @@ class Source(NamedTuple):
         return found
 
 
-def load_dataset(settings: DataSettings) -> Dataset:
-    """The examples that the settings describe. Raises SettingError where there is no such data.
+def load_dataset(settings: DataSettings, numeric: bool = False) -> Dataset:
+    """The examples that the settings describe. numeric: whether their labels are numbers, and not classes. Raises
+    SettingError where there is no such data.
 
     Everything that is measured on examples (medians, means, deviations) is measured on the training part alone.
     """
-    source = bundled(settings) if settings.data in BUNDLED else tabular(settings)
-    count = int(source.train.y.max()) + 1
-    train, test = (source.train, source.test) if source.test else split(source.train, settings)
+    if numeric and settings.data in BUNDLED:
+        raise SettingError(("family",), f"{settings.data} has classes: its labels are no numbers")
+    source = bundled(settings) if settings.data in BUNDLED else tabular(settings, numeric)
+    count = 1 if numeric else int(source.train.y.max()) + 1
+    train, test = (source.train, source.test) if source.test else split(source.train, settings, numeric)
     preprocessing = fitted(train.x, source.features, settings.missing_values, settings.standardise)
     numbers = getattr(torch, settings.dtype)
-    kind = numbers if count == 2 else torch.long
+    kind = numbers if count <= 2 else torch.long
     return Dataset(
         torch.as_tensor(preprocessing(train.x), dtype=numbers),
         torch.as_tensor(train.y, dtype=kind),
@@ -138,7 +141,7 @@ def bundled(settings: DataSettings) -> Source:
     return Source(Part(found.data, found.target), None, features, list(range(len(found.target_names))))
 
 
-def tabular(settings: DataSettings) -> Source:
+def tabular(settings: DataSettings, numeric: bool = False) -> Source:
     """The examples of a file, or of OpenML, and those of the test file if there is one."""
     if settings.data.startswith(OPENML):
         table = tables.fetch(settings.data.removeprefix(OPENML))
@@ -149,7 +152,32 @@ def tabular(settings: DataSettings) -> Source:
         raise SettingError(("data",), hint.format(settings.data), BUNDLED, settings.data)
     label = len(table.rows[0]) - 1 if settings.label is None else tables.position(table, settings.label, "label")
     places = tables.positions(table, settings.columns, label)
-    x, found = examples(table, places, label, "data", settings)
+    x, found = examples(table, places, label, "data", settings, numeric)
+    number, labels = ({}, []) if numeric else coded(table, label, found, settings)
+    train, features = Part(x, numbered(found, number)), [table.name(place) for place in places]
+    if settings.test_data is None:
+        return Source(train, None, features, labels)
+
+    held_out = tables.read(Path(settings.test_data), "test_data")
+    if len(held_out.rows[0]) != len(table.rows[0]) or (held_out.names and table.names not in ([], held_out.names)):
+        raise SettingError(("test_data",), f"{held_out.source}: the columns are not those of {table.source}")
+    x, found = examples(held_out, places, label, "test_data", settings, numeric)
+    if unknown := [name for name in found if name not in number and not numeric]:
+        raise SettingError(
+            ("test_data",), f"{held_out.source}: no example of {table.source} has the label {unknown[0]!r}"
+        )
+    return Source(train, Part(x, numbered(found, number)), features, labels)
+
+
+def numbered(found: Sequence[Any], number: Mapping[str, int]) -> np.ndarray:
+    """The labels [N] as the numbers of their classes; as they are where there are none."""
+    return np.array([number[name] for name in found] if number else found)
+
+
+def coded(
+    table: tables.Table, label: int, found: Sequence[str], settings: DataSettings
+) -> tuple[dict[str, int], list[int | str]]:
+    """The number of each class, and the labels [K] that they stand for. Raises SettingError."""
     classes = tables.classes(found)
     if settings.positive is not None:
         positive = tables.word(settings.positive)
@@ -160,20 +188,7 @@ def tabular(settings: DataSettings) -> Source:
         number = {name: rank for rank, name in enumerate(classes)}
     if len(classes) < 2:
         raise SettingError(("data",), f"{table.source}: {table.column(label)}: all labels are {classes[0]!r}")
-    train, features = Part(x, np.array([number[name] for name in found])), [table.name(place) for place in places]
-    labels = named(classes, number)
-    if settings.test_data is None:
-        return Source(train, None, features, labels)
-
-    held_out = tables.read(Path(settings.test_data), "test_data")
-    if len(held_out.rows[0]) != len(table.rows[0]) or (held_out.names and table.names not in ([], held_out.names)):
-        raise SettingError(("test_data",), f"{held_out.source}: the columns are not those of {table.source}")
-    x, found = examples(held_out, places, label, "test_data", settings)
-    if unknown := [name for name in found if name not in number]:
-        raise SettingError(
-            ("test_data",), f"{held_out.source}: no example of {table.source} has the label {unknown[0]!r}"
-        )
-    return Source(train, Part(x, np.array([number[name] for name in found])), features, labels)
+    return number, named(classes, number)
 
 
 def named(classes: Sequence[str], number: Mapping[str, int]) -> list[int | str]:
@@ -184,12 +199,19 @@ def named(classes: Sequence[str], number: Mapping[str, int]) -> list[int | str]:
 
 
 def examples(
-    table: tables.Table, places: list[int], label: int, setting: str, settings: DataSettings
-) -> tuple[np.ndarray, list[str]]:
+    table: tables.Table, places: list[int], label: int, setting: str, settings: DataSettings, numeric: bool
+) -> tuple[np.ndarray, list[Any]]:
     """Features [N, D] and labels [N] of the rows that have a label. Raises SettingError where something is missing
     and nothing is to be done about it."""
     x = tables.numbers(table, places, settings.missing, setting)
-    names = tables.labels(table, label, settings.missing, setting)
+    names: list[Any]
+    if numeric:
+        names = [
+            None if value != value else value
+            for value in tables.numbers(table, [label], settings.missing, setting)[:, 0]
+        ]
+    else:
+        names = list(tables.labels(table, label, settings.missing, setting))
     if settings.missing_values == "error":
         absent = np.column_stack([np.isnan(x), [name is None for name in names]])
         if absent.any():
@@ -204,7 +226,7 @@ def examples(
     return x[known], [name for name in names if name is not None]
 
 
-def split(part: Part, settings: DataSettings) -> tuple[Part, Part]:
+def split(part: Part, settings: DataSettings, numeric: bool = False) -> tuple[Part, Part]:
     """A training and a test part at random, with every class in its proportion. Raises SettingError."""
     if settings.test_fraction == 0:
         return part, part
@@ -214,7 +236,7 @@ def split(part: Part, settings: DataSettings) -> tuple[Part, Part]:
     rng = seed if seed < 2**32 else np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
     try:
         x, test_x, y, test_y = train_test_split(
-            part.x, part.y, test_size=settings.test_fraction, random_state=rng, stratify=part.y
+            part.x, part.y, test_size=settings.test_fraction, random_state=rng, stratify=None if numeric else part.y
         )
     except ValueError as error:
         raise SettingError(("test_fraction",), f"these examples cannot be split so: {error}") from error

@@ -19,6 +19,10 @@ class Family:
     judged = "log_loss"  # the figure of `quality` by which models are compared, the smaller the better
     headline: tuple[str, ...] = ("log_loss",)
 
+    def refuses(self, y: Tensor) -> str:
+        """Why it cannot have labels [N] that are numbers, in words; nothing if it can."""
+        return "" if bool(y.isfinite().all()) else "a label is infinite"
+
     def parts(self, xp: Any, scores: Array, y: Array) -> tuple[Array, Array, Array]:
         """log p(y) [R, B], the mean [R, K, B], and the derivative [R, K, B] of log p(y) by the scores."""
         raise NotImplementedError

@@ -15,6 +15,11 @@ class Poisson(Family):
 
     headline, judged = ("deviance", "log_loss"), "deviance"
 
+    def refuses(self, y: Tensor) -> str:
+        if y.min() < 0:
+            return f"its labels are counts, from 0 on, and one is {float(y.min()):g}"
+        return super().refuses(y) if y.max() > 0 else "all counts are 0, and so their logarithm has no optimum"
+
     def parts(self, xp: Any, scores: Array, y: Array) -> tuple[Array, Array, Array]:
         some = y > 0
         known = xp.where(some, y, xp.ones_like(y))
