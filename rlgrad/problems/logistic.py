@@ -111,11 +111,17 @@ class Logistic(Trainable):
 
     def objective(self, batch: Batch) -> Estimate:
         """The log-likelihood [R] of the batch, as mean or sum, less the penalty; or the same as a cost."""
-        sign, linear = self.direction.sign, self.model.linear
+        sign, linear, counts = self.direction.sign, self.model.linear, batch.sample_weight
         scale = 1 / batch.y.shape[1] if self.settings.reduction == "mean" else 1.0
         if self.settings.gradient == "closed_form":
             found = penalised(
-                self.model.family, linear.weight, linear.bias, *batch[:2], sign * scale, sign * self.decay, batch.sample_weight
+                self.model.family,
+                linear.weight,
+                linear.bias,
+                *batch[:2],
+                sign * scale,
+                sign * self.decay,
+                batch.sample_weight,
             )
             metrics = Lazy(functools.partial(self._metrics, found.scores, batch))
             gradient = found.weight, found.bias if self.settings.intercept else None
@@ -123,7 +129,9 @@ class Logistic(Trainable):
             return Estimate(found.value, metrics, gradient, curvature)
         scores = linear(batch.x)
         log_likelihood = self.model.predict(scores).log_prob(batch.y)
-        log_likelihood = scale * (log_likelihood if batch.sample_weight is None else batch.sample_weight * log_likelihood).sum(1)
+        log_likelihood = scale * (
+            log_likelihood if batch.sample_weight is None else batch.sample_weight * log_likelihood
+        ).sum(1)
         decay = torch.as_tensor(self.decay, dtype=scores.dtype)
         value = sign * (log_likelihood - (decay / 2 * linear.weight.square()).sum((1, 2)))
         metrics = Lazy(functools.partial(self._metrics, scores.detach().mT, batch))
