@@ -114,26 +114,17 @@ class Logistic(Trainable):
         sign, linear, counts = self.direction.sign, self.model.linear, batch.sample_weight
         scale = 1 / batch.y.shape[1] if self.settings.reduction == "mean" else 1.0
         if self.settings.gradient == "closed_form":
-            found = penalised(
-                self.model.family,
-                linear.weight,
-                linear.bias,
-                *batch[:2],
-                sign * scale,
-                sign * self.decay,
-                batch.sample_weight,
-            )
+            at = linear.weight, linear.bias, batch.x, batch.y
+            found = penalised(self.model.family, *at, sign * scale, sign * self.decay, counts)
             metrics = Lazy(functools.partial(self._metrics, found.scores, batch))
             gradient = found.weight, found.bias if self.settings.intercept else None
             curvature = functools.partial(self._information, batch, found.means)
             return Estimate(found.value, metrics, gradient, curvature)
         scores = linear(batch.x)
-        log_likelihood = self.model.predict(scores).log_prob(batch.y)
-        log_likelihood = scale * (
-            log_likelihood if batch.sample_weight is None else batch.sample_weight * log_likelihood
-        ).sum(1)
+        each = self.model.predict(scores).log_prob(batch.y)
+        each = each if counts is None else each * counts
         decay = torch.as_tensor(self.decay, dtype=scores.dtype)
-        value = sign * (log_likelihood - (decay / 2 * linear.weight.square()).sum((1, 2)))
+        value = sign * (scale * each.sum(1) - (decay / 2 * linear.weight.square()).sum((1, 2)))
         metrics = Lazy(functools.partial(self._metrics, scores.detach().mT, batch))
         return Estimate(value, metrics, curvature=lambda: self._differentiated(batch))
 
