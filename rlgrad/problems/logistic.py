@@ -66,7 +66,7 @@ class Settings(data.DataSettings, MinibatchSettings):
         numeric = NUMERIC.get(self.family)
         if numeric and self.positive is not None:
             raise SettingError(("positive",), f"family: {self.family} has no classes: its labels are numbers")
-        dataset = data.load_dataset(self, numeric is not None)
+        dataset = data.load_dataset(self, numeric is not None, keep_constant=not self.intercept)
         if numeric and (reason := numeric.refuses(torch.cat([dataset.y, dataset.test_y]))):
             raise SettingError(("family",), f"{self.family}: {reason}")
         return Logistic(self, dataset)
@@ -84,7 +84,7 @@ class Logistic(Trainable):
 
     def __init__(self, settings: Settings, dataset: data.Dataset):
         self.settings = settings
-        self.dataset = dataset
+        self.dataset, self.facts = dataset, dataset.facts
         self.direction = DIRECTIONS[settings.objective]
         self.measures = settings.objective.replace("_", " ") + (" and penalty" if settings.l2 else "")
         width = dataset.x.shape[1]
