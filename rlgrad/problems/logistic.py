@@ -91,6 +91,8 @@ class Logistic(Trainable):
         self.model = LinearClassifier(settings.replicas, width, dataset.classes, settings.family).to(dataset.x.dtype)
         self.headline, self.judged = self.model.family.headline, (self.model.family.judged, Direction.MINIMIZE)
         self.decay: Decay = settings.l2  # of all weights, or [R, 1, 1] or [R, D, 1] where they differ
+        if not settings.standardise and settings.optimizer.name == "Newton":
+            self.facts = {**self.facts, "scaling": "Newton's curvature is scaled, and worked out in double precision"}
         linear = self.model.linear
         with torch.no_grad():
             linear.bias.fill_(settings.initial_value if settings.intercept else 0.0)
@@ -137,7 +139,8 @@ class Logistic(Trainable):
         counts = None if batch.sample_weight is None else batch.sample_weight[:, ::every]
         scale = 1 / x.shape[1] if settings.reduction == "mean" else examples / x.shape[1]
         sign = self.direction.opposite.sign  # a log-likelihood curves downwards
-        return Information(self.model.family, x, means, sign, scale, self.decay, settings.intercept, counts)
+        found = Information(self.model.family, x, means, sign, scale, self.decay, settings.intercept, counts)
+        return found if settings.standardise else found.widened()
 
     def _differentiated(self, batch: Batch) -> Curvature:
         with torch.enable_grad():

@@ -26,6 +26,8 @@ from rlgrad.supervised.families import Family
 
 PIECE = 1 << 19  # numbers of the examples' features at a time: two megabytes, in single precision
 FEW = 1 << 17  # numbers of the examples' features, counted as 64 at least, up to which numpy is faster
+WIDE = 1e-13  # what rounding leaves of a zero in a curvature in double precision, as a part of its diagonal
+FEW_WEIGHTS = 64  # of several classes, up to which their curvature is worked out as a matrix
 
 Array = Any  # of torch or of numpy
 
@@ -157,9 +159,17 @@ class Information(Curvature):
         """x [R, B, D] and the means [R, K, B] there, as `penalised` has found them. sample_weight: [R, B]."""
         self.shape = len(means), x.shape[2], means.shape[1]
         self.family, self.sign, self.scale, self.intercept = family, sign, scale, intercept
+        self.by_products = self.shape[2] > 1 and self.shape[1] * self.shape[2] > FEW_WEIGHTS
         self.decay = np.broadcast_to(decay, self.shape).reshape(self.shape[0], -1)  # [R, D K]
         self.xp, x, means, *counted = native(x, means, *given(sample_weight))
         self.parts = list(pieces(x, means, *counted))
+        self.wide = x.dtype
+
+    def widened(self) -> "Information":
+        """The same, its matrix in double precision: where features have scales of their own, single precision loses the
+        small ones beside the large ones."""
+        self.wide, self.eps = self.xp.float64, WIDE
+        return self
 
     @np.errstate(all="ignore")
     def matrix(self) -> np.ndarray:
@@ -200,6 +210,15 @@ class Information(Curvature):
         found: np.ndarray = self._inverse @ v.reshape(self.shape[0], -1, self.shape[2])
         return found.reshape(v.shape)
 
+    def felt(self, v: np.ndarray) -> np.ndarray:
+        """What all classes have in common changes no probability, and without a penalty nothing at all."""
+        if self.shape[2] == 1:
+            return v
+        common = v.reshape(self.shape[0], -1, self.shape[2]).mean(2).repeat(self.shape[2], 1)
+        free = np.ones(v.shape, bool)
+        free[:, : self.decay.shape[1]] = self.decay == 0
+        return v - np.where(free, common, 0)
+
     @functools.cached_property
     def _inverse(self) -> np.ndarray:
         """Of the mean block over classes: [R, D, D]."""
@@ -209,8 +228,11 @@ class Information(Curvature):
         diagonal = np.einsum("rdd->rd", block)
         diagonal[:, : self.shape[1]] += self.decay.reshape(self.shape).mean(2)
         eps = self.xp.finfo(self.parts[0][0].dtype).eps
-        diagonal += eps * diagonal.max(1, keepdims=True) + np.finfo(np.float64).tiny  # for a constant feature
-        return np.linalg.inv(block)
+        diagonal += np.where(diagonal == 0, 1, eps * diagonal)  # for a constant feature, and one that is there twice
+        unit = 1 / np.sqrt(np.abs(diagonal))
+        unit = unit[:, :, None] * unit[:, None]
+        inverse: np.ndarray = unit * np.linalg.inv(unit * block)
+        return inverse
 
     def _block(self, weights: Sequence[Array]) -> np.ndarray:
         """scale Σ c weight x xᵀ [R, D, D] over all examples, in double precision, with the intercept as a last feature.
@@ -221,7 +243,7 @@ class Information(Curvature):
         for (piece, _, *counts), weight in zip(self.parts, weights, strict=True):
             for c in counts:
                 weight = c * weight
-            ones = self.xp.ones((*piece.shape[:2], int(self.intercept)), dtype=piece.dtype)
-            x = self.xp.concatenate([piece, ones], 2)
+            ones = self.xp.ones((*piece.shape[:2], int(self.intercept)), dtype=self.wide)
+            x = self.xp.concatenate([self.xp.asarray(piece, dtype=self.wide), ones], 2)
             products.append(x.mT @ (x * weight[:, :, None]))
         return self.scale * np.asarray(total(self.xp, products), np.float64)
