@@ -12,20 +12,28 @@ from rlgrad.problems.logistic import Logistic, Settings
 from rlgrad.replicas import flatten
 from rlgrad.supervised import likelihood
 from rlgrad.supervised.data import Dataset
-from rlgrad.supervised.families import bernoulli, categorical
+from rlgrad.supervised.families import family_of
 from rlgrad.supervised.minibatches import Batch
 
 EXAMPLES, FEATURES, REPLICAS = 50, 4, 3
 
 
-def made(classes: int, **settings: Any) -> Logistic:
-    """A problem on data that no linear model separates, each replica at weights of its own."""
+def made(classes: int | str, counted: bool = False, **settings: Any) -> Logistic:
+    """A problem on data that no linear model separates, each replica at weights of its own. classes: how many, or
+    another family. counted: whether examples count, and penalties are, as much as each replica has it."""
     rng = np.random.default_rng(1)
     x = torch.from_numpy(rng.standard_normal((EXAMPLES, FEATURES)))
-    y = torch.from_numpy(rng.integers(0, classes, EXAMPLES))
+    y = torch.from_numpy(rng.integers(0, classes if isinstance(classes, int) else 4, EXAMPLES))
     given = {"replicas": REPLICAS, "initial_deviation": 0.7, "l2": 0.3, "optimizer": {"name": "SGD"}} | settings
-    y = y.double() if classes == 2 else y
-    return Logistic(Settings(data="made.csv", updates=1, **given), Dataset(x, y, x, y, classes))
+    if isinstance(classes, str):
+        given, classes = given | {"family": classes}, 1
+    y = y if classes > 2 else y.double()
+    counts = torch.from_numpy(rng.integers(0, 3, (REPLICAS, EXAMPLES)).astype(float)) if counted else None
+    dataset = Dataset(x, y, x, y, classes, sample_weight=counts)
+    problem = Logistic(Settings(data="made.csv", updates=1, **given), dataset)
+    if counted:
+        problem.decay = rng.random((REPLICAS, FEATURES, 1))
+    return problem
 
 
 def drawn(problem: Logistic, shared: bool) -> Batch:
@@ -33,16 +41,17 @@ def drawn(problem: Logistic, shared: bool) -> Batch:
     if shared:
         return problem.sample(0)
     rows = torch.from_numpy(np.random.default_rng(2).integers(0, EXAMPLES, (REPLICAS, 30)))
-    return Batch(problem.dataset.x[rows], problem.dataset.y[rows])
+    return problem.minibatches.gathered(rows)
 
 
 @pytest.mark.parametrize("pieces", [0, 1, 7])
 @pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("classes", [2, 3, "poisson", "gaussian"])
 @pytest.mark.parametrize(
     "settings",
     [
         {},
+        {"counted": True},
         {"objective": "log_likelihood", "reduction": "sum"},
         {"l2": 0.0},
         {"intercept": False, "objective": "log_likelihood"},
@@ -50,7 +59,7 @@ def drawn(problem: Logistic, shared: bool) -> Batch:
     ids=str,
 )
 def test_value_gradient_and_metrics_are_autograd_s(
-    float64: None, monkeypatch: pytest.MonkeyPatch, settings: dict, classes: int, shared: bool, pieces: int
+    float64: None, monkeypatch: pytest.MonkeyPatch, settings: dict, classes: int | str, shared: bool, pieces: int
 ) -> None:
     monkeypatch.setattr(likelihood, "PIECE", EXAMPLES * FEATURES // max(pieces, 1))
     monkeypatch.setattr(likelihood, "FEW", 0 if pieces else likelihood.FEW)  # pieces are torch's
@@ -70,14 +79,14 @@ def test_value_gradient_and_metrics_are_autograd_s(
 
 @pytest.mark.parametrize("pieces", [0, 1, 7])
 @pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("classes", [2, 4, "poisson", "gaussian"])
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"objective": "log_likelihood", "reduction": "sum"}, {"intercept": False}],
+    [{}, {"counted": True}, {"objective": "log_likelihood", "reduction": "sum"}, {"intercept": False}],
     ids=str,
 )
 def test_the_curvature_is_autograd_s(
-    float64: None, monkeypatch: pytest.MonkeyPatch, settings: dict, classes: int, shared: bool, pieces: int
+    float64: None, monkeypatch: pytest.MonkeyPatch, settings: dict, classes: int | str, shared: bool, pieces: int
 ) -> None:
     monkeypatch.setattr(likelihood, "PIECE", EXAMPLES * FEATURES // max(pieces, 1))
     monkeypatch.setattr(likelihood, "FEW", 0 if pieces else likelihood.FEW)  # pieces are torch's
@@ -92,7 +101,7 @@ def test_the_curvature_is_autograd_s(
     product = np.einsum("rpq,rq->rp", matrix, v)
     np.testing.assert_allclose(curvature.times(v), product, rtol=1e-11, atol=1e-12)
     np.testing.assert_allclose(twin.times(v), product, rtol=1e-11, atol=1e-12)
-    if classes == 2:  # there the rough inverse is the inverse, of the positive one of ±H
+    if classes not in (3, 4):  # there the rough inverse is the inverse, of the positive one of ±H
         np.testing.assert_allclose(problem.direction.opposite.sign * curvature.undo(product), v, rtol=1e-8, atol=1e-8)
     else:
         assert ((curvature.undo(v) * v).sum(1) > 0).all()
@@ -149,7 +158,7 @@ def test_autograd_s_curvature_is_that_of_torch_s_hessian(float64: None) -> None:
 def test_single_precision_loses_nothing_where_scores_are_large() -> None:
     weight, bias = torch.full((1, 1, 1), 1.0), torch.zeros(1, 1, 1)
     x, y = torch.tensor([[[-90.0], [-30.0], [0.0], [30.0], [90.0]]]), torch.tensor([[0.0, 1, 0, 1, 1]])
-    found = likelihood.penalised(weight, bias, x, y, 1.0, 0.0)
+    found = likelihood.penalised(family_of("logistic", 2), weight, bias, x, y, 1.0, 0.0)
     assert float(found.value) == pytest.approx(-30 - np.log(2))
     assert float(found.weight) == pytest.approx(-30)
 
@@ -194,7 +203,7 @@ def test_what_is_nearly_certain_keeps_its_digits(classes: int, torch_s: bool) ->
     score = torch.tensor([25.0, -25.0], dtype=torch.float64)  # [B]
     scores = score.reshape(1, 1, 2) if classes == 2 else torch.stack([torch.zeros(2), score, -score]).double()[None]
     y = torch.tensor([[1.0, 0.0]]) if classes == 2 else torch.tensor([[1, 2]])
-    each = bernoulli if classes == 2 else categorical
+    each = family_of("logistic", classes).parts
     found = each(torch, scores, y.double() if classes == 2 else y) if torch_s else each(np, scores.numpy(), y.numpy())
     rest = np.exp(-25.0) + (np.exp(-50.0) if classes == 3 else 0.0)
     digits = 1e-12 if classes == 2 else 1e-4  # of K classes the largest score is taken off: 1 + e⁻²⁵ is rounded
@@ -228,3 +237,18 @@ def test_half_of_the_examples_have_the_curvature_of_all_where_each_is_there_twic
         twice = Batch(batch.x.repeat_interleave(2, 1), batch.y.repeat_interleave(2, 1))
         found.append(problem.objective(twice).curvature().matrix())
     assert np.allclose(*found, rtol=1e-12)
+
+
+@pytest.mark.parametrize("xp", [np, torch])
+def test_large_counts_keep_their_digits_in_single_precision(xp: Any) -> None:
+    """scipy's log-probabilities in double precision, near the mean of a million, where the terms are ten million."""
+    from scipy.stats import poisson
+
+    y = np.array([[0, 1, 1_000_000, 1_001_000, 999_000]], dtype=np.float32)
+    scores = np.log(np.array([[[2.0, 1.5, 1e6, 1e6, 1e6]]])).astype(np.float32)
+    given = (scores, y) if xp is np else (torch.from_numpy(scores), torch.from_numpy(y))
+    found, mean, residual = (np.asarray(part) for part in family_of("poisson", 1).parts(xp, *given))
+    exact = np.exp(scores[0, 0].astype(float))
+    np.testing.assert_allclose(found[0], poisson.logpmf(y[0].astype(int), exact), rtol=1e-4)
+    np.testing.assert_allclose(mean[0, 0], exact, rtol=1e-6)
+    np.testing.assert_allclose(residual[0, 0], y[0] - exact, atol=0.2, rtol=1e-4)

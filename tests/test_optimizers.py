@@ -150,7 +150,10 @@ def test_the_wrong_sign_goes_the_wrong_way_with_newton_too() -> None:
         ({"optimizer": NEWTON | {"lr": 0}}, "optimizer: Newton: lr must be positive, not 0"),
         ({"optimizer": NEWTON | {"lr": "fast"}}, "optimizer.lr: input should be a valid number"),
         ({"optimizer": NEWTON | {"tolerance": -1}}, "optimizer.tolerance: input should not be negative (here: -1)"),
-        ({"optimizer": NEWTON | {"solver": "lu"}}, "optimizer.solver: input should be 'direct' or 'cg' (here: lu)"),
+        (
+            {"optimizer": NEWTON | {"solver": "lu"}},
+            "optimizer.solver: input should be 'auto', 'direct' or 'cg' (here: lu)",
+        ),
         ({"optimizer": NEWTON | {"sign": 1}}, "optimizer.sign: Newton has no such argument"),
         ({"optimizer": {"name": "Newtom"}}, "did you mean Newton?"),
         ({"batch_growth": 0.5}, "batch_growth"),

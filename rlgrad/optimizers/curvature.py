@@ -13,6 +13,9 @@ class Curvature:
     """The second derivatives of an objective; for an expected return, with the sign that it would have, the Fisher
     information of the policy. P counts all elements of the parameters that are trained, in order."""
 
+    eps: float | None = None  # where parameters have scales of their own: what rounding leaves of a zero in its matrix
+    by_products = False  # whether its inverse is found faster by products with it than from its matrix
+
     def matrix(self) -> np.ndarray:
         """[R, P, P]"""
         raise NotImplementedError
@@ -23,6 +26,10 @@ class Curvature:
 
     def undo(self, v: np.ndarray) -> np.ndarray:
         """Roughly its inverse times v [R, P], eigenvalues taken as positive; v itself where nothing better is known."""
+        return v
+
+    def felt(self, v: np.ndarray) -> np.ndarray:
+        """v [R, P] without what is known to change nothing: there the objective is flat, and rounding is no slope."""
         return v
 
     def distance(self, moved: np.ndarray) -> np.ndarray:

@@ -38,7 +38,7 @@ class Newton(Optimizer):
     max_iter: steps in an update, on the same data.
     tolerance: a replica rests where a step would change, or has changed, J by no more than this part of it.
     solver: direct computes H. cg, for many parameters, computes products with it only, and stops short on the way along
-    conjugate gradients (Nocedal & Wright 2006, algorithm 7.1).
+    conjugate gradients (Nocedal & Wright 2006, algorithm 7.1). auto: what the curvature says is faster.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Newton(Optimizer):
         lr: float = 1.0,
         max_iter: int = 20,
         tolerance: float = 1e-9,
-        solver: Literal["direct", "cg"] = "direct",
+        solver: Literal["auto", "direct", "cg"] = "auto",
     ):
         if not lr > 0:
             raise ValueError(f"lr must be positive, not {lr!r}")
@@ -56,8 +56,8 @@ class Newton(Optimizer):
             raise ValueError(f"max_iter must be a whole number from 1 on, not {max_iter!r}")
         if not tolerance >= 0:
             raise ValueError(f"tolerance must be 0 or more, not {tolerance!r}")
-        if solver not in ("direct", "cg"):
-            raise ValueError(f"solver must be direct or cg, not {solver!r}")
+        if solver not in ("auto", "direct", "cg"):
+            raise ValueError(f"solver must be auto, direct or cg, not {solver!r}")
         super().__init__(params, {"lr": lr, "max_iter": max_iter, "tolerance": tolerance, "solver": solver})
         self.sign = sign
 
@@ -71,12 +71,13 @@ class Newton(Optimizer):
         parameters = [parameter for parameter in group["params"] if parameter.requires_grad]
         places = [parameter.detach().numpy() for parameter in parameters]
         sign, bowl = self.sign, 1 if self.sign < 0 else -1  # J curves upwards at a minimum, downwards at a maximum
-        towards = direct if group["solver"] == "direct" else conjugate
+        towards = {"auto": either, "direct": direct, "cg": conjugate}[group["solver"]]
         at = joined(places)
         value, gradient = evaluated(closure, parameters)
         eps, active = np.finfo(value.dtype).eps, np.full(len(value), True)
         for _ in range(group["max_iter"]):
-            uphill = towards(closure.curvature(), gradient, bowl, eps)
+            curvature = closure.curvature()
+            uphill = curvature.felt(towards(curvature, curvature.felt(gradient), bowl, eps))
             promised = (gradient * uphill).sum(1)
             size = np.abs(value)
             little = group["tolerance"] * size
@@ -105,14 +106,24 @@ class Newton(Optimizer):
             value, at = new, there
 
 
+def either(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float) -> np.ndarray:
+    """By the way that the curvature says is faster."""
+    return (conjugate if curvature.by_products else direct)(curvature, gradient, bowl, eps)
+
+
 def direct(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float) -> np.ndarray:
     """|H|⁻¹ times the gradient [R, P]. bowl: 1 where H is positive at the extremum that is sought, else -1. eps: what
     rounding leaves of a zero, as a part of the largest."""
-    matrix = bowl * curvature.matrix()
+    matrix, unit = bowl * curvature.matrix(), np.ones((len(gradient), 1))
+    if curvature.eps:
+        eps, size = curvature.eps, np.abs(matrix.diagonal(axis1=1, axis2=2))
+        unit = np.divide(1.0, np.sqrt(size), out=np.ones_like(size), where=(size > 0) & (size < np.inf))  # [R, P]
+        matrix, gradient = unit[:, :, None] * matrix * unit[:, None], unit * gradient
     step, flattest, steepest = (few if matrix.shape[1] <= FEW else many)(matrix, gradient)
     good = flattest > eps**0.5 * steepest  # [R]
     if not good.all():
         step[~good] = spectral(matrix[~good], gradient[~good], eps)
+    step *= unit
     return step
 
 

@@ -21,11 +21,12 @@ from rlgrad.optimizers.curvature import Curvature, Differentiated
 from rlgrad.streams import Purpose, streams
 from rlgrad.supervised import data
 from rlgrad.supervised.classifier import LinearClassifier
-from rlgrad.supervised.likelihood import Information, penalised
+from rlgrad.supervised.families import NUMERIC
+from rlgrad.supervised.likelihood import Decay, Information, penalised
 from rlgrad.supervised.minibatches import Batch, Minibatches, MinibatchSettings
 from rlgrad.supervised.preprocessing import Preprocessing
-from rlgrad.supervised.quality import auc, quality
-from rlgrad.supervised.trained import TrainedClassifier, description
+from rlgrad.supervised.quality import auc
+from rlgrad.supervised.trained import TrainedClassifier, TrainedRegression, description
 from rlgrad.trainable import Trainable
 
 DIRECTIONS = {"log_likelihood": Direction.MAXIMIZE, "negative_log_likelihood": Direction.MINIMIZE}
@@ -35,6 +36,9 @@ class Settings(data.DataSettings, MinibatchSettings):
     """A linear classifier with a probability for each class."""
 
     problem: Literal["logistic"] = "logistic"
+    family: Literal["logistic", "poisson", "gaussian"] = "logistic"
+    """the distribution of the labels. logistic: classes, two or more. poisson: counts, by the logarithm of their mean.
+    gaussian: numbers, by their mean"""
     objective: Literal["negative_log_likelihood", "log_likelihood"] = "negative_log_likelihood"
     """the cost to descend, or the score to ascend"""
     reduction: Literal["mean", "sum"] = "mean"
@@ -59,10 +63,16 @@ class Settings(data.DataSettings, MinibatchSettings):
         if self.curvature_examples and self.optimizer.name != "Newton":
             raise SettingError(("curvature_examples",), "it has no effect: only Newton asks for the curvature")
         self.check_order()
-        return Logistic(self, data.load_dataset(self))
+        numeric = NUMERIC.get(self.family)
+        if numeric and self.positive is not None:
+            raise SettingError(("positive",), f"family: {self.family} has no classes: its labels are numbers")
+        dataset = data.load_dataset(self, numeric is not None, keep_constant=not self.intercept)
+        if numeric and (reason := numeric.refuses(torch.cat([dataset.y, dataset.test_y]))):
+            raise SettingError(("family",), f"{self.family}: {reason}")
+        return Logistic(self, dataset)
 
     def trained(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any], **objects: Any) -> Any:
-        return TrainedClassifier(tensors, description)
+        return (TrainedClassifier if self.family == "logistic" else TrainedRegression)(tensors, description)
 
 
 class Logistic(Trainable):
@@ -71,14 +81,18 @@ class Logistic(Trainable):
     model: LinearClassifier
     curved = informed = True
     work = "batch/examples"  # the metric that counts what was learned from
-    headline, judged = ("accuracy", "log_loss"), ("log_loss", Direction.MINIMIZE)
 
     def __init__(self, settings: Settings, dataset: data.Dataset):
         self.settings = settings
-        self.dataset = dataset
+        self.dataset, self.facts = dataset, dataset.facts
         self.direction = DIRECTIONS[settings.objective]
         self.measures = settings.objective.replace("_", " ") + (" and penalty" if settings.l2 else "")
-        self.model = LinearClassifier(settings.replicas, dataset.x.shape[1], dataset.classes).to(dataset.x.dtype)
+        width = dataset.x.shape[1]
+        self.model = LinearClassifier(settings.replicas, width, dataset.classes, settings.family).to(dataset.x.dtype)
+        self.headline, self.judged = self.model.family.headline, (self.model.family.judged, Direction.MINIMIZE)
+        self.decay: Decay = settings.l2  # of all weights, or [R, 1, 1] or [R, D, 1] where they differ
+        if not settings.standardise and settings.optimizer.name == "Newton":
+            self.facts = {**self.facts, "scaling": "Newton's curvature is scaled, and worked out in double precision"}
         linear = self.model.linear
         with torch.no_grad():
             linear.bias.fill_(settings.initial_value if settings.intercept else 0.0)
@@ -99,46 +113,48 @@ class Logistic(Trainable):
 
     def objective(self, batch: Batch) -> Estimate:
         """The log-likelihood [R] of the batch, as mean or sum, less the penalty; or the same as a cost."""
-        sign, linear, l2 = self.direction.sign, self.model.linear, self.settings.l2
+        sign, linear, counts = self.direction.sign, self.model.linear, batch.sample_weight
         scale = 1 / batch.y.shape[1] if self.settings.reduction == "mean" else 1.0
         if self.settings.gradient == "closed_form":
-            counts = batch.sample_weight
-            found = penalised(linear.weight, linear.bias, batch.x, batch.y, sign * scale, sign * l2, counts)
-            metrics = Lazy(functools.partial(self._metrics, found.logits, batch.y))
+            at = linear.weight, linear.bias, batch.x, batch.y
+            found = penalised(self.model.family, *at, sign * scale, sign * self.decay, counts)
+            metrics = Lazy(functools.partial(self._metrics, found.scores, batch))
             gradient = found.weight, found.bias if self.settings.intercept else None
-            curvature = functools.partial(self._information, batch, found.probabilities)
+            curvature = functools.partial(self._information, batch, found.means)
             return Estimate(found.value, metrics, gradient, curvature)
-        logits = linear(batch.x)
-        each = self.model.predict(logits).log_prob(batch.y)
-        each = each if batch.sample_weight is None else each * batch.sample_weight
-        value = sign * (scale * each.sum(1) - l2 / 2 * linear.weight.square().sum((1, 2)))
-        metrics = Lazy(functools.partial(self._metrics, logits.detach().mT, batch.y))
+        scores = linear(batch.x)
+        each = self.model.predict(scores).log_prob(batch.y)
+        each = each if counts is None else each * counts
+        decay = torch.as_tensor(self.decay, dtype=scores.dtype)
+        value = sign * (scale * each.sum(1) - (decay / 2 * linear.weight.square()).sum((1, 2)))
+        metrics = Lazy(functools.partial(self._metrics, scores.detach().mT, batch))
         return Estimate(value, metrics, curvature=lambda: self._differentiated(batch))
 
-    def _information(self, batch: Batch, probabilities: Tensor) -> Curvature:
-        """The curvature of the objective, over weights [D, K] and intercepts [K]. probabilities: [R, K, B], of the
-        examples of the batch."""
-        settings, examples = self.settings, batch.y.shape[1]
+    def _information(self, batch: Batch, means: Tensor) -> Curvature:
+        """The curvature of the objective, over weights [D, K] and intercepts [K]. means: [R, K, B], of the examples of
+        the batch."""
+        settings, examples = self.settings, means.shape[2]
         every = max(1, examples // (settings.curvature_examples or examples))
-        x, probabilities = batch.x[:, ::every], probabilities[:, :, ::every]
+        x, means = batch.x[:, ::every], means[:, :, ::every]
         counts = None if batch.sample_weight is None else batch.sample_weight[:, ::every]
         scale = 1 / x.shape[1] if settings.reduction == "mean" else examples / x.shape[1]
         sign = self.direction.opposite.sign  # a log-likelihood curves downwards
-        return Information(x, probabilities, sign, scale, settings.l2, settings.intercept, counts)
+        found = Information(self.model.family, x, means, sign, scale, self.decay, settings.intercept, counts)
+        return found if settings.standardise else found.widened()
 
     def _differentiated(self, batch: Batch) -> Curvature:
         with torch.enable_grad():
             return Differentiated(self.objective(batch).value, self.model.parameters())
 
     @torch.no_grad()
-    def _metrics(self, scores: Tensor, y: Tensor) -> dict[str, Tensor]:
-        distribution = self.model.predict(scores.mT)
-        found = {f"batch/{name}": figure for name, figure in quality(distribution, y).items()}
-        return found | {"batch/examples": torch.full_like(found["batch/accuracy"], y.shape[1])}
+    def _metrics(self, scores: Tensor, batch: Batch) -> dict[str, Tensor]:
+        found = self.model.family.quality(self.model.predict(scores.mT), batch.y, batch.sample_weight)
+        examples = scores.new_full((len(scores),), batch.y.shape[1])
+        return {f"batch/{name}": figure for name, figure in found.items()} | {"batch/examples": examples}
 
     def description(self) -> dict[str, Any]:
         """The classifier's."""
-        return description(self.dataset.labels, self.dataset.preprocessing)
+        return description(self.dataset.labels, self.dataset.preprocessing, self.settings.family)
 
     def begin_from(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
         """The same classifier, in the units of this run's features: these were standardised by other examples."""
@@ -169,11 +185,11 @@ class Logistic(Trainable):
         training part's class frequencies for every example would give: a classifier that is no better has learned
         nothing (such a constant has an AUC of one half)."""
         replicas, y = self.settings.replicas, self.dataset.test_y.expand(self.settings.replicas, -1)
-        count = torch.bincount(self.dataset.y.long(), minlength=self.dataset.classes).to(self.dataset.x.dtype)
-        frequency = count / len(self.dataset.y)
-        constant = torch.distributions.Categorical(probs=frequency.expand(*y.shape, -1), validate_args=False)
-        distribution = self.model(self.dataset.test_x.expand(replicas, -1, -1))
-        learned = quality(distribution, y)
+        family, scores = self.model.family, self.model.linear(self.dataset.test_x.expand(replicas, -1, -1))
+        learned = family.quality(family.distribution(scores), y)
         if self.dataset.classes == 2 and 0 < self.dataset.test_y.mean() < 1:
-            learned["auc"] = auc(distribution.logits, self.dataset.test_y)
-        return learned | {f"prior_{name}": value for name, value in quality(constant, y).items()}
+            learned["auc"] = auc(scores.squeeze(-1), self.dataset.test_y)
+        constant = family.distribution(
+            family.constant(self.dataset.y, self.dataset.classes).to(scores).expand_as(scores)
+        )
+        return learned | {f"prior_{name}": value for name, value in family.quality(constant, y).items()}

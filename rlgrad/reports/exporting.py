@@ -19,7 +19,7 @@ from rlgrad.agents.trained import TrainedPolicy
 from rlgrad.config import Config
 from rlgrad.errors import UsageError
 from rlgrad.run.resuming import content_of
-from rlgrad.supervised.trained import TrainedClassifier
+from rlgrad.supervised.trained import TrainedClassifier, TrainedRegression
 
 
 class PolicyGraph(nn.Module):
@@ -88,6 +88,8 @@ def export(model: TrainedPolicy | TrainedClassifier, config: Config, run: Path, 
     if isinstance(model, TrainedPolicy):
         seen = torch.zeros(2, *model.door.shape, dtype=getattr(torch, model.precision))
         graph, first = PolicyGraph(model), seen
+    elif isinstance(model, TrainedRegression):
+        raise UsageError("a regression cannot be exported yet: rlgrad.load(RUN).predict(table) uses it from Python")
     else:
         graph, first = ClassifierGraph(model), torch.zeros(2, len(model.features), dtype=torch.float64)
     card = to.parent / "README.md"

@@ -65,6 +65,9 @@ TAGS = {
     "batch/accuracy": "Part of the update's examples whose most probable label is the right one, mean over replicas "
     "(0 to 1).",
     "batch/log_loss": "Mean negative log-likelihood of the update's labels, without any penalty (nats per example).",
+    "batch/deviance": "Mean Poisson deviance of the update's counts: twice the log-likelihood that they lack to that "
+    "of a model whose means are the counts themselves (nats per example).",
+    "batch/squared_error": "Mean squared error of the update's labels that are numbers (their unit, squared).",
     "batch/examples": "Examples learned from so far, repetitions counted, mean over replicas (examples).",
     "evaluation/return": "Undiscounted return of the greedy policy on held-out episodes, after the update (reward).",
     "evaluation/length": "Length of those held-out episodes (decisions: environment steps, unless `action_repeat` "
@@ -78,6 +81,12 @@ TAGS = {
     "evaluation/log_loss": "Mean negative log-likelihood of the held-out labels, after the update (nats per example).",
     "evaluation/auc": "Area under the ROC curve of the held-out examples, after the update: how often one of class 1 "
     "is held more probable than one of class 0; for two classes only (0 to 1, 0.5 is chance).",
+    "evaluation/deviance": "Mean Poisson deviance of the held-out counts, after the update (nats per example).",
+    "evaluation/squared_error": "Mean squared error of the held-out labels that are numbers, after the update (their "
+    "unit, squared).",
+    "evaluation/prior_deviance": "The same deviance for always predicting the training part's mean (nats per example).",
+    "evaluation/prior_squared_error": "The same squared error for always predicting the training part's mean (the "
+    "labels' unit, squared).",
     "evaluation/prior_accuracy": "The same accuracy for always predicting the most frequent class of the training part "
     "(0 to 1).",
     "evaluation/prior_log_loss": "The same log-loss for always predicting the training part's class frequencies (nats "

@@ -1,8 +1,10 @@
-"""The likelihood of a linear classifier in closed form: its value, gradient and curvature, without autograd's graph.
+"""The likelihood of a linear model in closed form: its value, gradient and curvature, without autograd's graph.
 
-    log L = Σ log p(y | x),    ∂ log L / ∂z_k = [y = k] − p_k,    where z = xᵀw + b are the scores of the classes
+    log L = Σ c log p(y | x),    ∂ log L / ∂z_k = c ([y = k] − p_k),    where z = xᵀw + b are the scores
 
-(Hastie, Tibshirani & Friedman 2009, equations 4.21 and 4.25; two classes have one score, that of class 1). Examples
+(Hastie, Tibshirani & Friedman 2009, equations 4.21 and 4.25; two classes have one score, that of class 1; c is what an
+example counts, and differs between replicas where these are folds or resamples; other families than classes put their
+own mean in the place of p). Examples
 are worked on some thousands at a time, so that they are still in the cache when the gradient reads them for the second
 time; sums over all examples are taken in double precision. Scores are [R, K, B], and weights meet them as [R, K, D]:
 this way round a matrix product with few classes is several times as fast.
@@ -20,10 +22,12 @@ import torch
 from torch import Tensor
 
 from rlgrad.optimizers.curvature import Curvature
-from rlgrad.supervised.families import bernoulli, categorical
+from rlgrad.supervised.families import Family
 
 PIECE = 1 << 19  # numbers of the examples' features at a time: two megabytes, in single precision
 FEW = 1 << 17  # numbers of the examples' features, counted as 64 at least, up to which numpy is faster
+WIDE = 1e-13  # what rounding leaves of a zero in a curvature in double precision, as a part of its diagonal
+FEW_WEIGHTS = 64  # of several classes, up to which their curvature is worked out as a matrix
 
 Array = Any  # of torch or of numpy
 
@@ -34,42 +38,48 @@ class PenalisedLikelihood(NamedTuple):
     value: Tensor  # [R]
     weight: Tensor  # [R, D, K] its gradient there
     bias: Tensor  # [R, 1, K]
-    logits: Tensor  # [R, K, B]
-    probabilities: Tensor  # [R, K, B]
+    scores: Tensor  # [R, K, B]
+    means: Tensor  # [R, K, B] of classes their probabilities
+
+
+Decay = float | np.ndarray  # of all weights, or [R, 1, 1], [R, D, 1]: those of each replica, or of each feature
 
 
 @np.errstate(all="ignore")  # like torch: where a replica diverges its numbers say so
 def penalised(
+    family: Family,
     weight: Tensor,
     bias: Tensor,
     x: Tensor,
     y: Tensor,
     scale: float,
-    decay: float,
+    decay: Decay,
     sample_weight: Tensor | None = None,
 ) -> PenalisedLikelihood:
     """scale log L − decay/2 ||w||².
 
-    weight [R, D, K], bias [R, 1, K], x [R, B, D], y [R, B]; K = 1 where there are two classes. sample_weight: [R, B]
-    how many times an example counts; None: once.
+    weight [R, D, K], bias [R, 1, K], x [R, B, D], y [R, B]; K = 1 where there are two classes.
+    sample_weight: [R, B] how many times an example counts; None: once.
     """
-    xp, x, y, w, b, *counts = native(x, y, weight, bias, *given(sample_weight))
-    each = bernoulli if w.shape[2] == 1 else categorical
-    scores, probabilities, found = [], [], []
-    for piece, labels, *count in pieces(x, y, *counts):
+    xp, x, y, w, b, *counted = native(x, y, weight, bias, *given(sample_weight))
+    scores, means, found = [], [], []
+    for piece, labels, *each in pieces(x, y, *counted):
         z = logits_of(w, b, piece)
-        log_likelihood, p, residual = each(xp, z, labels)
-        if count:
-            log_likelihood, residual = log_likelihood * count[0], residual * count[0][:, None]
+        log_likelihood, mean, residual = family.parts(xp, z, labels)
+        for c in each:
+            log_likelihood, residual = c * log_likelihood, c[:, None] * residual
         scores.append(z)
-        probabilities.append(p)
+        means.append(mean)
         found.append((log_likelihood.sum(1), against(residual, piece), residual.sum(2)))
     value, slope, level = (total(xp, parts) * scale for parts in zip(*found, strict=True))
     slope, level = slope.mT, level[:, None]
-    if decay:
+    if isinstance(decay, np.ndarray):
+        decay = xp.asarray(decay, dtype=w.dtype)
+        value, slope = value - (decay * w * w).sum((1, 2)) / 2, slope - decay * w
+    elif decay:
         value = value - decay / 2 * (w * w).sum((1, 2))
         slope = slope - decay * w
-    every = (together(xp, parts) for parts in (scores, probabilities))
+    every = (together(xp, parts) for parts in (scores, means))
     return PenalisedLikelihood(*(tensor(part, weight.dtype) for part in (value, slope, level, *every)))
 
 
@@ -130,27 +140,36 @@ def against(scores: Array, x: Array) -> Array:
 class Information(Curvature):
     """The curvature of sign (scale log L − decay/2 ||w||²), where scale and decay are positive.
 
-    That of −log L is the Fisher information Σ x xᵀ ⊗ (diag p − p pᵀ), whatever the labels are. P counts the weights
-    [D, K] in their order and then, if there are any, the intercepts [K], each the weight of a feature that is 1.
+    That of −log L is the Fisher information Σ c x xᵀ ⊗ V, where V is the variance of the label at x: of classes
+    diag p − p pᵀ. P counts the weights [D, K] in their order and then, if there are any, the intercepts [K], each the
+    weight of a feature that is 1.
     """
 
     def __init__(
         self,
+        family: Family,
         x: Tensor,
-        probabilities: Tensor,
+        means: Tensor,
         sign: int,
         scale: float,
-        decay: float,
+        decay: Decay,
         intercept: bool = True,
         sample_weight: Tensor | None = None,
     ):
-        """x [R, B, D], the classes' probabilities [R, K, B] there, as `penalised` has found them, and how many times
-        each example counts [R, B]; None: once."""
-        self.shape = len(probabilities), x.shape[2], probabilities.shape[1]
-        self.sign, self.scale, self.decay, self.intercept = sign, scale, decay, intercept
-        self.xp, x, probabilities, *counts = native(x, probabilities, *given(sample_weight))
-        counted = probabilities * counts[0][:, None] if counts else probabilities
-        self.parts = list(pieces(x, probabilities, counted))
+        """x [R, B, D] and the means [R, K, B] there, as `penalised` has found them. sample_weight: [R, B]."""
+        self.shape = len(means), x.shape[2], means.shape[1]
+        self.family, self.sign, self.scale, self.intercept = family, sign, scale, intercept
+        self.by_products = self.shape[2] > 1 and self.shape[1] * self.shape[2] > FEW_WEIGHTS
+        self.decay = np.broadcast_to(decay, self.shape).reshape(self.shape[0], -1)  # [R, D K]
+        self.xp, x, means, *counted = native(x, means, *given(sample_weight))
+        self.parts = list(pieces(x, means, *counted))
+        self.wide = x.dtype
+
+    def widened(self) -> "Information":
+        """The same, its matrix in double precision: where features have scales of their own, single precision loses the
+        small ones beside the large ones."""
+        self.wide, self.eps = self.xp.float64, WIDE
+        return self
 
     @np.errstate(all="ignore")
     def matrix(self) -> np.ndarray:
@@ -159,10 +178,11 @@ class Information(Curvature):
         result = np.empty((replicas, size, classes, size, classes))
         for k in range(classes):
             for m in range(k + 1):
-                block = self._block([counted[:, k] * (float(k == m) - p[:, m]) for _, p, counted in self.parts])
+                block = self._block([self.family.weight(mean, k, m) for _, mean, *_ in self.parts])
                 result[:, :, k, :, m] = result[:, :, m, :, k] = block
-        result.reshape(replicas, -1)[:, :: size * classes + 1][:, : features * classes] += self.decay
-        return self.sign * result.reshape(replicas, size * classes, size * classes)
+        square = result.reshape(replicas, size * classes, size * classes)
+        np.einsum("rpp->rp", square)[:, : features * classes] += self.decay
+        return self.sign * square
 
     @np.errstate(all="ignore")
     def times(self, v: np.ndarray) -> np.ndarray:
@@ -172,9 +192,10 @@ class Information(Curvature):
         weight = given[:, : features * classes].reshape(self.shape)
         bias = given[:, features * classes :].reshape(replicas, 1, -1) if self.intercept else None
         slopes, levels = [], []
-        for piece, p, counted in self.parts:
-            u = counted * logits_of(weight, bias, piece)  # [R, K, B]
-            u = u - p * u.sum(1)[:, None]  # where there is one score, too
+        for piece, mean, *counts in self.parts:
+            u = self.family.bend(mean, logits_of(weight, bias, piece))  # [R, K, B]
+            for c in counts:
+                u = c[:, None] * u
             slopes.append(against(u, piece))
             levels.append(u.sum(2))
         slope = np.asarray(total(self.xp, slopes).mT, np.float64).reshape(replicas, -1)
@@ -185,28 +206,44 @@ class Information(Curvature):
 
     def undo(self, v: np.ndarray) -> np.ndarray:
         """About the inverse of its absolute value, times v [R, P]: as if every class had the mean of their blocks. Of
-        two classes it is the inverse."""
+        one score it is the inverse."""
         found: np.ndarray = self._inverse @ v.reshape(self.shape[0], -1, self.shape[2])
         return found.reshape(v.shape)
+
+    def felt(self, v: np.ndarray) -> np.ndarray:
+        """What all classes have in common changes no probability, and without a penalty nothing at all."""
+        if self.shape[2] == 1:
+            return v
+        common = v.reshape(self.shape[0], -1, self.shape[2]).mean(2).repeat(self.shape[2], 1)
+        free = np.ones(v.shape, bool)
+        free[:, : self.decay.shape[1]] = self.decay == 0
+        return v - np.where(free, common, 0)
 
     @functools.cached_property
     def _inverse(self) -> np.ndarray:
         """Of the mean block over classes: [R, D, D]."""
-        block = self._block([(counted - counted * p).mean(1) for _, p, counted in self.parts])
+        classes = self.shape[2]
+        weights = ([self.family.weight(mean, k, k) for k in range(classes)] for _, mean, *_ in self.parts)
+        block = self._block([sum(each[1:], each[0]) / classes for each in weights])
         diagonal = np.einsum("rdd->rd", block)
-        diagonal[:, : self.shape[1]] += self.decay
+        diagonal[:, : self.shape[1]] += self.decay.reshape(self.shape).mean(2)
         eps = self.xp.finfo(self.parts[0][0].dtype).eps
-        diagonal += eps * diagonal.max(1, keepdims=True) + np.finfo(np.float64).tiny  # for a constant feature
-        return np.linalg.inv(block)
+        diagonal += np.where(diagonal == 0, 1, eps * diagonal)  # for a constant feature, and one that is there twice
+        unit = 1 / np.sqrt(np.abs(diagonal))
+        unit = unit[:, :, None] * unit[:, None]
+        inverse: np.ndarray = unit * np.linalg.inv(unit * block)
+        return inverse
 
     def _block(self, weights: Sequence[Array]) -> np.ndarray:
-        """scale Σ weight x xᵀ [R, D, D] over all examples, in double precision, with the intercept as a last feature.
+        """scale Σ c weight x xᵀ [R, D, D] over all examples, in double precision, with the intercept as a last feature.
 
         weights: of the examples of each part, [R, B].
         """
         products = []
-        for (piece, *_), weight in zip(self.parts, weights, strict=True):
-            ones = self.xp.ones((*piece.shape[:2], int(self.intercept)), dtype=piece.dtype)
-            x = self.xp.concatenate([piece, ones], 2)
+        for (piece, _, *counts), weight in zip(self.parts, weights, strict=True):
+            for c in counts:
+                weight = c * weight
+            ones = self.xp.ones((*piece.shape[:2], int(self.intercept)), dtype=self.wide)
+            x = self.xp.concatenate([self.xp.asarray(piece, dtype=self.wide), ones], 2)
             products.append(x.mT @ (x * weight[:, :, None]))
         return self.scale * np.asarray(total(self.xp, products), np.float64)

@@ -81,9 +81,9 @@ class Minibatches:
     def gathered(self, rows: Tensor) -> Batch:
         """The examples of rows [R, B]."""
         x, y, counts = self.dataset.x, self.dataset.y, self.dataset.sample_weight
-        flat = rows.reshape(-1)
-        found = (part.index_select(0, flat) for part in (x, y, counts) if part is not None)  # faster than part[rows]
-        return Batch(next(found).reshape(*rows.shape, -1), *(part.reshape(rows.shape) for part in found))
+        x, y = (part.index_select(0, rows.reshape(-1)) for part in (x, y))  # faster than part[rows]
+        drawn = None if counts is None else counts.expand(len(rows), -1).gather(1, rows)
+        return Batch(x.reshape(*rows.shape, -1), y.reshape(rows.shape), drawn)
 
     def _grown(self, step: int, size: int) -> Batch:
         """The examples of an update that takes more of them than the one before."""

@@ -3,15 +3,6 @@
 import torch
 from torch import Tensor
 
-from rlgrad.loop import Direction
-
-
-def quality(distribution: torch.distributions.Distribution, y: Tensor) -> dict[str, Tensor]:
-    """Accuracy and log-loss [R] of predictions for labels [R, N]."""
-    log_likelihood = distribution.log_prob(y).mean(1)
-    accuracy = (distribution.mode == y).to(log_likelihood.dtype).mean(1)
-    return {"accuracy": accuracy, "log_loss": Direction.MINIMIZE.sign * log_likelihood}
-
 
 def auc(score: Tensor, y: Tensor) -> Tensor:
     """The area [R] under the ROC curve of scores [R, N] for labels [N] of which both, 0 and 1, occur.

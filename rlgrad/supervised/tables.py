@@ -1,70 +1,338 @@
-"""Tables of text cells, from a file or from OpenML, and the numbers and labels in them.
+"""Tables as batches of columns: from a text file, a Parquet file, OpenML, or a data frame in memory.
 
 Whatever is wrong with a table is a SettingError in one line, with the line of the file and the number of the column.
+pyarrow does the reading; it is imported where it is needed, as it takes a while.
 """
 
-import csv
-import math
+import io
+import itertools
 import re
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlgrad import files
-from rlgrad.errors import SettingError
+from rlgrad.errors import SettingError, short
+from rlgrad.supervised import dialects
+from rlgrad.supervised.dialects import LINE, Told
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROWS = 65_536  # of a batch
+MISSING = ("?", "NA", "N/A", "#N/A", "#NA", "<NA>", "NaN", "-NaN", "null", "None", ".", "")
+Batches = Iterator["pa.RecordBatch"]
 
 
-class Table(NamedTuple):
-    """N rows of C cells."""
+class Absent:
+    """What a cell holds where its value is missing: words, whatever their case, and numbers, however written."""
 
-    source: str  # what an error calls it
-    names: list[str]  # [C] the header; empty where there is none
-    rows: list[list[str]]  # [N][C]
-    lines: list[int]  # [N] the line of each row in the file
+    def __init__(self, missing: Collection[str | float] = (), not_missing: Collection[str] = ()):
+        wanted = {str(each).strip() for each in (*MISSING, *missing)}
+        self.words = {word.casefold() for word in wanted} - {word.strip().casefold() for word in not_missing}
+        self.numbers = {value for word in map(str, missing) if (value := as_float(word)) is not None}
+        self.spellings = [each for word in wanted for each in {word, word.lower(), word.upper(), word.capitalize()}]
+        self.spellings = [word for word in self.spellings if word.casefold() in self.words]
 
-    def name(self, position: int) -> str:
-        """The header's, or else its number from 1."""
-        return self.names[position] if self.names else f"column {position + 1}"
-
-    def column(self, position: int) -> str:
-        """What an error calls a column; people count from 1."""
-        return f"column {position + 1}" + (f" ({self.names[position]})" if self.names else "")
+    def __call__(self, cell: str) -> bool:
+        if (word := cell.strip().casefold()) in self.words:
+            return True
+        return bool(self.numbers) and dialects.number(word) in self.numbers
 
 
-def read(path: Path, setting: str) -> Table:
-    """The rows of a file, with commas or white space between cells. Empty lines do not count.
-
-    The first row is a header where none of its cells is a number.
-
-    setting: the one that names the file, for the SettingError where it cannot be used.
-    """
+def as_float(word: str) -> float | None:
+    """The number, be it infinite."""
     try:
-        text = files.read(path).decode("utf-8-sig")
-        lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-        commas = "," in lines[0][1] if lines else False
-        rows = [(number, next(csv.reader([line], strict=True)) if commas else line.split()) for number, line in lines]
-    except FileNotFoundError as error:
+        return float(word) if "_" not in word else None
+    except ValueError:
+        return None
+
+
+class Table:
+    """Columns of numbers and of words, in batches of rows, as often as they are asked for.
+
+    source: what an error calls it. names: [C] of the columns, empty where one has none. headed: whether the names are
+    the table's own. unused: columns that hold no values, such as row names. words: how it is written.
+    """
+
+    def __init__(self, source: str, names: Sequence[str], data: Any = None, setting: str = "data"):
+        """data: a pyarrow.Table, or what has batches as such."""
+        self.source, self.names, self.data, self.setting = source, list(names), data, setting
+        self.headed, self.unused, self.words, self.decimal = True, set[int](), "", "."
+        self.rows: int | None = data.num_rows if data is not None else None
+
+    def batches(self, places: Sequence[int], text: Collection[int]) -> Batches:
+        """The columns at these places; those in `text` as dictionaries of words, others as numbers if they can be."""
+        for batch in self._batches(places):
+            yield arranged(batch, [place in text for place in places])
+
+    def _batches(self, places: Sequence[int]) -> Batches:
+        yield from self.data.select(list(places)).to_batches(max_chunksize=ROWS)
+
+    def keep(self, places: Sequence[int], text: Collection[int]) -> None:
+        """Read these columns once and for all, where reading them again takes long."""
+
+    def where(self, row: int) -> str:
+        """What an error calls a row, from 0."""
+        return f"{self.source}: row {row + 1}"
+
+    def cell(self, row: int, place: int) -> str | None:
+        """What is written there; None: it is no text."""
+        return None
+
+    def name(self, place: int) -> str:
+        """The header's, or else its number from 1; both where several columns have the same."""
+        number, name = f"column {place + 1}", self.names[place]
+        return number if not name else f"{name} ({number})" if self.names.count(name) > 1 else name
+
+    def column(self, place: int) -> str:
+        """What an error calls a column; people count from 1."""
+        return f"column {place + 1}" + (f" ({self.names[place]})" if self.names[place] else "")
+
+
+class Parquet(Table):
+    """A Parquet file, read row group by row group."""
+
+    def __init__(self, path: Path, setting: str):
+        from pyarrow import parquet
+
+        try:
+            schema, rows = parquet.read_schema(path), parquet.read_metadata(path).num_rows
+        except Exception as error:
+            raise SettingError((setting,), f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+        super().__init__(str(path), schema.names, setting=setting)
+        self.path, self.rows, self.words = path, rows, "Parquet"
+        self.unused = {k for k, name in enumerate(schema.names) if re.fullmatch(r"__index_level_\d+__", name)}
+
+    def _batches(self, places: Sequence[int]) -> Batches:
+        from pyarrow import parquet
+
+        names = [self.names[place] for place in places]
+        with parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=LINE) as file:
+            for batch in file.iter_batches(ROWS, columns=names):
+                yield batch.select(names)
+
+
+class Text(Table):
+    """A text file, compressed or not."""
+
+    def __init__(self, path: Path, setting: str, told: Told, absent: Absent):
+        self.path, self.absent = path, absent
+        with self._open() as stream:
+            head = stream.read(LINE)
+            whole = len(head) < LINE or not stream.read(1)
+        refuse_other_formats(head, path, setting)
+        self.dialect = dialects.found(head, whole, told, absent, path, setting)
+        super().__init__(str(path), self.dialect.names, setting=setting)
+        self.headed, self.unused, self.words = self.dialect.headed, set(self.dialect.unused), self.dialect.words()
+        self.decimal, self.numeric = self.dialect.decimal, {k for k, one in enumerate(self.dialect.numeric) if one}
+        self.kept: pa.Table | None = None
+        self.newlines = False
+
+    def _open(self) -> Any:
+        import pyarrow as pa
+
+        try:
+            return pa.input_stream(str(self.path), compression="detect", buffer_size=LINE)
+        except (OSError, ValueError) as error:
+            raise SettingError(("data",), f"{self.path}: cannot be read: {error}") from error
+
+    def keep(self, places: Sequence[int], text: Collection[int]) -> None:
+        import pyarrow as pa
+
+        known = None
+        while known != self.numeric:  # what turns out to be text later on is text from the beginning
+            known = set(self.numeric)
+            read = list(self._read(places, text))
+        self.kept = pa.Table.from_batches(read) if read else None
+        self.rows = self.kept.num_rows if self.kept else 0
+
+    def batches(self, places: Sequence[int], text: Collection[int]) -> Batches:
+        if self.kept is not None:
+            yield from self.kept.select([str(place) for place in places]).to_batches()
+        else:
+            yield from self._read(places, text)
+
+    def _read(self, places: Sequence[int], text: Collection[int]) -> Batches:
+        """From the file. A column that was taken for numbers and has something else is from there on read as text."""
+        import pyarrow as pa
+
+        done = 0
+        while True:
+            skip = done
+            try:
+                for batch in self._reader(places, text):
+                    skip, batch = max(0, skip - len(batch)), batch[skip:]
+                    done += len(batch)
+                    if len(batch):
+                        yield batch
+                return
+            except pa.ArrowInvalid as error:
+                self._learn(str(error), error)
+
+    def _learn(self, message: str, error: Exception) -> None:
+        """What a second attempt will do otherwise. Raises SettingError where there is nothing to be done."""
+        column = re.match(r"In CSV column #(\d+): (.*)", message)
+        if column and "invalid UTF8" not in message and int(column[1]) in self.numeric:
+            self.numeric.discard(int(column[1]))
+        elif "UTF8" in message:
+            hint = "it is not all UTF-8: `encoding` says how it is written, such as latin-1"
+            raise SettingError((self.setting,), f"{self.source}: {hint}") from error
+        elif "straddling" in message:
+            where = self.long_line()
+            raise SettingError((self.setting,), f"{where}: a line of more than {LINE >> 20} MB is no row") from error
+        elif "Expected" in message and not self.newlines and self.dialect.separator != " ":
+            self.newlines = True  # perhaps a cell in quotes has several lines
+        else:
+            raise SettingError((self.setting,), self.uneven() or f"{self.source}: {message}") from error
+
+    def _reader(self, places: Sequence[int], text: Collection[int]) -> Batches:
+        import pyarrow as pa
+        from pyarrow import csv
+
+        names = [str(k) for k in range(len(self.names))]
+        words = pa.dictionary(pa.int32(), pa.string())
+        numeric = self.numeric.difference(text)
+        types = {names[k]: pa.float64() if k in numeric else words for k in places}
+        separator, stream = self.dialect.separator, self._open()
+        encoding = self.dialect.encoding
+        if separator == " " or self.dialect.loose:
+            stream, encoding = Tidied(stream, self.dialect), "utf-8"
+        with (
+            stream,
+            csv.open_csv(
+                stream,
+                csv.ReadOptions(block_size=LINE, skip_rows=self.dialect.skipped, column_names=names, encoding=encoding),
+                csv.ParseOptions(delimiter=separator, newlines_in_values=self.newlines),
+                csv.ConvertOptions(
+                    column_types=types,
+                    include_columns=[names[k] for k in places],
+                    null_values=self.absent.spellings,
+                    strings_can_be_null=False,
+                    decimal_point=self.dialect.decimal,
+                ),
+            ) as reader,
+        ):
+            yield from reader
+
+    def lines(self) -> Iterator[tuple[int, list[str]]]:
+        """Each row with its line, by Python: slow, for errors."""
+        encoding = "utf-8-sig" if self.dialect.encoding == "utf-8" else self.dialect.encoding
+        with io.TextIOWrapper(self._open(), encoding, errors="replace", newline="") as stream:
+            reader = self.dialect.reader(stream)
+            for cells in reader:
+                if cells and reader.line_num > self.dialect.skipped:
+                    yield reader.line_num - sum(cell.count("\n") for cell in cells), cells
+
+    def where(self, row: int) -> str:
+        return f"{self.source}:{next(itertools.islice(self.lines(), row, None))[0]}"
+
+    def cell(self, row: int, place: int) -> str | None:
+        return next(itertools.islice(self.lines(), row, None))[1][place].strip()
+
+    def uneven(self) -> str | None:
+        """The first row that has not as many cells as it should."""
+        width = len(self.names)
+        first = "the header" if self.headed else f"line {next(self.lines())[0]}"
+        for line, cells in self.lines():
+            if len(cells) != width:
+                hint = "" if len(cells) > 1 else f", by {dialects.NAMES.get(self.dialect.separator, 'the separator')}"
+                return f"{self.source}:{line}: {len(cells)} cells{hint}, where {first} has {width}"
+        return None
+
+    def long_line(self) -> str:
+        line, length = 1, 0
+        with self._open() as stream:
+            while block := stream.read(LINE):
+                first, *more = block.split(b"\n")
+                if length + len(first) > LINE or any(len(each) > LINE for each in more):
+                    break
+                line, length = line + len(more), len(more[-1]) if more else length + len(first)
+        return f"{self.source}:{line}"
+
+
+class Tidied(io.RawIOBase):
+    """A text file in which one blank stands for each run of them that separates cells, or no blank for one between a
+    separator and a quote: as UTF-8."""
+
+    def __init__(self, stream: Any, dialect: dialects.Dialect):
+        encoding = "utf-8-sig" if dialect.encoding == "utf-8" else dialect.encoding
+        self.stream, self.rest = io.TextIOWrapper(stream, encoding, newline=""), b""
+        mark = re.compile(rf'(^|{re.escape(dialect.separator)})[ \t]+"', re.MULTILINE)
+        self.tidy = dialects.single_blanks if dialect.separator == " " else lambda line: mark.sub(r'\1"', line)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self.rest:
+            self.rest = "".join(map(self.tidy, self.stream.readlines(LINE))).encode()
+        count = min(len(buffer), len(self.rest))
+        buffer[:count], self.rest = self.rest[:count], self.rest[count:]
+        return count
+
+
+def arranged(batch: "pa.RecordBatch", text: Sequence[bool]) -> "pa.RecordBatch":
+    """Each column as numbers, or as a dictionary of words."""
+    import pyarrow as pa
+    from pyarrow import compute, types
+
+    columns = []
+    for column, as_text in zip(batch.columns, text, strict=True):
+        kind = column.type
+        if types.is_dictionary(kind):
+            column = column.dictionary_decode()
+            kind = column.type
+        if types.is_boolean(kind):
+            column = compute.if_else(column, "True", "False") if as_text else column.cast(pa.int8()).cast(pa.float64())
+        elif not as_text and (types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)):
+            column = column.cast(pa.float64(), safe=False)
+        elif types.is_nested(kind) or types.is_binary(kind):
+            raise TypeError(f"{kind} is neither a number nor a word")
+        elif types.is_null(kind):
+            column = column.cast(pa.float64())
+        if not types.is_floating(column.type) or as_text:
+            column = column.cast(pa.string()).dictionary_encode()
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, [str(k) for k in range(len(columns))])
+
+
+def refuse_other_formats(head: bytes, path: Path, setting: str) -> None:
+    formats = {b"PK\x03\x04": "a zip file or a spreadsheet", b"\xd0\xcf\x11\xe0": "a spreadsheet", b"%PDF": "a PDF"}
+    for magic, what in formats.items():
+        if head.startswith(magic):
+            raise SettingError((setting,), f"{path}: this is {what}; save the table as CSV or Parquet")
+
+
+def read(path: Path, setting: str, told: Told, absent: Absent) -> Table:
+    """A table file. setting: the one that names it, for the SettingError where it cannot be used."""
+    if not path.is_file():
+        if path.exists():
+            raise SettingError((setting,), f"{path}: cannot be read: it is no regular file")
         names = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise SettingError((setting,), f"{path}: no such file", names, path.name) from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SettingError((setting,), f"{path}: no such file", names, path.name)
+    try:
+        with open(path, "rb") as file:
+            if file.read(4) == b"PAR1":
+                return Parquet(path, setting)
+        return Text(path, setting, told, absent)
+    except OSError as error:
         raise SettingError((setting,), f"{path}: cannot be read: {error}") from error
-    rows = [(number, [cell.strip() for cell in row]) for number, row in rows]
-    names = rows.pop(0)[1] if rows and all(value(cell) is None for cell in rows[0][1]) else []
-    if not rows:
-        raise SettingError((setting,), f"{path}: there are no rows in this file")
-    width = len(names or rows[0][1])
-    for number, row in rows:
-        if len(row) != width:
-            first = "the header" if names else f"line {rows[0][0]}"
-            raise SettingError((setting,), f"{path}:{number}: {len(row)} cells, where {first} has {width}")
-    return Table(str(path), names, [row for _, row in rows], [number for number, _ in rows])
+
+
+def frame(data: Any) -> Table:
+    """A table in memory: of pandas, polars, pyarrow, or whatever else has Arrow's interface."""
+    import pyarrow as pa
+
+    table = data if isinstance(data, pa.Table) else pa.table(data)
+    return Table("the table", table.column_names, table)
 
 
 def fetch(name: str) -> Table:
     """A data set of OpenML by its name or number; its target is the last column. Raises SettingError."""
+    import pyarrow as pa
     from sklearn.datasets import fetch_openml  # more than a second, so only where it is needed
 
     which = {"data_id": int(name)} if name.isdigit() else {"name": name}
@@ -79,97 +347,50 @@ def fetch(name: str) -> Table:
     columns = []
     for feature, values in zip(found.feature_names, found.data.T.tolist(), strict=True):
         words = (found.categories or {}).get(feature)  # in whose place the data has their numbers
-        columns.append([words[int(cell)] if words and cell == cell else cell for cell in values])
-    columns.append(list(found.target))
-    rows = [["?" if cell is None or cell != cell else str(cell) for cell in row] for row in zip(*columns, strict=True)]
-    return Table(f"openml:{name}", [*found.feature_names, *found.target_names], rows, list(range(1, len(rows) + 1)))
-
-
-def value(cell: str) -> float | None:
-    """The finite number in a cell, if it is one."""
-    try:
-        number = float(cell)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and "_" not in cell else None
+        cells = [words[int(cell)] if words and cell == cell else cell for cell in values]
+        columns.append(pa.array(None if cell != cell else cell for cell in cells))
+    columns.append(pa.array(None if cell is None or cell != cell else str(cell) for cell in found.target))
+    names = [*found.feature_names, *found.target_names]
+    return Table(f"openml:{name}", names, pa.Table.from_arrays(columns, [str(k) for k in range(len(columns))]))
 
 
 def position(table: Table, column: int | str, setting: str) -> int:
     """Where a column is, by its name or its number from 1. Raises SettingError."""
-    width = len(table.rows[0])
+    width = len(table.names)
     if isinstance(column, int):
         if not 1 <= column <= width:
             raise SettingError((setting,), f"{table.source} has the columns 1 to {width}, and no {column}")
         return column - 1
-    if not table.names:
-        raise SettingError((setting,), f"{table.source} has no header to find {column!r} in; columns have numbers too")
-    if column not in table.names:
-        raise SettingError((setting,), f"{table.source} has no column {column!r}", set(table.names), column)
-    if table.names.count(column) > 1:
-        raise SettingError(
-            (setting,), f"{table.source} has several columns {column!r}; use the number of the one meant"
-        )
+    known = [name for name in table.names if name]
+    if not table.headed:
+        hint = "has no header to find {!r} in; columns have numbers too, and `header: true` makes the first row one"
+        raise SettingError((setting,), f"{table.source} {hint.format(column)}")
+    if column not in known:
+        raise SettingError((setting,), f"{table.source} has no column {column!r}", set(known), column)
+    if known.count(column) > 1:
+        message = f"{table.source} has several columns {column!r}; use the number of the one meant"
+        raise SettingError((setting,), message)
     return table.names.index(column)
 
 
-def positions(table: Table, columns: Sequence[int | str], label: int) -> list[int]:
-    """Where the features are: in these columns, or in all but the label's. A range is written "4-22"."""
+def positions(table: Table, columns: Sequence[int | str], setting: str) -> list[int]:
+    """Where these columns are. A range is written "4-22"."""
     found = []
     for column in columns:
         span = re.fullmatch(r"(\d+)-(\d+)", column) if isinstance(column, str) and column not in table.names else None
+        if span and int(span[1]) > int(span[2]):
+            message = f"the range {short(column)} is empty: it is written from the first column to the last"
+            raise SettingError((setting,), f"{message}, {span[2]}-{span[1]}")
         wanted: Sequence[int | str] = range(int(span[1]), int(span[2]) + 1) if span else [column]
-        found += [position(table, one, "columns") for one in wanted]
-    if label in found:
-        raise SettingError(("columns",), f"{table.column(label)} is the label, and so none to learn from")
-    found = found if columns else [place for place in range(len(table.rows[0])) if place != label]
-    if not found:
-        raise SettingError(("columns",), f"{table.source} has no column to learn from besides the label")
+        found += [position(table, one, setting) for one in wanted]
     return found
 
 
-def numbers(table: Table, places: Sequence[int], absent: Collection[str], setting: str) -> np.ndarray:
-    """The features [N, D] in these columns; NaN where the cell is one of `absent`. Raises SettingError."""
-    result = np.full((len(table.rows), len(places)), np.nan)
-    for row, (cells, line) in enumerate(zip(table.rows, table.lines, strict=True)):
-        for feature, place in enumerate(places):
-            if cells[place] in absent:
-                continue
-            number = value(cells[place])
-            if number is None:
-                where = f"{table.source}:{line}: {table.column(place)}"
-                hint = "give words numbers, or leave the column out with `columns`"
-                raise SettingError((setting,), f"{where}: {cells[place][:40]!r} is not a finite number; {hint}")
-            result[row, feature] = number
-    return result
-
-
-def labels(table: Table, place: int, absent: Collection[str], setting: str) -> list[str | None]:
-    """The labels [N] in this column, a whole number always written the same way (1.000 is 1); None where absent.
-
-    Raises SettingError where a number is not whole.
-    """
-    result: list[str | None] = []
-    for cells, line in zip(table.rows, table.lines, strict=True):
-        cell = cells[place]
-        number = value(cell)
-        if number is not None and number != int(number):
-            where = f"{table.source}:{line}: {table.column(place)}"
-            raise SettingError((setting,), f"{where}: the label {cell} names no class; words and whole numbers do")
-        result.append(None if cell in absent else word(cell))
-    return result
-
-
-def word(label: object) -> str:
-    """A label as it is compared: whole numbers without a fraction."""
-    number = value(str(label))
-    return str(label) if number is None or number != int(number) else str(int(number))
-
-
-def classes(found: Collection[str]) -> list[str]:
-    """The different labels in order: numbers by their value, then words."""
-
-    def rank(label: str) -> tuple[bool, float, str]:
-        number = value(label)
-        return number is None, number or 0.0, label
-
-    return sorted(set(found), key=rank)
+def found(table: Table, names: Sequence[str]) -> list[int]:
+    """Where the columns of these names are. Raises SettingError."""
+    known = {table.name(place): place for place in range(len(table.names))}
+    if absent := [name for name in names if name not in known]:
+        more = f", nor {short(', '.join(absent[1:]))}" if absent[1:] else ""
+        message = f"{table.source} has no column {absent[0]!r}{more}, as the data to learn from had"
+        raise SettingError((table.setting,), message, known, absent[0])
+    return [known[name] for name in names]

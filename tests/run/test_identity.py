@@ -120,8 +120,8 @@ def with_classes(table: list[list[str]]) -> list[list[str]]:
     ("edit", "said"),
     [
         (with_row, "rows: 16 -> 17"),
-        (with_label, "SHA-256 of the labels: "),
-        (with_value, "SHA-256 of the values: "),
+        (with_label, "digest of the labels: "),
+        (with_value, "digest of the values: "),
         (with_columns, "columns: width, height -> height, width"),
         (with_classes, "classes: a, b -> y, z"),
     ],

@@ -1,0 +1,180 @@
+"""What the cells of a column mean: numbers, or categories, or labels."""
+
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rlgrad.errors import SettingError, short
+from rlgrad.supervised.dialects import number
+from rlgrad.supervised.tables import Absent, Table
+
+CATEGORIES = 1000  # in one column, and not more than half as many as there are rows where there are many
+FEW = 20
+TRUTH = {"true": 1.0, "false": 0.0}
+DATE = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?|\d{1,2}:\d{2}(:\d{2}.*)?|\d{1,2}[- ](?i:[a-z]{3,9})[- ,]+\d{2,4}"
+ODD = {  # what looks like a number and is not read as one -> what to do about it
+    DATE: "is a date or a time: write a number, such as days since a day, or leave the column out with `drop`",
+    r"[+-]?0[xX][0-9a-fA-F]+": "is not a finite number: it is hexadecimal, write it in decimal digits",
+    r"[+-]?[\d.,]+[dD][+-]?\d+": "is not a finite number: write E where Fortran has written D",
+    r"[+-]?\d+(_\d+)+": "is not a finite number: write it without _",
+    r"[+-]?\d+(,\d+)+": "is not a finite number: `decimal` says whether the comma is a decimal sign",
+    r"[$€£]?[+-]?[\d.,]+ ?[%$€£]?": "is not a finite number: write it without the sign",
+    r"[+-]?(?i:inf|infinity)": "is not a finite number; if it stands for a missing value, `missing: [{}]` says so",
+}
+
+
+class Column(NamedTuple):
+    """A feature as it is in the source: numbers, or one of several categories."""
+
+    name: str
+    categories: Sequence[str] | None = None  # None: numbers
+
+    def number(self, word: str, decimal: str) -> float | None:
+        """What a word stands for: its number, or that of its category. None: it has none."""
+        if self.categories is None:
+            value = number(word, decimal)
+            value = TRUTH.get(word.strip().casefold()) if value is None else value
+            return value if value is None or math.isfinite(value) else None
+        word = canonical(word)
+        return float(self.categories.index(word)) if word in self.categories else math.nan
+
+
+class Misread(Exception):
+    """A cell that is neither what its column holds nor missing: its row in the batch, and the word."""
+
+    def __init__(self, row: int, word: str):
+        super().__init__(word)
+        self.row, self.word = row, word
+
+
+def canonical(label: object) -> str:
+    """A label or category as it is compared: as it is written, but 1.0 and 1.000e+00 are 1."""
+    text = str(label).strip()
+    if re.fullmatch(r"-?(0|[1-9]\d*)\.\d*([eE][+-]?\d+)?", text, re.ASCII):
+        value = float(text)
+        return str(int(value)) if value == value // 1 and abs(value) < 2**53 else text
+    return text
+
+
+def words(array: Any) -> tuple[np.ndarray, list[str]]:
+    """Of a dictionary of words: each row's place in it, and the last place, -1, where there is none."""
+    return array.indices.fill_null(-1).to_numpy(zero_copy_only=False), array.dictionary.to_pylist()
+
+
+def values(array: Any, column: Column, absent: Absent, decimal: str) -> np.ndarray:
+    """[n] the numbers in a batch's column, NaN where one is missing. A word that has none raises Misread."""
+    if not hasattr(array, "dictionary"):
+        found: np.ndarray = array.to_numpy(zero_copy_only=False)
+        if absent.numbers:
+            found = np.where(np.isin(found, list(absent.numbers)), np.nan, found)
+        if (infinite := np.isinf(found)).any():
+            row = int(infinite.argmax())
+            raise Misread(row, str(found[row]))
+        return found
+    codes, known = words(array)
+    meant = [math.nan if absent(word) else column.number(word, decimal) for word in known]
+    if None in meant:
+        row = int(np.isin(codes, [k for k, each in enumerate(meant) if each is None]).argmax())
+        raise Misread(row, known[codes[row]])
+    meanings: np.ndarray = np.array([*(math.nan if each is None else each for each in meant), math.nan])[codes]
+    return meanings
+
+
+def blocks(
+    table: Table, places: Sequence[int], columns: Sequence[Column], absent: Absent, strict: bool
+) -> Iterator[np.ndarray]:
+    """Features [n, D] of all rows, batch by batch; NaN where a value is missing, or a category unknown.
+
+    strict: whether these are refused. Raises SettingError.
+    """
+    text = {place for place, column in zip(places, columns, strict=True) if column.categories is not None}
+    start = 0
+    for batch in table.batches(places, text):
+        x = np.empty((len(batch), len(columns)), order="F")
+        k = 0
+        try:
+            for k, column in enumerate(columns):
+                x[:, k] = values(batch.column(k), column, absent, table.decimal)
+            if strict and (missing := np.isnan(x)).any():
+                row = int(missing.any(1).argmax())
+                k = int(missing[row].argmax())
+                raise Misread(row, word_at(batch.column(k), row))
+        except Misread as error:
+            row, place = start + error.row, places[k]
+            why = complaint(table.cell(row, place) or error.word, columns[k], absent)
+            raise SettingError((table.setting,), f"{table.where(row)}: {table.column(place)}: {why}") from error
+        start += len(batch)
+        yield x
+
+
+def word_at(array: Any, row: int) -> str:
+    """A cell as text."""
+    cell = array[row].as_py()
+    return "" if cell is None else str(cell)
+
+
+def complaint(word: str, column: Column, absent: Absent) -> str:
+    """What is wrong with a cell, and what to do."""
+    shown, name = short(word.strip()), column.name
+    if absent(word) or word == "nan":
+        return "the value is missing; `missing_values` can be drop, zero or median_and_indicator"
+    if column.categories is not None:
+        hint = "`missing_values` says what to do, as with a missing value"
+        return f"no example of the training part has {shown!r}; {hint}"
+    for pattern, what in ODD.items():
+        if re.fullmatch(pattern, word.strip()):
+            return f"{shown!r} {what.format(shown)}"
+    hint = f"`missing: [{shown}]` if it stands for a missing value, `drop: [{name}]` leaves the column out"
+    return f"{shown!r} is not a finite number; {hint}, `categorical: [{name}]` takes it as one of words"
+
+
+def kind(
+    name: str, found: Mapping[str, int], numeric: bool, absent: Absent, decimal: str, categorical: bool = False
+) -> Column:
+    """What a column is, by its different words. numeric: whether it has numbers besides. categorical: whether it is
+    said to have categories."""
+    known, column = [word for word in found if not absent(word)], Column(name)
+    if not categorical:
+        odd = any(re.fullmatch(pattern, word.strip()) for word in known for pattern in ODD)
+        if numeric or odd or not known or any(column.number(word, decimal) is not None for word in known):
+            return column
+    return Column(name, ordered({canonical(word) for word in known}))
+
+
+def vocabulary(table: Table, places: Sequence[int], text: Collection[int]) -> Iterator[tuple[dict[str, int], bool]]:
+    """Of each column the different words, with how often each occurs; and whether it has numbers besides."""
+    found: list[dict[str, int]] = [{} for _ in places]
+    numeric = [False] * len(places)
+    for batch in table.batches(places, text):
+        for k, array in enumerate(batch.columns):
+            if not hasattr(array, "dictionary"):
+                numeric[k] = numeric[k] or array.null_count < len(array)
+                continue
+            codes, known = words(array)
+            counts = np.bincount(codes[codes >= 0], minlength=len(known)).tolist()
+            for word, count in zip(known, counts, strict=True):
+                found[k][word] = found[k].get(word, 0) + count
+    return zip(found, numeric, strict=True)
+
+
+def coded(table: Table, place: int) -> tuple[np.ndarray, list[str]]:
+    """A column's words: each row's place [N] among the different ones, -1 where there is none, and these."""
+    rank: dict[str, int] = {}
+    found = [np.zeros(0, int)]
+    for batch in table.batches([place], [place]):
+        codes, known = words(batch.column(0))
+        found.append(np.array([*(rank.setdefault(word, len(rank)) for word in known), -1])[codes])
+    return np.concatenate(found), list(rank)
+
+
+def ordered(labels: Collection[str]) -> list[str]:
+    """In order: numbers by their value, then words."""
+
+    def rank(label: str) -> tuple[bool, float, str]:
+        value = number(label)
+        return value is None, value or 0.0, label
+
+    return sorted(labels, key=rank)

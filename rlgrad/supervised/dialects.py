@@ -1,0 +1,248 @@
+"""How a text table is written: separator, decimal sign, header, encoding.
+
+Each is found out from the file's beginning where that is unambiguous, and refused with the setting that says it where
+it is not. `Told` has what the settings say.
+"""
+
+import codecs
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rlgrad.errors import SettingError, short
+
+LINE = 2**20  # bytes: no line is longer, and the beginning that is looked at is as long
+ROWS = 1000  # at most that many rows of the beginning are looked at
+NAMES = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas", " ": "blanks"}
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|", "blank": " "}
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?", re.ASCII)  # 1,303.5
+SWAP = str.maketrans(",.", ".,")
+BLANKS = re.compile(r'"[^"\n]*"|[ \t]+(?=[\r\n])|[ \t]+')
+
+
+class Told(NamedTuple):
+    """What the settings say of a text table; None: it is to be found out."""
+
+    separator: str | None = None
+    decimal: str | None = None
+    header: bool | None = None
+    encoding: str | None = None
+
+
+class Dialect(NamedTuple):
+    """How a text table is written."""
+
+    encoding: str
+    separator: str  # " " is any run of blanks
+    loose: bool  # blanks after a separator, before a quote
+    decimal: str
+    skipped: int  # lines before the first row of values
+    names: Sequence[str]  # [C] the header's; empty texts where there is none
+    headed: bool
+    unused: Sequence[int]  # columns of row names, and what stands behind a last separator
+    numeric: Sequence[bool]  # [C] whether the beginning has nothing but numbers there
+
+    def words(self) -> str:
+        """'semicolons, decimal commas, header, latin-1'."""
+        decimal = ["decimal commas"] if self.decimal == "," else []
+        encoding = [] if self.encoding == "utf-8" else [self.encoding]
+        head = ["header" if self.headed else "no header"]
+        return ", ".join([NAMES.get(self.separator, repr(self.separator)), *decimal, *head, *encoding])
+
+    def reader(self, stream: io.TextIOBase) -> Any:
+        """The rows of a stream, as Python's csv has them: slow, and with the number of the line."""
+        return rows_of(stream, self.separator)
+
+
+def number(word: str, decimal: str = ".") -> float | None:
+    """The number that a word writes, in groups of thousands or not; None: it is no number in plain digits."""
+    word = word.strip()
+    if decimal == ",":
+        word = word.translate(SWAP)
+    if GROUPED.fullmatch(word):
+        word = word.replace(",", "")
+    return float(word) if NUMBER.fullmatch(word) else None
+
+
+def rows_of(stream: Any, separator: str) -> Any:
+    """csv.reader, in whose rows runs of blanks are one separator where blanks separate."""
+    if separator == " ":
+        return csv.reader(map(single_blanks, stream), delimiter=" ", strict=True)
+    return csv.reader(stream, delimiter=separator, skipinitialspace=True)
+
+
+def single_blanks(line: str) -> str:
+    """The same line with one blank between cells, and none around it."""
+    end = line[len(line.rstrip("\r\n")) :]
+    return BLANKS.sub(lambda found: found[0] if found[0][0] == '"' else " ", line.strip(" \t\r\n")) + end
+
+
+def found(head: bytes, whole: bool, told: Told, absent: Callable[[str], bool], path: Path, setting: str) -> Dialect:
+    """The dialect of a file that begins with `head`. whole: whether that is all of it. absent: whether a cell says that
+    its value is missing. Raises SettingError."""
+    encoding = encoding_of(head, told, setting, path)
+    if not whole:
+        end = max(head.rfind(b"\n"), head.rfind(b"\r"))
+        if end < 0:
+            raise SettingError((setting,), f"{path}:1: a line of more than {LINE >> 20} MB is no row of a table")
+        head = head[: end + 1]
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig" if encoding == "utf-8" else encoding)().decode(head, whole)
+    except (UnicodeDecodeError, LookupError) as error:
+        message = f"{path}: cannot be read as {encoding}: {error}; `encoding` says how it is written"
+        raise SettingError(("encoding",) if told.encoding else (setting,), message) from error
+    skipped, marked = preamble(text)
+    text = text[marked:]
+    separator = SEPARATORS.get(told.separator or "", told.separator) or separator_of(text, absent, path, setting)
+    rows, ends = sample(text, separator, path, setting)
+    if not rows:
+        raise SettingError((setting,), f"{path}: there are no rows in this file")
+    decimal = told.decimal or decimal_of(rows[1:] or rows, path, setting)
+    first, body = rows[0], rows[1:]
+    headed = told.header if told.header is not None else is_header(first, body, decimal, absent)
+    if headed and not body:
+        raise SettingError((setting,), f"{path}: there are no rows in this file but the header; is it one? `header`")
+    width = Counter(map(len, body if headed else rows)).most_common(1)[0][0]
+    names, unused = named(first if headed else [], body if headed else rows, width)
+    body = [row for row in (body if headed else rows) if len(row) == width]
+    columns = list(zip(*body, strict=True))
+    numeric = [
+        any(not absent(cell) for cell in column) and all(absent(cell) or plain(cell, decimal) for cell in column)
+        for column in columns
+    ]
+    loose = separator != " " and re.search(rf'(^|{re.escape(separator)})[ \t]+"', text, re.MULTILINE) is not None
+    unused = [*unused, *(k for k, name in enumerate(names) if headed and not name and all(map(absent, columns[k])))]
+    lines = skipped + (ends[0] if headed else 0)
+    return Dialect(encoding, separator, loose, decimal, lines, names, headed, unused, numeric)
+
+
+def plain(cell: str, decimal: str) -> bool:
+    """Whether a cell is a number without thousands, as pyarrow reads it."""
+    return NUMBER.fullmatch(cell.strip().replace(",", ".") if decimal == "," else cell.strip()) is not None
+
+
+def encoding_of(head: bytes, told: Told, setting: str, path: Path) -> str:
+    if told.encoding:
+        return told.encoding
+    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-16"
+    if b"\0" in head:
+        message = f"{path}: it has zero bytes, and so is no text table; if it is one, `encoding` says how it is written"
+        raise SettingError((setting,), message)
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+        return "utf-8"
+    except UnicodeDecodeError:
+        return "cp1252" if re.search(rb"[\x80-\x9f]", head) else "latin-1"
+
+
+def preamble(text: str) -> tuple[int, int]:
+    """How many lines, and characters, come before the table: comments, empty lines, and Excel's "sep=;"."""
+    lines = place = 0
+    for line in re.findall(r"[^\r\n]*(?:\r\n|\n|\r)", text):
+        if line.strip() and not line.startswith("#") and not re.match(r"sep=.\s*$", line):
+            break
+        lines, place = lines + 1, place + len(line)
+    return lines, place
+
+
+def sample(text: str, separator: str, path: Path, setting: str) -> tuple[list[list[str]], list[int]]:
+    """The first rows, their cells without blanks around them, and the line where each ends."""
+    rows, ends = [], []
+    reader = rows_of(io.StringIO(text, newline=""), separator)
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row) or len(row) > 1:
+                rows.append([cell.strip() for cell in row])
+                ends.append(reader.line_num)
+            if len(rows) == ROWS:
+                break
+    except csv.Error as error:
+        raise SettingError((setting,), f"{path}: cannot be read near line {reader.line_num}: {error}") from error
+    return rows, ends
+
+
+def separator_of(text: str, absent: Callable[[str], bool], path: Path, setting: str) -> str:
+    """The separator by which all rows have the same number of cells, and most of these are numbers. Raises
+    SettingError where two are as good."""
+    scores = []
+    for separator in ("\t", ";", "|", ","):
+        try:
+            rows, _ = sample(text, separator, path, setting)
+        except SettingError:
+            continue
+        body = rows[1:] or rows
+        if not body:
+            return ","
+        width, same = Counter(map(len, body)).most_common(1)[0]
+        if width > 1:
+            cells = [cell for row in body for cell in row]
+            known = sum(absent(cell) or number(cell) is not None or number(cell, ",") is not None for cell in cells)
+            scores.append((round(same / len(body), 2), known / len(cells), width, separator))
+    if not scores:
+        return " "
+    scores.sort(reverse=True)
+    if len(scores) > 1 and scores[0][:2] == scores[1][:2]:
+        which = " or ".join(NAMES[score[3]] for score in scores[:2])
+        raise SettingError((setting,), f"{path}: {which} may separate its cells: `separator` says which")
+    return scores[0][3]
+
+
+def decimal_of(rows: Sequence[Sequence[str]], path: Path, setting: str) -> str:
+    """The decimal sign. Raises SettingError where it could be either."""
+    cells = {cell for row in rows for cell in row if "," in cell}
+    commas = {cell for cell in cells if number(cell, ",") is not None}
+    if not commas and not any(number(cell) is not None for cell in cells):
+        return "."
+    if any("." in cell and number(cell) is not None for cell in cells):  # 1,303.5
+        return "."
+    if any("." in cell for cell in commas):  # 1.303,5
+        return ","
+    points = any("." in cell and NUMBER.fullmatch(cell) for row in rows for cell in row)
+    grouped = all(number(cell) is not None for cell in cells if cell in commas)
+    if grouped and points:
+        return "."
+    if not grouped and not points:
+        return ","
+    example = short(min(commas))
+    raise SettingError((setting,), f"{path}: is the comma of {example} a decimal sign? `decimal` says which one is")
+
+
+def is_header(first: Sequence[str], body: Sequence[Sequence[str]], decimal: str, absent: Callable[[str], bool]) -> bool:
+    """Whether the first row names the columns: that is, where one of its cells is a word above numbers, or all are
+    words that do not come again below them, or they count 0, 1, 2, ... as pandas does where columns have no names."""
+
+    def is_word(cell: str) -> bool:
+        return not absent(cell) and number(cell, decimal) is None
+
+    shift = max(0, len(body[0]) - len(first)) if body else 0  # R writes no name above its row names
+    below = [{row[k + shift] for row in body if k + shift < len(row)} for k in range(len(first))]
+    if any(number(cell, decimal) is not None and not cell.isdigit() for cell in first):
+        return False
+    for cell, others in zip(first, below, strict=True):
+        values = [other for other in others if not absent(other)]
+        if is_word(cell) and values and not any(is_word(other) for other in values):
+            return True
+    words = [cell for cell in first if cell]
+    if words and all(map(is_word, words)) and len(set(words)) == len(words):
+        return not body or not any(cell in others for cell, others in zip(first, below, strict=True) if cell)
+    counts = [str(k) for k in range(len(first))], [str(k + 1) for k in range(len(first))]
+    return len(first) > 2 and list(first) in counts and first[-1] not in below[-1]
+
+
+def named(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> tuple[list[str], list[int]]:
+    """The names [width] of the columns, and which of them are row names, or nothing behind a last separator."""
+    if not header:
+        return [""] * width, []
+    if len(header) == width - 1:
+        if all(len(row) < width or not row[-1] for row in rows):
+            return [*header, ""], []
+        return ["", *header], [0]
+    names = [*header[:width], *[""] * (width - len(header))]
+    first = [row[0] for row in rows if row]
+    return names, [0] if not names[0] and len(set(first)) == len(first) and first[0] else []

@@ -1,0 +1,52 @@
+"""Counts, by the logarithm of their mean: log p(y) = y z − eᶻ − log y!"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from rlgrad.supervised.families.family import Array, Family, average
+
+
+class Poisson(Family):
+    """Labels from 0 on. Everything is worked out from how far the score is from log y, so that of large counts nothing
+    cancels: log p(y) = y (d − (eᵈ − 1)) + log p(y given the mean y), where d = z − log y."""
+
+    headline, judged = ("deviance", "log_loss"), "deviance"
+
+    def refuses(self, y: Tensor) -> str:
+        if y.min() < 0:
+            return f"its labels are counts, from 0 on, and one is {float(y.min()):g}"
+        return super().refuses(y) if y.max() > 0 else "all counts are 0, and so their logarithm has no optimum"
+
+    def parts(self, xp: Any, scores: Array, y: Array) -> tuple[Array, Array, Array]:
+        some = y > 0
+        known = xp.where(some, y, xp.ones_like(y))
+        d = scores - xp.log(known)[:, None]
+        beyond = xp.expm1(d)
+        mean, residual = known[:, None] * (beyond + 1), known[:, None] * -beyond
+        none = ~some[:, None]
+        loss = xp.where(none, mean, known[:, None] * (beyond - d))[:, 0]
+        return saturated(xp, y) - loss, mean, xp.where(none, -mean, residual)
+
+    def weight(self, mean: Array, k: int, m: int) -> Array:
+        return mean[:, 0]
+
+    def distribution(self, scores: Tensor) -> torch.distributions.Poisson:
+        return torch.distributions.Poisson(scores.squeeze(-1).exp(), validate_args=False)
+
+    def constant(self, y: Tensor, classes: int) -> Tensor:
+        return y.mean(0, keepdim=True).log()
+
+    def quality(self, distribution: Distribution, y: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
+        found = super().quality(distribution, y, weight)
+        return found | {"deviance": 2 * (found["log_loss"] + average(saturated(torch, y), weight))}
+
+
+def saturated(xp: Any, y: Array) -> Array:
+    """The largest log p(y) that there is: where the mean is y."""
+    labels = torch.as_tensor(y)
+    wide = labels.double()
+    found = (torch.xlogy(wide, wide) - wide - torch.lgamma(wide + 1)).to(labels.dtype)
+    return found if xp is torch else found.numpy()

@@ -1,0 +1,144 @@
+"""The labels of a table: classes by the words in the file, or numbers."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rlgrad.errors import SettingError, short
+from rlgrad.supervised import columns
+from rlgrad.supervised.columns import Column, canonical, ordered
+from rlgrad.supervised.dialects import number
+from rlgrad.supervised.tables import Table
+
+if TYPE_CHECKING:
+    from rlgrad.supervised.data import DataSettings
+
+MANY = 20  # different labels, if each has less than SEVERAL rows on average, are hardly classes
+SEVERAL = 3
+SHOWN = 10  # classes in a message
+
+
+class Labels:
+    """What the labels of a table are, y [N] with NaN where one is missing, and the same for another table.
+
+    labels: [K] what the class numbers stand for, as in the file; none for numbers.
+    """
+
+    def __init__(self, table: Table, place: int, settings: "DataSettings", numeric: bool):
+        self.settings, self.numeric, self.column = settings, numeric, table.name(place)
+        self.labels: list[int | str] = []
+        self.number: dict[str, int] = {}
+        self.counts: dict[str, int] = {}
+        self.positive: str | None = None
+        if numeric:
+            self.y = self._numbers(table, place)
+            return
+        self.source = table.source
+        codes, words = self._known(table, place)
+        for word, count in zip(words, np.bincount(codes[codes >= 0], minlength=len(words)).tolist(), strict=True):
+            if word is not None:
+                self.counts[word] = self.counts.get(word, 0) + count
+        classes = ordered(self.counts)
+        self.number = {word: rank for rank, word in enumerate(classes)}
+        self._check(table, place, codes, words)
+        if settings.positive is not None:
+            self.positive = self._positive(classes)
+            self.number = {word: int(word == self.positive) for word in classes}
+        elif len(classes) == 2:
+            self.positive = classes[1]
+        self.labels = named(classes, self.number)
+        self.y = self._coded(codes, words)
+
+    def again(self, table: Table, place: int) -> np.ndarray:
+        """y [N] of another table. Raises SettingError where it has other labels, or none."""
+        if self.numeric:
+            return self._numbers(table, place)
+        codes, words = self._known(table, place)
+        if other := [k for k, word in enumerate(words) if word is not None and word not in self.number]:
+            where = table.where(int(np.isin(codes, other).argmax()))
+            message = f"{where}: no example of {self.source} has the label {short(repr(words[other[0]]))}"
+            raise SettingError((table.setting,), message)
+        return self._coded(codes, words)
+
+    def words(self) -> str:
+        """'label `target`: no 212, yes 357; positive: yes'."""
+        if self.numeric:
+            known = self.y[~np.isnan(self.y)]
+            return f", label `{self.column}`: numbers from {known.min():g} to {known.max():g}"
+        classes = ordered(self.counts)
+        listed = ", ".join(f"{short(word)} {self.counts[word]:,}" for word in classes[:SHOWN])
+        more = f" and {len(classes) - SHOWN} more" if len(classes) > SHOWN else ""
+        told = f"; positive: {self.positive}" if self.positive is not None else ""
+        folded = [word.casefold() for word in classes]
+        alike = [word for word in classes if folded.count(word.casefold()) > 1]
+        note = f"; {' and '.join(map(repr, alike[:2]))} are different labels" if alike else ""
+        return f", label `{self.column}`: {listed}{more}{told}{note}"
+
+    def _known(self, table: Table, place: int) -> tuple[np.ndarray, list[str | None]]:
+        """Each row's place among the different words, -1 and None where it is missing."""
+        codes, words = columns.coded(table, place)
+        absent, asked = self.settings.absent, canonical(self.settings.positive)
+        known = [canonical(word) if canonical(word) == asked or not absent(word) else None for word in words]
+        missing = np.isin(codes, [-1, *(k for k, word in enumerate(known) if word is None)])
+        if self.settings.missing_values == "error" and missing.any():
+            self._refuse(table, place, int(missing.argmax()))
+        if missing.all():
+            raise SettingError((table.setting,), f"{table.source}: no row has a label in {table.column(place)}")
+        return np.where(missing, -1, codes), known
+
+    def _refuse(self, table: Table, place: int, row: int) -> None:
+        hint = "rows without one can be left out (`missing_values: drop`)"
+        hint += (
+            ", and rlgrad predict needs none"
+            if table.setting == "test_data"
+            else ", and a word such as NA can be one (`not_missing: [NA]`)"
+        )
+        message = f"{table.where(row)}: {table.column(place)}: the label is missing; {hint}"
+        raise SettingError((table.setting,), message)
+
+    def _coded(self, codes: np.ndarray, words: Sequence[str | None]) -> np.ndarray:
+        meant = [np.nan if word is None else self.number[word] for word in words]
+        found: np.ndarray = np.array([*meant, np.nan])[codes]
+        return found
+
+    def _numbers(self, table: Table, place: int) -> np.ndarray:
+        strict = self.settings.missing_values == "error"
+        read = columns.blocks(table, [place], [Column(table.name(place))], self.settings.absent, strict)
+        return np.concatenate([np.zeros(0), *(x[:, 0] for x in read)])
+
+    def _positive(self, classes: Sequence[str]) -> str:
+        asked = canonical(self.settings.positive)
+        if isinstance(self.settings.positive, bool):  # true is also TRUE
+            asked = next((word for word in classes if word.casefold() == asked.casefold()), asked)
+        if asked not in classes:
+            shown = classes if len(classes) <= SHOWN else ()
+            raise SettingError(("positive",), f"no example has the label {asked!r}", shown, asked)
+        return asked
+
+    def _check(self, table: Table, place: int, codes: np.ndarray, words: Sequence[str | None]) -> None:
+        """Raises SettingError where these are no classes."""
+        column, many = f"{table.source}: {table.column(place)}", len(self.counts)
+        if many > MANY and sum(self.counts.values()) < SEVERAL * many:
+            hint = f"{many} different labels in {len(codes)} rows are no classes; `label` says which column has them"
+            raise SettingError(("label",), f"{column}: {hint}")
+        fractions = [k for k, word in enumerate(words) if word and number(word) is not None and not whole(word)]
+        if fractions and self.settings.positive is None:
+            row = int(np.isin(codes, fractions).argmax())
+            message = f"the label {words[codes[row]]} names no class; words and whole numbers do"
+            raise SettingError((table.setting,), f"{table.where(row)}: {table.column(place)}: {message}")
+        if many < 2:
+            raise SettingError((table.setting,), f"{column}: all labels are {next(iter(self.counts))!r}")
+
+
+def whole(word: str) -> bool:
+    return re.fullmatch(r"[+-]?\d+", word) is not None
+
+
+def named(classes: Sequence[str], number: dict[str, int]) -> list[int | str]:
+    """The labels [K] that the class numbers stand for: whole numbers where all of them are, and are written so."""
+    known = [[word for word in classes if number[word] == k] for k in sorted(set(number.values()))]
+    names = [each[0] if len(each) == 1 else f"not {known[1][0]}" for each in known]
+    as_numbers = all(re.fullmatch(r"0|-?[1-9]\d{0,17}", name) for name in names)
+    return [int(name) for name in names] if as_numbers else list(names)
