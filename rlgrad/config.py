@@ -24,7 +24,16 @@ from rlgrad.environments import given_id
 from rlgrad.errors import RunError, SettingError, UsageError, called, said, short
 from rlgrad.named import build_optimizer, build_schedule, name_meant, offered, try_out, types_of
 from rlgrad.notation import LARGEST, Loader, write
-from rlgrad.settings import RunSettings, Section, imported, refusal
+from rlgrad.settings import (
+    MAX_REPLICAS,
+    SHARED,
+    FollowSettings,
+    RunSettings,
+    Section,
+    imported,
+    is_sweep,
+    refusal,
+)
 from rlgrad.usage import SHIPPED, find, split_overrides
 
 MAX_NODES = 10_000  # values in a config: far more than anyone writes, and few enough that no alias bomb goes off
@@ -84,6 +93,7 @@ class Config:
             self._check_given()
             try:
                 problem = self.settings.build(**self.objects)
+                self._check_replicas(problem)
                 if self.settings.stop_when_solved and problem.solved is None:
                     raise SettingError(("stop_when_solved",), "it has no effect: nothing says when this is solved")
                 optimizer = build_optimizer(self.settings, problem)
@@ -94,6 +104,13 @@ class Config:
                 raise
             except Exception as error:  # an environment that cannot be made, too little memory: it can be anything
                 raise SettingError((), f"what it describes cannot be made: {said(error)}") from error
+
+    def _check_replicas(self, problem: Any) -> None:
+        """Raises SettingError where a problem of somebody's own knows nothing of sweeps."""
+        count, cells = len(next(problem.model.parameters(), ())), len(self.settings.cells)
+        if cells > 1 and count != len(self.settings.seeds):
+            message = f"its model has {count} replicas where the sweep needs {len(self.settings.seeds)}: build it of "
+            raise SettingError(next(iter(self.settings.grid)), message + "settings.spread(), and with settings.seeds")
 
     def trained(self, tensors: Mapping[str, Any], description: Mapping[str, Any]) -> Any:
         """What one replica has learned, to be used: from its tensors [1, ...] and what was said beside them. Raises
@@ -378,11 +395,14 @@ def valid(cls: type[Anything], data: Mapping[str, Any]) -> Anything:
     try:
         data = with_lists(cls, plain(data))
         settings = cls.model_validate(data)
+        check_sweeps(settings)
     except ValidationError as error:
         path, message = refusal(error, data)
         first = error.errors(include_url=False)[0]
         if first["type"] == "extra_forbidden":
             raise unknown(cls, data, path) from error
+        if is_sweep(first["input"]):
+            raise SettingError(path, SHARED) from error
         if first["type"] == "missing":
             raise SettingError(path[:-1], f"the setting `{path[-1]}` is missing") from error
         if path in (("optimizer",), ("schedule",)) and isinstance(first["input"], str):
@@ -393,6 +413,36 @@ def valid(cls: type[Anything], data: Mapping[str, Any]) -> Anything:
         raise SettingError((), "it holds itself, or is nested too deep") from error
     check_readable(settings)
     return settings
+
+
+def check_sweeps(settings: Section) -> None:
+    """Raises SettingError where something is swept that cannot be, and ValidationError where a value does not go
+    together with the other settings."""
+    if not isinstance(settings, FollowSettings):
+        return
+    grid = settings.grid
+    for path in sweeps_in(settings.model_dump()):
+        if path not in grid:
+            raise SettingError(path, SHARED)
+        values = list(grid[path])
+        if not values or any(isinstance(each, bool) or not isinstance(each, int | float) for each in values):
+            raise SettingError(path, f"a sweep has one number or more, and nothing else (here: {short(str(values))})")
+        if len(set(values)) < len(values):
+            raise SettingError(path, f"each value is to be there once (here: {short(str(values))})")
+    if len(settings.seeds) > MAX_REPLICAS:
+        message = f"{len(settings.cells)} values of a sweep times {settings.replicas} are more than {MAX_REPLICAS}"
+        raise SettingError(("replicas",), message)
+    settings.each()
+
+
+def sweeps_in(value: Any, path: Key = ()) -> Iterator[Key]:
+    """The paths of all that is meant as a sweep, be it possible there or not."""
+    inner = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    if is_sweep(value):
+        yield path
+    else:
+        for key, each in inner:
+            yield from sweeps_in(each, (*path, str(key)))
 
 
 def check_readable(settings: Section) -> None:

@@ -3,14 +3,13 @@
 A problem's own settings derive from `RunSettings`, in the problem's file.
 """
 
-import copy
 import itertools
 import math
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
 import torch
 from pydantic import (
@@ -36,6 +35,7 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 Importable = Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]  # module:name
 Number = TypeVar("Number")
 Key = tuple[str, ...]  # the path of a setting: ("optimizer", "lr")
+MAX_REPLICAS = 100_000
 SHARED = "all replicas of a run share it, so that it cannot be swept: train once for each value"
 
 
@@ -48,7 +48,7 @@ class Sweep(BaseModel, Generic[Number]):
 
 
 if TYPE_CHECKING:
-    Each = Number | Tensor
+    Each: TypeAlias = Number | Tensor
 else:
 
     class Each:
@@ -127,7 +127,7 @@ class FollowSettings(Section):
     the run ends with the first update that gets there, and a schedule counts these steps, not updates"""
     seed: NonNegativeInt = 0
     """replica k draws all its random numbers from streams of seed + k; in a sweep those of every value do"""
-    replicas: Annotated[int, Field(gt=0, le=100_000)] = 1
+    replicas: Annotated[int, Field(gt=0, le=MAX_REPLICAS)] = 1
     """how many independent copies are trained side by side; in a sweep so many for each value"""
     max_gradient_norm: Each[PositiveFloat] | None = None
     """scale each replica's gradient down to this Euclidean norm, taken over all its parameters, those of a critic too;
@@ -187,43 +187,33 @@ class FollowSettings(Section):
         return dict(swept(self))
 
     @property
-    def points(self) -> list[dict[str, float]]:
-        """What is tried side by side: the swept settings of each point of the grid, by their dotted names. The last
-        one changes fastest. A run that sweeps nothing has one point."""
+    def cells(self) -> list["Cell"]:
+        """What is tried side by side: the points of the grid, the last setting changing fastest. A run that sweeps
+        nothing has one."""
         grid = self.grid
-        names = [".".join(path) for path in grid]
-        return [dict(zip(names, values, strict=True)) for values in itertools.product(*grid.values())]
+        each = (dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values()))
+        return [Cell(values, range(n * self.replicas, (n + 1) * self.replicas)) for n, values in enumerate(each)]
 
-    @property
-    def cells(self) -> list[Self]:
-        """The settings of each point of the grid, as those of a run alone."""
-        grid = self.grid
-        return [self._with(dict(zip(grid, values, strict=True))) for values in itertools.product(*grid.values())]
+    def each(self) -> list[Self]:
+        """The settings of each cell, as those of a run alone."""
+        return [self._at(cell) for cell in self.cells]
 
-    def _with(self, values: Mapping[Key, float]) -> Self:
-        if not values:
-            return self
-        content = copy.deepcopy(self.model_dump())
-        for path, value in values.items():
-            holder: Any = content
-            for key in path[:-1]:
-                holder = holder[int(key) if isinstance(holder, list | tuple) else key]
-            holder[int(path[-1]) if isinstance(holder, list) else path[-1]] = value
-        return self.model_validate(content)
+    def _at(self, cell: "Cell") -> Self:
+        return self.model_validate(replaced(self.model_dump(), cell.values)) if cell.values else self
 
     def spread(self) -> Self:
         """The same for a problem that has all R replicas at once: `replicas` is R, and a number that is swept is a
         tensor [R]."""
         if not self.grid:
             return self
-        cells = [cell for cell in self.cells for _ in range(self.replicas)]
-        whole: Self = side_by_side(cells).model_copy(update={"replicas": len(cells)})
+        every = [each for each in self.each() for _ in range(self.replicas)]
+        whole: Self = side_by_side(every).model_copy(update={"replicas": len(every)})
         whole._seeds = self.seeds
         return whole
 
     def alone(self, replica: int) -> Self:
         """The settings of one replica as a run of its own."""
-        cell = self.cells[replica // self.replicas]
+        cell = self._at(self.cells[replica // self.replicas])
         return cell.model_copy(update={"seed": self.seeds[replica], "replicas": 1})
 
     @property
@@ -295,6 +285,28 @@ class RunSettings(FollowSettings):
             return thing(*arguments)
         except Exception as error:
             raise SettingError(path, f"{text}: {blame(error)}") from error
+
+
+class Cell(NamedTuple):
+    """One point of the grid of a sweep."""
+
+    values: Mapping[Key, float]  # of what is swept
+    replicas: range  # those that have them
+
+    @property
+    def name(self) -> str:
+        return ", ".join(f"{'.'.join(path)}={value:g}" for path, value in self.values.items())
+
+
+def replaced(value: Any, others: Mapping[Key, float], path: Key = ()) -> Any:
+    """Nested mappings and lists with other values at some paths."""
+    if path in others:
+        return others[path]
+    if isinstance(value, Mapping):
+        return {key: replaced(inner, others, (*path, key)) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [replaced(inner, others, (*path, str(number))) for number, inner in enumerate(value)]
+    return value
 
 
 def is_sweep(value: Any) -> bool:

@@ -43,7 +43,7 @@ def stretches(parts: Sequence[Part], arguments: Arguments) -> list[Stretch]:
 
 def varies(value: Any) -> bool:
     inner = value if isinstance(value, list | tuple) else ()
-    return isinstance(value, Tensor) and value.ndim == 1 or any(map(varies, inner))
+    return (isinstance(value, Tensor) and value.ndim == 1) or any(map(varies, inner))
 
 
 def of_one(value: Any, replica: int) -> Any:

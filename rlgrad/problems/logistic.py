@@ -18,7 +18,7 @@ from torch import Tensor
 from rlgrad.errors import SettingError
 from rlgrad.loop import Direction, Estimate, Lazy, Update
 from rlgrad.optimizers.curvature import Curvature, Differentiated
-from rlgrad.streams import Purpose, streams
+from rlgrad.streams import Purpose, stream
 from rlgrad.supervised import data
 from rlgrad.supervised.classifier import LinearClassifier
 from rlgrad.supervised.families import NUMERIC
@@ -83,7 +83,7 @@ class Logistic(Trainable):
     work = "batch/examples"  # the metric that counts what was learned from
 
     def __init__(self, settings: Settings, dataset: data.Dataset):
-        self.settings = settings
+        self.settings = settings = settings.spread()
         self.dataset, self.facts = dataset, dataset.facts
         self.direction = DIRECTIONS[settings.objective]
         self.measures = settings.objective.replace("_", " ") + (" and penalty" if settings.l2 else "")
@@ -98,7 +98,7 @@ class Logistic(Trainable):
             linear.bias.fill_(settings.initial_value if settings.intercept else 0.0)
             linear.weight.fill_(settings.initial_value)
             if settings.initial_deviation:
-                drawn = streams(settings.seed, settings.replicas, Purpose.INITIAL)
+                drawn = [stream(seed, Purpose.INITIAL) for seed in settings.seeds]
                 deviates = np.stack([rng.standard_normal(tuple(linear.weight.shape[1:])) for rng in drawn])
                 linear.weight.copy_(settings.initial_value + settings.initial_deviation * torch.from_numpy(deviates))
         linear.bias.requires_grad_(settings.intercept)

@@ -46,6 +46,9 @@ class Following:
         self.state = state or State()
         self.interrupted: list[int] = []  # the signals that ask for an end
         self.save_asked: list[int] = []  # those that ask for a checkpoint
+        self.cells = settings.cells  # what a sweep tries side by side
+        self.by_chance = problem.by_chance and len(self.cells) == 1  # whether all replicas differ by chance alone
+        self.replicas = len(settings.seeds)
         self.parameters = list(problem.model.parameters())
         self.before: list[Tensor] = []  # the parameters before the update
         self.last: Update | None = None
@@ -57,7 +60,8 @@ class Following:
     def __call__(self) -> None:
         """Go on until all updates are done, the problem is solved, or somebody interrupts."""
         settings = self.settings
-        transform = clipping(settings.max_gradient_norm) if settings.max_gradient_norm else None
+        most = settings.spread().max_gradient_norm
+        transform = None if most is None else clipping(most)
         stream = updates(self.problem, self.optimizer, self.state.done, transform)
         self.began = self.now = time.monotonic()
         self.earlier = self.state.seconds
@@ -93,9 +97,9 @@ class Following:
     def counted(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """The values [R] with NaN for the replicas that are set aside. Raises RunError where they are not [R]."""
         for tag, value in values.items():
-            if not isinstance(value, Tensor) or list(value.shape) != [self.settings.replicas]:
+            if not isinstance(value, Tensor) or list(value.shape) != [self.replicas]:
                 found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-                raise RunError(f"{tag} must be a tensor of shape [{self.settings.replicas}], the replicas: not {found}")
+                raise RunError(f"{tag} must be a tensor of shape [{self.replicas}], the replicas: not {found}")
         return divergence.blank(values, self.state.set_aside)
 
     def measured(self, update: Update) -> Record:
