@@ -100,8 +100,8 @@ class Logistic(Trainable):
         decay, start, deviation = (along(each, exactly) for each in told)
         self.decay: Decay = decay.numpy() if isinstance(decay, Tensor) else decay  # or [R, 1, 1] or [R, D, 1]
         with torch.no_grad():
-            linear.bias.copy_(torch.as_tensor(start if settings.intercept else 0.0))
-            linear.weight.copy_(torch.as_tensor(start))
+            linear.bias.copy_(torch.as_tensor(start if settings.intercept else 0.0, dtype=torch.float64))
+            linear.weight.copy_(torch.as_tensor(start, dtype=torch.float64))
             if isinstance(deviation, Tensor) or deviation:
                 drawn = [stream(seed, Purpose.INITIAL) for seed in settings.seeds]
                 deviates = np.stack([rng.standard_normal(tuple(linear.weight.shape[1:])) for rng in drawn])
