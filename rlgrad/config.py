@@ -226,6 +226,24 @@ def load_config(
     return Config(data, sources, name, allow_imports, objects)
 
 
+def with_sweeps(source: str | Path, words: Sequence[str], allow_imports: bool = False) -> Config:
+    """The same from a command line on which a setting with several values is swept, unless it is a list. Raises
+    UsageError in one line."""
+    given = parse_overrides(words)
+    several = {name: values for name, values in given.items() if isinstance(values, list)}
+    once = {name: value for name, value in given.items() if name not in several}
+    plain = load_config(source, once, allow_imports).settings.model_dump()
+    for name, values in several.items():
+        holder: Any = plain
+        for key in name.split("."):
+            holder = holder.get(key) if isinstance(holder, Mapping) else None
+        once[name] = values if isinstance(holder, list | tuple) else {"sweep": values}
+    config = load_config(source, once, allow_imports)
+    if not config.settings.grid:
+        raise UsageError("nothing is swept: give a setting several values, as --optimizer.lr 0.003 0.01 0.03")
+    return config
+
+
 def read(path: Path) -> tuple[dict[str, Any], Sources]:
     """A YAML file's mapping, and the place of each key in it as 'file:line'. Raises UsageError."""
     try:
@@ -435,14 +453,15 @@ def check_sweeps(settings: Section) -> None:
     settings.each()
 
 
-def sweeps_in(value: Any, path: Key = ()) -> Iterator[Key]:
-    """The paths of all that is meant as a sweep, be it possible there or not."""
-    inner = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+def sweeps_in(value: Any, path: Key = ()) -> dict[Key, list[float]]:
+    """The values of all that is meant as a sweep, be it possible there or not, by the path of the setting."""
     if is_sweep(value):
-        yield path
-    else:
-        for key, each in inner:
-            yield from sweeps_in(each, (*path, str(key)))
+        return {path: list(value["sweep"])}
+    inner = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    found: dict[Key, list[float]] = {}
+    for key, each in inner:
+        found |= sweeps_in(each, (*path, str(key)))
+    return found
 
 
 def check_readable(settings: Section) -> None:

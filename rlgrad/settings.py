@@ -190,9 +190,7 @@ class FollowSettings(Section):
     def cells(self) -> list["Cell"]:
         """What is tried side by side: the points of the grid, the last setting changing fastest. A run that sweeps
         nothing has one."""
-        grid = self.grid
-        each = (dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values()))
-        return [Cell(values, range(n * self.replicas, (n + 1) * self.replicas)) for n, values in enumerate(each)]
+        return cells(self.grid, self.replicas)
 
     def each(self) -> list[Self]:
         """The settings of each cell, as those of a run alone."""
@@ -294,8 +292,18 @@ class Cell(NamedTuple):
     replicas: range  # those that have them
 
     @property
+    def named(self) -> dict[str, float]:
+        return {".".join(path): value for path, value in self.values.items()}
+
+    @property
     def name(self) -> str:
-        return ", ".join(f"{'.'.join(path)}={value:g}" for path, value in self.values.items())
+        return ", ".join(f"{name}={value:g}" for name, value in self.named.items())
+
+
+def cells(grid: Mapping[Key, Sequence[float]], replicas: int) -> list[Cell]:
+    """The points of a grid, with so many replicas each."""
+    each = (dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values()))
+    return [Cell(values, range(n * replicas, (n + 1) * replicas)) for n, values in enumerate(each)]
 
 
 def replaced(value: Any, others: Mapping[Key, float], path: Key = ()) -> Any:

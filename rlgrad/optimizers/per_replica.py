@@ -41,7 +41,7 @@ class Sliced(Composite):
             parameters = [[] if number else part.parameters for part in parts]
             whole += [{**group, "params": own} for group, own in zip(inner, parameters, strict=True)]
         super().__init__(whole, dict(self.each[0].defaults))
-        self.found, self.parts = found, len(parts)
+        self.found, self.parts, self.widths = found, len(parts), [each.width for each in found]
 
     def tell(self) -> None:
         """Hand the groups' numbers on, as a schedule set them."""

@@ -9,9 +9,8 @@ from rlgrad.errors import UsageError
 from rlgrad.run import checkpoint, weights
 from rlgrad.run.faults import attempt
 from rlgrad.run.identity import check_data, trained_with
-from rlgrad.run.observers.progress import number
 from rlgrad.run.resuming import content_of, recorded_config, say_what_has_changed
-from rlgrad.run.statistics import summarize
+from rlgrad.run.statistics import number, summarize
 from rlgrad.run.weights import Weights
 
 if TYPE_CHECKING:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from rlgrad.errors import RunError, say
 from rlgrad.loop import Update, updates
+from rlgrad.optimizers.parts import of_each
 from rlgrad.optimizers.schedules import move_to
 from rlgrad.replicas import clipping, norm_per_replica
 from rlgrad.run import divergence
@@ -46,8 +48,8 @@ class Following:
         self.state = state or State()
         self.interrupted: list[int] = []  # the signals that ask for an end
         self.save_asked: list[int] = []  # those that ask for a checkpoint
-        self.cells = settings.cells  # what a sweep tries side by side
-        self.by_chance = problem.by_chance and len(self.cells) == 1  # whether all replicas differ by chance alone
+        self.swept = settings.cells if settings.grid else []  # what is tried side by side
+        self.by_chance = problem.by_chance and not self.swept  # whether all replicas differ by chance alone
         self.replicas = len(settings.seeds)
         self.parameters = list(problem.model.parameters())
         self.before: list[Tensor] = []  # the parameters before the update
@@ -106,7 +108,10 @@ class Following:
         values = {"objective/value": update.value, "gradient/norm": update.gradient_norm, **update.metrics}
         values["work/evaluations"] = torch.full_like(update.value, float(update.evaluations))
         values["update/size"] = norm_per_replica(self.step())
-        return Record(values, {"update/learning_rate": float(self.optimizer.param_groups[0]["lr"])})
+        rate, tag = of_each(self.optimizer, "lr"), "update/learning_rate"
+        if isinstance(rate, np.ndarray):
+            return Record(values | {tag: torch.from_numpy(rate)})
+        return Record(values, {tag: float(rate)})
 
     def judge(self, update: Update, record: Record) -> None:
         """Replicas that have diverged: the run fails, or they go back to where they were and count no more."""
