@@ -78,7 +78,7 @@ def differentiated(value: Tensor, parameters: Iterable[nn.Parameter]) -> tuple[T
     return sum_of_all.detach(), gradient
 
 
-def averaged(means: Mapping[str, Tensor], counted: Tensor) -> Mapping[str, Tensor]:
+def averaged(means: dict[str, Tensor], counted: Tensor) -> dict[str, Tensor]:
     """The means [R] over what all ranks have looked at, by those of this one. counted: [R] how much that was."""
     if here.size == 1:
         return means
