@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -57,6 +58,33 @@ def summed(*parts: Tensor) -> list[Tensor]:
         values = flat.to(kind).split_with_sizes([parts[number].numel() for number in which])
         for number, sums in zip(which, values, strict=True):
             result[number] = sums.reshape(parts[number].shape)
+    return result
+
+
+def shared(count: int) -> bool:
+    """Whether so many episodes or rows are shared: where there are fewer than ranks, each does all of the work."""
+    return 1 < here.size <= count
+
+
+def own(copies: int) -> np.ndarray:
+    """Of so many copies of an environment [N], those that this rank plays with."""
+    result: np.ndarray = np.arange(copies) % here.size == here.rank
+    return result
+
+
+def placed(part: Tensor, count: int, axis: int) -> Tensor:
+    """This rank's share of so many episodes, with zeros where those of the others are: their sum is the whole."""
+    result = part.new_zeros([*part.shape[:axis], count, *part.shape[axis + 1 :]])
+    result.narrow(axis, share(count).start, part.shape[axis]).copy_(part)
+    return result
+
+
+def put_together(array: np.ndarray, axis: int = 0) -> np.ndarray:
+    """What belongs to the copies [N] on an axis, each as the rank has it that plays with it."""
+    if here.size == 1:
+        return array
+    mine = own(array.shape[axis]).reshape(-1, *[1] * (array.ndim - axis - 1))
+    result: np.ndarray = summed(torch.from_numpy(np.where(mine, array, np.zeros((), array.dtype))))[0].numpy()
     return result
 
 
@@ -181,6 +209,6 @@ def together(seconds: float | None) -> Iterator[None]:
         distributed.destroy_process_group()
 
 
-def restarted() -> bool:
-    """Whether torchrun has started these processes again, after one of them has failed."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+def beside() -> int:
+    """How many ranks share the cores of this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if here.size > 1 else 1

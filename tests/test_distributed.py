@@ -34,6 +34,28 @@ CLASSIFIERS: dict[str, dict[str, Any]] = {
     "newton_cg": {"optimizer": {"name": "Newton", "solver": "cg", "max_iter": 2}, "data": "wine"},
     "natural": {"optimizer": {"name": "NaturalGradient", "line_search": True}, "data": "breast_cancer"},
 }
+CART = {"problem": "reinforce", "environment": "CartPole-v1", "updates": 3, "replicas": 2, "episodes": 5, "seed": 3,
+        "optimizer": {"name": "Adam", "lr": 0.01}, "policy": {"hidden": [8]}, "evaluation": {"episodes": 3},
+        "diagnose_every_updates": 2}  # fmt: skip
+CRITIC = {"baseline": "critic", "critic": {"hidden": [8]}}
+ALONE = {"optimizer": {"name": "Adam", "lr": 0.01}, "epochs": 2, "minibatches": 3}
+TRPO = {"name": "NaturalGradient", "line_search": True}
+AGENTS: dict[str, dict[str, Any]] = {
+    "none": {"baseline": "none", "discount": 0.9, "max_gradient_norm": 0.5},
+    "batch_mean": {"baseline": "batch_mean", "standardise_advantages": True, "entropy_bonus": {"coefficient": 0.1}},
+    "leave_one_out": {"baseline": "leave_one_out", "optimizer": {"name": "LBFGS"}, "action_repeat": 2},
+    "running_mean": {"baseline": "running_mean", "normalise_observations": True, "normalise_returns": True},
+    "optimal_constant": {"baseline": "optimal_constant", "environment": "Pendulum-v1", "episodes": 3},
+    "optimal_per_parameter": {"baseline": "optimal_per_parameter", "environment": "rlgrad/Ring-v0"},
+    "copies": {"simulator": "gymnasium", "baseline": "critic", "normalise_observations": True},
+    "workers": {"simulator": "gymnasium", "workers": 1, "wrappers": [{"name": "NormalizeObservation"}]},
+    "steps": {**CRITIC, "batch_steps": 150, "simulator": "gymnasium", "gae_lambda": 0.9, "time_limit": "bootstrap"},
+    "segments": {**CRITIC, "segment": 40, "gae_lambda": 0.9, "normalise_returns": True},
+    "segments_of_copies": {**CRITIC, "segment": 40, "simulator": "gymnasium", "episodes": 3},
+    "natural": {"baseline": "critic", "critic": {"hidden": [8], **ALONE}, "optimizer": TRPO},
+    "ppo": {"problem": "ppo", "segment": 32, "epochs": 2, "minibatches": 3, "kl_stop": 0.01},
+    "pictures": {"imports": ["tests.environments"], "environment": "tests/Pictures-v0"},
+}
 
 
 def torchrun(ranks: int, *words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -83,3 +105,13 @@ def classifiers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_rows_of_a_classifier_are_shared(classifiers: Path, name: str) -> None:
     assert_alike(classifiers / name, classifiers / f"{name}-2")
+
+
+@pytest.fixture(scope="module")
+def agents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained({name: CART | more for name, more in AGENTS.items()}, 2, tmp_path_factory.mktemp("agents"))
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_episodes_of_an_agent_are_shared(agents: Path, name: str) -> None:
+    assert_alike(agents / name, agents / f"{name}-2")
