@@ -34,8 +34,13 @@ class Blinking(gymnasium.Env):
         return self.seen(), reward, self.t == 4, False, {}
 
 
+def work(config: dict[str, Any], out: str | Path) -> None:
+    """Train as a config says; where its environment is None, with the one above."""
+    blinking = config.get("environment", "") is None
+    train({**config, **({"environment": "-"} if blinking else {})}, out=out, environment=Blinking if blinking else None)
+
+
 if __name__ == "__main__":
     torch.set_default_dtype(torch.float64)
     for out, config in json.loads(Path(sys.argv[1]).read_text()).items():
-        environment = Blinking if "environment" not in config and config["problem"] != "logistic" else None
-        train(config, out=out, environment=environment)
+        work(config, out)

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from safetensors.numpy import load_file
 
-from rlgrad import train
+from tests.ranked import work
 
 RANKED = Path(__file__).with_name("ranked.py")
 ROWS = {"problem": "logistic", "data": "iris", "dtype": "float64", "updates": 4, "replicas": 2, "l2": 0.01,
@@ -54,7 +53,7 @@ AGENTS: dict[str, dict[str, Any]] = {
     "segments_of_copies": {**CRITIC, "segment": 40, "simulator": "gymnasium", "episodes": 3},
     "natural": {"baseline": "critic", "critic": {"hidden": [8], **ALONE}, "optimizer": TRPO},
     "ppo": {"problem": "ppo", "segment": 32, "epochs": 2, "minibatches": 3, "kl_stop": 0.01},
-    "pictures": {"imports": ["tests.environments"], "environment": "tests/Pictures-v0"},
+    "pictures": {"environment": None},  # of `ranked`
 }
 
 
@@ -72,13 +71,13 @@ def assert_alike(one: Path, other: Path, tolerance: float = 1e-8) -> None:
     weights, others = (load_file(run / "model.safetensors") for run in (one, other))
     assert weights.keys() == others.keys()
     for name, value in weights.items():
-        np.testing.assert_allclose(others[name], value, tolerance, tolerance, err_msg=name)
+        np.testing.assert_allclose(others[name], value, tolerance, tolerance, err_msg=f"{one} {name}")
     assert len(metrics(one)) == len(metrics(other)) > 0
     for line, again in zip(metrics(one), metrics(other), strict=True):
         assert line.keys() == again.keys()
         for tag, value in line.items():
             expected, found = (np.array(each, float) for each in (value, again[tag]))
-            np.testing.assert_allclose(found, expected, tolerance, tolerance, err_msg=f"{tag} {line['update']}")
+            np.testing.assert_allclose(found, expected, tolerance, tolerance, err_msg=f"{one} {tag} {line['update']}")
 
 
 def trained(jobs: Mapping[str, Mapping[str, Any]], ranks: int, folder: Path) -> Path:
@@ -91,27 +90,16 @@ def trained(jobs: Mapping[str, Mapping[str, Any]], ranks: int, folder: Path) -> 
     torch.set_default_dtype(torch.float64)
     try:
         for name, config in jobs.items():
-            train(config, out=folder / name)
+            work(config, folder / name)
     finally:
         torch.set_default_dtype(before)
     return folder
 
 
-@pytest.fixture(scope="module")
-def classifiers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained({name: ROWS | more for name, more in CLASSIFIERS.items()}, 2, tmp_path_factory.mktemp("rows"))
-
-
-@pytest.mark.parametrize("name", CLASSIFIERS)
-def test_rows_of_a_classifier_are_shared(classifiers: Path, name: str) -> None:
-    assert_alike(classifiers / name, classifiers / f"{name}-2")
-
-
-@pytest.fixture(scope="module")
-def agents(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained({name: CART | more for name, more in AGENTS.items()}, 2, tmp_path_factory.mktemp("agents"))
-
-
-@pytest.mark.parametrize("name", AGENTS)
-def test_episodes_of_an_agent_are_shared(agents: Path, name: str) -> None:
-    assert_alike(agents / name, agents / f"{name}-2")
+def test_several_processes_train_as_one_does(tmp_path: Path) -> None:
+    jobs = {name: ROWS | more for name, more in CLASSIFIERS.items()} | {
+        name: CART | more for name, more in AGENTS.items()
+    }
+    trained(jobs, 2, tmp_path)
+    for name in jobs:
+        assert_alike(tmp_path / name, tmp_path / f"{name}-2")
