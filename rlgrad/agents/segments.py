@@ -70,7 +70,8 @@ class Segments:
             self.observation = distributed.put_together(self.observation)
             self.earned, self.taken = distributed.put_together(np.stack([self.earned, self.taken]), 1)
             self.finished = distributed.put_together(self.finished, 1)
-            self.actions[-steps:] = distributed.put_together(np.stack(self.actions[-steps:]), 1)
+            new = slice(len(self.actions) - steps, None)
+            self.actions[new] = distributed.put_together(np.stack(self.actions[new]), 1)
 
     def _restart(self, over: np.ndarray, streams: Sequence[np.random.Generator]) -> None:
         rollouts.draw_seeds(self.seeds, over, streams)
