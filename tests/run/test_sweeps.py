@@ -55,7 +55,7 @@ def test_each_value_has_its_points_and_intervals_in_tensorboard(tmp_path: Path) 
         assert found.Scalars(f"replicas/{place}/ci95_low")[-1].value == pytest.approx(expected["ci95"][0], rel=1e-5)
     rates = [rate * 0.9**5 for rate in (0.0001, 0.3)]
     assert last["update/learning_rate"] == pytest.approx([rates[0]] * 3 + [rates[1]] * 3)
-    assert b"| optimizer.lr=0.3 |" in found.Tensors("sweep/text_summary")[-1].tensor_proto.string_val[0]
+    assert b"| optimizer.lr=0.3 |" in found.Tensors("sweep")[-1].tensor_proto.string_val[0]
 
 
 def test_a_sweep_that_was_killed_goes_on_to_the_same_bits(tmp_path: Path) -> None:
