@@ -9,6 +9,7 @@ import pytest
 from rlgrad.cli import main
 from rlgrad.config import load_config, with_sweeps
 from rlgrad.errors import UsageError
+from rlgrad.reports.loading import load
 from rlgrad.run import resume, train
 from rlgrad.run.statistics import summarize
 from tests.run.support import AGENT, assert_same, crashing, events, rows
@@ -73,6 +74,14 @@ def test_the_command_prints_a_table_and_draws_it(tmp_path: Path, capsys: pytest.
     said = capsys.readouterr().out
     assert [line.split()[0] for line in said.splitlines() if line.startswith("0.")] == ["0.001", "0.1"]
     assert (tmp_path / "run" / "sweep.png").stat().st_size > 10_000
+    assert main(["evaluate", str(tmp_path / "run")]) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()][::2] == [
+        ["optimizer.lr=0.001:", "return"], ["optimizer.lr=0.1:", "return"]
+    ]  # fmt: skip
+    model = load(tmp_path / "run", replica=2)
+    assert model.settings.optimizer.arguments == {"lr": 0.1}
+    assert "replica 2 of" in model.origin
+    assert "(optimizer.lr=0.1)" in model.origin
     assert main(["report", str(tmp_path / "run")]) == 0
     assert "optimizer.lr=0.001" in (tmp_path / "run" / "report.html").read_text()
 
