@@ -86,7 +86,7 @@ class Tape:
         for how many steps of the environment the action was held."""
         self.env_steps += alive * taken
         over: np.ndarray = alive & (found.terminated | found.truncated)
-        left = over | (alive & last)
+        left = alive if last else over
         if self.films:
             self.shape, flat = observation.shape[1:], observation.reshape(len(observation), -1)
             for film in self.films:
@@ -189,10 +189,11 @@ def steps(
         found = step(environments, policy.to_environment(action), player.taken - 1)
         yield observation, action, alive, found
         over = alive & (found.terminated | found.truncated)
-        count += alive.reshape(each, -1).sum(1)
+        if least:
+            count += alive.reshape(each, -1).sum(1)
         alive = playing = playing & ~over
         observation = found.observation
-        if (again := over & np.repeat(count < least, episodes)).any():
+        if least and (again := over & np.repeat(count < least, episodes)).any():
             draw_seeds(seeds, again, streams)
             observation, ready = environments.restart(again, seeds)  # type: ignore[attr-defined]
             playing = playing | again
