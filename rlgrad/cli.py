@@ -70,10 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
     except UsageError as error:
         code = USAGE
-        say(f"rlgrad: {error}")
+        if not error.quiet:
+            say(f"rlgrad: {error}")
     except RunError as error:
         code = FAILED
-        say(f"rlgrad: the run failed: {error}")
+        if not error.quiet:
+            say(f"rlgrad: the run failed: {error}")
     except KeyboardInterrupt as error:
         code = 128 + (error.args[0] if error.args else signal.SIGINT)
     except BrokenPipeError:  # `rlgrad schema | head -1`

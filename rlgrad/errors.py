@@ -16,6 +16,8 @@ from typing import Any, TextIO
 class OneLine(Exception):
     """An error whose message is one line, whatever it quotes: a stranger's file does not get to steer the terminal."""
 
+    quiet = False  # whether another process has said it already
+
     def __init__(self, message: str):
         super().__init__(printable(message))
 

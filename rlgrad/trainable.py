@@ -17,6 +17,9 @@ class Trainable(Problem):
     headline: tuple[str, ...] = ()  # the metrics of `evaluate` that matter most, the first one first
     judged: tuple[str, Direction] | None = None  # the metric of `evaluate` by which models are compared, and its way
     uses: tuple[str, ...] = ("evaluate",)  # the commands that use the trained model
+    shares = (
+        0  # of how many episodes or rows the work of an update consists, as ranks can have them; 0: it is one piece
+    )
     progress = 0.0  # how much of the run is done, from 0 to 1: whoever follows it sets this before each update
     by_chance = True  # whether replicas differ by chance alone: then there are intervals over them
     solved: tuple[str, float] | None = None  # a metric of `evaluate`, and the value from which it counts as solved

@@ -52,6 +52,10 @@ class Guesses(NamedTuple):
     weight: Tensor  # [R, M] 1, or 0 where a replica has fewer steps than others
     unit: Tensor  # [R, 1] or a number
 
+    def of(self, steps: slice) -> "Guesses":
+        """Some of the M steps."""
+        return Guesses(self.observation[:, steps], self.target[:, steps], self.weight[:, steps], self.unit)
+
 
 def guesses(streams: Sequence[Generator], batch: Batch, wanted: CriticSettings) -> Iterator[Guesses]:
     """So many epochs of so many minibatches."""

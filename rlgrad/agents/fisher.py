@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rlgrad import distributed
 from rlgrad.agents.advantages import CHUNK
 from rlgrad.agents.policies import Policy
 from rlgrad.agents.rollouts import Rollout
@@ -27,8 +28,12 @@ class Fisher(Curvature):
 
     def __init__(self, policy: Policy, batch: Rollout, bends: int):
         self.policy, self.bends = policy, bends
-        rows = CHUNK * max(1, STEPS // (CHUNK * batch.alive.shape[2]))
         share = batch.alive / batch.alive.sum((1, 2), keepdim=True)  # [R, T, B]
+        self.shared = distributed.shared(slots := share.shape[2])
+        if self.shared:  # among the processes that train together
+            own = distributed.share(slots)
+            batch, share = batch.of(own), share[:, :, own]
+        rows = CHUNK * max(1, STEPS // (CHUNK * share.shape[2]))
         starts = range(0, share.shape[1], rows)
         self.pieces = [tuple(full(x[:, t : t + rows], rows) for x in (batch.observation, share)) for t in starts]
         with torch.no_grad():
@@ -50,13 +55,18 @@ class Fisher(Curvature):
         product = np.zeros(v.shape)
         for piece in self.kept or self.bent():
             product += piece.times(v)
-        return self.bends * product
+        return self.bends * self._of_all(product)
+
+    def _of_all(self, part: np.ndarray) -> np.ndarray:
+        if not self.shared:
+            return part
+        result: np.ndarray = distributed.summed(torch.from_numpy(part))[0].numpy()
+        return result
 
     @torch.no_grad()
     def distance(self, moved: np.ndarray) -> np.ndarray:
         """The divergence itself [R], at the parameters as they are now."""
-        result: np.ndarray = torch.stack(list(self.divergences())).sum(0).numpy()
-        return result
+        return self._of_all(torch.stack(list(self.divergences())).sum(0).numpy())
 
 
 def full(x: Tensor, rows: int) -> Tensor:

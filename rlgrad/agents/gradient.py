@@ -4,12 +4,13 @@ Everything goes piece by piece (`advantages.pieces`): each is differentiated whi
 cache, and no graph grows with the length of the episodes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from rlgrad import distributed
 from rlgrad.agents.agent import Agent
 from rlgrad.agents.baselines import optimal_constant
 from rlgrad.agents.policies import ActionDistribution
@@ -41,7 +42,34 @@ def policy_gradient(
     over actions are wanted. played: the log-probabilities [R, T, B] of the policy that has played, where it is another:
     then credit counts as often as an action has become more probable since, and the gradient of the surrogate
     Σ credit π/π_played (Schulman et al. 2015, equation 14) is Σ credit π/π_played ∇log π.
+
+    Processes that train together have a share of the slots each, unless the distributions are wanted.
     """
+    slots = batch.alive.shape[2]
+    if keep or not distributed.shared(slots):
+        return of_slots(agent, batch, credit, bonus, pull, keep, played)
+    own = distributed.share(slots)
+    bonus, pull, played = (None if x is None else x[:, :, own] for x in (bonus, pull, played))
+    return summed(of_slots(agent, batch.of(own), credit[:, :, own], bonus, pull, played=played), slots)
+
+
+def summed(own: PolicyGradient, slots: int) -> PolicyGradient:
+    """The sum over all processes that train together, each of which has found its share."""
+    each = (distributed.placed(x, slots, 2) for x in (own.log_prob, own.entropy))
+    *gradient, log_prob, entropy = distributed.summed(*own.gradient, *each)
+    return PolicyGradient(gradient, log_prob, entropy, [])
+
+
+def of_slots(
+    agent: Agent,
+    batch: Rollout,
+    credit: Tensor,
+    bonus: Tensor | None,
+    pull: Tensor | None,
+    keep: bool = False,
+    played: Tensor | None = None,
+) -> PolicyGradient:
+    """The same by one process."""
     model = agent if pull is not None else agent.policy
     parameters = list(model.parameters())
     gradient = [torch.zeros_like(parameter) for parameter in parameters]
@@ -74,6 +102,14 @@ def policy_gradient(
 
 def looked_at(agent: Agent, batch: Rollout, keep: bool = False) -> PolicyGradient:
     """The same without a gradient: what the policy says of the actions and the observations."""
+    slots = batch.alive.shape[2]
+    if not keep and distributed.shared(slots):
+        return summed(looked_at_slots(agent, batch.of(distributed.share(slots))), slots)
+    return looked_at_slots(agent, batch, keep)
+
+
+def looked_at_slots(agent: Agent, batch: Rollout, keep: bool = False) -> PolicyGradient:
+    """The same by one process."""
     with torch.no_grad():
         each = [(agent(batch.observation[:, piece]), batch.action[:, piece]) for piece in batch.pieces()]
         log_prob = torch.cat([distribution.log_prob(action) for distribution, action in each], 1)
@@ -94,9 +130,15 @@ def with_optimal_baseline(agent: Agent, batch: Rollout, weight: Tensor, returns:
 
     weight: [R, T, B] of each step. each: one constant for each parameter, instead of one for all.
     """
-    episodes = [slice(number, number + 1) for number in range(batch.alive.shape[2])]
-    contributions, scores = (
-        [policy_gradient(agent, batch.of(one), credit[:, :, one]).gradient for one in episodes]
-        for credit in (weight * returns, weight.expand_as(returns))
-    )
-    return optimal_constant(contributions, scores, each)
+    count = batch.alive.shape[2]
+    episodes = [slice(number, number + 1) for number in range(count)][distributed.share(count)]
+
+    def of_each(credit: Tensor) -> Sequence[Sequence[Tensor]]:
+        """[B][of each parameter]."""
+        found = [policy_gradient(agent, batch.of(one), credit[:, :, one]).gradient for one in episodes]
+        if distributed.here.size == 1:
+            return found
+        parts = (distributed.placed(torch.stack(of_all), count, 0) for of_all in zip(*found, strict=True))
+        return list(zip(*(part.unbind() for part in distributed.summed(*parts)), strict=True))
+
+    return optimal_constant(of_each(weight * returns), of_each(weight.expand_as(returns)), each)

@@ -9,6 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from rlgrad import distributed
 from rlgrad.environments.spaces import Picture
 from rlgrad.networks import Convolutions, Filters
 
@@ -97,6 +98,20 @@ class Frames:
         """Those of some of the B slots."""
         numbers = [each[:, :, episodes] for each in self.numbers]
         return Frames(self.pictures, self.frames, numbers, self.rest[:, :, episodes], self.shape[3:])
+
+    def together(self, alive: Tensor) -> "Frames":
+        """With those of all processes that train together. alive: [R, T, B] bool, what this one has."""
+        frames, numbers = [], []
+        for own, which in zip(self.frames, self.numbers, strict=True):
+            counts = distributed.told(len(own))
+            first = sum(counts[: distributed.here.rank])
+            all_of_them = own.new_zeros(sum(counts), own.shape[1])
+            all_of_them[first : first + len(own)] = own
+            frames.append(all_of_them)
+            numbers.append(which + (first * alive).to(which.dtype).unsqueeze(3))
+        count = len(frames)
+        parts = distributed.summed(*frames, *numbers, self.rest)
+        return Frames(self.pictures, parts[:count], parts[count:-1], parts[-1], self.shape[3:])
 
     def numel(self) -> int:
         return self.shape.numel()

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rlgrad import distributed
 from rlgrad.agents.advantages import CHUNK, pieces
 from rlgrad.agents.pictures import Film, Frames, beside
 from rlgrad.agents.policies import Policy
@@ -178,18 +179,21 @@ def steps(
     least: int = 0,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, Transition]]:
     """One step of all R * B episodes after the other, until none goes on or the limit is reached: the observations, the
-    actions chosen on them, whose episodes still go on, and what came of it. least: after an episode a slot plays
+    actions chosen on them, whose episodes still go on here, and what came of it. least: after an episode a slot plays
     another as long as its replica has fewer steps than this."""
     player, each = Player(policy, streams, episodes, greedy), len(streams)
     observation = environments.reset(streams)
-    alive = playing = np.ones(len(observation), dtype=bool)
+    own = distributed.own(len(observation))  # the episodes of this process
+    alive = playing = own | (least > 0)  # what others have played decides whether another episode begins
     count, seeds = np.zeros(each, np.int64), np.zeros(len(observation), np.int64)  # steps of each replica; for episodes
     while playing.any() and player.taken < limit:
         action = player.act(observation)
         found = step(environments, policy.to_environment(action), player.taken - 1)
-        yield observation, action, alive, found
-        over = alive & (found.terminated | found.truncated)
+        mine = alive & own if least else alive
+        yield observation, action, mine, found
+        over = mine & (found.terminated | found.truncated)
         if least:
+            over = distributed.put_together(over)
             count += alive.reshape(each, -1).sum(1)
         alive = playing = playing & ~over
         observation = found.observation
@@ -232,7 +236,26 @@ def play(
     if (alive & ~over).any():
         if_not = "set `episode_limit` if it may last longer, `segment` if it has no end"
         raise RunError(f"an episode did not end within {limit} steps; {if_not}")
-    return tape.rollout(math.ceil(len(tape.rows) / CHUNK) * CHUNK)
+    rows = max(distributed.told(len(tape.rows)))
+    return together(tape.rollout(math.ceil(rows / CHUNK) * CHUNK))
+
+
+def together(own: Rollout) -> Rollout:
+    """What all processes have played that train together; in each the slots of the others are empty."""
+    if distributed.here.size == 1:
+        return own
+    names = ("observation", "action", "reward", "alive", "terminated", "truncated", "over", "exact_reward", "env_steps")
+    parts = {name: getattr(own, name) for name in names}
+    if isinstance(own.observation, Frames):
+        parts["observation"] = own.observation.together(own.alive)
+    there = {name: part for name, part in parts.items() if isinstance(part, Tensor)}
+    parts |= dict(zip(there, distributed.summed(*there.values()), strict=True))
+    number, numbers = (over.flatten(1).cumsum(1).reshape(over.shape) - 1 for over in (own.over, parts["over"]))
+    replica, t, slot = own.over.nonzero(as_tuple=True)
+    most = math.ceil((int(numbers.max()) + 1) / CHUNK) * CHUNK
+    last = own.last_observation.new_zeros(len(numbers), most, *own.last_observation.shape[2:])
+    last[replica, numbers[replica, t, slot]] = own.last_observation[replica, number[replica, t, slot]]
+    return own._replace(**parts, last_observation=distributed.summed(last)[0])
 
 
 @torch.no_grad()
@@ -258,6 +281,7 @@ def returns_of(
         return as_tensor(x).reshape(len(streams), 1, episodes, *x.shape[1:])
 
     returns, lengths = np.zeros((2, len(streams) * episodes))
+    cut = np.zeros(len(returns), bool)
     stream = steps(policy, environments, streams, episodes, greedy, limit)
     for t, (observation, _, alive, found) in enumerate(stream):
         for name, x in (("an observation", observation), ("a reward", found.reward)):
@@ -266,7 +290,8 @@ def returns_of(
         np.add(returns, discount**t * found.reward, out=returns, where=alive)
         lengths += alive
         cut = alive & ~(found.terminated | found.truncated)
-    return apart(returns)[:, 0], apart(lengths)[:, 0], apart(cut)[:, 0]
+    parts = distributed.summed(*(apart(each)[:, 0] for each in (returns, lengths, cut)))
+    return parts[0], parts[1], parts[2]
 
 
 def step(environments: Environments, action: np.ndarray, t: int) -> Transition:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rlgrad import distributed
 from rlgrad.agents import rollouts
 from rlgrad.agents.policies import Policy
 from rlgrad.agents.rollouts import Player, Rollout, Tape
@@ -43,12 +44,14 @@ class Segments:
             self.observation = self.environments.reset(streams)
             if self.environments.repeatable:
                 self._restart(np.ones(len(self.seeds), bool), streams)
+        own = distributed.own(len(self.seeds))
         for t in range(steps):
             observation, alive = self.observation, self.ready
             action = player.act(observation)
             given = policy.to_environment(action)
             found = rollouts.step(self.environments, given, t)
-            over = tape.note(observation, action, alive, t == steps - 1, found, steps_taken(self.environments))
+            over = tape.note(observation, action, alive & own, t == steps - 1, found, steps_taken(self.environments))
+            over = distributed.put_together(over)
             self.actions.append(given)
             self.earned += found.reward * alive
             self.taken += alive
@@ -56,8 +59,19 @@ class Segments:
             if over.any():
                 self.finished[:, over] = self.earned[over], self.taken[over]
                 self._restart(over, streams)
+        self._put_together(steps)
         self._forget()
-        return tape.rollout(steps)
+        return rollouts.together(tape.rollout(steps))
+
+    def _put_together(self, steps: int) -> None:
+        """What all processes have that train together, so that each could go on with any of the episodes."""
+        if distributed.here.size > 1:
+            assert self.observation is not None
+            self.observation = distributed.put_together(self.observation)
+            self.earned, self.taken = distributed.put_together(np.stack([self.earned, self.taken]), 1)
+            self.finished = distributed.put_together(self.finished, 1)
+            new = slice(len(self.actions) - steps, None)
+            self.actions[new] = distributed.put_together(np.stack(self.actions[new]), 1)
 
     def _restart(self, over: np.ndarray, streams: Sequence[np.random.Generator]) -> None:
         rollouts.draw_seeds(self.seeds, over, streams)
@@ -102,7 +116,8 @@ class Segments:
             waiting = (found.terminated | found.truncated) & (self.begun > t)
         if (due := (self.begun == len(self.actions)) | waiting).any():
             observation, _ = self.environments.restart(due, self.seeds)
-        if not np.array_equal(observation, arrays["observation"]):
+        own = distributed.own(len(self.seeds))
+        if not np.array_equal(observation[own], arrays["observation"][own]):
             message = "the environment does not repeat itself: from the same seeds and actions it has come elsewhere, "
             raise RunError(message + "and so a run in segments cannot be continued")
         self.observation = arrays["observation"]

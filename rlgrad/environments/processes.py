@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
+from rlgrad import distributed
 from rlgrad.environments.around import NOTHING, Around
 from rlgrad.environments.interface import Transition, seeds_from
 from rlgrad.environments.moments import moments, recall
@@ -192,7 +193,7 @@ class Processes:
             self.close()
             raise
         self.observation = np.zeros((copies, *self.here.observation.shape[1:]), self.here.observation.dtype)
-        self.over = np.zeros(copies, bool)
+        self.over, self.own = np.ones(copies, bool), np.ones(copies, bool)
 
     def close(self) -> None:
         """With it the workers end, and so all that they have made."""
@@ -203,10 +204,11 @@ class Processes:
         self.crew.close()
 
     def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
-        self.here.each = len(self.over) // len(streams)
+        self.here.each, self.own = len(self.over) // len(streams), distributed.own(len(self.over))
         return self.restart(np.ones(len(self.over), bool), seeds_from(streams, self.here.each))[0]
 
     def restart(self, over: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        over = over & self.own
         shares, own = [share for share in self.shares if over[share.own].any()], slice(len(self.here.copies))
         for share in shares:
             share.arrays["over"][:], share.arrays["seeds"][:] = over[share.own], seeds[share.own]

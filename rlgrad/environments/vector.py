@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from rlgrad import distributed
 from rlgrad.environments.around import NOTHING, Around, choices, forbidding
 from rlgrad.environments.interface import Transition, seeds_from
 from rlgrad.environments.spaces import Door, Misfit, difference
@@ -43,7 +44,8 @@ class GymnasiumEnvironments:
         self.door = Door(self.spaces[0], around.key)
         self.choices = choices(self.spaces[1]) if around.key else []
         self.observation = np.zeros((copies, *self.door.shape), self.door.dtype)
-        self.over = np.zeros(copies, bool)
+        self.over = np.ones(copies, bool)  # one that has never begun is not stepped
+        self.own = np.ones(copies, bool)  # those that this process plays with, where several train together
         self.taken = np.zeros(copies, np.int64)  # steps of the episodes that go on
         self.each, self.looked = copies, 0
 
@@ -51,10 +53,11 @@ class GymnasiumEnvironments:
         close(self.pool)
 
     def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
-        self.each = len(self.copies) // len(streams)
+        self.each, self.own = len(self.copies) // len(streams), distributed.own(len(self.copies))
         return self.restart(np.ones(len(self.copies), bool), seeds_from(streams, self.each))[0]
 
     def restart(self, over: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        over = over & self.own
         self.taken[over] = 0
         self.over = self.over & ~over
         which = np.flatnonzero(over)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rlgrad import distributed
 from rlgrad.replicas import flatten, unflatten
 
 
@@ -75,4 +76,12 @@ class Differentiated(Curvature):
             along = torch.stack(slopes).sum()  # one number, as in `policy_gradient`
         found = torch.autograd.grad(along, self.parameters, retain_graph=True, allow_unused=True)
         product = flatten(torch.zeros_like(p) if f is None else f for p, f in zip(self.parameters, found, strict=True))
+        return product.numpy()
+
+
+class Shared(Differentiated):
+    """The same where the value is a sum over the processes that train together, each of which has a part of it."""
+
+    def times(self, v: np.ndarray) -> np.ndarray:
+        (product,) = distributed.summed(torch.from_numpy(super().times(v)))
         return product.numpy()

@@ -7,6 +7,7 @@ same point, and both gradients are the same but for the sign (Hastie, Tibshirani
 """
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -15,9 +16,10 @@ import torch
 from pydantic import FiniteFloat, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
+from rlgrad import distributed
 from rlgrad.errors import SettingError
 from rlgrad.loop import Direction, Estimate, Lazy, Update
-from rlgrad.optimizers.curvature import Curvature, Differentiated
+from rlgrad.optimizers.curvature import Curvature, Shared
 from rlgrad.streams import Purpose, streams
 from rlgrad.supervised import data
 from rlgrad.supervised.classifier import LinearClassifier
@@ -103,6 +105,7 @@ class Logistic(Trainable):
                 linear.weight.copy_(settings.initial_value + settings.initial_deviation * torch.from_numpy(deviates))
         linear.bias.requires_grad_(settings.intercept)
         self.minibatches = Minibatches(settings, dataset)
+        self.shares = min(settings.batch_size or len(dataset.y), len(dataset.y))
 
     def identity(self) -> Mapping[str, str]:
         return self.dataset.identity
@@ -113,44 +116,54 @@ class Logistic(Trainable):
 
     def objective(self, batch: Batch) -> Estimate:
         """The log-likelihood [R] of the batch, as mean or sum, less the penalty; or the same as a cost."""
-        sign, linear, counts = self.direction.sign, self.model.linear, batch.sample_weight
-        scale = 1 / batch.y.shape[1] if self.settings.reduction == "mean" else 1.0
+        sign, linear, examples = self.direction.sign, self.model.linear, batch.y.shape[1]
+        scale, batch = 1 / examples if self.settings.reduction == "mean" else 1.0, batch.shared()
         if self.settings.gradient == "closed_form":
             at = linear.weight, linear.bias, batch.x, batch.y
-            found = penalised(self.model.family, *at, sign * scale, sign * self.decay, counts)
-            metrics = Lazy(functools.partial(self._metrics, found.scores, batch))
+            found = penalised(self.model.family, *at, sign * scale, sign * self.decay, batch.sample_weight)
+            metrics = Lazy(functools.partial(self._metrics, found.scores, batch, examples))
             gradient = found.weight, found.bias if self.settings.intercept else None
-            curvature = functools.partial(self._information, batch, found.means)
+            curvature = functools.partial(self._information, batch, examples, found.means)
             return Estimate(found.value, metrics, gradient, curvature)
+        value, scores = self._likelihood(batch, scale)
+        value, slopes = distributed.differentiated(value, self.model.parameters())
+        metrics = Lazy(functools.partial(self._metrics, scores.detach().mT, batch, examples))
+        return Estimate(value, metrics, slopes, lambda: self._differentiated(batch, scale))
+
+    def _likelihood(self, batch: Batch, scale: float) -> tuple[Tensor, Tensor]:
+        """The objective [R], by way of the model's distribution, and the scores. Of several processes each has its part
+        of the examples, and of the penalty."""
+        linear, counts = self.model.linear, batch.sample_weight
         scores = linear(batch.x)
         each = self.model.predict(scores).log_prob(batch.y)
         each = each if counts is None else each * counts
-        decay = torch.as_tensor(self.decay, dtype=scores.dtype)
-        value = sign * (scale * each.sum(1) - (decay / 2 * linear.weight.square()).sum((1, 2)))
-        metrics = Lazy(functools.partial(self._metrics, scores.detach().mT, batch))
-        return Estimate(value, metrics, curvature=lambda: self._differentiated(batch))
+        decay = torch.as_tensor(self.decay, dtype=scores.dtype) / distributed.here.size
+        return self.direction.sign * (scale * each.sum(1) - (decay / 2 * linear.weight.square()).sum((1, 2))), scores
 
-    def _information(self, batch: Batch, means: Tensor) -> Curvature:
+    def _information(self, batch: Batch, examples: int, means: Tensor) -> Curvature:
         """The curvature of the objective, over weights [D, K] and intercepts [K]. means: [R, K, B], of the examples of
-        the batch."""
-        settings, examples = self.settings, means.shape[2]
+        this process."""
+        settings, first = self.settings, distributed.share(examples).start
         every = max(1, examples // (settings.curvature_examples or examples))
-        x, means = batch.x[:, ::every], means[:, :, ::every]
-        counts = None if batch.sample_weight is None else batch.sample_weight[:, ::every]
-        scale = 1 / x.shape[1] if settings.reduction == "mean" else examples / x.shape[1]
+        some = slice(every * math.ceil(first / every) - first, None, every)
+        x, means, taken = batch.x[:, some], means[:, :, some], math.ceil(examples / every)
+        counts = None if batch.sample_weight is None else batch.sample_weight[:, some]
+        scale = 1 / taken if settings.reduction == "mean" else examples / taken
         sign = self.direction.opposite.sign  # a log-likelihood curves downwards
         found = Information(self.model.family, x, means, sign, scale, self.decay, settings.intercept, counts)
         return found if settings.standardise else found.widened()
 
-    def _differentiated(self, batch: Batch) -> Curvature:
+    def _differentiated(self, batch: Batch, scale: float) -> Curvature:
         with torch.enable_grad():
-            return Differentiated(self.objective(batch).value, self.model.parameters())
+            return Shared(self._likelihood(batch, scale)[0], self.model.parameters())
 
     @torch.no_grad()
-    def _metrics(self, scores: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def _metrics(self, scores: Tensor, batch: Batch, examples: int) -> dict[str, Tensor]:
         found = self.model.family.quality(self.model.predict(scores.mT), batch.y, batch.sample_weight)
-        examples = scores.new_full((len(scores),), batch.y.shape[1])
-        return {f"batch/{name}": figure for name, figure in found.items()} | {"batch/examples": examples}
+        one = scores.new_ones(len(scores))
+        counted = one * batch.y.shape[1] if batch.sample_weight is None else batch.sample_weight.sum(1)
+        found = distributed.averaged(found, counted)
+        return {f"batch/{name}": figure for name, figure in found.items()} | {"batch/examples": one * examples}
 
     def description(self) -> dict[str, Any]:
         """The classifier's."""

@@ -8,7 +8,7 @@ r = π(a|s) / π_played(a|s), but no more than the clip allows, so that no pass 
 The advantages A are those of `reinforce`, once for the whole update; the critic goes down its error in the same passes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
@@ -16,6 +16,7 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from rlgrad import distributed
 from rlgrad.agents.advantages import total
 from rlgrad.agents.batches import Weights
 from rlgrad.agents.gradient import PolicyGradient, looked_at
@@ -124,6 +125,9 @@ class PPO(Reinforce):
         (course, at, weight), settings, model = batch, self.settings, self.model
         told, played, share = course.told, course.played, weight / weight.sum(1, keepdim=True)
         parameters = list(model.parameters())
+        if shared := distributed.shared(count := at.shape[1]):
+            own = distributed.share(count)
+            at, share = at[:, own], share[:, own]
         advantage = gather(told.used * told.weight, at)
         with torch.enable_grad():
             observation = gather(played.observation, at)
@@ -136,21 +140,29 @@ class PPO(Reinforce):
                 error = (model.critic(observation) - gather(told.target, at)) / unit
                 sought = sought + (error.square() * share).sum(1) / 2
             gradient = torch.autograd.grad(sought.sum(), parameters, allow_unused=True)
+        surrogate, kl, stopped = surrogate.detach(), *self._seen(log_ratio.detach(), advantage, share)
+        slopes: Sequence[Tensor | None] = gradient
+        if shared:
+            slopes = distributed.whole(gradient)
+            surrogate, kl, stopped = distributed.summed(surrogate, kl, stopped)
         first = not course.taken.any() and not course.resting.any()
-        with torch.no_grad():
-            self._note(course, surrogate.detach(), log_ratio, advantage, share)
-        value = told.value if first else surrogate.detach()
+        self._note(course, surrogate, kl, stopped)
+        value = told.value if first else surrogate
         notes = Played(course.before, (told.advantage * told.share).to(value.dtype), told.unit) if first else None
-        return Estimate(value, Lazy(course.came_to), list(gradient), notes=notes, resting=course.resting)
+        return Estimate(value, Lazy(course.came_to), list(slopes), notes=notes, resting=course.resting)
 
-    def _note(self, course: Course, surrogate: Tensor, log_ratio: Tensor, advantage: Tensor, share: Tensor) -> None:
+    def _seen(self, log_ratio: Tensor, advantage: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        """The divergence [R] from the policy that played, and the share [R] of the steps that the clip has stopped."""
+        ratio = log_ratio.exp()
+        stopped = clipped(ratio, advantage, self.settings.clip) != ratio * advantage
+        return ((log_ratio.expm1() - log_ratio) * share).sum(1), (stopped * share).sum(1)
+
+    def _note(self, course: Course, surrogate: Tensor, kl: Tensor, stopped: Tensor) -> None:
         """What a pass found: its divergence decides who rests from here on."""
-        goes_on, ratio = ~course.resting, log_ratio.exp()
-        kl = ((log_ratio.expm1() - log_ratio) * share).sum(1)
+        goes_on = ~course.resting
         if self.settings.kl_stop is not None:
             course.resting = course.resting | (kl > self.settings.kl_stop)
-        stopped = clipped(ratio, advantage, self.settings.clip) != ratio * advantage
-        course.clipped = course.clipped + (stopped * share).sum(1) * ~course.resting
+        course.clipped = course.clipped + stopped * ~course.resting
         course.taken = course.taken + ~course.resting
         course.kl = torch.where(goes_on, kl, course.kl)
         course.surrogate = torch.where(goes_on, surrogate, course.surrogate)

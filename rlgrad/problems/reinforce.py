@@ -20,6 +20,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from rlgrad import distributed
 from rlgrad.agents import rollouts
 from rlgrad.agents.advantages import discount_factors, reward_to_go, total
 from rlgrad.agents.agent import Agent, make_agent
@@ -126,6 +127,7 @@ class Reinforce(Trainable):
         self.spaces = observation, action
         self.model = make_agent(settings, *self.spaces, drawn, policy)
         self.experience = Experience(settings, self.spaces)
+        self.shares = settings.episodes
         self.model.moments = self.experience.moments
 
     @cached_property
@@ -245,12 +247,17 @@ class Reinforce(Trainable):
     def _of_the_critic(self, batch: Guesses) -> Estimate:
         """Its squared error [R], halved, on a minibatch."""
         assert self.model.critic
-        parameters = list(self.model.critic.parameters())
+        parameters, steps = list(self.model.critic.parameters()), batch.weight.sum(1)
+        if shared := distributed.shared(count := batch.weight.shape[1]):
+            batch = batch.of(distributed.share(count))
         with torch.enable_grad():
             error = (self.model.critic(batch.observation) - batch.target) * batch.weight / batch.unit
-            value = error.square().sum(1) / batch.weight.sum(1) / 2
-            found = dict(zip(parameters, torch.autograd.grad(value.sum(), parameters), strict=True))
-        return Estimate(value.detach(), {}, [found.get(parameter) for parameter in self.model.parameters()])
+            value = error.square().sum(1) / steps / 2
+            gradient = torch.autograd.grad(value.sum(), parameters)
+        sums = [value.detach(), *gradient]
+        value, *gradient = distributed.summed(*sums) if shared else sums  # type: ignore[assignment]
+        found = dict(zip(parameters, gradient, strict=True))
+        return Estimate(value, {}, [found.get(parameter) for parameter in self.model.parameters()])
 
     def _for_all(self, gradient: Sequence[Tensor]) -> list[Tensor | None]:
         """A gradient of the policy alone, with None for all other parameters."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from rlgrad import files
+from rlgrad import distributed, files
 from rlgrad.errors import UsageError
 from rlgrad.notation import write
 from rlgrad.settings import FollowSettings
@@ -61,7 +61,7 @@ def held(directory: Path) -> Iterator[None]:
 
     Raises UsageError where another is at work on it. A file system without locks, or Windows, does not notice.
     """
-    if fcntl is None:
+    if fcntl is None or not distributed.here.first:
         yield
         return
     descriptor = os.open(directory, os.O_RDONLY)

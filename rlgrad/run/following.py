@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from rlgrad import distributed
 from rlgrad.errors import RunError, say
 from rlgrad.loop import Update, updates
 from rlgrad.optimizers.schedules import move_to
@@ -44,7 +45,8 @@ class Following:
         self.observers, self.directory = list(observers), directory
         self.shown = directory.relative_to(here) if directory and here and directory.is_relative_to(here) else directory
         self.state = state or State()
-        self.interrupted: list[int] = []  # the signals that ask for an end
+        self.asked: list[int] = []  # the signals that ask this process for an end
+        self.interrupted: list[int] = []  # those that any process of the run was asked by, before this update
         self.save_asked: list[int] = []  # those that ask for a checkpoint
         self.parameters = list(problem.model.parameters())
         self.before: list[Tensor] = []  # the parameters before the update
@@ -67,7 +69,7 @@ class Following:
             self.advance,  # the next learning rate; the record has the one that was used
         )
         self.remember()
-        while not self.over:
+        while not self.ends():
             self.problem.progress = self.state.count(settings) / settings.length
             update = self.last = self.attempt(lambda: next(stream))
             record = self.measured(update)
@@ -76,6 +78,11 @@ class Following:
             for observer in self.observers:
                 tell(observer, "seen", self, update, record)
             self.remember()
+
+    def ends(self) -> bool:
+        """Whether it is over, as all processes of the run agree."""
+        self.interrupted = distributed.anyone(self.asked)
+        return self.over
 
     @property
     def over(self) -> bool:

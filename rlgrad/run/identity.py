@@ -5,8 +5,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from rlgrad import distributed
 from rlgrad.config import parse, valid
 from rlgrad.errors import SettingError, UsageError
+from rlgrad.run import directory
 from rlgrad.run.directory import dotted, dump
 from rlgrad.run.following import Following
 from rlgrad.settings import FollowSettings
@@ -46,6 +48,18 @@ def check_data(path: Path, saved: Mapping[str, Any] | None, problem: Trainable) 
     before, now = (saved or {}).get("data"), dict(problem.identity())
     if isinstance(before, dict) and (changed := listed({str(key): str(value) for key, value in before.items()}, now)):
         raise UsageError(f"{path}: its data is not what it was trained on: {changed}; put that back, or train anew")
+
+
+def check_alike(settings: FollowSettings, problem: Trainable) -> None:
+    """Let all processes of a run begin with the parameters of the first. Raises UsageError where they would not train
+    the same, or have no share of the work."""
+    if distributed.here.size == 1:
+        return
+    found = directory.environment(settings, problem)
+    ours = {"config": settings.model_dump(), "packages": found["packages"], "arithmetic": found["arithmetic"]}
+    ours |= {"python": found["python"], "data": dict(problem.identity())}
+    distributed.check(problem.shares, dotted(ours), listed)
+    distributed.begin_alike(problem.model)
 
 
 def differences(old: FollowSettings, new: FollowSettings, free: Collection[str], length: bool) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlgrad import files
+from rlgrad import distributed, files
 from rlgrad.config import Config, load_config, read, valid
 from rlgrad.errors import SettingError, UsageError, called, say
 from rlgrad.files import reason
@@ -18,7 +18,7 @@ from rlgrad.optimizers import Composite
 from rlgrad.run import checkpoint, directory, guest
 from rlgrad.run.clock import running
 from rlgrad.run.following import Following
-from rlgrad.run.identity import MOVED, check_data, differences, trained_with
+from rlgrad.run.identity import MOVED, check_alike, check_data, differences, trained_with
 from rlgrad.run.observer import Observer, by_name, observed, tell
 from rlgrad.run.observers.keep import Keep
 from rlgrad.run.observers.log import Log, clear
@@ -64,7 +64,7 @@ def resume(
         source = path / "config.yaml" if config is None else config
         asked = load_config(source, given, allow_imports, None if isinstance(source, Config) else objects).settings
         refuse_changes(path, recorded.settings, asked, extend_to)
-    with directory.held(path):
+    with distributed.together(recorded.settings.update_seconds_limit), directory.held(path):
         settings = recorded.settings if extend_to is None else longer(path, recorded, extend_to)
         found = checkpoint.newest(path, fits(path))
         before = trained_with(path, found[1], recorded.settings) if found else recorded.settings
@@ -93,19 +93,24 @@ def log_in(saved: Mapping[str, Any]) -> Any:
 
 def go_on(run: Following, quiet: bool, before: FollowSettings, found: tuple[str, dict[str, Any]] | None) -> Run:
     """before: the settings that it was trained with until now. found: its checkpoint."""
-    path = directory_of(run)
+    path, first = directory_of(run), distributed.here.first
     if found is None:
         how = {None: "was killed", "failed": "failed"}.get(content_of(path / "summary.json").get("status"))
         if how is None:
             raise UsageError(f"{path}: there is no checkpoint to resume from")
-        say(f"{path}: it {how} before its first checkpoint, and begins again")
-        clear(path)
         begin_from(run.problem, run.settings.initial and path / INITIAL)
+        check_alike(run.settings, run.problem)
+        if first:
+            say(f"{path}: it {how} before its first checkpoint, and begins again")
+            clear(path)
         return begin(run, quiet)
     check_data(path, found[1], run.problem)
+    check_alike(run.settings, run.problem)  # from here on the first process may write
     log = Log(path)
     run.observers.append(Keep())
     restore(run, *found, log)
+    if not first:
+        return sit(run, log, quiet)
     say_what_has_changed(path, run.settings, run.problem)
     if run.state.over(run.settings) and not quiet:
         how = "more updates lengthen" if "problem" in run.settings.given else "--extend-to N lengthens"
@@ -227,10 +232,12 @@ def restore(run: Following, file: str, saved: Mapping[str, Any], log: Log) -> No
             raise ValueError("nobody does so much work")
         state.final = state.final or state.objective  # runs of version 0.1 had no other
         states = {**(saved.get("observers") or {}), called(log): log_in(saved)}
+        run.state = state
+        if not distributed.here.first:
+            return
         for name, observer in by_name([*run.observers, log]).items():  # the log last: it cuts off its files
             if name in states or observer is log:
                 tell(observer, "load_state_dict", states[name])
-        run.state = state
         checkpoint.reinstate(path, file)
     except OSError as error:
         raise UsageError(f"{path}: the run cannot be written to: {reason(error)}") from error

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlgrad import distributed
 from rlgrad.errors import RunError
 from rlgrad.files import reason
 from rlgrad.run import checkpoint, directory, weights
@@ -38,9 +39,10 @@ def begin(run: Following, quiet: bool, profile: bool = False) -> Run:
     """Train from the first update."""
     assert run.directory is not None
     try:
-        if run.settings.initial:
+        if run.settings.initial and distributed.here.first:
             weights.save(run.directory / weights.INITIAL, run.problem, 0)
-        directory.describe(run.directory, run.settings, run.problem)
+        if distributed.here.first:
+            directory.describe(run.directory, run.settings, run.problem)
     except OSError as error:
         raise RunError(f"{run.directory}: the run directory cannot be written to: {reason(error)}") from error
     run.observers.append(Keep())
@@ -50,20 +52,17 @@ def begin(run: Following, quiet: bool, profile: bool = False) -> Run:
 def sit(run: Following, log: Log, quiet: bool, profile: bool = False) -> Run:
     """Follow a run to its end in this sitting, and write what came out."""
     path, saver = log.directory, Checkpoints()
-    run.observers = [Diagnosis(), HeldOut(), Pictures(), *run.observers, log, Display(quiet), saver]
-    if profile:
-        from rlgrad.run.observers.profile import Profile
-
-        run.observers.append(Profile(path / "trace.json"))
+    run.observers = watchers(run, log, quiet, saver, profile)
     status, failure, conclusion = "failed", None, None
     try:
-        with received() as (run.interrupted, run.save_asked):
+        with received() as (run.asked, run.save_asked):
             try:
                 for observer in run.observers:
                     tell(observer, "begin", run)
                 run()
                 run.finish()
-                saver.save(run)
+                if distributed.here.first:
+                    saver.save(run)
                 conclusion = list(run.attempt(run.problem.conclusion))
                 status = "completed" if run.state.over(run.settings) else "interrupted"
             except RunError as error:
@@ -85,10 +84,24 @@ def sit(run: Following, log: Log, quiet: bool, profile: bool = False) -> Run:
     return Run(run.shown or path, run.settings, run.problem, summary, by)
 
 
+def watchers(run: Following, log: Log, quiet: bool, saver: Checkpoints, profile: bool) -> list[Observer]:
+    """Who watches a run, in order. Of several processes only the first writes, and shows."""
+    taking_part: list[Observer] = [Diagnosis(), HeldOut()]
+    if not distributed.here.first:
+        return taking_part
+    found = [*taking_part, Pictures(), *run.observers, log, Display(quiet), saver]
+    if profile:
+        from rlgrad.run.observers.profile import Profile
+
+        found.append(Profile(log.directory / "trace.json"))
+    return found
+
+
 def written(path: Path, summary: Mapping[str, Any]) -> str | None:
     """Write the summary of a run. What went wrong."""
     try:
-        directory.write_json(path / "summary.json", summary)
+        if distributed.here.first:
+            directory.write_json(path / "summary.json", summary)
     except OSError as error:
         return f"the run directory cannot be written to: {reason(error)}"
     return None

@@ -8,12 +8,14 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from rlgrad import distributed
 from rlgrad.config import Config, load_config, valid
 from rlgrad.errors import SettingError, UsageError, called
 from rlgrad.loop import parameters_apart
 from rlgrad.run import directory, guest, resuming
 from rlgrad.run.clock import running
 from rlgrad.run.following import Following
+from rlgrad.run.identity import check_alike
 from rlgrad.run.observer import Observer, observed
 from rlgrad.run.sitting import Run, begin
 from rlgrad.run.weights import begin_from
@@ -61,15 +63,16 @@ def launch(
     check: Callable[[Trainable], None] | None = None,
 ) -> Run:
     """Train as a ready config says. check: raises UsageError where the problem is not the one that is wanted."""
-    here = Path.cwd()  # an environment may go elsewhere
-    with guest.threads(config.settings.threads), config.importing():
+    here, settings = Path.cwd(), config.settings  # an environment may go elsewhere
+    with distributed.together(settings.update_seconds_limit), guest.threads(settings.threads), config.importing():
         built, theirs = config.build(), config.observers(Observer)
         if check:
             check(built.problem)
-        begin_from(built.problem, config.settings.initial)
-        path = directory.claim(config.name, out, here)
+        begin_from(built.problem, settings.initial)
+        check_alike(settings, built.problem)
+        path = distributed.from_first(lambda: directory.claim(config.name, out, here))
         with directory.held(path):
-            return begin(Following(config.settings, *built, [*theirs, *observers], path, here=here), quiet, profile)
+            return begin(Following(settings, *built, [*theirs, *observers], path, here=here), quiet, profile)
 
 
 @running()
@@ -109,10 +112,12 @@ def follow(
         raise UsageError(f"follow: {'.'.join(error.path)}: {error}") from error
     observed(observers)
     check_way(problem, optimizer, wanted)
-    with guest.threads(wanted.threads):
+    with distributed.together(wanted.update_seconds_limit), guest.threads(wanted.threads):
         if not resume:
             begin_from(problem, wanted.initial)
-        path = resuming.existing(out) if resume else directory.claim(type(problem).__name__.lower(), out)
+        check_alike(wanted, problem)
+        name = type(problem).__name__.lower()
+        path = resuming.existing(out) if resume else distributed.from_first(lambda: directory.claim(name, out))
         with directory.held(path):
             here = Path.cwd()
             run = Following(wanted, problem, optimizer, schedule, observers, here / path, here=here)

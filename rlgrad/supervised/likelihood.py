@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rlgrad import distributed
 from rlgrad.optimizers.curvature import Curvature
 from rlgrad.supervised.families import Family
 
@@ -71,7 +72,9 @@ def penalised(
         scores.append(z)
         means.append(mean)
         found.append((log_likelihood.sum(1), against(residual, piece), residual.sum(2)))
-    value, slope, level = (total(xp, parts) * scale for parts in zip(*found, strict=True))
+    value, slope, level = (
+        each * scale for each in of_all(xp, *(total(xp, parts) for parts in zip(*found, strict=True)))
+    )
     slope, level = slope.mT, level[:, None]
     if isinstance(decay, np.ndarray):
         decay = xp.asarray(decay, dtype=w.dtype)
@@ -101,7 +104,7 @@ def native(x: Tensor, *others: Tensor) -> tuple[Any, ...]:
 def pieces(x: Array, *others: Array) -> Iterator[tuple[Array, ...]]:
     """The examples x [R, B, D] some at a time, with what belongs to them [..., B]."""
     count = max(1, PIECE // x.shape[2])
-    for first in range(0, x.shape[1], count):
+    for first in range(0, max(1, x.shape[1]), count):
         some = slice(first, first + count)
         yield x[:, some], *(other[..., some] for other in others)
 
@@ -109,6 +112,13 @@ def pieces(x: Array, *others: Array) -> Iterator[tuple[Array, ...]]:
 def total(xp: Any, parts: Sequence[Array]) -> Array:
     """The sum of arrays of one shape, taken in double precision."""
     return parts[0] if len(parts) == 1 else xp.stack(parts).sum(0, dtype=xp.float64)
+
+
+def of_all(xp: Any, *sums: Array) -> Sequence[Array]:
+    """Sums over the examples of this process, added up over those of all that train together."""
+    if distributed.here.size == 1:
+        return sums
+    return [xp.asarray(each) for each in distributed.summed(*(torch.as_tensor(each) for each in sums))]
 
 
 def together(xp: Any, parts: Sequence[Array]) -> Array:
@@ -198,8 +208,9 @@ class Information(Curvature):
                 u = c[:, None] * u
             slopes.append(against(u, piece))
             levels.append(u.sum(2))
-        slope = np.asarray(total(self.xp, slopes).mT, np.float64).reshape(replicas, -1)
-        level = np.asarray(total(self.xp, levels), np.float64)[:, : classes * self.intercept]
+        slope, level = of_all(self.xp, total(self.xp, slopes), total(self.xp, levels))
+        slope = np.asarray(slope.mT, np.float64).reshape(replicas, -1)
+        level = np.asarray(level, np.float64)[:, : classes * self.intercept]
         result: np.ndarray = self.scale * np.concatenate([slope, level], 1)
         result[:, : features * classes] += self.decay * v[:, : features * classes]
         return self.sign * result
@@ -246,4 +257,4 @@ class Information(Curvature):
             ones = self.xp.ones((*piece.shape[:2], int(self.intercept)), dtype=self.wide)
             x = self.xp.concatenate([self.xp.asarray(piece, dtype=self.wide), ones], 2)
             products.append(x.mT @ (x * weight[:, :, None]))
-        return self.scale * np.asarray(total(self.xp, products), np.float64)
+        return self.scale * np.asarray(of_all(self.xp, total(self.xp, products))[0], np.float64)

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field, FiniteFloat, PositiveInt
 from torch import Tensor
 
+from rlgrad import distributed
 from rlgrad.errors import SettingError
 from rlgrad.settings import RunSettings
 from rlgrad.streams import Purpose, stream, streams
@@ -22,6 +23,11 @@ class Batch(NamedTuple):
     x: Tensor  # [R, B, D]
     y: Tensor  # [R, B]
     sample_weight: Tensor | None = None  # [R, B] how many times each counts; None: once
+
+    def shared(self) -> "Batch":
+        """The share of this process."""
+        own = distributed.share(self.y.shape[1])
+        return Batch(*(part[:, own] for part in self if part is not None))
 
 
 class MinibatchSettings(RunSettings):

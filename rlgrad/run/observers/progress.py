@@ -109,7 +109,7 @@ class Display(Observer):
             told = f"/{self.length}" if run.settings.updates else f", {done:,} of {self.length:,} {self.unit}"
             self.line([f"update {state.done}{told}", value, self.evaluation, pace, self.left(run)], run)
         if self.output.gone:
-            run.interrupted.append(signal.SIGPIPE)
+            run.asked.append(signal.SIGPIPE)
 
     def line(self, parts: Sequence[str], run: Following) -> None:
         """A line for all updates in a notebook, written over a few times a second; elsewhere a line for this one."""

@@ -1,0 +1,214 @@
+"""Several processes that train one model together, as torchrun starts them: ranks, each with its share of the work.
+
+Every rank draws what is random as if it were alone, and takes its share of it: episodes, or the rows of a batch. What
+they find is summed, so that all of them have the gradient of one process, take the same step, and have the same
+parameters after it. The loop and the optimizers do not know. Alone, nothing of this costs anything.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rlgrad.errors import OneLine, RunError, UsageError, printable
+
+SILENCE = 300.0  # seconds, at most, that a rank waits for another that is there and says nothing
+SIGNALS = 65
+
+Answer = TypeVar("Answer")
+
+
+class Here:
+    """Which of the ranks this process is."""
+
+    rank, size = 0, 1
+    store: Any = None  # where a rank that fails says why; it is torchrun's, and outlives the ranks
+    groups = 0  # how many there have been in this process
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the one that writes and prints."""
+        return self.rank == 0
+
+
+here = Here()
+
+
+def share(count: int) -> slice:
+    """Of so many episodes or rows, those of this rank."""
+    return slice(here.rank * count // here.size, (here.rank + 1) * count // here.size)
+
+
+def summed(*parts: Tensor) -> list[Tensor]:
+    """The sum of what all ranks have, part by part; of truths, whether it is so in any of them."""
+    if here.size == 1:
+        return list(parts)
+    result = list(parts)
+    for kind in sorted({part.dtype for part in parts}, key=str):
+        which = [number for number, part in enumerate(parts) if part.dtype == kind]
+        flat = torch.cat([parts[number].detach().reshape(-1) for number in which])
+        flat = flat.to(torch.uint8) if kind == torch.bool else flat
+        with answering():
+            torch.distributed.all_reduce(flat)
+        values = flat.to(kind).split_with_sizes([parts[number].numel() for number in which])
+        for number, sums in zip(which, values, strict=True):
+            result[number] = sums.reshape(parts[number].shape)
+    return result
+
+
+def shared(count: int) -> bool:
+    """Whether so many episodes or rows are shared: where there are fewer than ranks, each does all of the work."""
+    return 1 < here.size <= count
+
+
+def own(copies: int) -> np.ndarray:
+    """Of so many copies of an environment [N], those that this rank plays with."""
+    result: np.ndarray = np.arange(copies) % here.size == here.rank
+    return result
+
+
+def placed(part: Tensor, count: int, axis: int) -> Tensor:
+    """This rank's share of so many episodes, with zeros where those of the others are: their sum is the whole."""
+    result = part.new_zeros([*part.shape[:axis], count, *part.shape[axis + 1 :]])
+    result.narrow(axis, share(count).start, part.shape[axis]).copy_(part)
+    return result
+
+
+def put_together(array: np.ndarray, axis: int = 0) -> np.ndarray:
+    """What belongs to the copies [N] on an axis, each as the rank has it that plays with it."""
+    if here.size == 1:
+        return array
+    mine = own(array.shape[axis]).reshape(-1, *[1] * (array.ndim - axis - 1))
+    result: np.ndarray = summed(torch.from_numpy(np.where(mine, array, np.zeros((), array.dtype))))[0].numpy()
+    return result
+
+
+def whole(parts: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """A gradient, summed; None where there is none."""
+    there = iter(summed(*(part for part in parts if part is not None)))
+    return [None if part is None else next(there) for part in parts]
+
+
+def differentiated(value: Tensor, parameters: Iterable[nn.Parameter]) -> tuple[Tensor, list[Tensor | None] | None]:
+    """An objective [R] of which each rank has a part, and its gradient, if this part has a graph."""
+    if here.size == 1 or not value.requires_grad:
+        return summed(value)[0], None
+    of = list(parameters)
+    trained = [parameter for parameter in of if parameter.requires_grad]
+    found = dict(zip(trained, torch.autograd.grad(value.sum(), trained, allow_unused=True), strict=True))
+    sum_of_all, *gradient = whole([value, *(found.get(parameter) for parameter in of)])
+    assert sum_of_all is not None
+    return sum_of_all.detach(), gradient
+
+
+def averaged(means: dict[str, Tensor], counted: Tensor) -> dict[str, Tensor]:
+    """The means [R] over what all ranks have looked at, by those of this one. counted: [R] how much that was."""
+    if here.size == 1:
+        return means
+    looked = counted > 0
+    count, *sums = summed(counted, *(torch.where(looked, mean * counted, 0.0) for mean in means.values()))
+    return {name: each / count for name, each in zip(means, sums, strict=True)}
+
+
+def anyone(signals: list[int]) -> list[int]:
+    """The signals that any of the ranks has been sent: then all of them end after the same update."""
+    if here.size == 1:
+        return signals
+    (sent,) = summed(torch.zeros(SIGNALS).index_fill(0, torch.tensor(signals, dtype=torch.int64), 1.0))
+    return sent.nonzero().flatten().tolist()
+
+
+def told(content: Any) -> list[Any]:
+    """What each rank says, in their order."""
+    if here.size == 1:
+        return [content]
+    result: list[Any] = [None] * here.size
+    with answering():
+        torch.distributed.all_gather_object(result, content)
+    return result
+
+
+def from_first(call: Callable[[], Answer]) -> Answer:
+    """What the first rank finds, for all of them."""
+    answer: Answer = told(call() if here.first else None)[0]
+    return answer
+
+
+def check(shares: int, said: Mapping[str, str], listed: Callable[[Mapping[str, str], Mapping[str, str]], str]) -> None:
+    """Raises UsageError where there is too little work to be shared, or where the ranks are not alike.
+
+    said: what has to be the same in all of them. listed: in words, where two of these differ.
+    """
+    if here.size == 1:
+        return
+    first, *others = told(dict(said))
+    for number, other in enumerate(others, 1):
+        if changed := listed(first, other):
+            raise UsageError(f"process {number} of {here.size} is to train something else than the first: {changed}")
+    if shares < here.size:
+        what = f"of {shares} episodes or rows in an update" if shares else "of a problem that is one piece"
+        raise UsageError(f"{here.size} processes cannot each have a share {what}: start fewer")
+
+
+def begin_alike(model: nn.Module) -> None:
+    """Let all ranks have the parameters and buffers of the first."""
+    if here.size > 1:
+        for tensor in model.state_dict().values():
+            with answering():
+                torch.distributed.broadcast(tensor, 0)
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Raises RunError where another rank does not answer in the body: with its last words, if it has left any."""
+    try:
+        yield
+    except RuntimeError as error:
+        words = "it has ended, or hangs"
+        with suppress(RuntimeError):
+            words = here.store.get("words").decode() if here.store.check(["words"]) else words
+        raise RunError(f"another of the {here.size} processes does not answer: {words}") from error
+
+
+@contextmanager
+def together(seconds: float | None) -> Iterator[None]:
+    """Joins the ranks that torchrun has started, if it has. Where one raises a UsageError or a RunError it leaves word
+    to the others, and only the first to do so is to print it (`OneLine.quiet`).
+
+    seconds: after which a rank that waits for another gives up; SILENCE at most.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1 or here.size > 1:
+        yield
+        return
+    from torch import distributed
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, _ = next(rendezvous("env://"))
+    here.groups += 1
+    here.store = PrefixStore(f"rlgrad {here.groups}", store)
+    limit = timedelta(seconds=min(seconds or SILENCE, SILENCE))
+    distributed.init_process_group("gloo", store=here.store, rank=rank, world_size=size, timeout=limit)
+    here.rank, here.size = rank, size
+    try:
+        yield
+    except OneLine as error:
+        with suppress(RuntimeError):
+            error.quiet = here.store.add("spoken", 1) > 1
+            if not error.quiet:
+                here.store.set("words", printable(str(error)))
+        raise
+    finally:
+        here.rank, here.size = 0, 1
+        distributed.destroy_process_group()
+
+
+def beside() -> int:
+    """How many ranks share the cores of this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if here.size > 1 else 1

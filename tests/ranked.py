@@ -1,0 +1,46 @@
+"""What the tests of several processes run under torchrun: python ranked.py JOBS, a file of configs by run directory."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from rlgrad import train
+
+
+class Blinking(gymnasium.Env):
+    """Four steps of a picture that is bright or dark; it pays to say which. Beside it stands the number of the step."""
+
+    observation_space = spaces.Dict({"picture": spaces.Box(0, 255, (10, 10, 1), np.uint8), "t": spaces.Box(0, 4)})
+    action_space = spaces.Discrete(2)
+
+    def seen(self) -> dict[str, np.ndarray]:
+        self.bright = int(self.np_random.integers(2))
+        picture = np.full((10, 10, 1), 40 + 150 * self.bright, np.uint8)
+        return {"picture": picture, "t": np.array([self.t], np.float32)}
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.t = 0
+        return self.seen(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        reward, self.t = float(action == self.bright), self.t + 1
+        return self.seen(), reward, self.t == 4, False, {}
+
+
+def work(config: dict[str, Any], out: str | Path) -> None:
+    """Train as a config says; where its environment is None, with the one above."""
+    blinking = config.get("environment", "") is None
+    train({**config, **({"environment": "-"} if blinking else {})}, out=out, environment=Blinking if blinking else None)
+
+
+if __name__ == "__main__":
+    torch.set_default_dtype(torch.float64)
+    for out, config in json.loads(Path(sys.argv[1]).read_text()).items():
+        work(config, out)
