@@ -1,7 +1,7 @@
 """The classifier as scikit-learn's users know theirs: on the bare loop, without files.
 
-It is scikit-learn's `LogisticRegression`, with the same penalty for the same C; its optimum is found by Newton's method,
-and by the same objective and loop as that of a run.
+It is scikit-learn's `LogisticRegression`, with the same penalty for the same C. Its optimum is found by Newton's
+method, with the objective and the loop of a run.
 """
 
 import warnings
@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from scipy.special import logsumexp
+from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
@@ -25,7 +25,7 @@ MANY = 50_000  # examples, from which the first steps see some of them only, and
 FIRST = {"batch_size": 8192, "batch_growth": 25.0, "curvature_examples": 25_000}
 
 
-class LogisticClassifier(ClassifierMixin, BaseEstimator):
+class LogisticClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Logistic regression, binary or multinomial, with scikit-learn's interface and its penalty.
 
     C: the inverse of the penalty's strength, as of LogisticRegression: ½ ||w||² + C Σ −log p(y | x) is minimized. inf:
@@ -33,8 +33,8 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):
     fit_intercept: whether there is an intercept, which is not penalised.
     class_weight: how many times the examples of each class count: a mapping, or "balanced"; None: once.
     objective: the cost to descend, or the score to ascend. The optimum is the same.
-    tol: the fit ends where a step would change the objective by no more than this part of it.
-    max_iter: evaluations of the objective, after which the fit ends anyway, with a ConvergenceWarning.
+    tol: how much of the objective's value the fit may leave, about.
+    max_iter: steps of Newton's method, after which the fit ends anyway, with a ConvergenceWarning.
 
     After `fit`: classes_ [K]; coef_ [K, D] and intercept_ [K], of two classes [1, D] and [1] for the second of them;
     n_iter_, how often the objective was evaluated on all examples; n_features_in_, feature_names_in_.
@@ -58,52 +58,47 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):
 
         Raises ValueError where these cannot be learned from, or a parameter is wrong.
         """
-        if not isinstance(self.C, Real) or not self.C > 0:
-            raise ValueError(f"C must be a positive number, not {self.C!r}")
+        for name, value, least in (("C", self.C, 0), ("tol", self.tol, 0), ("max_iter", self.max_iter, 1)):
+            if not isinstance(value, Real) or not value >= least or (name == "C" and value == 0):
+                raise ValueError(f"{name} must be {'positive' if name == 'C' else f'{least} or more'}, not {value!r}")
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), order="C")
         check_classification_targets(y)
+        self.classes_: np.ndarray
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"a classifier needs examples of 2 classes or more: all are of the class {self.classes_[0]!r}")
-        weight = self._weights(X, y, sample_weight)
-        linear, self.n_iter_ = self._optimum(X, labels, weight)
-        self.coef_ = linear.weight[0].T.numpy(force=True)
-        self.intercept_ = linear.bias[0, 0].numpy(force=True)
+            raise ValueError(f"two classes or more are needed, and y has one class: {self.classes_[0]!r}")
+        counts = None
+        if sample_weight is not None or self.class_weight is not None:
+            counts = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+            each = compute_class_weight(self.class_weight, classes=self.classes_, y=y, sample_weight=counts)
+            counts = torch.from_numpy((counts * each[labels]).astype(X.dtype))
+        x, two = torch.from_numpy(X), len(self.classes_) == 2
+        numbers = torch.from_numpy(labels).to(x.dtype if two else torch.long)
+        self._solve(Dataset(x, numbers, x, numbers, len(self.classes_), sample_weight=counts))
         return self
 
-    def _weights(self, X: np.ndarray, y: np.ndarray, sample_weight: Any) -> np.ndarray | None:
-        """[N] how many times each example counts; None: once."""
-        if sample_weight is None and self.class_weight is None:
-            return None
-        weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
-        found: np.ndarray = weight * compute_sample_weight(self.class_weight, y)
-        return found.astype(X.dtype)
-
-    def _optimum(self, X: np.ndarray, labels: np.ndarray, weight: np.ndarray | None) -> tuple[torch.nn.Module, int]:
-        """The linear model [1, D, K] at the optimum for labels 0 ... K-1, and how often the objective was evaluated."""
-        binary, many = len(self.classes_) == 2, len(X) > MANY
-        x = torch.from_numpy(X)
-        y = torch.from_numpy(labels).to(x.dtype if binary else torch.long)
-        settings = Settings(
-            data="memory.csv",
-            optimizer={"name": "Newton"},
-            updates=1,
-            objective=self.objective,
-            l2=1 / (self.C * len(X)),
-            intercept=self.fit_intercept,
-            **(FIRST if many else {}),
+    def _solve(self, dataset: Dataset) -> None:
+        """Find the optimum by Newton's method, and remember it."""
+        examples, two = len(dataset.y), dataset.classes == 2
+        few = FIRST if examples > MANY else {}
+        given = {"objective": self.objective, "l2": 1 / (self.C * examples), "intercept": self.fit_intercept, **few}
+        settings = Settings.model_validate(
+            {"data": "in.memory", "optimizer": {"name": "Newton"}, "updates": 1, **given}
         )
-        counts = None if weight is None else torch.from_numpy(weight)
-        problem = Logistic(settings, Dataset(x, y, x, y, len(self.classes_), sample_weight=counts))
-        solver = "direct" if binary else "cg"
-        optimizer = make_optimizer(problem, "Newton", solver=solver, max_iter=self.max_iter, tolerance=self.tol)
+        problem = Logistic(settings, dataset)
+        squares = two and not few  # what the last step leaves is about the square of what it has found
+        tolerance, solver = (self.tol / 100) ** 0.5 if squares else self.tol, "direct" if two else "cg"
+        optimizer = make_optimizer(problem, "Newton", solver=solver, max_iter=self.max_iter, tolerance=tolerance)
         for update in updates(problem, optimizer):
-            if update.passes[0].batch.y.shape[1] == len(X):
+            if update.passes[0].batch.y.shape[1] == examples:  # the first ones see some of them
                 break
-        if update.evaluations > self.max_iter:
-            message = "the fit has ended after max_iter={} evaluations, short of the optimum: raise max_iter"
-            warnings.warn(message.format(self.max_iter), ConvergenceWarning, stacklevel=3)
-        return problem.model.linear, update.evaluations
+        self.n_iter_ = update.evaluations
+        if self.n_iter_ > self.max_iter:
+            message = f"the fit has ended short of the optimum, after max_iter={self.max_iter} steps: raise max_iter"
+            warnings.warn(message, ConvergenceWarning, stacklevel=3)
+        linear = problem.model.linear
+        self.coef_: np.ndarray = linear.weight[0].T.numpy(force=True)
+        self.intercept_: np.ndarray = linear.bias[0, 0].numpy(force=True)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Of two classes, [N] the log of the odds of the second; of more, [N, K] the scores of all."""
@@ -120,11 +115,12 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """[N, K] the probability of each class."""
-        return np.exp(self.predict_log_proba(X))
+        found: np.ndarray = np.exp(self.predict_log_proba(X))
+        return found
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """[N, K] its logarithm."""
         scores = self.decision_function(X)
-        if scores.ndim == 1:
-            return -np.logaddexp(0, np.stack([scores, -scores], 1))
-        return scores - logsumexp(scores, axis=1, keepdims=True)
+        scores = np.stack([np.zeros_like(scores), scores], 1) if scores.ndim == 1 else scores
+        found: np.ndarray = log_softmax(scores, axis=1)
+        return found

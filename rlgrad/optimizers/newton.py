@@ -166,8 +166,9 @@ def spectral(matrix: np.ndarray, gradient: np.ndarray, eps: float) -> np.ndarray
 def conjugate(
     curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float, size: np.ndarray, little: np.ndarray
 ) -> np.ndarray:
-    """About H⁻¹ times the gradient [R, P], but for the products with H in double precision. The nearer the extremum, the
-    more accurate (Nocedal & Wright 2006, equation 7.3), down to a change of J that is `little` [R]. size: |J| [R]."""
+    """About H⁻¹ times the gradient [R, P], but for the products with H in double precision. It is the more accurate,
+    the nearer the extremum is (Nocedal & Wright 2006, equation 7.3). size: |J| [R]. little: a change of J [R] that
+    counts as none."""
 
     def times(v: np.ndarray) -> np.ndarray:
         return bowl * curvature.times(v)
