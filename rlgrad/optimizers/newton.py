@@ -163,16 +163,15 @@ def spectral(matrix: np.ndarray, gradient: np.ndarray, eps: float) -> np.ndarray
     return step[:, :, 0]
 
 
-def conjugate(
-    curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float, size: np.ndarray, little: np.ndarray
-) -> np.ndarray:
+def conjugate(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float, *sizes: np.ndarray) -> np.ndarray:
     """About H⁻¹ times the gradient [R, P], but for the products with H in double precision. It is the more accurate,
-    the nearer the extremum is (Nocedal & Wright 2006, equation 7.3). size: |J| [R]. little: a change of J [R] that
-    counts as none."""
+    the nearer the extremum is (Nocedal & Wright 2006, equation 7.3). sizes: |J| [R], and a change of J [R] that counts
+    as none."""
 
     def times(v: np.ndarray) -> np.ndarray:
         return bowl * curvature.times(v)
 
+    size, little = sizes
     promised = (gradient * curvature.undo(gradient)).sum(1)  # about the change of J
     left_over = np.fmin(np.fmax((promised / size) ** 0.25, (little / promised / 10) ** 0.5), LEFT)
     return conjugate_gradients(times, curvature.undo, gradient, gradient.shape[1], left_over)
