@@ -2,10 +2,10 @@
 
     python benchmarks/estimator.py [--rounds 7] [--only breast_cancer digits 200000x100] [--threads 1 2]
 
-Both get the same table, C = 1, and their own defaults else; LogisticRegression also with the iterations that it takes to
-come as close (tol=1e-8, max_iter=10000). The two fit in turns, in one process, and the ratio is taken within a turn. Prints
-Markdown: the medians, the ratio with its range, and how far each is from the optimum: the largest difference of a
-probability.
+Both get the same table, C = 1, and their own defaults else. LogisticRegression fits a second time with what it takes to
+come as close (tol=1e-8, max_iter=10000). They fit in turns, in one process, and ratios are taken within a turn. Prints
+Markdown: the medians, the ratios with their range, and how far each is from the optimum, as the largest difference of
+a probability.
 """
 
 import argparse
