@@ -7,14 +7,16 @@ import numpy as np
 Product = Callable[[np.ndarray], np.ndarray]  # [R, P] -> [R, P]
 
 
-def conjugate_gradients(times: Product, undo: Product, b: np.ndarray, iterations: int, left_over: float) -> np.ndarray:
+def conjugate_gradients(
+    times: Product, undo: Product, b: np.ndarray, iterations: int, left_over: float | np.ndarray
+) -> np.ndarray:
     """About A⁻¹ b [R, P], for a symmetric A that is known by its products: Nocedal & Wright 2006, algorithm 7.1.
 
     A direction in which A does not bend upwards ends the search of a replica; where the first one does not, that is the
     answer, as no other is better.
 
     times: A v. undo: about A⁻¹ v, from which the search starts (v itself where nothing better is known).
-    left_over: a replica is done when no more than this part of b is left, in the measure of `undo`.
+    left_over: a replica is done when no more than this part [R] of b is left, in the measure of `undo`.
     """
     found, residual = np.zeros(b.shape), b.astype(np.float64)
     way = better = undo(residual)
