@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rlgrad.errors import RunError, UsageError
+    from rlgrad.estimator import LogisticClassifier
     from rlgrad.loop import Apart, Direction, Estimate, Evaluation, Problem, Update, make_optimizer, updates
     from rlgrad.replicas import clipping
     from rlgrad.reports.loading import load
@@ -21,11 +22,13 @@ _HOMES = {
     "rlgrad.run": ("Run", "follow", "resume", "train"),
     "rlgrad.run.observer": ("Observer", "Record"),
     "rlgrad.trainable": ("Trainable",),
+    "rlgrad.estimator": ("LogisticClassifier",),
     "rlgrad.errors": ("RunError", "UsageError"),
 }
 __all__ = [
-    "Apart", "Direction", "Estimate", "Evaluation", "Observer", "Problem", "Record", "Run", "RunError", "Trainable",
-    "Update", "UsageError", "clipping", "follow", "load", "make_optimizer", "resume", "train", "updates",
+    "Apart", "Direction", "Estimate", "Evaluation", "LogisticClassifier", "Observer", "Problem", "Record", "Run",
+    "RunError", "Trainable", "Update", "UsageError", "clipping", "follow", "load", "make_optimizer", "resume", "train",
+    "updates",
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +49,13 @@ def test_a_shipped_config_improves_in_its_own_direction(name: str) -> None:
     first, last = sum(values[:2]), sum(values[-2:])
     assert math.isfinite(last)
     assert name in SLOW or problem.direction.sign * (last - first) > 0
+
+
+def test_what_is_trained_for_the_table_of_results_are_configs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every task and every way to learn; they are only read here."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    import learning
+
+    for task, column in itertools.product(learning.asked()["tasks"], learning.COLUMNS):
+        settings = load_config(learning.settings_of(task, column)).settings
+        assert (settings.steps, settings.environment) == (learning.asked()["tasks"][task]["budgets"][-1], task)

@@ -301,32 +301,33 @@ def test_newton_s_arguments_are_checked(wrong: dict) -> None:
 
 
 @pytest.mark.parametrize("bowl", [1, -1])
-def test_conjugate_gradients_stop_where_a_fifth_is_left(bowl: int) -> None:
+def test_conjugate_gradients_stop_where_little_is_left(bowl: int) -> None:
     """scipy's iterates, the first of which leaves no more than 0.2 of the gradient; for three replicas at once, which
-    need a different number of them."""
-    rng, size, found = np.random.default_rng(0), 12, []
+    need a different number of them. The square root of the gradient's length, in units of √|J|, is 0.2 here."""
+    rng, size, found, alone = np.random.default_rng(0), 12, [], []
     matrices = np.stack([np.diag(np.linspace(1, steepest, size) ** 2) for steepest in (1.2, 6, 40)])
     basis = np.linalg.qr(rng.normal(size=(3, size, size)))[0]
     matrices = basis @ matrices @ basis.mT
     gradient = rng.normal(size=(3, size))
+    sizes = (gradient**2).sum(1) / 0.2**4, np.zeros(3)
     for matrix, g in zip(matrices, gradient, strict=True):
         iterates: list[np.ndarray] = []
         linalg.cg(matrix, g, rtol=1e-12, callback=lambda x, to=iterates: to.append(x.copy()))
         left = [np.linalg.norm(g - matrix @ x) / np.linalg.norm(g) for x in iterates]
         found.append(next(number for number, part in enumerate(left) if part <= 0.2))
         expected = iterates[found[-1]]
-        step = newton.conjugate(Dense(bowl * matrix[None]), g[None], bowl, 1e-16)[0]
+        step = newton.conjugate(Dense(bowl * matrix[None]), g[None], bowl, 1e-16, (g**2).sum() / 0.2**4, np.zeros(1))[0]
         assert np.allclose(step, expected, rtol=1e-8, atol=1e-10)
+        alone.append(step)
     assert len(set(found)) == 3
-    together = newton.conjugate(Dense(bowl * matrices), gradient, bowl, 1e-16)
-    alone = [newton.conjugate(Dense(bowl * m[None]), g[None], bowl, 1e-16)[0] for m, g in zip(matrices, gradient)]  # noqa: B905
+    together = newton.conjugate(Dense(bowl * matrices), gradient, bowl, 1e-16, *sizes)
     assert np.allclose(together, alone, rtol=1e-12)
 
 
 def test_conjugate_gradients_go_along_the_gradient_where_it_curves_the_wrong_way() -> None:
     gradient = np.array([[1.0, 2.0], [1.0, 2.0]])
     curvature = Dense(np.stack([-np.eye(2), np.diag([2.0, 2.0])]))
-    assert newton.conjugate(curvature, gradient, 1, 1e-16).tolist() == [[1.0, 2.0], [0.5, 1.0]]
+    assert newton.conjugate(curvature, gradient, 1, 1e-16, np.ones(2), np.zeros(2)).tolist() == [[1.0, 2.0], [0.5, 1.0]]
 
 
 @pytest.mark.parametrize("few", [1, 64])

@@ -87,7 +87,7 @@ class Tape:
         for how many steps of the environment the action was held."""
         self.env_steps += alive * taken
         over: np.ndarray = alive & (found.terminated | found.truncated)
-        left = over | (alive & last)
+        left = alive if last else over
         if self.films:
             self.shape, flat = observation.shape[1:], observation.reshape(len(observation), -1)
             for film in self.films:
@@ -189,13 +189,15 @@ def steps(
     while playing.any() and player.taken < limit:
         action = player.act(observation)
         found = step(environments, policy.to_environment(action), player.taken - 1)
-        yield observation, action, alive & own, found
-        over = alive & own & (found.terminated | found.truncated)
-        over = distributed.put_together(over) if least else over
-        count += alive.reshape(each, -1).sum(1)
+        mine = alive & own if least else alive
+        yield observation, action, mine, found
+        over = mine & (found.terminated | found.truncated)
+        if least:
+            over = distributed.put_together(over)
+            count += alive.reshape(each, -1).sum(1)
         alive = playing = playing & ~over
         observation = found.observation
-        if (again := over & np.repeat(count < least, episodes)).any():
+        if least and (again := over & np.repeat(count < least, episodes)).any():
             draw_seeds(seeds, again, streams)
             observation, ready = environments.restart(again, seeds)  # type: ignore[attr-defined]
             playing = playing | again

@@ -14,7 +14,7 @@ from rlgrad.optimizers.parts import Together
 
 FEW = 64  # parameters, up to which numpy is faster
 HALVINGS = 12  # of a step that does not improve the objective as it should; then it is not taken
-ACCURATE = 0.2  # how much of the gradient, in the measure of H⁻¹, conjugate gradients may leave
+LEFT = 0.5  # how much of the gradient, in the measure of about H⁻¹, conjugate gradients may leave at most
 ENOUGH = 1e-4  # of the improvement that the slope promises (Armijo 1966; Nocedal & Wright 2006, section 3.1)
 
 
@@ -76,11 +76,10 @@ class Newton(Together):
         value, gradient = evaluated(closure, parameters)
         eps, active = np.finfo(value.dtype).eps, np.full(len(value), True)
         for _ in range(group["max_iter"]):
-            curvature = closure.curvature()
-            uphill = curvature.felt(towards(curvature, curvature.felt(gradient), bowl, eps))
-            promised = (gradient * uphill).sum(1)
             size = np.abs(value)
-            little = tolerance * size
+            little, curvature = tolerance * size, closure.curvature()
+            uphill = curvature.felt(towards(curvature, curvature.felt(gradient), bowl, eps, size, little))
+            promised = (gradient * uphill).sum(1)
             active &= (promised > 0) & (promised < np.inf)  # [R]; nan rests
             if not active.all():
                 if not active.any():
@@ -106,12 +105,12 @@ class Newton(Together):
             value, at = new, there
 
 
-def either(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float) -> np.ndarray:
+def either(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float, *sizes: np.ndarray) -> np.ndarray:
     """By the way that the curvature says is faster."""
-    return (conjugate if curvature.by_products else direct)(curvature, gradient, bowl, eps)
+    return (conjugate if curvature.by_products else direct)(curvature, gradient, bowl, eps, *sizes)
 
 
-def direct(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float) -> np.ndarray:
+def direct(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float, *sizes: np.ndarray) -> np.ndarray:
     """|H|⁻¹ times the gradient [R, P]. bowl: 1 where H is positive at the extremum that is sought, else -1. eps: what
     rounding leaves of a zero, as a part of the largest."""
     matrix, unit = bowl * curvature.matrix(), np.ones((len(gradient), 1))
@@ -164,13 +163,18 @@ def spectral(matrix: np.ndarray, gradient: np.ndarray, eps: float) -> np.ndarray
     return step[:, :, 0]
 
 
-def conjugate(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float) -> np.ndarray:
-    """About H⁻¹ times the gradient [R, P], but for the products with H in double precision."""
+def conjugate(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float, *sizes: np.ndarray) -> np.ndarray:
+    """About H⁻¹ times the gradient [R, P], but for the products with H in double precision. It is the more accurate,
+    the nearer the extremum is (Nocedal & Wright 2006, equation 7.3). sizes: |J| [R], and a change of J [R] that counts
+    as none."""
 
     def times(v: np.ndarray) -> np.ndarray:
         return bowl * curvature.times(v)
 
-    return conjugate_gradients(times, curvature.undo, gradient, gradient.shape[1], ACCURATE)
+    size, little = sizes
+    promised = (gradient * curvature.undo(gradient)).sum(1)  # about the change of J
+    left_over = np.fmin(np.fmax((promised / size) ** 0.25, (little / promised / 10) ** 0.5), LEFT)
+    return conjugate_gradients(times, curvature.undo, gradient, gradient.shape[1], left_over)
 
 
 def evaluated(closure: Evaluated, parameters: Iterable[Tensor]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,178 @@
+"""How well agents learn, over many seeds that nothing was tuned on: docs/results.md.
+
+    python benchmarks/learning.py [TASK ...] [--column reinforce natural ppo] [--seeds 20] [--write]
+
+Trains what benchmarks/learning/tasks.yaml says, `--together` seeds side by side in one run. A run that was interrupted
+goes on where it was, and one that is there already is not trained again: delete its folder below runs/learning for
+that. The greedy policy is evaluated ten times on the way and at each budget, in episodes of seeds apart from those of
+training, and what counts is the policy at the end: never the best one on the way. The numbers are kept in
+benchmarks/learning/results/TASK-COLUMN.json; --write makes the page of all that are there.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from harness import ROOT, machine, own_version, table
+from scipy import stats
+
+FOLDER = Path(__file__).resolve().parent / "learning"
+RESULTS, PAGE = FOLDER / "results", ROOT / "docs" / "results.md"
+FIRST_SEED = 10_000
+COLUMNS = {"reinforce": "REINFORCE, no critic", "natural": "natural gradient", "ppo": "PPO"}
+EPISODES = 20
+
+
+def asked() -> Mapping[str, Any]:
+    return dict(yaml.safe_load((FOLDER / "tasks.yaml").read_text(encoding="utf-8")))
+
+
+def settings_of(task: str, column: str) -> dict[str, Any]:
+    """The whole config of a task and a way to learn."""
+    everything = asked()
+    told = everything["tasks"][task]
+    settings = everything["families"][told["family"]][column] | told.get("otherwise", {}).get(column, {})
+    steps = told["budgets"][-1]
+    filled = json.loads(json.dumps(settings).replace('"{steps}"', str(steps)))
+    apart = {"environment": task, "steps": steps, "diagnose_every_updates": 10**6}
+    return filled | apart | {"evaluation": {"episodes": EPISODES, "every_steps": steps // 10}}
+
+
+def train(task: str, column: str, seeds: int, together: int) -> None:
+    """Train what is missing, and keep its numbers."""
+    import torch
+
+    import rlgrad
+
+    torch.set_num_threads(1)
+    settings, runs = settings_of(task, column), []
+    for first in range(0, seeds, together):
+        out = ROOT / "runs" / "learning" / f"{task.replace('/', '-')}-{column}-{first}"
+        own = {**settings, "seed": FIRST_SEED + first, "replicas": min(together, seeds - first)}
+        if not (out / "config.yaml").exists():
+            rlgrad.train(own, out=out)
+        elif status(out) != "completed":
+            rlgrad.resume(out)
+        if status(out) != "completed":
+            sys.exit(f"{out} was {status(out)}: the same command goes on with it")
+        runs.append(out)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{task.replace('/', '-')}-{column}.json").write_text(json.dumps(numbers(task, column, runs)) + "\n")
+
+
+def summary(run: Path) -> Mapping[str, Any]:
+    file = run / "summary.json"
+    return dict(json.loads(file.read_text())) if file.exists() else {}
+
+
+def status(run: Path) -> str:
+    return str(summary(run).get("status", "cut off"))
+
+
+def numbers(task: str, column: str, runs: Sequence[Path]) -> dict[str, Any]:
+    """What is kept of the runs: of each seed the return at each evaluation."""
+    curves, steps, seconds = [], [], 0.0
+    for run in runs:
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        found = [line for line in lines if "evaluation/return" in line]
+        steps.append([line["step"] for line in found])
+        curves += np.array([line["evaluation/return"] for line in found]).T.round(4).tolist()
+        seconds += summary(run)["wall_seconds"]
+    count = min(map(len, curves))
+    mean = np.mean([each[:count] for each in steps], 0).round().astype(int)
+    return {
+        "task": task, "column": column, "first_seed": FIRST_SEED, "steps": mean.tolist(),
+        "returns": [curve[:count] for curve in curves], "seconds": round(seconds, 1),
+        "measured": f"{machine()}; rlgrad {own_version()}", "settings": settings_of(task, column),
+    }  # fmt: skip
+
+
+def interval(values: np.ndarray, of: Any) -> str:
+    """'mean [low, high]': 95%, by resampling seeds (percentiles; Efron 1979)."""
+    if np.ptp(values) == 0:
+        return f"{values[0]:.4g}"
+    drawn = stats.bootstrap((values,), of, n_resamples=5000, method="percentile", rng=np.random.default_rng(0))
+    low, high = drawn.confidence_interval
+    return f"{of(values):.4g} [{low:.4g}, {high:.4g}]"
+
+
+def mean_interval(values: np.ndarray) -> str:
+    """Student's."""
+    if np.ptp(values) == 0:
+        return f"{values[0]:.4g}"
+    reach = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return f"{values.mean():.4g} [{values.mean() - reach:.4g}, {values.mean() + reach:.4g}]"
+
+
+def iqm(values: np.ndarray, axis: int = -1) -> Any:
+    return stats.trim_mean(values, 0.25, axis=axis)
+
+
+def rows_of(task: str, told: Mapping[str, Any]) -> Iterator[list[str]]:
+    for column, name in COLUMNS.items():
+        file = RESULTS / f"{task.replace('/', '-')}-{column}.json"
+        if not file.exists():
+            continue
+        found = json.loads(file.read_text())
+        steps, returns = np.array(found["steps"]), np.array(found["returns"])
+        for budget in told["budgets"]:
+            k = min(int(np.searchsorted(steps, budget)), len(steps) - 1)
+            at = returns[:, k]
+            last = budget == told["budgets"][-1]
+            above = returns >= told["threshold"]
+            stays = np.logical_and.accumulate(above[:, ::-1], 1)[:, ::-1]  # from here on, to the end
+            solved = stays.any(1)
+            when = np.median([steps[row.argmax()] for row in stays[solved]]) if solved.any() else None
+            yield [
+                f"{task}" if column == "reinforce" and budget == told["budgets"][0] else "",
+                name if budget == told["budgets"][0] else "",
+                f"{budget:,}",
+                mean_interval(at),
+                interval(at, iqm),
+                f"{at.min():.4g} to {at.max():.4g}",
+                f"{solved.sum()} of {len(solved)}" if last else "",
+                (f"{when:,.0f}" if when is not None else "") if last else "",
+                f"{found['seconds'] / len(returns):.1f}" if last else "",
+            ]
+
+
+def page() -> str:
+    """docs/results.md."""
+    everything = asked()
+    head = ["task", "", "steps", "mean [95%]", "IQM [95%]", "seeds", "solved and stays", "since step", "seconds a seed"]
+    rows = [row for task, told in everything["tasks"].items() for row in rows_of(task, told)]
+    text = (FOLDER / "page.md").read_text(encoding="utf-8")
+    thresholds = ", ".join(f"{told['threshold']} on {task}" for task, told in everything["tasks"].items())
+    measured = sorted({json.loads(file.read_text())["measured"] for file in RESULTS.glob("*.json")})
+    filled = {"table": table(head, rows), "thresholds": thresholds, "measured": "; ".join(measured)}
+    for name, value in filled.items():
+        text = text.replace("{{" + name + "}}", value)
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help="as tasks.yaml has them; all of them by default")
+    parser.add_argument("--column", nargs="+", choices=COLUMNS, default=list(COLUMNS))
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--together", type=int, default=10, help="seeds of one run")
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
+    given = parser.parse_args()
+    tasks = list(asked()["tasks"])
+    if unknown := set(given.tasks) - set(tasks):
+        sys.exit(f"no task {', '.join(sorted(unknown))}; there are {', '.join(tasks)}")
+    for task in given.tasks or ([] if given.write else tasks):
+        for column in given.column:
+            train(task, column, given.seeds, given.together)
+            print(task, column, "is there", flush=True)
+    if given.write:
+        PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

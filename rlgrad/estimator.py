@@ -1,0 +1,126 @@
+"""The classifier as scikit-learn's users know theirs: on the bare loop, without files.
+
+It is scikit-learn's `LogisticRegression`, with the same penalty for the same C. Its optimum is found by Newton's
+method, with the objective and the loop of a run.
+"""
+
+import warnings
+from numbers import Real
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from scipy.special import log_softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from rlgrad.loop import make_optimizer, updates
+from rlgrad.problems.logistic import Logistic, Settings
+from rlgrad.supervised.data import Dataset
+
+MANY = 50_000  # examples, from which the first steps see some of them only, and the curvature is taken from some
+FIRST = {"batch_size": 8192, "batch_growth": 25.0, "curvature_examples": 25_000}
+
+
+class LogisticClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Logistic regression, binary or multinomial, with scikit-learn's interface and its penalty.
+
+    C: the inverse of the penalty's strength, as of LogisticRegression: ½ ||w||² + C Σ −log p(y | x) is minimized. inf:
+    no penalty.
+    fit_intercept: whether there is an intercept, which is not penalised.
+    class_weight: how many times the examples of each class count: a mapping, or "balanced"; None: once.
+    objective: the cost to descend, or the score to ascend. The optimum is the same.
+    tol: how much of the objective's value the fit may leave, about.
+    max_iter: steps of Newton's method, after which the fit ends anyway, with a ConvergenceWarning.
+
+    After `fit`: classes_ [K]; coef_ [K, D] and intercept_ [K], of two classes [1, D] and [1] for the second of them;
+    n_iter_, how often the objective was evaluated on all examples; n_features_in_, feature_names_in_.
+    """
+
+    def __init__(
+        self,
+        C: float = 1.0,
+        *,
+        fit_intercept: bool = True,
+        class_weight: Any = None,
+        objective: Literal["negative_log_likelihood", "log_likelihood"] = "negative_log_likelihood",
+        tol: float = 1e-12,
+        max_iter: int = 100,
+    ):
+        self.C, self.fit_intercept, self.class_weight, self.objective = C, fit_intercept, class_weight, objective
+        self.tol, self.max_iter = tol, max_iter
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "LogisticClassifier":
+        """X: [N, D] features. y: [N] labels. sample_weight: [N] how many times each example counts.
+
+        Raises ValueError where these cannot be learned from, or a parameter is wrong.
+        """
+        for name, value, least in (("C", self.C, 0), ("tol", self.tol, 0), ("max_iter", self.max_iter, 1)):
+            if not isinstance(value, Real) or not value >= least or (name == "C" and value == 0):
+                raise ValueError(f"{name} must be {'positive' if name == 'C' else f'{least} or more'}, not {value!r}")
+        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), order="C")
+        check_classification_targets(y)
+        self.classes_: np.ndarray
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"two classes or more are needed, and y has one class: {self.classes_[0]!r}")
+        counts = None
+        if sample_weight is not None or self.class_weight is not None:
+            counts = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+            each = compute_class_weight(self.class_weight, classes=self.classes_, y=y, sample_weight=counts)
+            counts = torch.from_numpy((counts * each[labels]).astype(X.dtype))
+        x, two = torch.from_numpy(X), len(self.classes_) == 2
+        numbers = torch.from_numpy(labels).to(x.dtype if two else torch.long)
+        self._solve(Dataset(x, numbers, x, numbers, len(self.classes_), sample_weight=counts))
+        return self
+
+    def _solve(self, dataset: Dataset) -> None:
+        """Find the optimum by Newton's method, and remember it."""
+        examples, two = len(dataset.y), dataset.classes == 2
+        few = FIRST if examples > MANY else {}
+        given = {"objective": self.objective, "l2": 1 / (self.C * examples), "intercept": self.fit_intercept, **few}
+        settings = Settings.model_validate(
+            {"data": "in.memory", "optimizer": {"name": "Newton"}, "updates": 1, **given}
+        )
+        problem = Logistic(settings, dataset)
+        squares = two and not few  # what the last step leaves is about the square of what it has found
+        tolerance, solver = (self.tol / 100) ** 0.5 if squares else self.tol, "direct" if two else "cg"
+        optimizer = make_optimizer(problem, "Newton", solver=solver, max_iter=self.max_iter, tolerance=tolerance)
+        for update in updates(problem, optimizer):
+            if update.passes[0].batch.y.shape[1] == examples:  # the first ones see some of them
+                break
+        self.n_iter_ = update.evaluations
+        if self.n_iter_ > self.max_iter:
+            message = f"the fit has ended short of the optimum, after max_iter={self.max_iter} steps: raise max_iter"
+            warnings.warn(message, ConvergenceWarning, stacklevel=3)
+        linear = problem.model.linear
+        self.coef_: np.ndarray = linear.weight[0].T.numpy(force=True)
+        self.intercept_: np.ndarray = linear.bias[0, 0].numpy(force=True)
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Of two classes, [N] the log of the odds of the second; of more, [N, K] the scores of all."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        scores: np.ndarray = X @ self.coef_.T + self.intercept_
+        return scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def predict(self, X: Any) -> np.ndarray:
+        """[N] the most probable class of each example; the first of those that are equally probable."""
+        scores = self.decision_function(X)
+        found: np.ndarray = self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(1)]
+        return found
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """[N, K] the probability of each class."""
+        found: np.ndarray = np.exp(self.predict_log_proba(X))
+        return found
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """[N, K] its logarithm."""
+        scores = self.decision_function(X)
+        scores = np.stack([np.zeros_like(scores), scores], 1) if scores.ndim == 1 else scores
+        found: np.ndarray = log_softmax(scores, axis=1)
+        return found
