@@ -66,7 +66,7 @@ def test_the_table_of_coefficients_is_statsmodels_s(tmp_path: Path, kind: str, e
     reference, found = twin(kind, x, y, errors), run.summary["coefficients"]
     t = found["rows"]
     unit, rows = np.tile([1, 8, 0.01], len(t) // 4), [k for k in range(len(t)) if t[k]["name"] != "intercept"]
-    digits = 1e-9 if dtype == "float64" else 1e-6
+    digits = 1e-8 if dtype == "float64" else 1e-6
 
     def theirs(values: Any) -> np.ndarray:
         return np.asarray(values).T.reshape(-1)[rows]

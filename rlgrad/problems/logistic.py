@@ -151,7 +151,7 @@ class Logistic(Trainable):
         at = linear.weight, linear.bias, batch.x, batch.y
         found = penalised(self.model.family, *at, sign * scale, sign * self.decay, batch.sample_weight)
         if not self.penalised and batch.sample_weight is None and examples == len(self.dataset.y):
-            certain = found.value * sign / scale > -math.log(2)  # then each example's own class has p > 1/2
+            certain = found.value * sign / scale + math.log(2) > 0  # then each example's own class has p > 1/2
             self.finished = self.dataset.classes > 1 and bool(certain.all())
         metrics = Lazy(functools.partial(self._metrics, found.scores, batch, examples))
         gradient = found.weight, found.bias if self.settings.intercept else None

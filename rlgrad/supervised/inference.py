@@ -62,7 +62,7 @@ class Design:
         unit = self.unit * deviation
         found = np.diag([*[1.0] * self.intercept, *1 / unit])
         if self.intercept:
-            found[0, 1:] = -(mean + deviation * self.shift) / unit
+            found[0, 1:] -= (mean + deviation * self.shift) / unit
         return found
 
     def dependences(self) -> list[str]:
@@ -228,7 +228,7 @@ def summary_of(family: Family, design: Design, found: Moments, scores: int) -> d
     if family.dispersed:  # its deviation is at its own optimum
         centre = w @ y / count if design.intercept else 0.0
         total = float(w @ np.square(y - centre))
-        value, null = (-count / 2 * (math.log(2 * math.pi * rest / count) + 1) for rest in (found.residual, total))
+        value, null = (count / 2 * (math.log(count / (2 * math.pi * rest)) - 1) for rest in (found.residual, total))
         fit = {"R²": 1 - found.residual / total}
     else:
         level = family.constant(torch.from_numpy(y), scores, torch.from_numpy(w))

@@ -36,15 +36,14 @@ def separated(family: str, design: Design, classes: int) -> str | None:
 def plane(apart: np.ndarray, level: np.ndarray | None, free: np.ndarray | None) -> np.ndarray | None:
     """The shortest v [P], by the sum of its absolute values, with apart v ≥ 0, 1 in the mean, and level v = 0; None
     where there is none. free: [P] which elements count nothing."""
-    from scipy.optimize import linprog
+    from scipy.optimize import LinearConstraint, milp
 
     if not len(apart):
         return None
     size = apart.shape[1]
     cost = np.ones(size) if free is None else np.where(free, 1e-6, 1.0)
-    both = np.hstack([apart, -apart])  # of v = v⁺ − v⁻
-    equal, right = both.mean(0, keepdims=True), [1.0]
-    if level is not None:
-        equal, right = np.vstack([equal, np.hstack([level, -level])]), [1.0, *[0.0] * len(level)]
-    found = linprog(np.tile(cost, 2), A_ub=-both, b_ub=np.zeros(len(both)), A_eq=equal, b_eq=right, method="highs")
-    return found.x[:size] - found.x[size:] if found.status == 0 else None
+    ways = np.kron([[1.0, -1.0]], np.eye(size))  # v = v⁺ − v⁻
+    within = [LinearConstraint(apart @ ways, 0), LinearConstraint(apart.mean(0) @ ways, 1, 1)]
+    within += [] if level is None else [LinearConstraint(level @ ways, 0, 0)]
+    found = milp(np.tile(cost, 2), constraints=within)
+    return ways @ found.x if found.status == 0 else None
