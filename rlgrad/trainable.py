@@ -21,6 +21,7 @@ class Trainable(Problem):
         0  # of how many episodes or rows the work of an update consists, as ranks can have them; 0: it is one piece
     )
     progress = 0.0  # how much of the run is done, from 0 to 1: whoever follows it sets this before each update
+    finished = False  # whether there is nothing left to do: then a run ends before its length
     by_chance = True  # whether replicas differ by chance alone: then there are intervals over them
     solved: tuple[str, float] | None = None  # a metric of `evaluate`, and the value from which it counts as solved
     timed: Mapping[str, tuple[Any, str]] = {}  # what a profile times apart, by name: whose function, and its name
@@ -75,6 +76,15 @@ class Trainable(Problem):
     def conclusion(self) -> Sequence[str]:
         """What has come out, in sentences."""
         return ()
+
+    def findings(self) -> Mapping[str, Any]:
+        """What has come out, in numbers, as JSON has it: for the summary, after `conclusion`."""
+        return {}
+
+    def documents(self) -> Mapping[str, str]:
+        """What has come out, as texts for the run directory, by the names of their files, after `conclusion`.
+        TensorBoard shows those in Markdown."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint is to hold where an update depends on more than the parameters, the buffers of `model` and

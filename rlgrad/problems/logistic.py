@@ -8,7 +8,7 @@ same point, and both gradients are the same but for the sign (Hastie, Tibshirani
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +23,7 @@ from rlgrad.optimizers.curvature import Curvature, Shared
 from rlgrad.streams import Purpose, streams
 from rlgrad.supervised import data
 from rlgrad.supervised.classifier import LinearClassifier
+from rlgrad.supervised.conclusions import Conclusion, concluded
 from rlgrad.supervised.families import NUMERIC
 from rlgrad.supervised.likelihood import Decay, Information, penalised
 from rlgrad.supervised.minibatches import Batch, Minibatches, MinibatchSettings
@@ -31,6 +32,7 @@ from rlgrad.supervised.quality import auc
 from rlgrad.supervised.trained import TrainedClassifier, TrainedRegression, description
 from rlgrad.trainable import Trainable
 
+ENOUGH = 100_000  # examples, for a curvature that only says how near the optimum is
 DIRECTIONS = {"log_likelihood": Direction.MAXIMIZE, "negative_log_likelihood": Direction.MINIMIZE}
 
 
@@ -57,6 +59,9 @@ class Settings(data.DataSettings, MinibatchSettings):
     gradient: Literal["closed_form", "autograd"] = "closed_form"
     """closed_form: the textbook's formula, in one pass through the examples. autograd: torch's, by way of the model's
     distribution, as for any other objective; the same but for rounding, and slower. Newton's curvature likewise"""
+    errors: Literal["fisher", "sandwich"] = "fisher"
+    """how the standard errors of coefficients are found where there is no penalty: by the Fisher information; or by the
+    sandwich (HC0), which also holds where the model is not quite right"""
     curvature_examples: PositiveInt | None = None
     """of how many examples, evenly spaced over an update's, Newton computes the curvature; null: of all. The gradient
     is always all examples', and so the optimum is the same"""
@@ -106,6 +111,7 @@ class Logistic(Trainable):
         linear.bias.requires_grad_(settings.intercept)
         self.minibatches = Minibatches(settings, dataset)
         self.shares = min(settings.batch_size or len(dataset.y), len(dataset.y))
+        self.concluded = Conclusion([], {}, {})
 
     def identity(self) -> Mapping[str, str]:
         return self.dataset.identity
@@ -116,15 +122,10 @@ class Logistic(Trainable):
 
     def objective(self, batch: Batch) -> Estimate:
         """The log-likelihood [R] of the batch, as mean or sum, less the penalty; or the same as a cost."""
-        sign, linear, examples = self.direction.sign, self.model.linear, batch.y.shape[1]
-        scale, batch = 1 / examples if self.settings.reduction == "mean" else 1.0, batch.shared()
+        examples = batch.y.shape[1]
         if self.settings.gradient == "closed_form":
-            at = linear.weight, linear.bias, batch.x, batch.y
-            found = penalised(self.model.family, *at, sign * scale, sign * self.decay, batch.sample_weight)
-            metrics = Lazy(functools.partial(self._metrics, found.scores, batch, examples))
-            gradient = found.weight, found.bias if self.settings.intercept else None
-            curvature = functools.partial(self._information, batch, examples, found.means)
-            return Estimate(found.value, metrics, gradient, curvature)
+            return self._closed(batch, self.settings.curvature_examples)
+        scale, batch = self._scale(examples), batch.shared()
         value, scores = self._likelihood(batch, scale)
         value, slopes = distributed.differentiated(value, self.model.parameters())
         metrics = Lazy(functools.partial(self._metrics, scores.detach().mT, batch, examples))
@@ -140,15 +141,32 @@ class Logistic(Trainable):
         decay = torch.as_tensor(self.decay, dtype=scores.dtype) / distributed.here.size
         return self.direction.sign * (scale * each.sum(1) - (decay / 2 * linear.weight.square()).sum((1, 2))), scores
 
-    def _information(self, batch: Batch, examples: int, means: Tensor) -> Curvature:
+    def _scale(self, examples: int) -> float:
+        return 1 / examples if self.settings.reduction == "mean" else 1.0
+
+    def _closed(self, batch: Batch, curved: int | None) -> Estimate:
+        """The objective with its derivatives in closed form. curved: of how many examples there is a curvature."""
+        sign, linear, examples = self.direction.sign, self.model.linear, batch.y.shape[1]
+        scale, batch = self._scale(examples), batch.shared()
+        at = linear.weight, linear.bias, batch.x, batch.y
+        found = penalised(self.model.family, *at, sign * scale, sign * self.decay, batch.sample_weight)
+        if not self.penalised and batch.sample_weight is None and examples == len(self.dataset.y):
+            certain = found.value * sign / scale + math.log(2) > 0  # then each example's own class has p > 1/2
+            self.finished = self.dataset.classes > 1 and bool(certain.all())
+        metrics = Lazy(functools.partial(self._metrics, found.scores, batch, examples))
+        gradient = found.weight, found.bias if self.settings.intercept else None
+        curvature = functools.partial(self._information, batch, examples, found.means, curved)
+        return Estimate(found.value, metrics, gradient, curvature)
+
+    def _information(self, batch: Batch, examples: int, means: Tensor, curved: int | None) -> Curvature:
         """The curvature of the objective, over weights [D, K] and intercepts [K]. means: [R, K, B], of the examples of
         this process."""
         settings, first = self.settings, distributed.share(examples).start
-        every = max(1, examples // (settings.curvature_examples or examples))
+        every = max(1, examples // (curved or examples))
         some = slice(every * math.ceil(first / every) - first, None, every)
         x, means, taken = batch.x[:, some], means[:, :, some], math.ceil(examples / every)
         counts = None if batch.sample_weight is None else batch.sample_weight[:, some]
-        scale = 1 / taken if settings.reduction == "mean" else examples / taken
+        scale = self._scale(examples) * examples / taken
         sign = self.direction.opposite.sign  # a log-likelihood curves downwards
         found = Information(self.model.family, x, means, sign, scale, self.decay, settings.intercept, counts)
         return found if settings.standardise else found.widened()
@@ -191,6 +209,23 @@ class Logistic(Trainable):
     def final(self, update: Update) -> Tensor:
         """The objective [R] on all training examples."""
         return self.objective(self.minibatches.everything()).value
+
+    @property
+    def penalised(self) -> bool:
+        return bool(np.any(self.decay))
+
+    @torch.no_grad()
+    def conclusion(self) -> Sequence[str]:
+        """Whether it has converged; unless there is a penalty, which columns others determine, and which separate the
+        labels. With that go the coefficients, those of the first replica, in the units of the file."""
+        self.concluded = concluded(self, self._closed(self.minibatches.everything(), ENOUGH))
+        return self.concluded.sentences
+
+    def findings(self) -> Mapping[str, Any]:
+        return self.concluded.findings
+
+    def documents(self) -> Mapping[str, str]:
+        return self.concluded.documents
 
     @torch.no_grad()
     def evaluate(self, step: int) -> Mapping[str, Tensor]:

@@ -126,6 +126,7 @@ class Following:
             raise RunError(f"{name}.work is {self.problem.work!r}, which is none of the metrics of its objective")
         done = float(record.values[self.problem.work].nansum())
         self.state.absorb(update, record.values, self.problem.work)
+        self.state.finished = self.problem.finished
         evaluations = torch.full_like(update.value, float(self.state.evaluations))
         record.values |= self.counted({"work/evaluations": evaluations})
         record.values[self.problem.work] = torch.tensor(self.state.work)

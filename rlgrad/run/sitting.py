@@ -53,7 +53,7 @@ def sit(run: Following, log: Log, quiet: bool, profile: bool = False) -> Run:
     """Follow a run to its end in this sitting, and write what came out."""
     path, saver = log.directory, Checkpoints()
     run.observers = watchers(run, log, quiet, saver, profile)
-    status, failure, conclusion = "failed", None, None
+    status, failure, conclusion, findings = "failed", None, None, dict[str, Any]()
     try:
         with received() as (run.asked, run.save_asked):
             try:
@@ -64,13 +64,14 @@ def sit(run: Following, log: Log, quiet: bool, profile: bool = False) -> Run:
                 if distributed.here.first:
                     saver.save(run)
                 conclusion = list(run.attempt(run.problem.conclusion))
+                findings = dict(run.problem.findings())
                 status = "completed" if run.state.over(run.settings) else "interrupted"
             except RunError as error:
                 failure = f"update {run.state.done}: {error}"
             except OSError as error:
                 failure = f"update {run.state.done}: the run directory cannot be written to: {reason(error)}"
             summary = run.state.summary(run.settings, run.problem, status)
-            summary |= {"conclusion": conclusion} if conclusion else {}
+            summary |= ({"conclusion": conclusion} if conclusion else {}) | findings
             summary |= {"error": failure} if failure else {}
             ends = [written(path, summary), *(told(observer, "end", run, summary) for observer in run.observers)]
     finally:

@@ -37,6 +37,7 @@ class State:
     final: list[float] = field(default_factory=list)  # the objective of the parameters that are saved
     evaluation: dict[str, list[float]] = field(default_factory=dict)  # the metrics of the last evaluation
     first_solved: dict[str, int | Amount] | None = None
+    finished: bool = False  # whether the problem has nothing left to do
     saving: Amount = 0.0  # seconds that went into checkpoints
     set_aside: dict[Count, Count] = field(default_factory=dict)  # replicas that diverged, and in which update
 
@@ -67,7 +68,7 @@ class State:
         return self.done if settings.updates else self.steps
 
     def complete(self, settings: FollowSettings) -> bool:
-        return self.count(settings) >= settings.length
+        return self.finished or self.count(settings) >= settings.length
 
     def due(self, every_updates: int | None, every_steps: int | None) -> bool:
         """Whether the last update was one of every so many, or crossed a multiple of so many steps."""

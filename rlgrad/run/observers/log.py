@@ -15,7 +15,7 @@ from typing import Any
 
 from rlgrad.files import Growing
 from rlgrad.loop import Update
-from rlgrad.run.directory import dotted, dump
+from rlgrad.run.directory import dotted, dump, write_text
 from rlgrad.run.events import Events
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, Record
@@ -92,6 +92,10 @@ class Log(Observer):
 
     def end(self, run: Following, summary: Mapping[str, Any]) -> None:
         """Raises OSError."""
+        for name, text in run.problem.documents().items():
+            write_text(self.directory / name, text)
+            if self.files and name.endswith(".md"):
+                self.events.text(name.removesuffix(".md"), text, run.state.steps)
         if self.files:
             self.events.session_end(summary["status"])
             self.flush()

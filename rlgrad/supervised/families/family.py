@@ -18,6 +18,8 @@ class Family:
 
     judged = "log_loss"  # the figure of `quality` by which models are compared, the smaller the better
     headline: tuple[str, ...] = ("log_loss",)
+    ratio: str | None = None  # what e to the power of a coefficient is
+    dispersed = False  # whether labels have a deviation that is measured apart
 
     def refuses(self, y: Tensor) -> str:
         """Why it cannot have labels [N] that are numbers, in words; nothing if it can."""
@@ -39,8 +41,8 @@ class Family:
         """Of labels [R, N], by the scores [R, N, K]."""
         raise NotImplementedError
 
-    def constant(self, y: Tensor, classes: int) -> Tensor:
-        """The scores [K] of the best model without features, by labels [N]."""
+    def constant(self, y: Tensor, classes: int, weight: Tensor | None = None) -> Tensor:
+        """The scores [K] of the best model without features, by labels [N] and what each counts [N]."""
         raise NotImplementedError
 
     def quality(self, distribution: Distribution, y: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
@@ -51,7 +53,7 @@ class Family:
 class Classes(Family):
     """What both families of classes share."""
 
-    headline = ("accuracy", "log_loss")
+    headline, ratio = ("accuracy", "log_loss"), "odds ratio"
 
     def weight(self, mean: Array, k: int, m: int) -> Array:
         return mean[:, k] * (float(k == m) - mean[:, m])
@@ -68,4 +70,4 @@ class Classes(Family):
 
 def average(values: Tensor, weight: Tensor | None) -> Tensor:
     """The mean [R] over examples [R, N], each counting as much as its weight says."""
-    return values.mean(1) if weight is None else (weight * values).sum(1) / weight.sum(1)
+    return values.mean(1) if weight is None else (weight * values).sum(1) / weight.sum(-1)

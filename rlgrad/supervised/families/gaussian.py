@@ -13,7 +13,7 @@ from rlgrad.supervised.families.family import Array, Family, average
 class Gaussian(Family):
     """Any labels. What their deviation is changes nothing of the optimum, and is measured when it is found."""
 
-    headline, judged = ("squared_error",), "squared_error"
+    headline, judged, dispersed = ("squared_error",), "squared_error", True
 
     def parts(self, xp: Any, scores: Array, y: Array) -> tuple[Array, Array, Array]:
         residual = y[:, None] - scores
@@ -25,8 +25,8 @@ class Gaussian(Family):
     def distribution(self, scores: Tensor) -> torch.distributions.Normal:
         return torch.distributions.Normal(scores.squeeze(-1), scores.new_ones(()), validate_args=False)
 
-    def constant(self, y: Tensor, classes: int) -> Tensor:
-        return y.mean(0, keepdim=True)
+    def constant(self, y: Tensor, classes: int, weight: Tensor | None = None) -> Tensor:
+        return average(y[None], weight)
 
     def quality(self, distribution: Distribution, y: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
         return {"squared_error": average((y - distribution.mean).square(), weight)}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rlgrad.supervised.families.family import Array, Classes
+from rlgrad.supervised.families.family import Array, Classes, average
 
 
 class Bernoulli(Classes):
@@ -25,5 +25,5 @@ class Bernoulli(Classes):
     def distribution(self, scores: Tensor) -> torch.distributions.Bernoulli:
         return torch.distributions.Bernoulli(logits=scores.squeeze(-1), validate_args=False)
 
-    def constant(self, y: Tensor, classes: int) -> Tensor:
-        return y.mean(0, keepdim=True).logit()
+    def constant(self, y: Tensor, classes: int, weight: Tensor | None = None) -> Tensor:
+        return average(y[None], weight).logit()

@@ -22,5 +22,5 @@ class Categorical(Classes):
     def distribution(self, scores: Tensor) -> torch.distributions.Categorical:
         return torch.distributions.Categorical(logits=scores, validate_args=False)
 
-    def constant(self, y: Tensor, classes: int) -> Tensor:
-        return torch.bincount(y.long(), minlength=classes).log()
+    def constant(self, y: Tensor, classes: int, weight: Tensor | None = None) -> Tensor:
+        return torch.bincount(y.long(), weight, minlength=classes).log()

@@ -13,7 +13,7 @@ class Poisson(Family):
     """Labels from 0 on. Everything is worked out from how far the score is from log y, so that of large counts nothing
     cancels: log p(y) = y (d − (eᵈ − 1)) + log p(y given the mean y), where d = z − log y."""
 
-    headline, judged = ("deviance", "log_loss"), "deviance"
+    headline, judged, ratio = ("deviance", "log_loss"), "deviance", "rate ratio"
 
     def refuses(self, y: Tensor) -> str:
         if y.min() < 0:
@@ -36,8 +36,8 @@ class Poisson(Family):
     def distribution(self, scores: Tensor) -> torch.distributions.Poisson:
         return torch.distributions.Poisson(scores.squeeze(-1).exp(), validate_args=False)
 
-    def constant(self, y: Tensor, classes: int) -> Tensor:
-        return y.mean(0, keepdim=True).log()
+    def constant(self, y: Tensor, classes: int, weight: Tensor | None = None) -> Tensor:
+        return average(y[None], weight).log()
 
     def quality(self, distribution: Distribution, y: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
         found = super().quality(distribution, y, weight)

@@ -1,0 +1,127 @@
+"""What a run has come to: whether it has converged, and what its coefficients are."""
+
+import csv
+import io
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rlgrad.loop import Estimate
+from rlgrad.optimizers.newton import either, joined
+from rlgrad.supervised.inference import Design, Fitted, estimates, fitted, listed, moments
+from rlgrad.supervised.separation import separated
+
+CONVERGED = 1e-7  # of the objective: what may be left to gain
+MOVED = 0.01  # how far Newton's next step may move a score, where there is an optimum near
+WORK = 1e12  # products, beyond which standard errors are left out
+
+
+def left(estimate: Estimate, bowl: int) -> np.ndarray:
+    """How much of the objective is left to gain, as its slope and curvature have it: [R] parts of its value."""
+    assert estimate.gradient
+    assert estimate.curvature
+    gradient = joined(g.numpy() for g in estimate.gradient if g is not None)
+    curvature, value = estimate.curvature(), estimate.value.numpy()
+    gradient = curvature.felt(gradient)
+    with np.errstate(all="ignore"):
+        step = curvature.felt(either(curvature, gradient, bowl, float(np.finfo(value.dtype).eps)))
+        found: np.ndarray = (gradient * step).sum(1) / 2 / np.abs(value)
+    return found
+
+
+def convergence(parts: np.ndarray) -> str:
+    """The same in a sentence."""
+    late = [k for k, part in enumerate(parts) if not part <= CONVERGED]
+    most, limit = float(np.max(np.nan_to_num(parts))), f"below {CONVERGED:g} counts as converged"
+    if not late:
+        return f"converged: {most:.1e} of the objective is left to gain, by its slope and curvature; {limit}"
+    if len(late) == len(parts):
+        who = "no replica has converged" if len(parts) > 1 else "not converged"
+    else:
+        some = f"replica {late[0]}" if len(late) == 1 else f"replicas {listed([str(k) for k in late])}"
+        who = f"{some} of {len(parts)} {'has' if len(late) == 1 else 'have'} not converged"
+    return f"{who}: {most:.1e} of the objective is left to gain, by its slope and curvature; {limit}"
+
+
+class Conclusion(NamedTuple):
+    """In sentences, in numbers and in tables."""
+
+    sentences: list[str]
+    findings: dict[str, Any]
+    documents: dict[str, str]
+
+
+def concluded(problem: Any, estimate: Estimate) -> Conclusion:
+    """Of a linear model. estimate: on all training examples, with its gradient and curvature in closed form."""
+    settings, dataset, model = problem.settings, problem.dataset, problem.model
+    parts, done = left(estimate, problem.direction.opposite.sign), problem.dataset.preprocessing
+    sentences = [convergence(parts)]
+    findings: dict[str, Any] = {"left_to_gain": [float(p) if np.isfinite(p) else None for p in parts]}
+    weight, bias = (part[0].detach().double().numpy() for part in (model.linear.weight, model.linear.bias))
+    if len(done.columns) != len(weight):  # they have no names
+        return Conclusion(sentences, findings, {})
+    why, size = "none, as the optimum is a penalised one", (weight.shape[0] + 1) * weight.shape[1]
+    table = estimates(model.family, weight, bias[0] if settings.intercept else None, done, dataset.labels)
+    if not problem.penalised and len(dataset.y) * size**2 <= WORK:
+        counts = dataset.sample_weight
+        counts = counts if counts is None or counts.ndim == 1 else counts[0]
+        design = Design(dataset.x, dataset.y, counts, done.columns, settings.intercept)
+        inner = design.inner(weight, bias[0])
+        sentences += design.dependences()
+        if apart := unbounded(problem, design, inner):
+            why = f"none, as {apart}, so that the likelihood has no maximum"
+            end = "the run has ended" if problem.finished else "coefficients grow for as long as a run goes on"
+            sentences.append(f"{why.removeprefix('none, as ')}: {end}; set l2, or leave columns out")
+        elif parts[0] <= CONVERGED:
+            table, why = fitted(model.family, design, inner, done, dataset.labels, settings.errors), settings.errors
+        else:
+            why = "none, as the run has not converged"
+    elif not problem.penalised:
+        why = "none, as there are too many examples and columns"
+    facts = table.facts | {"standard errors": why}
+    findings["coefficients"] = {"statistic": table.statistic, "rows": [row._asdict() for row in table.rows], **facts}
+    return Conclusion(sentences, findings, documents(table, facts, model.family.ratio))
+
+
+def unbounded(problem: Any, design: Design, inner: np.ndarray) -> str | None:
+    """Which columns separate the labels, if any do: asked where the next step would still move a score."""
+    first = int(inner.shape[1] > 1)
+    try:
+        step = moments(problem.model.family, design, inner - first * inner[:, :1]).step
+        far = max(np.abs(z[:, design.kept] @ step.reshape(len(design.kept), -1)).max() for z, *_ in design.pieces())
+    except np.linalg.LinAlgError:
+        far = np.inf
+    return None if far <= MOVED else separated(problem.settings.family, design, problem.dataset.classes)
+
+
+def documents(table: Fitted, facts: Mapping[str, float | str], ratio: str | None) -> dict[str, str]:
+    """The table as CSV, Markdown and LaTeX, by the names of their files."""
+    headings = {"name": "column", "label": "class", "estimate": "estimate", "error": "standard error"}
+    headings |= {"z": table.statistic, "p": "p", "low": "95% low", "high": "95% high", "ratio": ratio or ""}
+    shown = [key for key in headings if any(row._asdict()[key] is not None for row in table.rows)]
+
+    def lines(digits: str) -> list[list[str]]:
+        cells = ([row._asdict()[key] for key in shown] for row in table.rows)
+        said = [["" if c is None else c if isinstance(c, str) else format(c, digits) for c in line] for line in cells]
+        return [[headings[key] for key in shown], *said]
+
+    said = "; ".join(f"{key}: {v if isinstance(v, str) else format(v, '.6g')}" for key, v in facts.items())
+    head, *body = lines(".4g")
+    ruled = [head, ["---", *["---:"] * (len(head) - 1)], *body]
+    markdown = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in ruled)
+    first, *rest = (" & ".join(map(latex, line)) + r" \\" for line in (head, *body))
+    tabular = [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", first, r"\midrule", *rest]
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(lines(".17g"))
+    return {
+        "coefficients.csv": file.getvalue(),
+        "coefficients.md": f"{markdown}\n\n{said}\n",
+        "coefficients.tex": "\n".join([f"% {said}", *tabular, r"\bottomrule", r"\end{tabular}", ""]),
+    }
+
+
+def latex(cell: str) -> str:
+    """What LaTeX takes for a sign of its own, as text."""
+    own = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(own.get(sign, f"\\{sign}" if sign in "&%$#_{}" else sign) for sign in cell)

@@ -1,0 +1,245 @@
+"""What the likelihood says of its coefficients: standard errors, z, p and intervals in the units of the file; columns
+that depend on others; and classes that columns separate, where the likelihood has no maximum.
+
+All of it is worked out in double precision, in one or two passes through the examples.
+"""
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlgrad.supervised.families import Family
+from rlgrad.supervised.preprocessing import Preprocessing
+
+PIECE = 1 << 20  # numbers of the examples' features at a time
+DEPENDENT = 1e-10  # part of its variance that a column has of its own, up to which others are said to determine it
+
+
+class Design:
+    """The training examples as a linear model has them: features of mean 0 and deviation 1, and an intercept before
+    them if there is one, without the columns that others determine."""
+
+    def __init__(self, x: Tensor, y: Tensor, weight: Tensor | None, names: Sequence[str], intercept: bool):
+        """x [N, D], y [N]. weight: [N] how many times each example counts. names: [D] of the features."""
+        self.x, self.y, self.intercept = x, y.numpy(), intercept
+        self.weight = np.ones(len(y)) if weight is None else weight.double().numpy()
+        known = x.numpy()
+        self.shift = known.mean(0, dtype=np.float64) * intercept
+        self.unit = known.std(0, dtype=np.float64) if intercept else np.sqrt(np.square(known, dtype=np.float64).mean(0))
+        self.unit[np.ptp(known, axis=0) == 0] = 1.0
+        self.names = [*["intercept"] * intercept, *names]
+        gram = sum(z.T @ (w[:, None] * z) for z, _, w in self.pieces())
+        self.kept, self.determined = independent(np.asarray(gram))
+
+    def pieces(self) -> Any:
+        """Some examples at a time: [n, P], labels and weights [n]."""
+        count = max(1, PIECE // max(1, self.x.shape[1]))
+        for first in range(0, len(self.x), count):
+            some = slice(first, first + count)
+            z = (self.x[some].double().numpy() - self.shift) / self.unit
+            yield np.column_stack([*[np.ones(len(z))] * self.intercept, z]), self.y[some], self.weight[some]
+
+    def inner(self, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        """The coefficients [P, K] of these columns, from those of the features as they are, [D, K] and [K]; those that
+        others determine hand theirs on, and have 0."""
+        found = np.vstack([*[bias + self.shift @ weight] * self.intercept, weight * self.unit[:, None]])
+        for column, parts in self.determined.items():
+            for other, part in parts.items():
+                found[other] += part * found[column]
+            found[column] = 0
+        return found
+
+    def outer(self, done: Preprocessing) -> np.ndarray:
+        """[P, P] what makes of coefficients of these columns those in the units of the file."""
+        mean, deviation = (
+            np.asarray(part) if len(part) else 1.0 * k for k, part in enumerate((done.mean, done.deviation))
+        )
+        unit = self.unit * deviation
+        found = np.diag([*[1.0] * self.intercept, *1 / unit])
+        if self.intercept:
+            found[0, 1:] -= (mean + deviation * self.shift) / unit
+        return found
+
+    def dependences(self) -> list[str]:
+        """Which columns others determine, in words."""
+        found = []
+        for column, parts in self.determined.items():
+            others = [self.names[other] for other in parts if not (self.intercept and other == 0)]
+            said = f"is determined by {listed(others)}" if others else "is constant"
+            found.append(f"{self.names[column]} {said}")
+        return found
+
+
+def independent(gram: np.ndarray) -> tuple[list[int], dict[int, dict[int, float]]]:
+    """The columns that are not determined by those before them; and of the others, how. gram: [P, P] their products.
+    It is Cholesky's factorisation, row by row."""
+    from scipy.linalg import solve_triangular
+
+    kept: list[int] = []
+    factor, determined = np.zeros(gram.shape), dict[int, dict[int, float]]()
+    for column in range(len(gram)):
+        n = len(kept)
+        row = solve_triangular(factor[:n, :n], gram[kept, column], lower=True) if n else np.zeros(0)
+        own = gram[column, column] - row @ row
+        if own <= DEPENDENT * gram[column, column] or own <= 0:
+            parts = solve_triangular(factor[:n, :n], row, lower=True, trans="T") if n else row
+            determined[column] = {k: float(p) for k, p in zip(kept, parts, strict=True) if abs(p) > DEPENDENT**0.5}
+        else:
+            factor[n, :n], factor[n, n] = row, math.sqrt(own)
+            kept.append(column)
+    return kept, determined
+
+
+class Moments(NamedTuple):
+    """Of the log-likelihood at some coefficients, over the columns kept [P], of each score [K'], as P K'."""
+
+    log_likelihood: float
+    slope: np.ndarray  # [P K'] its gradient
+    information: np.ndarray  # [P K', P K'] minus its second derivatives
+    squares: np.ndarray  # [P K', P K'] Σ of the gradients of each example times themselves
+    residual: float  # Σ squared residuals
+
+    @property
+    def step(self) -> np.ndarray:
+        """[P K'] Newton's, to where the slope is none. Raises LinAlgError."""
+        return np.linalg.solve(self.information, self.slope)
+
+
+def moments(family: Family, design: Design, coefficients: np.ndarray) -> Moments:
+    """coefficients: [P, K]. Of several classes the first is what the others are compared with: K' = K − 1."""
+    first = int(coefficients.shape[1] > 1)
+    used, free = design.kept, coefficients.shape[1] - first
+    size = len(used) * free
+    value, slope, residual = 0.0, np.zeros(size), 0.0
+    information, squares = np.zeros((len(used), free, len(used), free)), np.zeros((size, size))
+    for z, y, w in design.pieces():
+        z = z[:, used]
+        each, mean, rest = (part[0] for part in family.parts(np, (z @ coefficients[used]).T[None], y[None]))
+        score = (z[:, :, None] * rest[first:].T[:, None]).reshape(len(z), size)
+        value, residual, slope = value + w @ each, residual + w @ np.square(rest[0]), slope + w @ score
+        squares += (w[:, None] * score).T @ (w[:, None] * score)
+        for k in range(free):
+            for m in range(free):
+                curved = family.weight(mean[None], k + first, m + first)[0]
+                information[:, k, :, m] += z.T @ ((w * curved)[:, None] * z)
+    return Moments(float(value), slope, information.reshape(size, size), squares, float(residual))
+
+
+class Row(NamedTuple):
+    """A coefficient, in the units of the file. None where there is none."""
+
+    name: str
+    label: str | None  # the class, where there are several scores
+    estimate: float | None  # None: other columns determine this one
+    error: float | None = None
+    z: float | None = None  # or Student's t
+    p: float | None = None
+    low: float | None = None  # the 95% interval
+    high: float | None = None
+    ratio: float | None = None  # of odds, or of rates, where the column is 1 more
+
+
+class Fitted(NamedTuple):
+    """A table of coefficients, and what is said of the whole model."""
+
+    rows: list[Row]
+    statistic: str  # z or t
+    facts: dict[str, float | str]
+
+
+def estimates(family: Family, weight: np.ndarray, bias: np.ndarray | None, done: Preprocessing, labels: Any) -> Fitted:
+    """The coefficients alone. weight [D, K], bias [K], of features after that preprocessing."""
+    found = weight / (np.asarray(done.deviation)[:, None] if len(done.deviation) else 1.0)
+    if bias is not None:
+        found = np.vstack([bias - (np.asarray(done.mean) @ found if len(done.mean) else 0.0), found])
+    names = [*["intercept"] * (bias is not None), *done.columns]
+    first = int(found.shape[1] > 1)
+    found = found - first * found[:, :1]
+    rows = [
+        row(name, str(labels[k]) if first else None, float(found[place, k]), None, math.inf, family.ratio is not None)
+        for k in range(first, found.shape[1])
+        for place, name in enumerate(names)
+    ]
+    return Fitted(rows, "z", {})
+
+
+def fitted(
+    family: Family, design: Design, coefficients: np.ndarray, done: Preprocessing, labels: Sequence[Any], errors: str
+) -> Fitted:
+    """coefficients: [P, K] of the design's columns, at the optimum but for rounding: the last digits come from a step
+    in double precision. errors: fisher or sandwich."""
+    first, used = int(coefficients.shape[1] > 1), design.kept
+    coefficients = coefficients - first * coefficients[:, :1]
+    free, to_file = coefficients.shape[1] - first, design.outer(done)
+    step = moments(family, design, coefficients).step
+    coefficients[used, first:] += step.reshape(len(used), free)
+    found = moments(family, design, coefficients)
+    covariance, statistic, degrees = np.linalg.inv(found.information), "z", math.inf
+    if errors == "sandwich":
+        covariance = covariance @ found.squares @ covariance
+    elif family.dispersed:
+        statistic, degrees = "t", float(design.weight.sum() - len(used))
+        covariance = covariance * found.residual / degrees
+    wide = np.zeros((len(design.names), free, len(design.names), free))
+    wide[np.ix_(used, range(free), used, range(free))] = covariance.reshape(len(used), free, len(used), free)
+    variance = np.einsum("ip,pkqk,iq->ik", to_file, wide, to_file)
+    natural, rows = (to_file @ coefficients)[:, first:], []
+    for k in range(free):
+        label = str(labels[k + 1]) if first else None
+        for place, name in enumerate(design.names):
+            if place in design.determined:
+                rows.append(Row(name, label, None))
+            else:
+                error = math.sqrt(variance[place, k])
+                rows.append(row(name, label, float(natural[place, k]), error, degrees, family.ratio is not None))
+    return Fitted(rows, statistic, summary_of(family, design, found, first + free))
+
+
+def row(name: str, label: str | None, estimate: float, error: float | None, degrees: float, ratio: bool) -> Row:
+    """degrees: of freedom of Student's t; infinite: the normal distribution."""
+    times = overflow(estimate) if ratio else None
+    if not error:
+        return Row(name, label, estimate, ratio=times)
+    z = estimate / error
+    if math.isinf(degrees):
+        p, margin = math.erfc(abs(z) / math.sqrt(2)), NormalDist().inv_cdf(0.975)
+    else:
+        from scipy.stats import t
+
+        p, margin = 2 * float(t.sf(abs(z), degrees)), float(t.ppf(0.975, degrees))
+    return Row(name, label, estimate, error, z, p, estimate - margin * error, estimate + margin * error, times)
+
+
+def overflow(estimate: float) -> float | None:
+    """eˣ, if it is a number."""
+    return math.exp(estimate) if abs(estimate) < 700 else None
+
+
+def summary_of(family: Family, design: Design, found: Moments, scores: int) -> dict[str, float | str]:
+    """Log-likelihood, AIC, BIC and a pseudo-R² beside the best constant. scores: K."""
+    count, free = float(design.weight.sum()), len(found.slope)
+    value = found.log_likelihood
+    y, w = design.y.astype(float), design.weight
+    if family.dispersed:  # its deviation is at its own optimum
+        centre = w @ y / count if design.intercept else 0.0
+        total = float(w @ np.square(y - centre))
+        value, null = (count / 2 * (math.log(count / (2 * math.pi * rest)) - 1) for rest in (found.residual, total))
+        fit = {"R²": 1 - found.residual / total}
+    else:
+        level = family.constant(torch.from_numpy(y), scores, torch.from_numpy(w))
+        z = np.broadcast_to(level.double().numpy()[None, :, None], (1, scores, len(y)))
+        null = float(w @ family.parts(np, z, design.y[None])[0][0])
+        fit = {"pseudo-R²": 1 - value / null}
+    information = {"AIC": 2 * free - 2 * value, "BIC": math.log(count) * free - 2 * value}
+    return {"examples": count, "log-likelihood": value, "log-likelihood of a constant": null, **fit, **information}
+
+
+def listed(names: Sequence[str]) -> str:
+    """a, b and c; the first few of many."""
+    shown = list(names[:5]) + ([f"{len(names) - 5} more"] if len(names) > 5 else [])
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

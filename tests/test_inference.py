@@ -1,0 +1,222 @@
+"""Coefficients with their errors are statsmodels'; columns that depend on others, and that separate, are found."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import rlgrad
+from rlgrad.run.records import read_records
+from rlgrad.supervised.conclusions import convergence
+from rlgrad.supervised.families import family_of
+from rlgrad.supervised.inference import Design, fitted, independent, moments
+from rlgrad.supervised.preprocessing import Preprocessing
+
+EXAMPLES = 150
+
+
+def made(kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of three scales [N, 3], and labels [N]."""
+    rng = np.random.default_rng(5)
+    z = rng.standard_normal((EXAMPLES, 3)).round(3)
+    x, score = (z * [1, 8, 0.01] + [0, 1990, 0.5]).round(6), z @ [0.6, -0.4, 0.2] + 0.3
+    if kind == "poisson":
+        return x, rng.poisson(np.exp(score))
+    if kind == "gaussian":
+        return x, (score + rng.standard_normal(EXAMPLES)).round(3)
+    if kind == "logistic":
+        return x, (rng.random(EXAMPLES) < 1 / (1 + np.exp(-score))).astype(int)
+    return x, (np.column_stack([score, -score, 0 * score]) + rng.gumbel(size=(EXAMPLES, 3))).argmax(1)
+
+
+def write(path: Path, x: np.ndarray, y: np.ndarray, names: str = "a,year,rate") -> Path:
+    rows = [",".join(map(str, [*row, label])) for row, label in zip(x.tolist(), y.tolist(), strict=True)]
+    path.write_text(f"{names},y\n" + "\n".join(rows))
+    return path
+
+
+def trained(path: Path, **settings: Any) -> rlgrad.run.training.Run:
+    given = {"problem": "logistic", "data": str(path), "test_fraction": 0, "dtype": "float64", "updates": 3}
+    return rlgrad.train(given | {"optimizer": {"name": "Newton"}} | settings, out=path.parent / "run")
+
+
+def twin(kind: str, x: np.ndarray, y: np.ndarray, errors: str) -> Any:
+    sm = pytest.importorskip("statsmodels.api")
+    more = {"cov_type": "HC0"} if errors == "sandwich" else {}
+    x = sm.add_constant((x - [0, 1990, 0.5]) / [1, 8, 0.01])  # its own Newton steps need columns of one scale
+    if kind == "poisson":
+        return sm.GLM(y, x, family=sm.families.Poisson()).fit(tol=1e-14, maxiter=100, **more)
+    if kind == "gaussian":
+        return sm.OLS(y, x).fit(**more)
+    model = sm.Logit if kind == "logistic" else sm.MNLogit
+    return model(y, x).fit(disp=0, method="newton", gtol=1e-14, xtol=1e-14, maxiter=100, **more)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("errors", ["fisher", "sandwich"])
+@pytest.mark.parametrize("kind", ["logistic", "multinomial", "poisson", "gaussian"])
+def test_the_table_of_coefficients_is_statsmodels_s(tmp_path: Path, kind: str, errors: str, dtype: str) -> None:
+    x, y = made(kind)
+    family = "logistic" if kind == "multinomial" else kind
+    run = trained(write(tmp_path / "t.csv", x, y), family=family, errors=errors, dtype=dtype)
+    reference, found = twin(kind, x, y, errors), run.summary["coefficients"]
+    t = found["rows"]
+    unit, rows = np.tile([1, 8, 0.01], len(t) // 4), [k for k in range(len(t)) if t[k]["name"] != "intercept"]
+    digits = 1e-8 if dtype == "float64" else 1e-6
+
+    def theirs(values: Any) -> np.ndarray:
+        return np.asarray(values).T.reshape(-1)[rows]
+
+    ends = np.asarray(reference.conf_int()).reshape(-1, 2)[rows]
+    for key, expected in {
+        "estimate": theirs(reference.params) / unit,
+        "error": theirs(reference.bse) / unit,
+        "z": theirs(reference.tvalues),
+        "p": theirs(reference.pvalues),
+        "low": ends[:, 0] / unit,
+        "high": ends[:, 1] / unit,
+        **({} if kind == "gaussian" else {"ratio": np.exp(theirs(reference.params) / unit)}),
+    }.items():
+        ours = [t[k][key] for k in rows]
+        np.testing.assert_allclose(ours, expected, rtol=digits * (100 if key == "p" else 1), err_msg=key)
+    assert found["statistic"] == ("t" if kind == "gaussian" and errors == "fisher" else "z")
+    assert found["log-likelihood"] == pytest.approx(reference.llf, rel=1e-7)
+    assert found["AIC"] == pytest.approx(reference.aic, rel=1e-7)
+    if kind == "gaussian":
+        assert found["R²"] == pytest.approx(reference.rsquared, rel=1e-6)
+    elif kind != "poisson":
+        assert found["pseudo-R²"] == pytest.approx(reference.prsquared, rel=1e-6)
+        assert found["BIC"] == pytest.approx(reference.bic, rel=1e-7)
+    else:
+        assert found["pseudo-R²"] == pytest.approx(reference.pseudo_rsquared("mcf"), rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_intercept_is_that_of_the_file_s_units(tmp_path: Path) -> None:
+    sm = pytest.importorskip("statsmodels.api")
+    x, y = made("gaussian")
+    row = trained(write(tmp_path / "t.csv", x, y), family="gaussian").summary["coefficients"]["rows"][0]
+    reference = sm.OLS(y, sm.add_constant(x)).fit()
+    assert row["name"] == "intercept"
+    assert [row["estimate"], row["error"]] == pytest.approx([reference.params[0], reference.bse[0]], rel=1e-8)
+
+
+def test_the_table_is_there_as_csv_markdown_latex_and_in_tensorboard(tmp_path: Path) -> None:
+    x, y = made("logistic")
+    run = trained(write(tmp_path / "t.csv", x, y, "a,x_1 & 50%,b|c"))
+    folder = tmp_path / "run"
+    table = list(csv.DictReader((folder / "coefficients.csv").open()))
+    rows = run.summary["coefficients"]["rows"]
+    assert [float(line["standard error"]) for line in table] == [row["error"] for row in rows]
+    assert [line["column"] for line in table] == ["intercept", "a", "x_1 & 50%", "b|c"]
+    markdown = (folder / "coefficients.md").read_text()
+    assert "b\\|c" in markdown
+    assert len({line.count(" | ") for line in markdown.splitlines()[:6]}) == 1
+    tex = (folder / "coefficients.tex").read_text()
+    assert r"x\_1 \& 50\%" in tex
+    assert r"\bottomrule" in tex
+    with next(folder.glob("events*")).open("rb") as file:
+        assert any(b"coefficients" in record and b"odds ratio" in record for record in read_records(file))
+
+
+def test_an_example_that_counts_twice_is_two_examples() -> None:
+    x, y = made("logistic")
+    x, y = torch.from_numpy(x), torch.from_numpy(y).double()
+    weight = torch.ones(EXAMPLES, dtype=torch.float64)
+    weight[:40] = 2
+    tables = []
+    for design in (
+        Design(x, y, weight, ["a", "b", "c"], True),
+        Design(torch.cat([x, x[:40]]), torch.cat([y, y[:40]]), None, ["a", "b", "c"], True),
+    ):
+        start, done = np.zeros((4, 1)), Preprocessing(["a", "b", "c"], "error")
+        for _ in range(8):
+            start[:, 0] += moments(family_of("logistic", 2), design, start).step
+        tables.append(fitted(family_of("logistic", 2), design, start, done, [0, 1], "fisher"))
+    for a, b in zip(tables[0].rows, tables[1].rows, strict=True):
+        np.testing.assert_allclose(a[2:], b[2:], rtol=1e-8)
+    assert tables[0].facts == pytest.approx(tables[1].facts, rel=1e-9)
+
+
+def test_columns_that_others_determine_are_named_and_left_blank(tmp_path: Path) -> None:
+    sm = pytest.importorskip("statsmodels.api")
+    x, y = made("logistic")
+    wide = np.column_stack([x, 2 * x[:, 0] - x[:, 1]])
+    run = trained(write(tmp_path / "t.csv", wide, y, "a,year,rate,mixed"))
+    assert "mixed is determined by a and year" in run.summary["conclusion"]
+    assert run.summary["conclusion"][0].startswith("converged")
+    *rows, last = run.summary["coefficients"]["rows"]
+    assert last["estimate"] is None
+    reference = sm.Logit(y, sm.add_constant(x - [0, 1990, 0.5])).fit(disp=0, method="newton", maxiter=100)
+    for key, expected in (("estimate", reference.params), ("error", reference.bse)):
+        np.testing.assert_allclose([row[key] for row in rows[1:]], expected[1:], rtol=1e-6)
+
+
+def test_independent_columns_and_how_the_others_depend_on_them() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((30, 3))
+    design = np.column_stack([x[:, 0], x[:, 1], 3 * x[:, 0] - x[:, 1], x[:, 2], np.zeros(30), x[:, 2]])
+    kept, determined = independent(design.T @ design)
+    assert kept == [0, 1, 3]
+    assert set(determined) == {2, 4, 5}
+    assert determined[2] == pytest.approx({0: 3, 1: -1})
+    assert determined[5] == pytest.approx({3: 1})
+    assert determined[4] == {}
+
+
+@pytest.mark.parametrize("case", ["wholly", "nearly", "not", "three classes", "counts"])
+def test_separated_labels_are_explained_with_their_columns(tmp_path: Path, case: str) -> None:
+    """By construction: a column whose sign is the label; one that is 1 in class 1 alone; none."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((60, 3)).round(3)
+    y = (rng.random(60) < 0.5).astype(int)
+    if case == "wholly":
+        y = (x[:, 1] + x[:, 2] > 0).astype(int)
+    if case == "nearly":
+        x[:, 1] = (y == 1) & (rng.random(60) < 0.4)
+    if case == "three classes":
+        y = np.where(x[:, 1] > 0.3, 2, y)
+    if case == "counts":
+        x[:, 1] = np.arange(60) % 3 == 0
+        y = np.where(x[:, 1] == 1, 0, rng.poisson(2.0, 60))
+    family = "poisson" if case == "counts" else "logistic"
+    run = trained(write(tmp_path / "t.csv", x, y, "a,b,c"), updates=12, family=family)
+    said, columns = (
+        " ".join(run.summary["conclusion"]),
+        {"wholly": "b and c separate", "not": ""}.get(case, "b separates"),
+    )
+    assert columns in said
+    assert ("the likelihood has no maximum" in said) == (case != "not")
+    errors = [row["error"] for row in run.summary["coefficients"]["rows"]]
+    assert all(error is None for error in errors) == (case != "not")
+    assert run.summary["status"] == "completed"
+    assert (run.summary["updates"] < 12) == (case == "wholly")  # then no step is worth another
+
+
+def test_whether_it_has_converged_is_said_of_each_replica(tmp_path: Path) -> None:
+    x, y = made("logistic")
+    path = write(tmp_path / "t.csv", x, y)
+    slow = {"name": "SGD", "lr": 0.01}
+    run = trained(path, optimizer=slow, replicas=2, initial_deviation=0.5, l2=0.01)
+    assert run.summary["conclusion"][0].startswith("no replica has converged")
+    assert len(run.summary["left_to_gain"]) == 2
+    (tmp_path / "run").rename(tmp_path / "first")
+    assert trained(path, l2=0.01).summary["conclusion"][0].startswith("converged")
+    said = convergence(np.array([1e-9, 2e-3, np.nan, 1e-8]))
+    assert said.startswith("replicas 1 and 2 of 4 have not converged")
+
+
+def test_what_is_left_to_gain_is_what_the_optimum_gains(tmp_path: Path) -> None:
+    """Near the optimum; where it is from the value that Newton comes to."""
+    x, y = made("poisson")
+    path = write(tmp_path / "t.csv", x, y)
+    near = trained(path, family="poisson", optimizer={"name": "Newton", "max_iter": 2}, updates=1)
+    (tmp_path / "run").rename(tmp_path / "first")
+    best = trained(path, family="poisson").summary["objective"]["mean"]
+    value = near.summary["objective"]["mean"]
+    assert near.summary["left_to_gain"][0] == pytest.approx((value - best) / value, rel=0.1)
+    assert near.summary["left_to_gain"][0] > 1e-7
