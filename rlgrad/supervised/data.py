@@ -293,7 +293,8 @@ def tabular(settings: DataSettings, numeric: bool) -> Source:
     *there, label = matched(other, table, [*places, label])
     words = {place for place, column in zip(there, features, strict=True) if column.categories is not None}
     other.keep([*there, label], words | (set() if numeric else {label}))
-    facts["test data"] = other.words + unused(other, [*there, label])
+    extra = tables.unused(other, [*there, label])
+    facts["test data"] = other.words + (f"; not used: {extra}" if extra else "")
     test = examples(other, there, features, named.again(other, label), settings)
     return Source(train, test, features, named.labels, facts)
 
@@ -327,12 +328,6 @@ def matched(table: Table, of: Table, places: Sequence[int]) -> list[int]:
         hint = "rlgrad predict needs none, and a run cannot be judged without"
         raise SettingError(("test_data",), f"{table.source} has no column {names[-1]!r}, the label; {hint}")
     return tables.found(table, names)
-
-
-def unused(table: Table, places: Sequence[int]) -> str:
-    """'; not used: id', where a table has more columns than are asked for."""
-    left = [table.name(place) for place in range(len(table.names)) if place not in {*places, *table.unused}]
-    return f"; not used: {short(', '.join(left))}" if left else ""
 
 
 def examples(
