@@ -21,7 +21,7 @@ from rlgrad.supervised.dialects import LINE, Told
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROWS = 65_536  # of a batch
+ROWS = 8192  # of a batch
 MISSING = ("?", "NA", "N/A", "#N/A", "#NA", "<NA>", "NaN", "-NaN", "null", "None", ".", "")
 Batches = Iterator["pa.RecordBatch"]
 
@@ -114,7 +114,7 @@ class Parquet(Table):
         from pyarrow import parquet
 
         names = [self.names[place] for place in places]
-        with parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=LINE) as file:
+        with parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=2**16) as file:
             for batch in file.iter_batches(ROWS, columns=names):
                 yield batch.select(names)
 
@@ -146,10 +146,7 @@ class Text(Table):
     def keep(self, places: Sequence[int], text: Collection[int]) -> None:
         import pyarrow as pa
 
-        known = None
-        while known != self.numeric:  # what turns out to be text later on is text from the beginning
-            known = set(self.numeric)
-            read = list(self._read(places, text))
+        read = list(self._read(places, text, whole=True))
         self.kept = pa.Table.from_batches(read) if read else None
         self.rows = self.kept.num_rows if self.kept else 0
 
@@ -159,15 +156,18 @@ class Text(Table):
         else:
             yield from self._read(places, text)
 
-    def _read(self, places: Sequence[int], text: Collection[int]) -> Batches:
-        """From the file. A column that was taken for numbers and has something else is from there on read as text."""
+    def _read(self, places: Sequence[int], text: Collection[int], whole: bool = False) -> Batches:
+        """From the file. A column that was taken for numbers and has something else is from there on read as text.
+
+        whole: whether all is read before there is any batch: that is faster.
+        """
         import pyarrow as pa
 
         done = 0
         while True:
             skip = done
             try:
-                for batch in self._reader(places, text):
+                for batch in self._reader(places, text, whole):
                     skip, batch = max(0, skip - len(batch)), batch[skip:]
                     done += len(batch)
                     if len(batch):
@@ -192,7 +192,7 @@ class Text(Table):
         else:
             raise SettingError((self.setting,), self.uneven() or f"{self.source}: {message}") from error
 
-    def _reader(self, places: Sequence[int], text: Collection[int]) -> Batches:
+    def _reader(self, places: Sequence[int], text: Collection[int], whole: bool) -> Batches:
         import pyarrow as pa
         from pyarrow import csv
 
@@ -204,22 +204,23 @@ class Text(Table):
         encoding = self.dialect.encoding
         if separator == " " or self.dialect.loose:
             stream, encoding = Tidied(stream, self.dialect), "utf-8"
-        with (
-            stream,
-            csv.open_csv(
-                stream,
-                csv.ReadOptions(block_size=LINE, skip_rows=self.dialect.skipped, column_names=names, encoding=encoding),
-                csv.ParseOptions(delimiter=separator, newlines_in_values=self.newlines),
-                csv.ConvertOptions(
-                    column_types=types,
-                    include_columns=[names[k] for k in places],
-                    null_values=self.absent.spellings,
-                    strings_can_be_null=False,
-                    decimal_point=self.dialect.decimal,
-                ),
-            ) as reader,
-        ):
-            yield from reader
+        options = (
+            csv.ReadOptions(block_size=LINE, skip_rows=self.dialect.skipped, column_names=names, encoding=encoding),
+            csv.ParseOptions(delimiter=separator, newlines_in_values=self.newlines),
+            csv.ConvertOptions(
+                column_types=types,
+                include_columns=[names[k] for k in places],
+                null_values=self.absent.spellings,
+                strings_can_be_null=False,
+                decimal_point=self.dialect.decimal,
+            ),
+        )
+        with stream:
+            if whole:
+                yield from csv.read_csv(stream, *options).to_batches()
+            else:
+                with csv.open_csv(stream, *options) as reader:
+                    yield from reader
 
     def lines(self) -> Iterator[tuple[int, list[str]]]:
         """Each row with its line, by Python: slow, for errors."""
