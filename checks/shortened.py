@@ -68,6 +68,8 @@ SHORTENED = {
     "rlgrad reproduce runs/cartpole-1": f"{TRAINED} && rlgrad reproduce runs/cartpole-1",
     "python benchmarks/cartpole_seeds.py": "python benchmarks/cartpole_seeds.py 1",
     "python benchmarks/cold_start.py 4": "python benchmarks/cold_start.py 1",
+    "rlgrad predict": "rlgrad predict --help",  # your-table.md runs it
+    "python benchmarks/tables.py [ROUNDS] [PARQUET_ROWS]": "python benchmarks/tables.py 1 1000",
     # CONTRIBUTING.md
     "python -m pytest && ruff check . && ruff format --check . && mypy": (
         "python -m pytest -n 0 tests/test_streams.py && ruff check checks && ruff format --check checks"

@@ -19,7 +19,7 @@ SETTINGS = {
     "acrobot": {"replicas": 2, "episodes": 8, "updates": 16},
     "frozen_lake": {"replicas": 4, "updates": 24},
     "half_cheetah": {"replicas": 1, "episodes": 2, "updates": 5},
-    "hopper": {"replicas": 4, "episodes": 8, "updates": 6},
+    "hopper": {"replicas": 1, "segment": 128, "updates": 6},
     "inverted_pendulum": {"replicas": 4, "updates": 6},
     "lunar_lander": {"replicas": 2, "updates": 3},
     "ppo_cartpole": {"replicas": 4, "updates": 4},

@@ -195,3 +195,275 @@ def test_blanks_around_cells_do_not_count(tmp_path: Path) -> None:
 def test_what_only_python_or_nobody_takes_for_a_number_is_refused(tmp_path: Path, cell: str) -> None:
     with pytest.raises(UsageError, match="not a finite number"):
         dataset(tmp_path / "rows.csv", f"1,0\n{cell},1\n3,0\n")
+
+
+ROWS = [[0.5, 2.5], [1.5, -3.0], [-0.25, 4.0], [1250.0, 0.75]]
+WORDS = ["yes", "no", "no", "yes"]
+
+
+def written(
+    separator: str = ",", decimal: str = ".", header: str = "age{0}dose{0}ill\n", end: str = "{label}\n"
+) -> str:
+    lines = [
+        separator.join([*(str(value).replace(".", decimal) for value in row), end.format(label=label)])
+        for row, label in zip(ROWS, WORDS, strict=True)
+    ]
+    return header.format(separator) + "".join(lines)
+
+
+QUOTED = '"age" "dose" "ill"\n' + "".join(
+    f'"{k}" {x} {y} "{word}"\n' for k, ((x, y), word) in enumerate(zip(ROWS, WORDS, strict=True))
+)
+FORMS = {
+    "semicolons": (written(";"), "semicolons, header"),
+    "semicolons, decimal commas": (written(";", ","), "semicolons, decimal commas, header"),
+    "tabs, decimal commas, no header": (written("\t", ",", ""), "tabs, decimal commas, no header"),
+    "bars": (written("|"), "bars, header"),
+    "blanks": (written("   "), "blanks, header"),
+    "a separator behind the last cell": (
+        written(header="age,dose,ill,\n", end="{label},\n"),
+        "commas, header",
+    ),
+    "the same in the rows alone": (written(end="{label},\n"), "commas, header"),
+    "comments first": ("# of 2024\n#\n" + written(), "commas, header"),
+    "Excel's hint": ("sep=;\n" + written(";"), "semicolons, header"),
+    "a mark of the byte order": ("\ufeff" + written().replace("\n", "\r\n"), "commas, header"),
+    "R's row names": (QUOTED, "blanks, header"),
+    "pandas' row numbers": (
+        "".join(f"{k - 1 if k else ''},{line}\n" for k, line in enumerate(written().splitlines())),
+        "commas, header",
+    ),
+    "blanks before quotes": (written(", ", end='"{label}"\n'), "commas, header"),
+    "thousands": (written(";").replace("1250.0", "1,250.0"), "semicolons, header"),
+    "thousands the other way": (written(";", ",").replace("1250,0", "1.250,0"), "semicolons, decimal commas, header"),
+    "a next line that ends none": (written().replace("yes", "y\u0085es").replace("no", "n\u0085o"), "commas, header"),
+    "a line break in quotes": (written().replace("yes", '"y\nes"'), "commas, header"),
+    "signs": (written().replace("0.5,", "+.5 ,"), "commas, header"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_table_is_read_however_it_is_written(tmp_path: Path, form: str) -> None:
+    text, words = FORMS[form]
+    found = dataset(tmp_path / "t.csv", text)
+    np.testing.assert_array_equal(found.x.numpy(), ROWS)
+    assert found.y.tolist() == [1, 0, 0, 1]
+    assert found.facts["data"].startswith(words + "; ")
+    assert found.preprocessing.features == (["column 1", "column 2"] if "no header" in words else ["age", "dose"])
+
+
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.csv.bz2", "t.parquet", "latin.csv", "sixteen.csv"])
+def test_a_table_is_read_from_any_file(tmp_path: Path, name: str) -> None:
+    import bz2
+    import gzip
+
+    import pandas
+
+    path, text = tmp_path / name, written(header="âge{0}dose{0}ill\n")
+    if name == "t.parquet":
+        frame = pandas.DataFrame(ROWS, columns=["âge", "dose"]).assign(ill=WORDS)
+        frame.to_parquet(path, index=False)
+    else:
+        write = {"gz": gzip.compress, "bz2": bz2.compress}.get(path.suffix[1:], bytes)
+        encoding = {"latin.csv": "latin-1", "sixteen.csv": "utf-16"}.get(name, "utf-8")
+        path.write_bytes(write(text.encode(encoding)))
+    settings = {"problem": "logistic", "data": str(path), "updates": 1, "optimizer": {"name": "SGD"}}
+    built = load_config(settings | {"test_fraction": 0, "standardise": False}).build()
+    found: Dataset = built.problem.dataset
+    np.testing.assert_array_equal(found.x.numpy(), ROWS)
+    assert found.preprocessing.features == ["âge", "dose"]
+    assert found.labels == ["no", "yes"]
+
+
+@pytest.mark.parametrize(
+    ("first", "header"),
+    [
+        ("a,b,y", True),
+        ("0,1,2", True),  # pandas', where columns have no names
+        ("1,2,y", True),
+        ("?,?,cat", False),
+        ("NA,4,dog", False),
+        ("7,8,bird", False),
+        ("what,0.5,cat", False),  # and is then refused, but not lost
+    ],
+)
+def test_the_first_row_is_a_header_or_an_example(tmp_path: Path, first: str, header: bool) -> None:
+    text = first + "\n" + "1.5,2,cat\n3,4,dog\n5,6,cat\n7,8,bird\n"
+    if "what" in first:
+        with pytest.raises(UsageError, match=r"t\.csv:1: column 1: 'what' is not a finite number"):
+            dataset(tmp_path / "t.csv", text, missing_values="zero")
+    else:
+        found = dataset(tmp_path / "t.csv", text, missing_values="zero")
+        assert len(found.y) == 5 - header
+        assert ("no header" in found.facts["data"]) != header
+    assert len(dataset(tmp_path / "t.csv", text, header=True, missing_values="zero").y) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "settings", "labels", "y"),
+    [
+        (["1", "01", "001"], {}, ["001", "01", "1"], [2, 1, 0]),
+        (["1.0", "0.0", "1"], {}, [0, 1], [1, 0, 1]),
+        (["1.000e+00", "0.000e+00", "1.0"], {}, [0, 1], [1, 0, 1]),
+        (["90071992547409920", "90071992547409927", "90071992547409934"], {}, None, [0, 1, 2]),
+        (["123456789012345678901", "123456789012345678902", "1"], {}, None, [1, 2, 0]),
+        (["200", "-7", "10"], {}, [-7, 10, 200], [2, 0, 1]),
+        (["Yes", "yes", "no"], {}, ["Yes", "no", "yes"], [0, 2, 1]),
+        (["True", "False", "True"], {"positive": True}, ["False", "True"], [1, 0, 1]),
+        (["no", "yes", "yes"], {"positive": "no"}, ["yes", "no"], [1, 0, 0]),
+        (["a", "b", "c"], {"positive": "b"}, ["not b", "b"], [0, 1, 0]),
+        (["NA", "none", "NA"], {"not_missing": ["NA", "none"]}, ["NA", "none"], [0, 1, 0]),
+        (["NA", "x", "NA"], {"positive": "NA"}, ["x", "NA"], [1, 0, 1]),
+        (["x", "none", "z"], {"missing_values": "drop"}, ["x", "z"], [0, 1]),
+        (["x", "-999.0", "z"], {"missing_values": "drop", "missing": [-999]}, ["x", "z"], [0, 1]),
+    ],
+)
+def test_labels_stay_what_they_are_in_the_file(
+    tmp_path: Path, words: list[str], settings: dict[str, Any], labels: list[Any] | None, y: list[int]
+) -> None:
+    text = "x,label\n" + "".join(f"{k},{word}\n" for k, word in enumerate(words))
+    found = dataset(tmp_path / "t.csv", text, **settings)
+    assert found.y.tolist() == y
+    if labels is None:
+        labels = sorted(words, key=int)
+        assert [str(label) for label in found.labels] == labels
+    else:
+        assert found.labels == labels
+
+
+def test_classes_are_announced_with_their_counts_and_what_is_positive(tmp_path: Path) -> None:
+    found = dataset(tmp_path / "t.csv", "x,sick\n1,yes\n2,no\n3,yes\n")
+    assert found.facts["data"] == "commas, header; 2 columns, label `sick`: no 1, yes 2; positive: yes"
+    alike = dataset(tmp_path / "t.csv", "x,sick\n1,Yes\n2,no\n3,yes\n")
+    assert "Yes 1, no 1, yes 1; 'Yes' and 'yes' are different labels" in alike.facts["data"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "missing"),
+    [
+        *(
+            (word, [])
+            for word in ("", " ", "?", ".", "NA", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>")
+        ),
+        *(("-999.0", [number]) for number in (-999, -999.0, "-999", "-9.99e2")),
+        ("inf", ["inf"]),
+        ("unknown", ["unknown", "no answer"]),
+    ],
+)
+def test_what_stands_for_a_missing_value(tmp_path: Path, cell: str, missing: list[Any]) -> None:
+    text = f"a,b,y\n1,5,u\n2,{cell},v\n4,9,u\n"
+    found = dataset(tmp_path / "t.csv", text, missing=missing, missing_values="median_and_indicator")
+    assert found.x.tolist() == [[1, 5, 0], [2, 7, 1], [4, 9, 0]]
+    assert found.preprocessing.columns == ["a", "b", "b is missing"]
+    assert dataset(tmp_path / "t.csv", text, missing=missing, missing_values="drop").x.tolist() == [[1, 5], [4, 9]]
+    with pytest.raises(UsageError, match=r"t.csv:3: column 2 \(b\): the value is missing"):
+        dataset(tmp_path / "t.csv", text, missing=missing)
+
+
+def test_truth_and_words_are_features_and_what_says_nothing_is_left_out(tmp_path: Path) -> None:
+    text = "smokes,city,year,empty,ill\n" + "".join(
+        f"{smokes},{city},2020,,{ill}\n"
+        for smokes, city, ill in [("True", "Rom", 1), ("false", "Bern", 0), ("TRUE", "Bern", 1), ("False", "Oslo", 0)]
+    )
+    found = dataset(tmp_path / "t.csv", text, missing_values="median_and_indicator")
+    assert found.preprocessing.columns == ["smokes", "city=Oslo", "city=Rom"]  # beside the first one, Bern
+    assert found.x.tolist() == [[1, 0, 1], [0, 0, 0], [1, 0, 0], [0, 1, 0]]
+    assert found.facts["left out"] == "year (constant in the training part)"
+    assert found.facts["not used"] == "empty (empty)"
+    kept = dataset(tmp_path / "t.csv", text, drop=["city", "empty"], intercept=False)
+    assert kept.preprocessing.columns == ["smokes", "year"]  # where it may stand for an intercept
+
+
+def test_numbers_are_categories_where_that_is_said(tmp_path: Path) -> None:
+    text = "class,y\n3,0\n1,1\n2,0\n1,1\n"
+    assert dataset(tmp_path / "t.csv", text).x.tolist() == [[3], [1], [2], [1]]
+    found = dataset(tmp_path / "t.csv", text, categorical=["class"])
+    assert found.preprocessing.columns == ["class=2", "class=3"]
+    assert found.x.tolist() == [[0, 1], [0, 0], [1, 0], [0, 0]]
+
+
+def test_a_category_that_only_the_held_out_part_has_counts_as_missing(tmp_path: Path) -> None:
+    other = tmp_path / "test.csv"
+    other.write_text("city,age,y\nOslo,1,0\nBern,2,1\n")
+    text = "city,age,y\nRom,1,0\nBern,2,1\nRom,3,1\n"
+    with pytest.raises(UsageError, match=r"test.csv:2: column 1 \(city\): no example of the training part has 'Oslo'"):
+        dataset(tmp_path / "t.csv", text, test_data=str(other))
+    found = dataset(tmp_path / "t.csv", text, test_data=str(other), missing_values="median_and_indicator")
+    assert found.test_x.tolist() == [[0, 1], [0, 2]]
+    dropped = dataset(tmp_path / "t.csv", text, test_data=str(other), missing_values="drop")
+    assert dropped.test_x.tolist() == [[0, 2]]
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "message"),
+    [
+        ("a,y\n2020-01-02,0\n2021-01-02,1\n", {}, "t.csv:2: column 1 (a): '2020-01-02' is a date or a time"),
+        ("a,y\n9:30,0\n10:45,1\n", {}, "'9:30' is a date or a time"),
+        ("a,y\n0x1F,0\n0x2A,1\n", {}, "hexadecimal"),
+        ("a,y\n1.5D+00,0\n2.5D+00,1\n", {}, "write E where Fortran has written D"),
+        ("a,y\n12%,0\n15%,1\n", {}, "write it without the sign"),
+        ("a;y\n1,303;0\n2,404;1\n", {}, "is the comma of 1,303 a decimal sign? `decimal` says"),
+        ("a,y\n1,0\nblue,1\n", {}, "`categorical: [a]` takes it as one of words"),
+        ("a\ty\n1 5\t0\n2\t1\n", {}, "t.csv:2: column 1 (a): '1 5' is not a finite number"),
+        ("a,b,y\n1,2,0\n1,2,0,4\n", {}, "t.csv:3: 4 cells, where the header has 3"),
+        ("a,b,y\n1,2,0\n", {"columns": ["2-1"]}, "the range 2-1 is empty: it is written from the first column"),
+        ("a,y\n1,0\n1,1\n", {}, "no column is left to learn from"),
+        ("a,y\n1,0.5\n2,0.7\n", {}, "the label 0.5 names no class"),
+        ("y,a\n" + "".join(f"{k % 2},{k * k}\n" for k in range(40)), {}, "40 different labels in 40 rows are no classes"),
+        ("a,y\n1,\n2,1\n", {}, "t.csv:2: column 2 (y): the label is missing"),
+        ("a,y\n1,NA\n2,null\n", {"missing_values": "drop"}, "no row has a label"),
+        ("name,y\n" + "".join(f"n{k},{k % 2}\n" for k in range(50)), {}, "50 different words in 50 rows are no categor"),
+        ("a,y\n1e200,0\n-1e200,1\n", {"standardise": True}, "the values of a are too large"),
+        ("a,y\n1e200,0\n-1e200,1\n", {"dtype": "float32"}, "a value of a is too large for float32"),
+        ("a,y\n1,0\n" + "2" * 3_000_000 + ",1\n", {}, "t.csv:3: a line of more than 1 MB is no row"),
+        ("2" * 3_000_000, {}, "t.csv:1: a line of more than 1 MB is no row"),
+        ("PK\x03\x04", {}, "a spreadsheet; save the table as CSV or Parquet"),
+        ("a\0b", {}, "`encoding` says how it is written"),
+    ],
+)  # fmt: skip
+def test_a_refusal_names_the_place_and_what_to_do(
+    tmp_path: Path, text: str, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        dataset(tmp_path / "t.csv", text, **settings)
+    assert message in str(refused.value)
+    assert len(str(refused.value)) < 400
+
+
+def test_nothing_is_fetched_and_nothing_but_a_file_is_read(tmp_path: Path) -> None:
+    import os
+
+    common = {"problem": "logistic", "updates": 1, "optimizer": {"name": "SGD"}}
+    with pytest.raises(UsageError, match="nothing is fetched from the net: download the table"):
+        load_config(common | {"data": "https://example.org/data.csv"})
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(UsageError, match="it is no regular file"):
+        load_config(common | {"data": str(tmp_path / "pipe.csv")}).build()
+    with pytest.raises(UsageError, match="separator: is for data from a file"):
+        load_config(common | {"data": "iris", "separator": "tab"}).build()
+
+
+def test_a_column_that_turns_to_text_after_many_rows_of_numbers(tmp_path: Path) -> None:
+    rows = "".join(f"{k}.25,{k % 2}\n" for k in range(3000))
+    found = dataset(tmp_path / "t.csv", "a,y\n" + rows + "+7,1\n")
+    assert found.x[-1].item() == 7
+    assert found.x[:-1, 0].sum().item() == pytest.approx(sum(k + 0.25 for k in range(3000)))
+    with pytest.raises(UsageError, match=r"t.csv:3002: column 1 \(a\): 'seven' is not a finite number"):
+        dataset(tmp_path / "t.csv", "a,y\n" + rows + "seven,1\n")
+
+
+def test_moments_over_many_blocks_are_those_of_all_examples() -> None:
+    from rlgrad.supervised.preprocessing import measured
+
+    x = np.random.default_rng(0).normal(1e6, [1, 10, 1e4], (1000, 3))
+    x[::7, 1] = np.nan
+    found = measured(x[start : start + 90] for start in range(0, 1000, 90))
+    np.testing.assert_allclose(found.mean, np.nanmean(x, 0), rtol=1e-14)
+    np.testing.assert_allclose(found.variance, np.nanvar(x, 0), rtol=1e-10)
+    assert found.known.tolist() == [1000, 1000 - 143, 1000]
+
+
+def test_a_number_is_predicted_where_the_family_asks_for_it(tmp_path: Path) -> None:
+    found = dataset(tmp_path / "t.csv", "a,y\n1,0.5\n2,1.5\n3,NA\n", family="gaussian", missing_values="drop")
+    assert found.y.tolist() == [0.5, 1.5]
+    assert found.facts["data"].endswith("label `y`: numbers from 0.5 to 1.5")

@@ -147,7 +147,7 @@ def test_labels_are_those_of_the_source_and_missing_values_are_refused_where_the
         found = load(tmp_path / str(expected[1]))
         assert found.classes_.tolist() == expected
         assert set(found.predict(np.zeros((1, 1))).tolist()) <= set(expected)
-    with pytest.raises(ValueError, match="column 1 is missing"):
+    with pytest.raises(ValueError, match="column 1: the value is missing"):
         found.predict([[np.nan]])
 
 

@@ -33,16 +33,21 @@ class Fisher(Curvature):
         if self.shared:  # among the processes that train together
             own = distributed.share(slots)
             batch, share = batch.of(own), share[:, :, own]
-        rows = CHUNK * max(1, STEPS // (CHUNK * share.shape[2]))
-        starts = range(0, share.shape[1], rows)
-        self.pieces = [tuple(full(x[:, t : t + rows], rows) for x in (batch.observation, share)) for t in starts]
+        self.seen, self.share = batch.observation, share
+        self.rows = CHUNK * max(1, STEPS // (CHUNK * share.shape[2]))
         with torch.no_grad():
-            self.played = [policy(observation).detach() for observation, _ in self.pieces]
+            self.played = [policy(observation).detach() for observation, _ in self.pieces()]
         self.kept = list(self.bent()) if batch.observation.numel() <= KEPT else None
+
+    def pieces(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Observations and shares [R, rows, B, ...], made as they are needed: pictures would be many times as large."""
+        for t in range(0, self.share.shape[1], self.rows):
+            piece = slice(t, t + self.rows)
+            yield full(self.seen[:, piece], self.rows), full(self.share[:, piece], self.rows)
 
     def divergences(self) -> Iterator[Tensor]:
         """The share of each piece in the divergence [R], at the parameters as they are now."""
-        for (observation, share), played in zip(self.pieces, self.played, strict=True):
+        for (observation, share), played in zip(self.pieces(), self.played, strict=True):
             yield (played.divergence(self.policy(observation)) * share).sum((1, 2))
 
     def bent(self) -> Iterator[Differentiated]:

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ import numpy as np
 
 from rlgrad import distributed
 from rlgrad.environments.around import NOTHING, Around
+from rlgrad.environments.atari import know_games
 from rlgrad.environments.interface import Transition, seeds_from
 from rlgrad.environments.moments import moments, recall
 from rlgrad.environments.vector import GymnasiumEnvironments
@@ -268,6 +270,7 @@ class Station:
         spec, options, imports, around = pickle.loads(told)  # it is of our parent's
         for module in imports:
             importlib.import_module(module)
+        know_games(spec.id)  # which then are not made known twice
         gymnasium.registry[spec.id] = spec
         made = GymnasiumEnvironments(spec.id, copies, options, self.pool if pooled else None, around)
         made.first, made.each = first, each
@@ -301,6 +304,7 @@ def serve(pipe: int, memory: int) -> None:
     for number in NOT_FOR_WORKERS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_FOR_WORKERS)
+    warnings.simplefilter("ignore")  # the parent's own copies have warned
     parent, nothing = os.dup(0), os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
 

@@ -40,24 +40,32 @@ def add_commands(commands: Any, add: "Callable[..., argparse.ArgumentParser]") -
     cut.add_argument("--replica", type=whole, default=0, metavar="K", help="which one, counted from 0")
     cut.add_argument("--allow-imports", action="store_true", help="let its config import modules")
 
-    play = add(commands, play_command, "watch a policy play, in a window or on film", "runs/cartpole-1 --to film.gif")
-    play.add_argument("--to", metavar="FILE", help="a film: a .gif or .mp4, instead of a window")
-    play.add_argument("--episodes", type=whole, default=1, metavar="N", help="how many (1)")
-    play.add_argument("--seed", type=whole, default=0, metavar="N", help="of the first episode, others follow (0)")
-    play.add_argument("--sample", action="store_true", help="draw actions, instead of the most probable ones")
-    export = add(commands, export_command, "write a trained model as ONNX", "runs/cartpole-1 --to cartpole/model.onnx")
-    export.add_argument("--to", metavar="FILE", required=True, help="the model; a README.md about it goes beside it")
-    for parser in (play, export):
-        completes(parser.add_argument("run", metavar="RUN", help="the directory of a run"), RUN)
-        parser.add_argument("--replica", type=whole, metavar="K", help="which, from 0, instead of the best")
-        parser.add_argument("--update", metavar="N", help=UPDATE)
-        parser.add_argument("--allow-imports", action="store_true", help="let its config import modules")
-
+    add_for_models(commands, add)
     what = add(commands, list_command, "show runs, configs or environments", "runs")
     what.add_argument("what", metavar="WHAT", nargs="?", choices=THINGS, default="runs", help=", ".join(THINGS))
     what.add_argument("--in", dest="folder", metavar="DIR", default="runs", help="where the runs are (runs)")
 
     add(commands, doctor_command, "say what is installed, and what could be better", "")
+
+
+def add_for_models(commands: Any, add: "Callable[..., argparse.ArgumentParser]") -> None:
+    """What uses a trained model."""
+    play = add(commands, play_command, "watch a policy play, in a window or on film", "runs/cartpole-1 --to film.gif")
+    play.add_argument("--to", metavar="FILE", help="a film: a .gif or .mp4, instead of a window")
+    play.add_argument("--episodes", type=whole, default=1, metavar="N", help="how many (1)")
+    play.add_argument("--seed", type=whole, default=0, metavar="N", help="of the first episode, others follow (0)")
+    play.add_argument("--sample", action="store_true", help="draw actions, instead of the most probable ones")
+    predict = add(commands, predict_command, "predict the rows of a table", "runs/heart-1 new.csv --out found.csv")
+    export = add(commands, export_command, "write a trained model as ONNX", "runs/cartpole-1 --to cartpole/model.onnx")
+    export.add_argument("--to", metavar="FILE", required=True, help="the model; a README.md about it goes beside it")
+    for parser in (play, predict, export):
+        completes(parser.add_argument("run", metavar="RUN", help="the directory of a run"), RUN)
+        parser.add_argument("--replica", type=whole, metavar="K", help="which, from 0, instead of the best")
+        parser.add_argument("--update", metavar="N", help=UPDATE)
+        parser.add_argument("--allow-imports", action="store_true", help="let its config import modules")
+
+    predict.add_argument("table", metavar="TABLE", help="a file with the columns that the run has learned from")
+    predict.add_argument("--out", dest="to", metavar="FILE", required=True, help="the predictions: a .csv or .parquet")
 
 
 def report_command(options: argparse.Namespace) -> int:
@@ -133,7 +141,7 @@ def loaded(options: argparse.Namespace, suffixes: tuple[str, ...]) -> Any:
     """What play and export are about. suffixes: those that `--to` may have."""
     check_trained(options.run)
     if options.to and Path(options.to).suffix not in suffixes:
-        raise UsageError(f"--to {options.to}: the name must end in {' or '.join(suffixes)}")
+        raise UsageError(f"{options.to}: the name must end in {' or '.join(suffixes)}")
     from rlgrad.reports.loading import load
 
     return load(options.run, replica=options.replica, update=options.update, allow_imports=options.allow_imports)
@@ -151,6 +159,18 @@ def play_command(options: argparse.Namespace) -> int:
         print(f"episode {number}: return {earned:.6g}")
     if options.to:
         print(f"written: {shlex.quote(options.to)}")
+    return 0
+
+
+def predict_command(options: argparse.Namespace) -> int:
+    writable(Path(options.to))
+    model = loaded(options, (".csv", ".parquet"))
+    from rlgrad.reports.predicting import predict
+    from rlgrad.run.resuming import recorded_config
+
+    settings = recorded_config(Path(options.run), options.allow_imports).settings
+    rows = predict(model, settings, Path(options.table), Path(options.to))
+    print(f"written: {shlex.quote(options.to)} ({rows:,} rows)")
     return 0
 
 

@@ -67,15 +67,21 @@ class ClassifierGraph(nn.Module):
     def __init__(self, trained: TrainedClassifier):
         super().__init__()
         self.trained, self.linear, done = trained, trained.model.linear, trained.preprocessing
-        self.fill = torch.tensor(done.median or [0.0] * len(done.features), dtype=torch.float64)
+        self.done, self.fill = done, torch.tensor(done.median or [0.0] * len(done.features), dtype=torch.float64)
         self.indicated = torch.tensor([k for k, shown in enumerate(done.indicated) if shown], dtype=torch.long)
         self.mean, self.deviation = (torch.tensor(x, dtype=torch.float64) for x in (done.mean, done.deviation))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         x = features
-        if self.trained.preprocessing.missing_values != "error":
-            missing = x.isnan()
-            x = torch.cat([torch.where(missing, self.fill, x), missing[:, self.indicated].to(x.dtype)], 1)
+        missing = x.isnan()
+        if self.done.missing_values in ("zero", "median_and_indicator"):
+            x = torch.where(missing, self.fill, x)
+        parts = [
+            x[:, [k]] if words is None else (x[:, [k]] == torch.arange(1, len(words))).to(x.dtype)
+            for k, (_, words) in enumerate(self.done.source)
+        ]
+        if len(self.indicated) or self.done.categories:
+            x = torch.cat([*parts, missing[:, self.indicated].to(x.dtype)], 1)
         if len(self.mean):
             x = (x - self.mean) / self.deviation
         found = self.trained.probabilities(x)
@@ -146,6 +152,8 @@ def model_card(
     else:
         on, task, metrics = Path(settings.data).name, "tabular-classification", {"accuracy": "accuracy"}
         takes = f"`features` in float64, as in the source: {', '.join(model.features)}"
+        for feature, known in model.preprocessing.categories.items():
+            takes += f". {feature} is the number, from 0, of its category in {known}, and NaN for any other"
         gives += f". Class k stands for the label k of {model.classes_.tolist()}, from 0"
         usage = template("card_classifier.py.txt").format(name=name, count=len(model.features))
     summary, replica = content_of(run / "summary.json"), int(model.origin.split()[1])

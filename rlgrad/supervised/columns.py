@@ -70,9 +70,6 @@ def values(array: Any, column: Column, absent: Absent, decimal: str) -> np.ndarr
         found: np.ndarray = array.to_numpy(zero_copy_only=False)
         if absent.numbers:
             found = np.where(np.isin(found, list(absent.numbers)), np.nan, found)
-        if (infinite := np.isinf(found)).any():
-            row = int(infinite.argmax())
-            raise Misread(row, str(found[row]))
         return found
     codes, known = words(array)
     meant = [math.nan if absent(word) else column.number(word, decimal) for word in known]
@@ -93,14 +90,14 @@ def blocks(
     text = {place for place, column in zip(places, columns, strict=True) if column.categories is not None}
     start = 0
     for batch in table.batches(places, text):
-        x = np.empty((len(batch), len(columns)), order="F")
+        x = np.empty((len(batch), len(columns)))
         k = 0
         try:
             for k, column in enumerate(columns):
                 x[:, k] = values(batch.column(k), column, absent, table.decimal)
-            if strict and (missing := np.isnan(x)).any():
-                row = int(missing.any(1).argmax())
-                k = int(missing[row].argmax())
+            if not np.isfinite(x).all() and (bad := ~np.isfinite(x) if strict else np.isinf(x)).any():
+                row = int(bad.any(1).argmax())
+                k = int(bad[row].argmax())
                 raise Misread(row, word_at(batch.column(k), row))
         except Misread as error:
             row, place = start + error.row, places[k]

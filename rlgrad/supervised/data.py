@@ -1,5 +1,6 @@
 """Data sets for classifiers, as tensors."""
 
+import functools
 import hashlib
 import re
 import zlib
@@ -17,7 +18,7 @@ from rlgrad.settings import NonNegativeInt, Section
 from rlgrad.supervised import columns, labels, tables
 from rlgrad.supervised.columns import CATEGORIES, FEW, Column
 from rlgrad.supervised.dialects import Told
-from rlgrad.supervised.preprocessing import Missing, Preprocessing, extent, fitted
+from rlgrad.supervised.preprocessing import Measured, Missing, Preprocessing, fitted, measured
 from rlgrad.supervised.tables import Absent, Table
 
 BUNDLED = ("breast_cancer", "digits", "iris", "wine")  # scikit-learn carries these; nothing is downloaded
@@ -120,8 +121,8 @@ class Part:
         start = 0
         for x in self.blocks(found):
             here = place[start : start + len(x)]
-            rows = np.flatnonzero(here < stop)
-            yield x[rows[np.argsort(here[rows])]]
+            inside = here < stop
+            yield x[np.argsort(here)[:stop]] if len(x) == len(place) else x[inside]
             start += len(x)
 
 
@@ -149,92 +150,83 @@ def load_dataset(settings: DataSettings, numeric: bool = False, keep_constant: b
         source = bundled(settings, numeric)
     else:
         source = tabular(settings, numeric)._replace(keep_constant=keep_constant)
-    rows = len(source.train.y)
-    train, test = (np.arange(rows), None) if source.test else split(source, settings)
-    place = np.empty(rows, np.int64)  # where each row goes: those of the training part come first
-    place[train] = np.arange(len(train))
-    if test is not None:
-        place[test] = len(train) + np.arange(len(test))
-    found, facts = informative(source, place, len(train), settings)
-    preprocessing = fitted(
-        lambda: source.train.within(found, place, len(train)), found, settings.missing_values, settings.standardise
-    )._replace(missing=list(settings.missing), not_missing=list(settings.not_missing))
-    identity = {"columns": ", ".join(column.name for column in found)}
-    identity |= {"classes": ", ".join(map(str, source.labels))} if source.labels else {}
-    x, digest = matrix(source.train, found, preprocessing, place, settings)
-    y = source.train.y[np.argsort(place)] if test is not None else source.train.y
-    identity |= {"rows": str(rows)} | digest
+    place, stop = split(source, settings)
+    found, known, facts = informative(source, place, stop)
+    training = functools.partial(source.train.within, found, place, stop)
+    done = fitted(training, found, known, settings.missing_values, settings.standardise)
+    done = done._replace(missing=list(settings.missing), not_missing=list(settings.not_missing))
+    x, y, identity = matrix(source.train, found, done, place, settings)
     if source.test:
-        held_x, digest = matrix(source.test, found, preprocessing, np.arange(len(source.test.y)), settings)
-        held_y = source.test.y
-        identity |= {f"held-out {name}": text for name, text in {"rows": str(len(held_y)), **digest}.items()}
+        test_x, test_y, digests = matrix(source.test, found, done, np.arange(len(source.test.y)), settings)
+        identity |= {f"held-out {name}": text for name, text in digests.items()}
     else:
-        held_x, held_y = (x[len(train) :], y[len(train) :]) if test is not None else (x, y)
-        x, y = x[: len(train)], y[: len(train)]
-    if settings.missing_values == "drop" and (unknown := np.isnan(held_x).any(1)).any():
-        facts = {**facts, "left out": f"{unknown.sum()} held-out rows with values that the training part does not have"}
-        held_x, held_y = held_x[~unknown], held_y[~unknown]
-    numbers = getattr(torch, settings.dtype)
-    kind = numbers if len(source.labels) in (0, 2) else torch.long
-    tensors = (torch.from_numpy(x), torch.as_tensor(y, dtype=kind), torch.from_numpy(held_x))
-    held = torch.as_tensor(held_y, dtype=kind)
-    facts = {**source.facts, **facts}
-    labels = source.labels
-    return Dataset(*tensors, held, len(labels) or 1, labels, preprocessing, identity, facts=facts)
+        test_x, test_y = (x[stop:], y[stop:]) if stop < len(y) else (x, y)
+    if settings.missing_values == "drop" and (unknown := np.isnan(test_x).any(1)).any():
+        facts["dropped"] = f"{unknown.sum()} held-out rows with categories that the training part does not have"
+        test_x, test_y = test_x[~unknown], test_y[~unknown]
+    names = {"columns": ", ".join(column.name for column in found), "classes": ", ".join(map(str, source.labels))}
+    kind = getattr(torch, settings.dtype) if len(source.labels) in (0, 2) else torch.long
+    return Dataset(
+        torch.from_numpy(x[:stop]),
+        torch.from_numpy(y[:stop]).to(kind),
+        torch.from_numpy(test_x),
+        torch.from_numpy(test_y).to(kind),
+        len(source.labels) or 1,
+        source.labels,
+        done,
+        names | identity,
+        facts={**source.facts, **facts},
+    )
 
 
 def matrix(
-    part: Part, found: Sequence[Column], preprocessing: Preprocessing, place: np.ndarray, settings: DataSettings
-) -> tuple[np.ndarray, dict[str, str]]:
-    """What a model learns from, [N, D'], each row in its place; and digests of what it was, as any machine has them."""
-    x = np.empty((len(part.y), len(preprocessing.columns)), settings.dtype)
+    part: Part, found: Sequence[Column], done: Preprocessing, place: np.ndarray, settings: DataSettings
+) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+    """What a model learns from, [N, D'], and y [N], each row in its place; and digests of what they were, as any
+    machine has them."""
+    x, y = np.empty((len(part.y), len(done.columns)), settings.dtype), np.empty_like(part.y)
+    y[place] = part.y
     sums, start = hashlib.sha256(), 0
     for block in part.blocks(found):
-        sums.update(zlib.crc32(block.tobytes()).to_bytes(4, "big"))
+        sums.update(zlib.crc32(np.ascontiguousarray(block).data).to_bytes(4, "big"))
         with np.errstate(over="ignore"):
-            done = preprocessing(block).astype(settings.dtype)
-        if np.isinf(done).any():
-            name = preprocessing.columns[int(np.isinf(done).any(0).argmax())]
+            ready = done(block).astype(settings.dtype)
+        if (infinite := np.isinf(ready)).any():
+            name = done.columns[int(infinite.any(0).argmax())]
             raise SettingError(("dtype",), f"a value of {name} is too large for {settings.dtype}; float64 holds more")
-        x[place[start : start + len(block)]] = done
+        x[place[start : start + len(block)]] = ready
         start += len(block)
-    labels = hashlib.sha256(part.y.tobytes()).hexdigest()[:12]
-    return x, {"digest of the values": sums.hexdigest()[:12], "digest of the labels": labels}
+    labels, values = hashlib.sha256(part.y.tobytes()).hexdigest()[:12], sums.hexdigest()[:12]
+    return x, y, {"rows": str(len(y)), "digest of the values": values, "digest of the labels": labels}
 
 
-def informative(
-    source: Source, place: np.ndarray, stop: int, settings: DataSettings
-) -> tuple[list[Column], dict[str, str]]:
-    """The features that say something of the training part, categories as they are there; and in words what was left
-    out. Raises SettingError where nothing is left."""
-    found = list(source.columns)
-    if any(column.categories is not None for column in found):
-        seen = [set[float]() for _ in found]
-        for x in source.train.within(found, place, stop):
-            for k, column in enumerate(found):
-                if column.categories is not None:
-                    seen[k] |= set(np.unique(x[:, k][~np.isnan(x[:, k])]).tolist())
-        for k, column in enumerate(found):
-            if column.categories is not None:
-                words = [word for number, word in enumerate(column.categories) if number in seen[k]]
-                few = len(words) <= FEW or 2 * len(words) <= stop
-                if len(words) > CATEGORIES or not few:
-                    hint = f"drop: [{column.name}] leaves the column out"
-                    message = f"{column.name}: {len(words)} different words in {stop} rows are no categories; {hint}"
-                    raise SettingError(("data",), message)
-                found[k] = Column(column.name, words)
+def informative(source: Source, place: np.ndarray, stop: int) -> tuple[list[Column], Measured, dict[str, str]]:
+    """The features that say something of the training part, categories as they are there; what is measured of them; and
+    in words what was left out. Raises SettingError where nothing is left."""
+    found = [
+        column if column.categories is None else present(column, source.train.within([column], place, stop), stop)
+        for column in source.columns
+    ]
+    known = measured(source.train.within(found, place, stop))
     if source.keep_constant:
-        return found, {}
-    known = extent(source.train.within(found, place, stop))
-    gone = {
-        column.name: "empty" if known.known[k] == 0 else "constant"
-        for k, column in enumerate(found)
-        if known.known[k] == 0 or (known.known[k] == known.rows and known.low[k] == known.high[k])
-    }
-    kept = [column for column in found if column.name not in gone]
-    if not kept:
+        return found, known, {}
+    same = (known.known == 0) | (known.known == known.rows) & (known.low == known.high)
+    if same.all():
         raise SettingError(("data",), "no column is left to learn from: each is constant or empty in the training part")
-    return kept, {"left out": ", ".join(f"{name} ({why})" for name, why in gone.items())} if gone else {}
+    kept = [column for column, gone in zip(found, same, strict=True) if not gone]
+    names = ", ".join(column.name for column, gone in zip(found, same, strict=True) if gone)
+    known = Measured(known.rows, *(values[~same] for values in known[1:]))
+    return kept, known, {"left out": f"{names} (constant in the training part)"} if names else {}
+
+
+def present(column: Column, blocks: Iterator[np.ndarray], rows: int) -> Column:
+    """The column with those of its categories that occur. Raises SettingError where these are too many for any."""
+    codes = np.unique(np.concatenate([np.unique(x) for x in blocks]))
+    words = [(column.categories or ())[int(code)] for code in codes if code == code]
+    if len(words) > CATEGORIES or 2 * len(words) > max(rows, 2 * FEW):
+        message = f"{column.name}: {len(words)} different words in {rows} rows are no categories"
+        raise SettingError(("data",), f"{message}; `drop: [{column.name}]` leaves the column out")
+    return column._replace(categories=words)
 
 
 def bundled(settings: DataSettings, numeric: bool) -> Source:
@@ -293,7 +285,8 @@ def tabular(settings: DataSettings, numeric: bool) -> Source:
     *there, label = matched(other, table, [*places, label])
     words = {place for place, column in zip(there, features, strict=True) if column.categories is not None}
     other.keep([*there, label], words | (set() if numeric else {label}))
-    facts["test data"] = other.words + unused(other, [*there, label])
+    extra = tables.unused(other, [*there, label])
+    facts["test data"] = other.words + (f"; not used: {extra}" if extra else "")
     test = examples(other, there, features, named.again(other, label), settings)
     return Source(train, test, features, named.labels, facts)
 
@@ -329,12 +322,6 @@ def matched(table: Table, of: Table, places: Sequence[int]) -> list[int]:
     return tables.found(table, names)
 
 
-def unused(table: Table, places: Sequence[int]) -> str:
-    """'; not used: id', where a table has more columns than are asked for."""
-    left = [table.name(place) for place in range(len(table.names)) if place not in {*places, *table.unused}]
-    return f"; not used: {short(', '.join(left))}" if left else ""
-
-
 def examples(
     table: Table, places: Sequence[int], features: Sequence[Column], y: np.ndarray, settings: DataSettings
 ) -> Part:
@@ -352,31 +339,34 @@ def examples(
     def blocks(wanted: Sequence[Column]) -> Iterator[np.ndarray]:
         start = 0
         for x in columns.blocks(table, [where[column.name] for column in wanted], wanted, absent, strict):
-            yield x[known[start : start + len(x)]]
+            here = known[start : start + len(x)]
+            yield x if here.all() else x[here]
             start += len(x)
 
     return Part(y[known], blocks)
 
 
-def split(source: Source, settings: DataSettings) -> tuple[np.ndarray, np.ndarray | None]:
-    """The rows of a training and a test part at random, with every class in its proportion. Raises SettingError."""
-    rows = np.arange(len(source.train.y))
-    if settings.test_fraction == 0:
-        return rows, None
+def split(source: Source, settings: DataSettings) -> tuple[np.ndarray, int]:
+    """The place [N] of each row, those of the training part before those that are held out; and how many these are. It
+    is drawn at random, with every class in its proportion. Raises SettingError."""
+    y, place = source.train.y, np.arange(len(source.train.y), dtype=np.int32)
+    if source.test or settings.test_fraction == 0:
+        return place, len(y)
     from sklearn.model_selection import train_test_split  # more than a second, so only where it is needed
 
-    seed, y = settings.split_seed, source.train.y
+    seed, stratify = settings.split_seed, None
     if source.labels:
-        numbers, counts = np.unique(y, return_counts=True)
-        if alone := [source.labels[int(number)] for number in numbers[counts < 2]]:
+        stratify = y.astype(np.int16 if len(source.labels) < 2**15 else np.int64)  # which sorts fastest
+        numbers, counts = np.unique(stratify, return_counts=True)
+        if alone := [source.labels[number] for number in numbers[counts < 2]]:
             shown = short(", ".join(map(str, alone)))
             hint = "none of it can be held out: `test_data` names a file for that"
             raise SettingError(("test_fraction",), f"only one row has the label {shown}, so {hint}")
     rng = seed if seed < 2**32 else np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
     try:
-        train, test = train_test_split(
-            rows, test_size=settings.test_fraction, random_state=rng, stratify=y if source.labels else None
-        )
+        train, test = train_test_split(place, test_size=settings.test_fraction, random_state=rng, stratify=stratify)
     except ValueError as error:
         raise SettingError(("test_fraction",), f"these examples cannot be split so: {error}") from error
-    return train, test
+    place = np.empty_like(place)
+    place[np.concatenate([train, test])] = np.arange(len(y))
+    return place, len(train)

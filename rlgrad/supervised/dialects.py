@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from rlgrad.errors import SettingError, short
 
 LINE = 2**20  # bytes: no line is longer, and the beginning that is looked at is as long
-ROWS = 1000  # at most that many rows of the beginning are looked at
+LOOK = 2**16  # characters
+ROWS = 100  # at most that many rows of the beginning are looked at
 NAMES = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas", " ": "blanks"}
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|", "blank": " "}
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -115,7 +116,7 @@ def found(head: bytes, whole: bool, told: Told, absent: Callable[[str], bool], p
         any(not absent(cell) for cell in column) and all(absent(cell) or plain(cell, decimal) for cell in column)
         for column in columns
     ]
-    loose = separator != " " and re.search(rf'(^|{re.escape(separator)})[ \t]+"', text, re.MULTILINE) is not None
+    loose = separator != " " and re.search(rf'(^|{re.escape(separator)})[ \t]+"', text[:LOOK], re.MULTILINE) is not None
     unused = [*unused, *(k for k, name in enumerate(names) if headed and not name and all(map(absent, columns[k])))]
     lines = skipped + (ends[0] if headed else 0)
     return Dialect(encoding, separator, loose, decimal, lines, names, headed, unused, numeric)
@@ -215,7 +216,7 @@ def decimal_of(rows: Sequence[Sequence[str]], path: Path, setting: str) -> str:
 
 def is_header(first: Sequence[str], body: Sequence[Sequence[str]], decimal: str, absent: Callable[[str], bool]) -> bool:
     """Whether the first row names the columns: that is, where one of its cells is a word above numbers, or all are
-    words that do not come again below them, or they count 0, 1, 2, ... as pandas does where columns have no names."""
+    words that do not come again below them, or the others count 0, 1, 2, ... as pandas does where it has no names."""
 
     def is_word(cell: str) -> bool:
         return not absent(cell) and number(cell, decimal) is None
@@ -231,8 +232,10 @@ def is_header(first: Sequence[str], body: Sequence[Sequence[str]], decimal: str,
     words = [cell for cell in first if cell]
     if words and all(map(is_word, words)) and len(set(words)) == len(words):
         return not body or not any(cell in others for cell, others in zip(first, below, strict=True) if cell)
-    counts = [str(k) for k in range(len(first))], [str(k + 1) for k in range(len(first))]
-    return len(first) > 2 and list(first) in counts and first[-1] not in below[-1]
+    if any(cell in others for cell, others in zip(first, below, strict=True) if is_word(cell)) or len(first) < 3:
+        return False
+    counted = [(k, cell) for k, cell in enumerate(first) if not is_word(cell)]
+    return first[-1] not in below[-1] and any(all(cell == str(k + one) for k, cell in counted) for one in (0, 1))
 
 
 def named(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> tuple[list[str], list[int]]:

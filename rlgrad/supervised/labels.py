@@ -100,7 +100,7 @@ class Labels:
 
     def _coded(self, codes: np.ndarray, words: Sequence[str | None]) -> np.ndarray:
         meant = [np.nan if word is None else self.number[word] for word in words]
-        found: np.ndarray = np.array([*meant, np.nan])[codes]
+        found: np.ndarray = np.array([*meant, np.nan], np.float32)[codes]
         return found
 
     def _numbers(self, table: Table, place: int) -> np.ndarray:

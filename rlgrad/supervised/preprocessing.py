@@ -1,7 +1,7 @@
 """What is done to the examples of a table before anything is learned from them, and again to those of later."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -73,34 +73,40 @@ class Preprocessing(NamedTuple):
         return (x - np.asarray(self.mean)) / np.asarray(self.deviation) if len(self.mean) else x
 
 
-class Extent(NamedTuple):
+class Measured(NamedTuple):
     """Of the known values of each feature [D]."""
 
     rows: int
     known: np.ndarray
     low: np.ndarray  # NaN where nothing is known
     high: np.ndarray
+    mean: np.ndarray
+    variance: np.ndarray
 
 
-def extent(blocks: Iterator[np.ndarray]) -> Extent:
-    """Over all blocks, of which there must be one."""
-    return functools.reduce(
-        lambda a, b: Extent(a.rows + b.rows, a.known + b.known, np.fmin(a.low, b.low), np.fmax(a.high, b.high)),
-        (Extent(len(x), len(x) - np.isnan(x).sum(0), np.fmin.reduce(x), np.fmax.reduce(x)) for x in blocks if len(x)),
-    )
-
-
-def moments(blocks: Iterator[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance [D] over all blocks, by the rule of Chan, Golub & LeVeque (1983); of one block, numpy's."""
-    rows, mean, variance = 0, np.zeros(()), np.zeros(())
+def measured(blocks: Iterable[np.ndarray]) -> Measured:
+    """Over all blocks [n, D], NaN where a value is missing; there must be one that is not empty."""
     with np.errstate(over="ignore", invalid="ignore"):
-        for x in blocks:
-            if len(x):
-                rows += len(x)
-                part, apart = len(x) / rows, x.mean(0) - mean
-                mean = mean + apart * part
-                variance = variance + (x.var(0) - variance) * part + apart**2 * part * (1 - part)
-    return mean, variance
+        return functools.reduce(together, (measured_of(x) for x in blocks if len(x)))
+
+
+def measured_of(x: np.ndarray) -> Measured:
+    if np.isfinite(x).all():
+        return Measured(len(x), np.full(x.shape[1], len(x)), x.min(0), x.max(0), x.mean(0), x.var(0))
+    there = ~np.isnan(x)
+    known = there.sum(0)
+    mean = np.where(there, x, 0).sum(0) / np.maximum(known, 1)
+    variance = np.where(there, (x - mean) ** 2, 0).sum(0) / np.maximum(known, 1)
+    return Measured(len(x), known, np.fmin.reduce(x), np.fmax.reduce(x), mean, variance)
+
+
+def together(a: Measured, b: Measured) -> Measured:
+    """By the rule of Chan, Golub & LeVeque (1983)."""
+    known, apart = a.known + b.known, b.mean - a.mean
+    part = b.known / np.maximum(known, 1)
+    variance = a.variance + (b.variance - a.variance) * part + apart**2 * part * (1 - part)
+    low, high = np.fmin(a.low, b.low), np.fmax(a.high, b.high)
+    return Measured(a.rows + b.rows, known, low, high, a.mean + apart * part, variance)
 
 
 def medians(blocks: Blocks, wanted: np.ndarray) -> np.ndarray:
@@ -115,28 +121,27 @@ def medians(blocks: Blocks, wanted: np.ndarray) -> np.ndarray:
     return result
 
 
-def fitted(blocks: Blocks, columns: Sequence[Column], missing_values: Missing, standardise: bool) -> Preprocessing:
+def fitted(
+    blocks: Blocks, columns: Sequence[Column], known: Measured, missing_values: Missing, standardise: bool
+) -> Preprocessing:
     """What is measured on the training part: medians of the known values, and 0/1 features for those that miss any;
-    then mean and deviation. Raises SettingError where that cannot be."""
+    then mean and deviation. known: what is measured of the columns as they are. Raises SettingError."""
     categories = {column.name: list(column.categories) for column in columns if column.categories is not None}
     found = Preprocessing([column.name for column in columns], missing_values, categories=categories)
-    known = extent(blocks())
+    whole = (known.known == known.rows).all()
     if missing_values == "median_and_indicator":
-        if (known.known == 0).any():
-            nothing = columns[int((known.known == 0).argmax())].name
-            message = f"feature {nothing} has no value in the training part, and so no median"
-            raise SettingError(("missing_values",), message)
         numbers = np.array([column.categories is None for column in columns])
         indicated = (known.known < known.rows).tolist()
         found = found._replace(median=medians(blocks, numbers).tolist(), indicated=indicated)
     if standardise:
-        mean, variance = moments(map(found.filled, blocks()))
-        deviation = np.sqrt(variance)
-        if (wild := ~np.isfinite(mean + deviation)).any():
+        if categories or not whole:
+            known = measured(map(found.filled, blocks()))
+        with np.errstate(invalid="ignore"):
+            deviation = np.sqrt(known.variance)
+        if (wild := ~np.isfinite(known.mean + deviation)).any():
             name = found.columns[int(wild.argmax())]
             message = f"the values of {name} are too large: their deviation is not finite; `drop` leaves the column out"
             raise SettingError(("standardise",), message)
-        same = extent(map(found.filled, blocks()))
-        deviation[same.low == same.high] = 1  # a constant feature stays one
-        found = found._replace(mean=mean.tolist(), deviation=deviation.tolist())
+        deviation[known.low == known.high] = 1  # a constant feature stays one
+        found = found._replace(mean=known.mean.tolist(), deviation=deviation.tolist())
     return found

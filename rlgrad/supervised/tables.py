@@ -21,7 +21,7 @@ from rlgrad.supervised.dialects import LINE, Told
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROWS = 65_536  # of a batch
+ROWS = 8192  # of a batch
 MISSING = ("?", "NA", "N/A", "#N/A", "#NA", "<NA>", "NaN", "-NaN", "null", "None", ".", "")
 Batches = Iterator["pa.RecordBatch"]
 
@@ -66,7 +66,10 @@ class Table:
     def batches(self, places: Sequence[int], text: Collection[int]) -> Batches:
         """The columns at these places; those in `text` as dictionaries of words, others as numbers if they can be."""
         for batch in self._batches(places):
-            yield arranged(batch, [place in text for place in places])
+            try:
+                yield arranged(batch, [place in text for place in places])
+            except TypeError as error:
+                raise SettingError((self.setting,), f"{self.source}: {error}") from error
 
     def _batches(self, places: Sequence[int]) -> Batches:
         yield from self.data.select(list(places)).to_batches(max_chunksize=ROWS)
@@ -89,7 +92,8 @@ class Table:
 
     def column(self, place: int) -> str:
         """What an error calls a column; people count from 1."""
-        return f"column {place + 1}" + (f" ({self.names[place]})" if self.names[place] else "")
+        number, name = f"column {place + 1}", self.names[place]
+        return f"{number} ({name})" if name not in ("", number) else number
 
 
 class Parquet(Table):
@@ -110,7 +114,7 @@ class Parquet(Table):
         from pyarrow import parquet
 
         names = [self.names[place] for place in places]
-        with parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=LINE) as file:
+        with parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=2**16) as file:
             for batch in file.iter_batches(ROWS, columns=names):
                 yield batch.select(names)
 
@@ -142,10 +146,7 @@ class Text(Table):
     def keep(self, places: Sequence[int], text: Collection[int]) -> None:
         import pyarrow as pa
 
-        known = None
-        while known != self.numeric:  # what turns out to be text later on is text from the beginning
-            known = set(self.numeric)
-            read = list(self._read(places, text))
+        read = list(self._read(places, text, whole=True))
         self.kept = pa.Table.from_batches(read) if read else None
         self.rows = self.kept.num_rows if self.kept else 0
 
@@ -155,15 +156,18 @@ class Text(Table):
         else:
             yield from self._read(places, text)
 
-    def _read(self, places: Sequence[int], text: Collection[int]) -> Batches:
-        """From the file. A column that was taken for numbers and has something else is from there on read as text."""
+    def _read(self, places: Sequence[int], text: Collection[int], whole: bool = False) -> Batches:
+        """From the file. A column that was taken for numbers and has something else is from there on read as text.
+
+        whole: whether all is read before there is any batch: that is faster.
+        """
         import pyarrow as pa
 
         done = 0
         while True:
             skip = done
             try:
-                for batch in self._reader(places, text):
+                for batch in self._reader(places, text, whole):
                     skip, batch = max(0, skip - len(batch)), batch[skip:]
                     done += len(batch)
                     if len(batch):
@@ -188,7 +192,7 @@ class Text(Table):
         else:
             raise SettingError((self.setting,), self.uneven() or f"{self.source}: {message}") from error
 
-    def _reader(self, places: Sequence[int], text: Collection[int]) -> Batches:
+    def _reader(self, places: Sequence[int], text: Collection[int], whole: bool) -> Batches:
         import pyarrow as pa
         from pyarrow import csv
 
@@ -200,22 +204,23 @@ class Text(Table):
         encoding = self.dialect.encoding
         if separator == " " or self.dialect.loose:
             stream, encoding = Tidied(stream, self.dialect), "utf-8"
-        with (
-            stream,
-            csv.open_csv(
-                stream,
-                csv.ReadOptions(block_size=LINE, skip_rows=self.dialect.skipped, column_names=names, encoding=encoding),
-                csv.ParseOptions(delimiter=separator, newlines_in_values=self.newlines),
-                csv.ConvertOptions(
-                    column_types=types,
-                    include_columns=[names[k] for k in places],
-                    null_values=self.absent.spellings,
-                    strings_can_be_null=False,
-                    decimal_point=self.dialect.decimal,
-                ),
-            ) as reader,
-        ):
-            yield from reader
+        options = (
+            csv.ReadOptions(block_size=LINE, skip_rows=self.dialect.skipped, column_names=names, encoding=encoding),
+            csv.ParseOptions(delimiter=separator, newlines_in_values=self.newlines),
+            csv.ConvertOptions(
+                column_types=types,
+                include_columns=[names[k] for k in places],
+                null_values=self.absent.spellings,
+                strings_can_be_null=False,
+                decimal_point=self.dialect.decimal,
+            ),
+        )
+        with stream:
+            if whole:
+                yield from csv.read_csv(stream, *options).to_batches()
+            else:
+                with csv.open_csv(stream, *options) as reader:
+                    yield from reader
 
     def lines(self) -> Iterator[tuple[int, list[str]]]:
         """Each row with its line, by Python: slow, for errors."""
@@ -290,7 +295,7 @@ def arranged(batch: "pa.RecordBatch", text: Sequence[bool]) -> "pa.RecordBatch":
         elif not as_text and (types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)):
             column = column.cast(pa.float64(), safe=False)
         elif types.is_nested(kind) or types.is_binary(kind):
-            raise TypeError(f"{kind} is neither a number nor a word")
+            raise TypeError(f"a column of {kind} has neither numbers nor words; `drop` leaves it out")
         elif types.is_null(kind):
             column = column.cast(pa.float64())
         if not types.is_floating(column.type) or as_text:
@@ -326,7 +331,11 @@ def frame(data: Any) -> Table:
     """A table in memory: of pandas, polars, pyarrow, or whatever else has Arrow's interface."""
     import pyarrow as pa
 
-    table = data if isinstance(data, pa.Table) else pa.table(data)
+    try:
+        table = data if isinstance(data, pa.Table) else pa.table(data)
+    except (TypeError, ValueError) as error:  # pyarrow's are among these
+        reason = " ".join(str(error).split())
+        raise SettingError(("data",), f"this is no table of numbers and words: {reason}") from error
     return Table("the table", table.column_names, table)
 
 
@@ -352,6 +361,11 @@ def fetch(name: str) -> Table:
     columns.append(pa.array(None if cell is None or cell != cell else str(cell) for cell in found.target))
     names = [*found.feature_names, *found.target_names]
     return Table(f"openml:{name}", names, pa.Table.from_arrays(columns, [str(k) for k in range(len(columns))]))
+
+
+def unused(table: Table, places: Sequence[int]) -> str:
+    """'id, name': the columns of a table that nobody asks for."""
+    return short(", ".join(table.name(place) for place in range(len(table.names)) if place not in places))
 
 
 def position(table: Table, column: int | str, setting: str) -> int:
@@ -389,6 +403,8 @@ def positions(table: Table, columns: Sequence[int | str], setting: str) -> list[
 def found(table: Table, names: Sequence[str]) -> list[int]:
     """Where the columns of these names are. Raises SettingError."""
     known = {table.name(place): place for place in range(len(table.names))}
+    if not table.headed and not any(name in known for name in names):
+        raise SettingError((table.setting,), f"{table.source} has no header to find {names[0]!r} in")
     if absent := [name for name in names if name not in known]:
         more = f", nor {short(', '.join(absent[1:]))}" if absent[1:] else ""
         message = f"{table.source} has no column {absent[0]!r}{more}, as the data to learn from had"

@@ -1,14 +1,17 @@
 """A classifier that has been trained, to be used: one replica's, asked with features as they are in the source."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rlgrad.errors import SettingError
 from rlgrad.supervised.classifier import LinearClassifier
+from rlgrad.supervised.columns import blocks
 from rlgrad.supervised.preprocessing import Preprocessing
+from rlgrad.supervised.tables import Absent, Table, found, frame
 
 
 def description(labels: Sequence[int | str], preprocessing: Preprocessing, family: str = "logistic") -> dict[str, Any]:
@@ -46,37 +49,45 @@ class TrainedClassifier:
         return description(self.classes_.tolist(), self.preprocessing, self.form.get("family", "logistic"))
 
     def predict_proba(self, x: Any) -> np.ndarray:
-        """The probability of each class, [N, K]. x: [N, D] features, NaN where a value is missing and the run allowed
-        for that; or a data frame, whose columns are found by their names. Raises ValueError."""
-        found: np.ndarray = self.probabilities(self.asked(x)).numpy()
-        return found
+        """The probability of each class, [N, K]; NaN in rows that the run would have dropped.
+
+        x: a data frame of pandas, polars or pyarrow, whose columns are found by their names; or an array [N, D] of the
+        features in their order, NaN where a value is missing. Raises ValueError.
+        """
+        return np.concatenate([np.zeros((0, len(self.classes_))), *map(self.answer, self._blocks(x))])
 
     def predict(self, x: Any) -> np.ndarray:
         """The most probable class of each example, [N]; the first of those that are equally probable."""
         found: np.ndarray = self.classes_[self.predict_proba(x).argmax(1)]
         return found
 
-    def asked(self, x: Any) -> Tensor:
-        """Features as they are in the source -> what the model learned from, [N, D']."""
-        return torch.from_numpy(self.preprocessing(self._table(x)))
+    def answer(self, x: np.ndarray) -> np.ndarray:
+        """Features [n, D] as they are in the source -> the probabilities [n, K]."""
+        found: np.ndarray = self.probabilities(torch.from_numpy(self.preprocessing(x))).numpy()
+        return found
 
     def probabilities(self, x: Tensor) -> Tensor:
         """[N, D'] what comes out of the preprocessing -> [N, K]."""
         found = self.model(x[None].to(self.model.linear.weight.dtype)).probs[0]
         return torch.stack([1 - found, found], 1) if found.dim() == 1 else found
 
-    def _table(self, x: Any) -> np.ndarray:
-        if hasattr(x, "columns"):
-            if absent := [name for name in self.features if name not in x.columns]:
-                raise ValueError(f"there is no column {absent[0]!r}, which the classifier was trained with")
-            x = x[list(self.features)]
-        table = np.asarray(x, dtype=float)
-        if table.ndim != 2 or table.shape[1] != len(self.features):
-            raise ValueError(f"the features must be [N, {len(self.features)}], not {list(table.shape)}")
-        if self.preprocessing.missing_values == "error" and not np.isfinite(table).all():
-            name = self.features[int(np.argwhere(~np.isfinite(table))[0, 1])]
-            raise ValueError(f"a value of {name} is missing or infinite, and the run had no `missing_values` set")
-        return table
+    def read(self, table: Table) -> Iterator[np.ndarray]:
+        """The features [n, D] of a table, batch by batch. Raises SettingError."""
+        done = self.preprocessing
+        absent, strict = Absent(done.missing, done.not_missing), done.missing_values == "error"
+        return blocks(table, found(table, self.features), done.source, absent, strict)
+
+    def _blocks(self, x: Any) -> Iterator[np.ndarray]:
+        """The same of anything. Raises ValueError."""
+        if not (hasattr(x, "columns") or hasattr(x, "__arrow_c_stream__")):
+            x = np.asarray(x)
+            if x.ndim != 2 or x.shape[1] != len(self.features):
+                raise ValueError(f"the features must be [N, {len(self.features)}], not {list(x.shape)}")
+            x = {name: x[:, k].tolist() if x.dtype == object else x[:, k] for k, name in enumerate(self.features)}
+        try:
+            yield from self.read(frame(x))
+        except SettingError as error:
+            raise ValueError(str(error)) from error
 
 
 class TrainedRegression(TrainedClassifier):
@@ -90,6 +101,10 @@ class TrainedRegression(TrainedClassifier):
 
     def predict(self, x: Any) -> np.ndarray:
         """The mean [N] of the label of each example. x: as for a classifier."""
-        seen = self.asked(x)[None].to(self.model.linear.weight.dtype)
-        mean: np.ndarray = self.model(seen).mean[0].numpy()
+        return np.concatenate([np.zeros((0, 1)), *map(self.answer, self._blocks(x))])[:, 0]
+
+    def answer(self, x: np.ndarray) -> np.ndarray:
+        """Features [n, D] as they are in the source -> the mean [n, 1]."""
+        seen = torch.from_numpy(self.preprocessing(x))[None].to(self.model.linear.weight.dtype)
+        mean: np.ndarray = self.model(seen).mean[0, :, None].numpy()
         return mean

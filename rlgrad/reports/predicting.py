@@ -1,0 +1,61 @@
+"""From a table to a file of predictions, batch by batch: the memory it takes does not grow with the table."""
+
+import itertools
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlgrad.errors import SettingError, UsageError, say
+from rlgrad.supervised import tables
+from rlgrad.supervised.trained import TrainedClassifier
+
+EVERY = 5.0  # seconds between two lines of progress
+
+
+def predict(model: Any, settings: Any, path: Path, to: Path) -> int:
+    """Write what a model says of each row of a table; how many there are. Raises UsageError and OSError, and there is
+    then no new file.
+
+    settings: those of its run, which say how its tables are written.
+    """
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    if not isinstance(model, TrainedClassifier):
+        raise UsageError(f"{model.origin} is a policy: rlgrad play shows what it does")
+    classes = [str(label) for label in model.classes_]
+    names = ["class", *(f"probability of {label}" for label in classes)] if classes else ["mean"]
+    temporary, rows, shown = to.with_name(to.name + ".tmp"), 0, time.monotonic()
+
+    def predictions(x: np.ndarray) -> pa.RecordBatch:
+        found = model.answer(x)
+        columns = [pa.array(column, from_pandas=True) for column in found.T]  # NaN is nothing
+        if classes:
+            unknown = np.isnan(found).any(1)
+            columns.insert(0, pa.array(np.array(classes)[np.where(unknown, 0, found.argmax(1))], mask=unknown))
+        return pa.record_batch(columns, names)
+
+    try:
+        table = settings.table(path.absolute(), "table")
+        if left := tables.unused(table, [*tables.found(table, model.features), *table.unused]):
+            say(f"not used: {left}")
+        blocks = map(predictions, model.read(table))
+        first = next(blocks, None) or predictions(np.zeros((0, len(model.features))))
+        with (parquet.ParquetWriter if to.suffix == ".parquet" else csv.CSVWriter)(temporary, first.schema) as file:
+            for batch in itertools.chain([first], blocks):
+                file.write_batch(batch)
+                rows += len(batch)
+                if time.monotonic() - shown > EVERY:
+                    shown = time.monotonic()
+                    say(f"{rows:,}{f' of {table.rows:,}' if table.rows else ''} rows")
+        os.replace(temporary, to)
+    except SettingError as error:
+        raise UsageError(str(error)) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return rows

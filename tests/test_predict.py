@@ -1,0 +1,135 @@
+"""What a run has learned of a table, asked of other tables: files and data frames."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import polars
+import pyarrow as pa
+import pytest
+
+import rlgrad
+from rlgrad.cli import main
+
+ROWS = pandas.DataFrame(
+    {
+        "city": ["Rom", "Bern", "Oslo", "Bern"] * 10,
+        "age": np.random.default_rng(0).normal(40, 10, 40).round(2),
+        "smokes": [True, False, False] * 13 + [True],
+        "ill": ["yes", "no", "no", "yes", "no"] * 8,
+    }
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> str:
+    return trained(tmp_path)
+
+
+def trained(tmp_path: Path, **settings: Any) -> str:
+    ROWS.to_csv(tmp_path / "rows.csv", index=False)
+    config = {"problem": "logistic", "data": str(tmp_path / "rows.csv"), "test_fraction": 0, "updates": 3, "l2": 0.1}
+    rlgrad.train(config | {"optimizer": {"name": "Newton"}} | settings, out=tmp_path / "run")
+    return str(tmp_path / "run")
+
+
+def by_hand(run: str, rows: pandas.DataFrame) -> np.ndarray:
+    """The probability of yes, from the weights."""
+    model = rlgrad.load(run)
+    x = np.column_stack([rows.city == "Oslo", rows.city == "Rom", rows.age, rows.smokes]).astype(float)
+    seen = np.column_stack([ROWS.city == "Oslo", ROWS.city == "Rom", ROWS.age, ROWS.smokes]).astype(float)
+    linear = model.model.linear
+    z = (x - seen.mean(0)) / seen.std(0) @ linear.weight[0, :, 0].numpy() + linear.bias[0, 0, 0].item()
+    return 1 / (1 + np.exp(-z))
+
+
+def test_a_table_is_asked_for_from_any_library_and_its_columns_stand_in_any_order(run: str) -> None:
+    model, rows = rlgrad.load(run), ROWS[["ill", "smokes", "age", "city"]]
+    assert model.preprocessing.columns == ["city=Oslo", "city=Rom", "age", "smokes"]
+    expected = by_hand(run, ROWS)
+    for table in (
+        rows,
+        rows.astype({"city": "category"}),
+        polars.from_pandas(rows),
+        pa.Table.from_pandas(rows),
+        rows[["city", "age", "smokes"]].to_numpy(),
+    ):
+        np.testing.assert_allclose(model.predict_proba(table)[:, 1], expected, atol=1e-6)
+    assert model.predict(rows).tolist() == np.where(expected > 0.5, "yes", "no").tolist()
+    assert model.predict_proba(rows[:0]).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"city": "Paris"}, r"row 1: column 1 \(city\): no example of the training part has 'Paris'"),
+        ({"age": np.nan}, r"row 1: column 2 \(age\): the value is missing"),
+        ({"age": np.inf}, r"column 2 \(age\): 'inf' is not a finite number"),
+        ({"age": "old"}, r"column 2 \(age\): 'old' is not a finite number"),
+        ({"age": pandas.Timestamp("2020-01-02")}, "is a date or a time"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(run: str, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rlgrad.load(run).predict_proba(ROWS.assign(**change))
+
+
+def test_a_column_that_is_missing_is_named_with_one_that_is_alike(run: str) -> None:
+    with pytest.raises(ValueError, match=r"has no column 'age', .*; did you mean Age\?"):
+        rlgrad.load(run).predict_proba(ROWS.rename(columns={"age": "Age"}))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_file_is_predicted_piece_by_piece(
+    run: str, tmp_path: Path, capsys: pytest.CaptureFixture, suffix: str
+) -> None:
+    rows = pandas.concat([ROWS] * 2000, ignore_index=True)  # several blocks
+    rows.insert(0, "id", range(len(rows)))
+    source, to = tmp_path / f"new.{suffix}", tmp_path / f"found.{suffix}"
+    if suffix == "csv":
+        text = rows[["id", "smokes", "age", "city"]].to_csv(index=False).splitlines()
+        cells = text[-1].split(",")
+        text[-1] = ",".join([*cells[:2], f"+{cells[2]}", cells[3]])  # not a number as pyarrow reads them
+        source.write_text("\n".join(text))
+    else:
+        rows.to_parquet(source, row_group_size=1000)
+    assert main(["predict", run, str(source), "--out", str(to)]) == 0
+    found = pandas.read_csv(to) if suffix == "csv" else pandas.read_parquet(to)
+    assert list(found.columns) == ["class", "probability of no", "probability of yes"]
+    np.testing.assert_allclose(found["probability of yes"], by_hand(run, rows), atol=1e-6)
+    assert (found["class"] == np.where(found["probability of yes"] > 0.5, "yes", "no")).all()
+    said = capsys.readouterr()
+    assert said.err.startswith("not used: id")
+    assert f"({len(rows):,} rows)" in said.out
+
+
+def test_where_a_row_is_refused_nothing_is_left(run: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    rows, to = pandas.concat([ROWS] * 2000), tmp_path / "found.csv"
+    rows.iloc[-1, 0] = "Paris"
+    rows.to_csv(tmp_path / "new.csv", index=False)
+    to.write_text("before\n")
+    assert main(["predict", run, str(tmp_path / "new.csv"), "--out", str(to)]) == 2
+    assert f"new.csv:{len(rows) + 1}: column 1 (city): no example" in capsys.readouterr().err
+    assert to.read_text() == "before\n"
+    assert not list(tmp_path.glob("*.tmp"))
+    assert main(["predict", run, str(tmp_path / "new.csv"), "--out", "found.txt"]) == 2
+    assert main(["predict", run, str(tmp_path / "none.csv"), "--out", str(to)]) == 2
+
+
+def test_rows_that_the_run_would_have_dropped_have_no_prediction(tmp_path: Path) -> None:
+    run = trained(tmp_path, missing_values="drop")
+    rows = ROWS[:4].assign(age=[1.0, np.nan, 2.0, 3.0], city=["Rom", "Rom", "Paris", "Bern"])
+    found = rlgrad.load(run).predict_proba(rows)
+    assert np.isnan(found).any(1).tolist() == [False, True, True, False]
+    rows.to_csv(tmp_path / "new.csv", index=False)
+    assert main(["predict", run, str(tmp_path / "new.csv"), "--out", str(tmp_path / "found.csv")]) == 0
+    assert pandas.read_csv(tmp_path / "found.csv")["class"].isna().tolist() == [False, True, True, False]
+
+
+def test_a_number_is_predicted_where_there_are_no_classes(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,y\n1,2.5\n2,4.5\n3,6.5\n4,8.5\n")
+    config = {"problem": "logistic", "family": "gaussian", "data": str(tmp_path / "t.csv"), "test_fraction": 0}
+    rlgrad.train(config | {"optimizer": {"name": "Newton"}, "updates": 3}, out=tmp_path / "run")
+    assert main(["predict", str(tmp_path / "run"), str(tmp_path / "t.csv"), "--out", str(tmp_path / "p.csv")]) == 0
+    assert pandas.read_csv(tmp_path / "p.csv")["mean"].tolist() == pytest.approx([2.5, 4.5, 6.5, 8.5], abs=1e-4)
