@@ -8,7 +8,6 @@ On a machine that others use as well, look at the core seconds: they do not coun
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -26,8 +25,8 @@ def measured(what: str, updates: str) -> dict[str, float]:
     began, own = time.perf_counter(), harness.own_seconds()
     with tempfile.TemporaryDirectory() as folder:
         how = ["--config", "cartpole", "--replicas", "8", "--updates", updates, "--quiet", "--out"]
-        if what == "sweep":
-            words = ["--threads", str(os.cpu_count()), "--optimizer.lr", *map(str, RATES)]
+        if what != "separate":
+            words = ["--threads", what, "--optimizer.lr", *map(str, RATES)]
             subprocess.run([*COMMAND, "sweep", *how, f"{folder}/all", *words], check=True, stdout=subprocess.DEVNULL)
         for rate in RATES if what == "separate" else ():
             subprocess.run([*COMMAND, "train", *how, f"{folder}/{rate}", "--optimizer.lr", str(rate)], check=True)
@@ -39,12 +38,12 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help=harness.WRITES)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--updates", default="40")
-    parser.add_argument("--one", choices=("sweep", "separate"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", choices=("1", "2", "separate"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         print(json.dumps(measured(options.one, options.updates)))
         return
-    names = {"sweep": "one sweep", "separate": "16 separate runs"}
+    names = {"1": "one sweep", "2": "one sweep, 2 threads", "separate": "16 separate runs"}
     here = str(Path(__file__).resolve())
     told = ["--updates", options.updates]
     contestants = [harness.Contestant(names[key], [here, "--one", key, *told]) for key in names]
