@@ -55,6 +55,9 @@ class Settings(data.DataSettings, MinibatchSettings):
     l1: Each[NonNegativeFloat] = 0.0
     """strength of the penalty l1 ||w||_1, which makes weights exactly 0; with l2 it is the elastic net. It goes with
     the optimizers Newton and Proximal, and the gradient that is logged is that of the rest"""
+    class_weights: Literal["balanced"] | dict[str, NonNegativeFloat] | None = None
+    """how many times the examples of each class count in learning, by label; balanced: so that all classes count the
+    same; null: once. Standard errors beside them should be the sandwich's"""
     intercept: bool = True
     """whether there is one, or the decision boundary goes through the origin"""
     initial_value: Each[FiniteFloat] = 0.0
@@ -83,7 +86,24 @@ class Settings(data.DataSettings, MinibatchSettings):
         dataset = data.load_dataset(self, numeric is not None, keep_constant=not self.intercept)
         if numeric and (reason := numeric.refuses(torch.cat([dataset.y, dataset.test_y]))):
             raise SettingError(("family",), f"{self.family}: {reason}")
-        return Logistic(self, dataset)
+        return Logistic(self, self.weighted(dataset))
+
+    def weighted(self, dataset: data.Dataset) -> data.Dataset:
+        """Its examples count as their class does, times what they count anyway. Raises SettingError."""
+        if self.class_weights is None:
+            return dataset
+        names, once = [str(label) for label in dataset.labels], torch.ones(len(dataset.y), dtype=dataset.x.dtype)
+        if not names:
+            raise SettingError(("class_weights",), f"family: {self.family} has no classes")
+        y, counts = dataset.y.long(), once if dataset.sample_weight is None else dataset.sample_weight
+        if self.class_weights == "balanced":
+            each = counts.sum() / (len(names) * torch.bincount(y, counts, minlength=len(names)))
+        else:
+            for name in self.class_weights:
+                if name not in names:
+                    raise SettingError(("class_weights", name), f"there is no label {name!r}", names, name)
+            each = torch.tensor([self.class_weights.get(name, 1.0) for name in names])
+        return dataset._replace(sample_weight=counts * each.to(once)[y])
 
     def check_kink(self) -> None:
         """Raises SettingError where the penalty l1 cannot be had with the other settings."""
