@@ -43,6 +43,15 @@ def test_the_optimum_and_its_zeros_are_scikit_learn_s(objective: str, data: str,
     assert problem.conclusion()[0].startswith("converged")
 
 
+def test_penalties_are_swept_side_by_side() -> None:
+    """A path of l1, each as it is alone."""
+    path = solved(l1={"sweep": [0.3, 0.1, 0.01]})
+    for k, l1 in enumerate((0.3, 0.1, 0.01)):
+        alone = solved(l1=l1)
+        torch.testing.assert_close(path.model.linear.weight[k], alone.model.linear.weight[0], atol=1e-5, rtol=0)
+    assert ((path.model.linear.weight == 0).sum((1, 2)).diff() < 0).all()
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_proximal_steps_come_to_the_same_zeros(momentum: float) -> None:
     best = solved(l1=0.03, l2=0.1)
