@@ -33,6 +33,13 @@ SHORTENED = {
         "rlgrad train --config breast_cancer --updates 3 && rlgrad train --config breast_cancer_ascent --updates 3 && "
         "cmp runs/breast_cancer-1/model.safetensors runs/breast_cancer_ascent-1/model.safetensors"
     ),
+    "rlgrad sweep --config cartpole --optimizer.lr 0.003 0.01 0.03 --replicas 8": (
+        "rlgrad sweep --config cartpole --optimizer.lr 0.003 0.01 0.03 --replicas 2 --updates 2"
+    ),
+    "rlgrad sweep --config cartpole --optimizer.lr 0.01 0.03 --discount 0.98 0.99 1 --replicas 8": (
+        "rlgrad sweep --config cartpole --optimizer.lr 0.01 0.03 --discount 0.98 0.99 1 --replicas 1 --updates 2"
+    ),
+    "python benchmarks/sweep.py --write": "python benchmarks/sweep.py --rounds 1 --updates 1",
     "rlgrad lesson": "rlgrad lesson --help",  # test_pages.py writes it
     "rlgrad train --config my.yaml --help": "cp configs/acrobot.yaml my.yaml && rlgrad train --config my.yaml --help",
     "rlgrad schema": "rlgrad schema | python -m json.tool",

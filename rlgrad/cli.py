@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import rlgrad
 from rlgrad.completion import CONFIG, RUN, SHELLS, completes, script
 from rlgrad.errors import RunError, UsageError, say, settle, warn
-from rlgrad.reports.commands import UPDATE, add_commands
+from rlgrad.reports.commands import UPDATE, add_commands, plot_command
 from rlgrad.usage import (
     check_first_word,
     check_run,
@@ -98,7 +98,7 @@ def run_command(words: Sequence[str], began: float) -> int:
     parser = make_parser()
     check_first_word(words, list(parser.commands))
     options, leftovers = parser.parse_known_args(words)
-    if leftovers and options.run_command is not train_command:
+    if leftovers and options.run_command not in (train_command, sweep_command):
         options.parser.error(f"unexpected argument {leftovers[0]!r}")
     options.overrides, options.began, options.own = leftovers, began, began == BEGAN
     code: int = options.run_command(options)
@@ -131,6 +131,7 @@ def make_parser() -> Parser:
     parser.add_argument("-V", "--version", action="version", version=f"rlgrad {rlgrad.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     add_train(commands)
+    add_sweep(commands)
     add_commands_for_runs(commands)
     add_commands(commands, add)
 
@@ -186,6 +187,22 @@ def add_train(commands: "Commands") -> None:
     shown.add_argument("-h", "--help", action="store_true", help="show this, and with --config all its settings")
 
 
+def add_sweep(commands: "Commands") -> None:
+    sweep = add(
+        commands,
+        sweep_command,
+        "try several values of settings side by side, as replicas of one run",
+        "--config cartpole --optimizer.lr 0.003 0.01 0.03 --replicas 8",
+        usage="rlgrad sweep --config FILE --SETTING VALUE VALUE ... [options] [--SETTING VALUE ...]",
+        description="Train with every value of the settings that are given several, and with every combination of "
+        "them, side by side as one run; print what each came to, and draw it. --replicas says with how many seeds.",
+    )
+    completes(sweep.add_argument("--config", metavar="FILE", help="a YAML file, or a name in configs/"), CONFIG)
+    sweep.add_argument("--allow-imports", action="store_true", help="let the config import modules, which runs code")
+    sweep.add_argument("--out", metavar="DIR", help="the run directory, instead of runs/<config>-<number>")
+    sweep.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
 def add_commands_for_runs(commands: "Commands") -> None:
     evaluate = add(commands, evaluate_command, "evaluate a trained model again", "runs/cartpole-1")
     completes(evaluate.add_argument("run", metavar="RUN", help="the directory of a run that has ended"), RUN)
@@ -220,6 +237,28 @@ def train_command(options: argparse.Namespace) -> int:
     with running(options.began):
         run = run_of(options)
     return 128 + run.signal if run.signal else DONE
+
+
+def sweep_command(options: argparse.Namespace) -> int:
+    if not options.config:
+        raise which_config(options.overrides)
+    find(options.config)
+    split_overrides(options.overrides)
+    import_torch(options.own)
+    from rlgrad.config import with_sweeps
+    from rlgrad.run import train
+    from rlgrad.run.clock import running
+    from rlgrad.run.startup import spare_dynamo
+
+    spare_dynamo()
+    with running(options.began):
+        config = with_sweeps(options.config, options.overrides, options.allow_imports)
+        run = train(config, out=options.out, quiet=options.quiet)
+    if run.signal:
+        return 128 + run.signal
+    options.runs, options.to = [str(run.directory)], str(run.directory / "sweep.png")
+    options.tag, options.axis = None, "step"
+    return plot_command(options)
 
 
 def check_train(options: argparse.Namespace) -> None:
@@ -294,8 +333,8 @@ def evaluate_command(options: argparse.Namespace) -> int:
         raise UsageError("--episode-seed: must be 0 or more")
     import_torch(options.own)
     from rlgrad.reports.loading import evaluate
-    from rlgrad.run.observers.progress import number
     from rlgrad.run.resuming import recorded_config
+    from rlgrad.run.statistics import number
 
     config = recorded_config(path, options.allow_imports)
     with config.importing():

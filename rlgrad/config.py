@@ -24,7 +24,16 @@ from rlgrad.environments import given_id
 from rlgrad.errors import RunError, SettingError, UsageError, called, said, short
 from rlgrad.named import build_optimizer, build_schedule, name_meant, offered, try_out, types_of
 from rlgrad.notation import LARGEST, Loader, write
-from rlgrad.settings import RunSettings, Section, imported, refusal
+from rlgrad.settings import (
+    MAX_REPLICAS,
+    SHARED,
+    FollowSettings,
+    RunSettings,
+    Section,
+    imported,
+    is_sweep,
+    refusal,
+)
 from rlgrad.usage import SHIPPED, find, split_overrides
 
 MAX_NODES = 10_000  # values in a config: far more than anyone writes, and few enough that no alias bomb goes off
@@ -84,6 +93,7 @@ class Config:
             self._check_given()
             try:
                 problem = self.settings.build(**self.objects)
+                self._check_replicas(problem)
                 if self.settings.stop_when_solved and problem.solved is None:
                     raise SettingError(("stop_when_solved",), "it has no effect: nothing says when this is solved")
                 optimizer = build_optimizer(self.settings, problem)
@@ -94,6 +104,13 @@ class Config:
                 raise
             except Exception as error:  # an environment that cannot be made, too little memory: it can be anything
                 raise SettingError((), f"what it describes cannot be made: {said(error)}") from error
+
+    def _check_replicas(self, problem: Any) -> None:
+        """Raises SettingError where a problem of somebody's own knows nothing of sweeps."""
+        count, cells = len(next(problem.model.parameters(), ())), len(self.settings.cells)
+        if cells > 1 and count != len(self.settings.seeds):
+            message = f"its model has {count} replicas where the sweep needs {len(self.settings.seeds)}: build it of "
+            raise SettingError(next(iter(self.settings.grid)), message + "settings.spread(), and with settings.seeds")
 
     def trained(self, tensors: Mapping[str, Any], description: Mapping[str, Any]) -> Any:
         """What one replica has learned, to be used: from its tensors [1, ...] and what was said beside them. Raises
@@ -207,6 +224,24 @@ def load_config(
     if data.get("imports"):
         data.setdefault("imports_from", str(folder.absolute()))
     return Config(data, sources, name, allow_imports, objects)
+
+
+def with_sweeps(source: str | Path, words: Sequence[str], allow_imports: bool = False) -> Config:
+    """The same from a command line on which a setting with several values is swept, unless it is a list. Raises
+    UsageError in one line."""
+    given = parse_overrides(words)
+    several = {name: values for name, values in given.items() if isinstance(values, list)}
+    once = {name: value for name, value in given.items() if name not in several}
+    plain = load_config(source, once, allow_imports).settings.model_dump()
+    for name, values in several.items():
+        holder: Any = plain
+        for key in name.split("."):
+            holder = holder.get(key) if isinstance(holder, Mapping) else None
+        once[name] = values if isinstance(holder, list | tuple) else {"sweep": values}
+    config = load_config(source, once, allow_imports)
+    if not config.settings.grid:
+        raise UsageError("nothing is swept: give a setting several values, as --optimizer.lr 0.003 0.01 0.03")
+    return config
 
 
 def read(path: Path) -> tuple[dict[str, Any], Sources]:
@@ -378,11 +413,14 @@ def valid(cls: type[Anything], data: Mapping[str, Any]) -> Anything:
     try:
         data = with_lists(cls, plain(data))
         settings = cls.model_validate(data)
+        check_sweeps(settings)
     except ValidationError as error:
         path, message = refusal(error, data)
         first = error.errors(include_url=False)[0]
         if first["type"] == "extra_forbidden":
             raise unknown(cls, data, path) from error
+        if is_sweep(first["input"]):
+            raise SettingError(path, SHARED) from error
         if first["type"] == "missing":
             raise SettingError(path[:-1], f"the setting `{path[-1]}` is missing") from error
         if path in (("optimizer",), ("schedule",)) and isinstance(first["input"], str):
@@ -393,6 +431,37 @@ def valid(cls: type[Anything], data: Mapping[str, Any]) -> Anything:
         raise SettingError((), "it holds itself, or is nested too deep") from error
     check_readable(settings)
     return settings
+
+
+def check_sweeps(settings: Section) -> None:
+    """Raises SettingError where something is swept that cannot be, and ValidationError where a value does not go
+    together with the other settings."""
+    if not isinstance(settings, FollowSettings):
+        return
+    grid = settings.grid
+    for path in sweeps_in(settings.model_dump()):
+        if path not in grid:
+            raise SettingError(path, SHARED)
+        values = list(grid[path])
+        if not values or any(isinstance(each, bool) or not isinstance(each, int | float) for each in values):
+            raise SettingError(path, f"a sweep has one number or more, and nothing else (here: {short(str(values))})")
+        if len(set(values)) < len(values):
+            raise SettingError(path, f"each value is to be there once (here: {short(str(values))})")
+    if len(settings.seeds) > MAX_REPLICAS:
+        message = f"{len(settings.cells)} values of a sweep times {settings.replicas} are more than {MAX_REPLICAS}"
+        raise SettingError(("replicas",), message)
+    settings.each()
+
+
+def sweeps_in(value: Any, path: Key = ()) -> dict[Key, list[float]]:
+    """The values of all that is meant as a sweep, be it possible there or not, by the path of the setting."""
+    if is_sweep(value):
+        return {path: list(value["sweep"])}
+    inner = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    found: dict[Key, list[float]] = {}
+    for key, each in inner:
+        found |= sweeps_in(each, (*path, str(key)))
+    return found
 
 
 def check_readable(settings: Section) -> None:

@@ -5,7 +5,7 @@ import difflib
 import functools
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
 
 import torch
@@ -17,7 +17,8 @@ from rlgrad.errors import SettingError, said
 from rlgrad.loop import Apart, Direction, Estimate, Problem, make_optimizer, updates
 from rlgrad.optimizers import schedules
 from rlgrad.optimizers.curvature import Differentiated
-from rlgrad.settings import Named, RunSettings, refusal
+from rlgrad.optimizers.parts import of_one
+from rlgrad.settings import SHARED, Named, RunSettings, refusal, side_by_side
 
 SET_BY_US = ("params", "optimizer", "maximize", "sign", "last_epoch", "schedulers")  # arguments that no config gives
 TRIED = 100  # steps of a schedule, at most
@@ -27,10 +28,25 @@ Key = tuple[str, ...]
 
 def build_optimizer(settings: RunSettings, problem: Problem) -> optim.Optimizer:
     """Any optimizer in rlgrad.optimizers (torch's are). Raises SettingError for a wrong name or argument."""
-    for path, named in settings.optimizers_of_parts().items():
-        arguments_of(path, named)
-    arguments = arguments_of(("optimizer",), settings.optimizer)
+    each = settings.each()
+    for path in settings.optimizers_of_parts():
+        beside(path, [one.optimizers_of_parts()[path] for one in each], settings.replicas)
+    arguments = beside(("optimizer",), [one.optimizer for one in each], settings.replicas)
     return made_optimizer(settings, problem, arguments)
+
+
+def beside(path: Key, each: Sequence[Named], replicas: int) -> dict[str, Any]:
+    """The arguments of all cells of a sweep, each of so many replicas; a number that is swept is a tensor [R]. Raises
+    SettingError."""
+    told = [arguments_of(path, one) for one in each]
+    for name in told[0]:
+        if any(one[name] != told[0][name] for one in told) and not all(fractional(one[name]) for one in told):
+            raise SettingError((*path, name), SHARED)
+    return {name: side_by_side([one[name] for one in told for _ in range(replicas)]) for name in told[0]}
+
+
+def fractional(value: Any) -> bool:
+    return isinstance(value, float) or (isinstance(value, tuple | list) and all(map(fractional, value)))
 
 
 def made_optimizer(settings: RunSettings, problem: Problem, arguments: Mapping[str, Any]) -> optim.Optimizer:
@@ -47,6 +63,9 @@ def build_schedule(
     """Any scheduler in rlgrad.schedules (torch's are), nested ones included. Raises SettingError."""
     if settings.schedule is None:
         return None
+    if settings.schedule.name == "ReduceLROnPlateau" and settings.grid:
+        message = "it watches the mean over replicas, which in a sweep are told different things: take another"
+        raise SettingError(("schedule", "name"), message)
     if settings.schedule.name in ("OneCycleLR", "CyclicLR"):
         if "lr" in settings.optimizer.arguments:
             raise SettingError(
@@ -91,7 +110,8 @@ def nested(path: Key, inner: Any) -> Named:
 class Trial(Problem):
     """A bowl, or its opposite, with two parameters, and two more for each part of a model that goes its own way."""
 
-    def __init__(self, problem: Problem, direction: Direction):
+    def __init__(self, problem: Problem, direction: Direction, replica: int = 0):
+        """replica: whose arguments the parts have."""
         self.direction, self.line_search = direction, problem.line_search
         self.curved, self.informed, self.rests = problem.curved, problem.informed, problem.rests
         parts = [module for module in problem.model.modules() if isinstance(module, Apart)]
@@ -99,7 +119,7 @@ class Trial(Problem):
         self.model = nn.Module()
         self.model.register_parameter("point", self.point)
         for number, part in enumerate(parts):
-            self.model.add_module(str(number), Copy(part))
+            self.model.add_module(str(number), Copy(part, replica))
 
     def objective(self, batch: Any) -> Estimate:
         value = torch.zeros(1, dtype=torch.float64)
@@ -113,9 +133,10 @@ class Trial(Problem):
 
 
 class Copy(Apart):
-    def __init__(self, part: Apart):
+    def __init__(self, part: Apart, replica: int):
         super().__init__()
-        self.direction, self.arguments, self.optimizer = part.direction, part.arguments, part.optimizer
+        self.direction, self.arguments = part.direction, of_one(part.arguments, replica)
+        self.optimizer = part.optimizer and of_one(part.optimizer, replica)
         self.point = nn.Parameter(torch.zeros(1, 1, 2, dtype=torch.float64))
 
 
@@ -124,7 +145,14 @@ def try_out(settings: RunSettings, problem: Problem) -> None:
 
     Raises SettingError where one of them fails, moves nothing, or leads to what is not finite.
     """
-    trial = Trial(problem, settings.heading(problem.direction))
+    for number, each in enumerate(settings.each()):
+        try_alone(each, problem, number * settings.replicas)
+
+
+def try_alone(settings: RunSettings, problem: Problem, replica: int) -> None:
+    """The same of what one replica has."""
+    settings = settings.model_copy(update={"replicas": 1})
+    trial = Trial(problem, settings.heading(problem.direction), replica)
     optimizer = build_optimizer(settings, trial)
     schedule = build_schedule(settings, optimizer, problem.direction)
     moved, name = False, settings.optimizer.name

@@ -85,16 +85,18 @@ class MLP(Actable):
         hidden: Sequence[int],
         streams: Sequence[np.random.Generator],
         activation: Activation = "tanh",
-        output_gain: float = 0.01,
+        output_gain: float | Tensor = 0.01,
     ):
+        """output_gain: of the last layer's weights, or one [R] for each replica."""
         super().__init__()
         sizes = [inputs, *hidden, outputs]
-        gains = [math.sqrt(2)] * len(hidden) + [output_gain]
+        last = output_gain.tolist() if isinstance(output_gain, Tensor) else [output_gain] * len(streams)
+        gains = [*[[math.sqrt(2)] * len(streams)] * len(hidden), last]
         self.layers = nn.ModuleList(Linear(len(streams), a, b) for a, b in itertools.pairwise(sizes))
         self.inputs, (self.activation, self.one) = inputs, ACTIVATIONS[activation]
         with torch.no_grad():
-            for layer, gain in zip(self.layers, gains, strict=True):
-                for weight, rng in zip(layer.weight, streams, strict=True):  # type: ignore[arg-type]
+            for layer, own in zip(self.layers, gains, strict=True):
+                for weight, gain, rng in zip(layer.weight, own, streams, strict=True):  # type: ignore[arg-type]
                     weight.copy_(gain * orthogonal(weight.shape[0], weight.shape[1], rng))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -153,7 +155,7 @@ class AnyMLP(MLP):
         hidden: Sequence[int],
         streams: Sequence[np.random.Generator],
         activation: Callable[[Tensor], Tensor],
-        output_gain: float = 0.01,
+        output_gain: float | Tensor = 0.01,
     ):
         super().__init__(inputs, outputs, hidden, streams, output_gain=output_gain)
         self.any = activation

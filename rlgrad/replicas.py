@@ -32,12 +32,20 @@ def product_per_replica(a: Gradient, b: Iterable[Tensor]) -> Tensor:
     return torch.stack(products).sum(0)
 
 
-def clipping(max_norm: float) -> Callable[[Gradient], Gradient]:
-    """A function that scales each replica's gradient down to this Euclidean norm; the gradient given stays as it is."""
+def along(number: float | Tensor, x: Tensor) -> float | Tensor:
+    """A number for each replica [R], in the dimensions and the precision of x [R, ...]; one for all as it is."""
+    if not isinstance(number, Tensor):
+        return number
+    return number.to(x.dtype if x.is_floating_point() else number.dtype).reshape(-1, *[1] * (x.dim() - 1))
+
+
+def clipping(max_norm: float | Tensor) -> Callable[[Gradient], Gradient]:
+    """A function that scales each replica's gradient down to this Euclidean norm, or to one [R] for each; the gradient
+    given stays as it is."""
 
     def clip(gradient: Gradient) -> Gradient:
         norm = norm_per_replica(g for g in gradient if g is not None)
-        scale = (max_norm / norm).clamp(max=1.0)  # a norm of zero gives infinity, and so 1
+        scale = (along(max_norm, norm) / norm).clamp(max=1.0)  # a norm of zero gives infinity, and so 1
         return [None if g is None else g * scale.reshape(-1, *[1] * (g.dim() - 1)) for g in gradient]
 
     return clip

@@ -3,22 +3,29 @@
 A problem's own settings derive from `RunSettings`, in the problem's file.
 """
 
+import itertools
+import math
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
+import torch
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     PositiveFloat,
     PositiveInt,
+    PrivateAttr,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
 )
+from torch import Tensor
 
 from rlgrad.errors import SettingError, blame, short
 from rlgrad.loop import Direction
@@ -26,6 +33,32 @@ from rlgrad.trainable import Trainable
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Importable = Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]  # module:name
+Number = TypeVar("Number")
+Key = tuple[str, ...]  # the path of a setting: ("optimizer", "lr")
+MAX_REPLICAS = 100_000
+SHARED = "all replicas of a run share it, so that it cannot be swept: train once for each value"
+
+
+class Sweep(BaseModel, Generic[Number]):
+    """Several values of one number, which are tried side by side: `{sweep: [0.01, 0.1]}`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    sweep: Annotated[tuple[Number, ...], Field(min_length=1)]
+
+
+if TYPE_CHECKING:
+    Each: TypeAlias = Number | Tensor
+else:
+
+    class Each:
+        """`Each[float]`: a number that may be another for each replica. A config has a number or a `Sweep` there;
+        `spread` makes a tensor [R] of the latter."""
+
+        def __class_getitem__(cls, kind: Any) -> Any:
+            one, several = Annotated[kind, Tag("number")], Annotated[Sweep[kind], Tag("sweep")]
+            chosen = Discriminator(lambda given: "sweep" if isinstance(given, Mapping | Sweep) else "number")
+            return Annotated[one | several, chosen]
 
 
 class Section(BaseModel):
@@ -93,10 +126,10 @@ class FollowSettings(Section):
     """instead of `updates`: how much work each replica does, such as environment steps (their mean where they differ);
     the run ends with the first update that gets there, and a schedule counts these steps, not updates"""
     seed: NonNegativeInt = 0
-    """replica k draws all its random numbers from streams of seed + k"""
-    replicas: Annotated[int, Field(gt=0, le=100_000)] = 1
-    """how many independent copies are trained side by side"""
-    max_gradient_norm: PositiveFloat | None = None
+    """replica k draws all its random numbers from streams of seed + k; in a sweep those of every value do"""
+    replicas: Annotated[int, Field(gt=0, le=MAX_REPLICAS)] = 1
+    """how many independent copies are trained side by side; in a sweep so many for each value"""
+    max_gradient_norm: Each[PositiveFloat] | None = None
     """scale each replica's gradient down to this Euclidean norm, taken over all its parameters, those of a critic too;
     null: leave it as it is"""
     wrong_sign: bool = False
@@ -138,6 +171,47 @@ class FollowSettings(Section):
             what = "set one" if self.steps is None else "not both; null takes one away"
             raise ValueError(f"a run is told in `updates` or in `steps`: {what}")
         return self
+
+    _seeds: tuple[int, ...] = PrivateAttr(())
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seed of each of the R replicas: those of a value of a sweep stand side by side."""
+        own = tuple(range(self.seed, self.seed + self.replicas))
+        return self._seeds or own * math.prod(len(values) for values in self.grid.values())
+
+    @property
+    def grid(self) -> dict[Key, Sequence[float]]:
+        """What is swept, by the path of the setting."""
+        return dict(swept(self))
+
+    @property
+    def cells(self) -> list["Cell"]:
+        """What is tried side by side: the points of the grid, the last setting changing fastest. A run that sweeps
+        nothing has one."""
+        return cells(self.grid, self.replicas)
+
+    def each(self) -> list[Self]:
+        """The settings of each cell, as those of a run alone."""
+        return [self._at(cell) for cell in self.cells]
+
+    def _at(self, cell: "Cell") -> Self:
+        return self.model_validate(replaced(self.model_dump(), cell.values)) if cell.values else self
+
+    def spread(self) -> Self:
+        """The same for a problem that has all R replicas at once: `replicas` is R, and a number that is swept is a
+        tensor [R]."""
+        if not self.grid:
+            return self
+        every = [each for each in self.each() for _ in range(self.replicas)]
+        whole: Self = side_by_side(every).model_copy(update={"replicas": len(every)})
+        whole._seeds = self.seeds
+        return whole
+
+    def alone(self, replica: int) -> Self:
+        """The settings of one replica as a run of its own."""
+        cell = self._at(self.cells[replica // self.replicas])
+        return cell.model_copy(update={"seed": self.seeds[replica], "replicas": 1})
 
     @property
     def length(self) -> int:
@@ -208,6 +282,71 @@ class RunSettings(FollowSettings):
             return thing(*arguments)
         except Exception as error:
             raise SettingError(path, f"{text}: {blame(error)}") from error
+
+
+class Cell(NamedTuple):
+    """One point of the grid of a sweep."""
+
+    values: Mapping[Key, float]  # of what is swept
+    replicas: range  # those that have them
+
+    @property
+    def named(self) -> dict[str, float]:
+        return {".".join(path): value for path, value in self.values.items()}
+
+    @property
+    def name(self) -> str:
+        return ", ".join(f"{name}={value:g}" for name, value in self.named.items())
+
+
+def cells(grid: Mapping[Key, Sequence[float]], replicas: int) -> list[Cell]:
+    """The points of a grid, with so many replicas each."""
+    each = (dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values()))
+    return [Cell(values, range(n * replicas, (n + 1) * replicas)) for n, values in enumerate(each)]
+
+
+def replaced(value: Any, others: Mapping[Key, float], path: Key = ()) -> Any:
+    """Nested mappings and lists with other values at some paths."""
+    if path in others:
+        return others[path]
+    if isinstance(value, Mapping):
+        return {key: replaced(inner, others, (*path, key)) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [replaced(inner, others, (*path, str(number))) for number, inner in enumerate(value)]
+    return value
+
+
+def is_sweep(value: Any) -> bool:
+    """Whether it is meant as several values of one setting."""
+    return isinstance(value, Mapping) and list(value) == ["sweep"] and isinstance(value["sweep"], list | tuple)
+
+
+def swept(value: Any, path: Key = (), open: bool = False) -> Iterator[tuple[Key, Sequence[float]]]:
+    """The path and the values of everything in some settings that may be swept. open: whether that is any number, as
+    among the arguments of an optimizer."""
+    if isinstance(value, Sweep):
+        yield path, value.sweep
+    elif open and is_sweep(value):
+        yield path, value["sweep"]
+    elif isinstance(value, Section):
+        for name, inner in value:
+            yield from swept(inner, (*path, name), open or isinstance(value, Optimizer))
+    elif open and isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from swept(inner, (*path, str(number)), open)
+
+
+def side_by_side(each: Sequence[Any]) -> Any:
+    """What R settings say, in one: a number that is not the same in all of them becomes a tensor [R]."""
+    first = each[0]
+    if isinstance(first, Section):
+        inner = {name: side_by_side([dict(one)[name] for one in each]) for name, _ in first}
+        return first.model_copy(update=inner)
+    if isinstance(first, tuple | list):
+        return type(first)(map(side_by_side, zip(*each, strict=True)))
+    if all(one == first for one in each):
+        return first
+    return torch.tensor(each, dtype=torch.float64)
 
 
 def refusal(error: ValidationError, data: Any) -> tuple[tuple[str, ...], str]:

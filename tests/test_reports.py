@@ -19,8 +19,7 @@ from rlgrad.reports.reading import read_run
 from rlgrad.reports.report import Seen, report
 from rlgrad.reports.slices import LINE, cut
 from rlgrad.run import train
-from rlgrad.run.observers.progress import number
-from rlgrad.run.statistics import summarize
+from rlgrad.run.statistics import number, summarize
 from tests.run.support import AGENT, CLASSIFIER, SURFACE
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from rlgrad.replicas import along
+
 CHUNK = 32  # steps for which noise is drawn at once, and into whose multiples rollouts are padded
 
 
@@ -35,16 +37,17 @@ def mean_and_variance(x: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
     return mean, total((x - mean.reshape(-1, 1, 1)).square() * alive) / count
 
 
-def reward_to_go(reward: Tensor, discount: float = 1.0, over: Tensor | None = None) -> Tensor:
+def reward_to_go(reward: Tensor, discount: float | Tensor = 1.0, over: Tensor | None = None) -> Tensor:
     """Gₜ = rₜ + γ rₜ₊₁ + γ² rₜ₊₂ + …, [R, T, B] -> [R, T, B].
 
+    discount: γ, or one [R] for each replica.
     over: [R, T, B] bool, after which steps the sum ends before the last row: what comes next is another episode.
     Sutton & Barto 2018, eq. 3.8 (http://incompleteideas.net/book/the-book-2nd.html); summed over 1, 2, 4, 8, … steps
     (Hillis & Steele 1986), which takes log T passes instead of T.
     """
     result, on, reach = reward, None if over is None else (~over).to(reward.dtype), 1
     while (early := reward.shape[1] - reach) > 0:  # the rows before those that are out of reach
-        ahead = discount**reach * result[:, reach:]
+        ahead = along(discount**reach, result) * result[:, reach:]
         if on is not None:
             ahead = ahead * on[:, :early]
             on = torch.cat([on[:, :early] * on[:, reach:], on[:, early:]], 1)  # whether no end is among them
@@ -84,14 +87,20 @@ def next_values(value: Tensor, over: Tensor, after: Tensor) -> Tensor:
 
 
 def generalized_advantage(
-    reward: Tensor, value: Tensor, following: Tensor, over: Tensor, discount: float, weight: float
+    reward: Tensor,
+    value: Tensor,
+    following: Tensor,
+    over: Tensor,
+    discount: float | Tensor,
+    weight: float | Tensor,
 ) -> Tensor:
     """Aₜ = δₜ + γλ δₜ₊₁ + (γλ)² δₜ₊₂ + … up to an end, with δₜ = rₜ + γ V(sₜ₊₁) - V(sₜ); all [R, T, B].
 
-    weight: λ. With 1 it is the return less the value of the state, with 0 the error of one step's guess.
+    discount, weight: γ and λ, or one [R] for each replica. With a weight of 1 it is the return less the value of the
+    state, with 0 the error of one step's guess.
     Schulman et al. 2016, eq. 16 (https://arxiv.org/abs/1506.02438).
     """
-    return reward_to_go(reward + discount * following - value, discount * weight, over)
+    return reward_to_go(reward + along(discount, following) * following - value, discount * weight, over)
 
 
 def standardise(advantage: Tensor, alive: Tensor, size: Tensor) -> Tensor:
@@ -120,6 +129,9 @@ def in_deviations(distance: Tensor, variance: Tensor, size: Tensor) -> Tensor:
     return torch.where(alike, 0.0, distance / deviation)
 
 
-def discount_factors(steps: int, discount: float) -> Tensor:
-    """γᵗ for t = 0, 1, …, as [T, 1]: the weight of time step t in the discounted return."""
+def discount_factors(steps: int, discount: float | Tensor) -> Tensor:
+    """γᵗ for t = 0, 1, …, as [T, 1], or [R, T, 1] where each replica has a γ of its own: the weight of time step t in
+    the discounted return."""
+    if isinstance(discount, Tensor):
+        return torch.stack([discount_factors(steps, each) for each in discount.tolist()])
     return torch.full((steps, 1), discount).pow(torch.arange(steps).unsqueeze(1))

@@ -100,7 +100,7 @@ def network(
     seen: spaces.Space[Any],
     shown: Sequence[Picture],
     outputs: int,
-    gain: float,
+    gain: float | Tensor,
     streams: Sequence[np.random.Generator],
 ) -> nn.Module:
     """From what is seen to numbers [R, ..., outputs]. gain: of the last layer's initial weights."""

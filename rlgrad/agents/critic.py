@@ -21,7 +21,7 @@ class Critic(Apart):
         self,
         network: nn.Module,
         unit: ReturnUnit | None = None,
-        learning_rate: float | None = None,
+        learning_rate: float | Tensor | None = None,
         optimizer: tuple[str, Mapping[str, Any]] | None = None,
     ):
         super().__init__()

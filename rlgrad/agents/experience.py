@@ -20,7 +20,7 @@ from rlgrad.environments.moments import moments, set_moments
 from rlgrad.environments.trial import memory, pace
 from rlgrad.environments.vector import check_spaces
 from rlgrad.errors import SettingError
-from rlgrad.streams import Purpose, streams
+from rlgrad.streams import Purpose, stream
 
 WORTHWHILE = 1e-3  # seconds that a step of all copies takes, from which on the exchange with workers is worth it
 
@@ -37,7 +37,7 @@ class Experience:
 
     def __init__(self, settings: AgentSettings, spaces: tuple[Space[Any], Space[Any]]):
         """spaces: of observations and of actions, as the policy is made for."""
-        self.settings, self.spaces = settings, spaces
+        self.settings, self.spaces, self.seeds = settings, spaces, settings.seeds
         self.single = settings.simulator in ("auto", "gymnasium")
         self._environments: dict[tuple[int, bool], Any] = {}  # of whole episodes, by their number; judged or not
         self._pool: list[Any] = []  # single copies
@@ -155,7 +155,7 @@ class Experience:
 
     def streams(self, purpose: Purpose, step: int = 0) -> list[np.random.Generator]:
         """Of each replica."""
-        return streams(self.settings.seed, self.settings.replicas, purpose, step)
+        return [stream(seed, purpose, step) for seed in self.seeds]
 
     def state_dict(self) -> dict[str, Tensor]:
         """The episodes that segments have not finished."""

@@ -24,6 +24,7 @@ from torch.nn import functional
 from rlgrad.agents.normalisers import Normaliser
 from rlgrad.environments.spaces import Picture
 from rlgrad.networks import frozen
+from rlgrad.replicas import along
 
 UNBOUNDED = float(np.finfo(np.float32).max)  # a bound of this size is none
 
@@ -217,7 +218,7 @@ class GaussianPolicy(Policy):
         box: spaces.Box,
         replicas: int,
         deviation: Deviation = "learned",
-        initial_deviation: float = 1.0,
+        initial_deviation: float | Tensor = 1.0,
         squash: bool = False,
     ):
         super().__init__(network)
@@ -230,11 +231,9 @@ class GaussianPolicy(Policy):
         self.middle, low, high = (low + high) / 2, low[self.free], high[self.free]
         self.centre, self.reach = (low + high) / 2, (high - low) / 2
         self.volume = float(np.log(self.reach).sum())  # from units of the policy to those of the box
-        self.initial = math.log(initial_deviation)
-        elements = int(self.free.sum())
-        self.log_deviation = (
-            nn.Parameter(torch.full((replicas, elements), self.initial)) if deviation == "learned" else None
-        )
+        self.initial = initial_deviation.log() if isinstance(initial_deviation, Tensor) else math.log(initial_deviation)
+        at_first = along(self.initial, torch.empty(replicas, 0)) + torch.zeros(replicas, int(self.free.sum()))
+        self.log_deviation = nn.Parameter(at_first) if deviation == "learned" else None
 
     def forward(self, observation: Tensor) -> "Gaussian":
         return Gaussian(*self.mean_and_log_deviation(self.network(observation)), self.volume, self.squash)
@@ -243,7 +242,7 @@ class GaussianPolicy(Policy):
         """Means and logarithms of deviations [R, ..., D], from what the network says."""
         if self.log_deviation is None:
             mean, log_deviation = found.chunk(2, -1)
-            return mean, (log_deviation + self.initial).clamp(-10, 3)
+            return mean, (log_deviation + along(self.initial, log_deviation)).clamp(-10, 3)
         return found, self.log_deviation.reshape(len(found), *[1] * (found.dim() - 2), -1).expand_as(found)
 
     def noise(self, rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -334,7 +333,7 @@ def policy_for(
     network: nn.Module,
     replicas: int,
     deviation: Deviation = "learned",
-    initial_deviation: float = 1.0,
+    initial_deviation: float | Tensor = 1.0,
     squash: bool = False,
 ) -> Policy:
     """The policy for an action space, with a network that has `outputs(space)` outputs. Raises TypeError for others."""

@@ -266,13 +266,14 @@ def returns_of(
     episodes: int,
     *,
     greedy: bool = False,
-    discount: float = 1.0,
+    discount: float | Tensor = 1.0,
     limit: int = 100_000,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The returns and lengths [R, B] of the episodes that `play` would play, and which of them were cut off: nothing
     else is kept.
 
     limit: steps after which an episode is cut off.
+    discount: γ, or one [R] for each replica.
     greedy: take the most probable action, instead of drawing one.
     """
 
@@ -282,12 +283,13 @@ def returns_of(
 
     returns, lengths = np.zeros((2, len(streams) * episodes))
     cut = np.zeros(len(returns), bool)
+    factor: Any = np.repeat(discount.numpy(), episodes) if isinstance(discount, Tensor) else discount
     stream = steps(policy, environments, streams, episodes, greedy, limit)
     for t, (observation, _, alive, found) in enumerate(stream):
         for name, x in (("an observation", observation), ("a reward", found.reward)):
             if x.dtype.kind == "f" and not np.isfinite(x).all():
                 check_finite(f"the environment returned {name}", masked(apart(x), apart(alive)), t)
-        np.add(returns, discount**t * found.reward, out=returns, where=alive)
+        np.add(returns, factor**t * found.reward, out=returns, where=alive)
         lengths += alive
         cut = alive & ~(found.terminated | found.truncated)
     parts = distributed.summed(*(apart(each)[:, 0] for each in (returns, lengths, cut)))

@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor
 
 from rlgrad.agents.policies import Deviation
 from rlgrad.environments import Simulator, describe
@@ -10,7 +11,7 @@ from rlgrad.environments.around import Around, find_mask, wrapper
 from rlgrad.environments.spaces import Reading
 from rlgrad.errors import SettingError
 from rlgrad.networks import Activation
-from rlgrad.settings import Evaluation, Importable, Named, NonNegativeInt, Optimizer, RunSettings, Section
+from rlgrad.settings import Each, Evaluation, Importable, Named, NonNegativeInt, Optimizer, RunSettings, Section
 
 Settings = TypeVar("Settings", bound="AgentSettings")
 Filter = tuple[PositiveInt, PositiveInt, PositiveInt]
@@ -31,11 +32,11 @@ class PolicySettings(Section):
     network: Importable | None = None
     """your own, as module:function: (inputs, outputs, streams of the R replicas) -> a module that maps [R, ..., inputs]
     to [R, ..., outputs]; null: a multilayer perceptron"""
-    initial_gain: PositiveFloat = 0.01
+    initial_gain: Each[PositiveFloat] = 0.01
     """size of the last layer's initial weights: where it is small, the first policy is almost uniform"""
     deviation: Deviation = "learned"
     """of continuous actions. learned: a number for each element, the same everywhere; state_dependent: the network's"""
-    initial_deviation: PositiveFloat = 1.0
+    initial_deviation: Each[PositiveFloat] = 1.0
     """of continuous actions, where 1 is half the width of their box"""
     squash: bool = False
     """whether continuous actions are brought into their box by a tanh, instead of being clipped"""
@@ -50,7 +51,7 @@ class CriticSettings(Section):
     """of the hidden layers: tanh, relu, or your own function of a tensor as module:function"""
     filters: tuple[Filter, ...] | None = None
     """of pictures, as the policy's; its convolutions are its own"""
-    learning_rate: PositiveFloat | None = None
+    learning_rate: Each[PositiveFloat] | None = None
     """its own; null: that of the policy"""
     optimizer: Optimizer | None = None
     """its own, by name and arguments as that of the run; null: it is moved by that of the run"""
@@ -72,12 +73,12 @@ class Wrapper(Named):
 class EntropyBonus(Section):
     """A reward for being undecided: the policy's mean entropy, times a coefficient, is added to the objective."""
 
-    coefficient: NonNegativeFloat
+    coefficient: Each[NonNegativeFloat]
     """reward per nat at the first update"""
-    final: NonNegativeFloat | None = None
+    final: Each[NonNegativeFloat] | None = None
     """the coefficient at the last update, with a straight line between the two; null: it stays the same"""
 
-    def at(self, progress: float) -> float:
+    def at(self, progress: float) -> float | Tensor:
         """The coefficient when so much of the run is done, from 0 to 1."""
         final = self.coefficient if self.final is None else self.final
         return self.coefficient + (final - self.coefficient) * min(1.0, progress)
@@ -194,7 +195,7 @@ class AgentSettings(RunSettings):
 class CreditSettings(AgentSettings):
     """Which action gets how much of what was earned."""
 
-    discount: Annotated[float, Field(gt=0, le=1)] = 1.0
+    discount: Each[Annotated[float, Field(gt=0, le=1)]] = 1.0
     """gamma: a reward t steps ahead counts gamma^t"""
     discount_weighting: bool = True
     """weight step t by gamma^t, as the gradient of the discounted return asks (most codes do not, and are biased)"""
@@ -206,7 +207,7 @@ class CreditSettings(AgentSettings):
     the least variance (two further backward passes an episode); critic: a learned value of the state"""
     time_limit: Literal["end", "bootstrap"] = "end"
     """end: what a time limit cuts off does not count. bootstrap: the critic guesses it, as if the episode went on"""
-    gae_lambda: Fraction = 1.0
+    gae_lambda: Each[Fraction] = 1.0
     """with a critic: how far ahead rewards count before its guess replaces them; 1: to the end, which has no bias"""
     standardise_advantages: bool | Literal["per_episode"] = False
     """true: mean 0 and deviation 1 in every batch, which biases the gradient, and makes the size of the rewards

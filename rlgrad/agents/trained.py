@@ -42,7 +42,7 @@ class TrainedPolicy:
     ):
         """tensors: [1, ...] each. said: the description kept with them. given: a network for one replica, where the run
         was given one from Python."""
-        self.settings = settings.model_copy(update={"replicas": 1, "action_mask": said.get("action_mask")})
+        self.settings = settings.alone(0).model_copy(update={"action_mask": said.get("action_mask")})
         self.observation_space, self.action_space = space_from(said["observations"]), space_from(said["actions"])
         self.rng = np.random.default_rng(settings.seed)
         agent = make_agent(self.settings, self.observation_space, self.action_space, [self.rng], given)

@@ -2,7 +2,7 @@
 an objective is to be maximized, -1 where it is to be minimized.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch.optim import *  # noqa: F403 - a config finds them all by name in this one module
@@ -10,8 +10,8 @@ from torch.optim import Optimizer
 
 from rlgrad.optimizers.natural import NaturalGradient
 from rlgrad.optimizers.newton import Newton
-from rlgrad.optimizers.parts import ByPart, Composite, Part
-from rlgrad.optimizers.per_replica import PerReplica
+from rlgrad.optimizers.parts import Arguments, ByPart, Composite, Part, stretches
+from rlgrad.optimizers.per_replica import PerReplica, PerStretch
 
 __all__ = ["ByPart", "Composite", "NaturalGradient", "Newton", "Part", "PerReplica", "make"]
 
@@ -22,12 +22,13 @@ ELEMENTWISE = frozenset(
 )
 
 
-def make(name: str, parts: Sequence[Part], arguments: Mapping[str, Any], rests: bool = False) -> Optimizer:
+def make(name: str, parts: Sequence[Part], arguments: Arguments, rests: bool = False) -> Optimizer:
     """The optimizer of that name for all replicas of these parts. Raises what it raises where arguments are wrong.
 
+    arguments: its own. A number that is not to be the same for all R replicas is a tensor [R].
     rests: whether some replicas may rest in a pass while others move: then each has an optimizer of its own.
     """
-    optimizer_class = globals()[name]
+    optimizer_class: Any = globals()[name]
     if name in ("Newton", "NaturalGradient"):
         if len(parts) > 1:
             message = (
@@ -38,8 +39,15 @@ def make(name: str, parts: Sequence[Part], arguments: Mapping[str, Any], rests: 
         return made
     if rests or name not in ELEMENTWISE:
         return PerReplica(parts, optimizer_class, arguments)
-    groups = [dict(params=part.parameters, maximize=part.sign > 0, **part.arguments) for part in parts]
     if "fused" not in arguments:  # what torch chooses on a CPU, where asking it at every step takes as long as SGD
         arguments = {"foreach": False, **arguments}
-    optimizer: Optimizer = optimizer_class(groups, **arguments)
-    return optimizer
+
+    def elementwise(groups: list[dict[str, Any]], arguments: Arguments) -> Optimizer:
+        signed = [dict(group, maximize=part.sign > 0) for group, part in zip(groups, parts, strict=True)]
+        return optimizer_class(signed, **arguments)  # type: ignore[no-any-return]
+
+    found = stretches(parts, arguments)
+    if len(found) > 1:
+        return PerStretch(parts, found, elementwise)
+    groups = [{"params": part.parameters, **own} for part, own in zip(parts, found[0].of_parts, strict=True)]
+    return elementwise(groups, found[0].arguments)

@@ -16,7 +16,7 @@ def conjugate_gradients(
     answer, as no other is better.
 
     times: A v. undo: about A⁻¹ v, from which the search starts (v itself where nothing better is known).
-    left_over: a replica is done when no more than this part [R] of b is left, in the measure of `undo`.
+    left_over: a replica is done when no more than this part of b, a number or [R], is left, in the measure of `undo`.
     """
     found, residual = np.zeros(b.shape), b.astype(np.float64)
     way = better = undo(residual)

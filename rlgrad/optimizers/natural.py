@@ -5,10 +5,10 @@ from typing import Literal, Protocol
 
 import numpy as np
 from torch import Tensor
-from torch.optim import Optimizer
 
 from rlgrad.optimizers.conjugate import conjugate_gradients
 from rlgrad.optimizers.newton import Evaluated, evaluated, joined, move
+from rlgrad.optimizers.parts import Together
 
 SHRINK = 0.8  # of a step that a line search does not take
 SHRINKINGS = 15  # after which none is taken
@@ -21,7 +21,7 @@ class Searched(Evaluated, Protocol):
     def value_alone(self) -> Tensor: ...
 
 
-class NaturalGradient(Optimizer):
+class NaturalGradient(Together):
     """The natural gradient F⁻¹∇J for R replicas at once (Amari 1998; for policies Kakade 2001,
     https://papers.nips.cc/paper/2073-a-natural-policy-gradient), as long as the divergence `kl` allows:
 
@@ -49,22 +49,23 @@ class NaturalGradient(Optimizer):
         tolerance: float = 1e-5,
         line_search: bool = False,
     ):
-        if kl is not None and not kl > 0:
+        if kl is not None and not np.all(np.asarray(kl) > 0):
             raise ValueError(f"kl must be positive, or null, not {kl!r}")
-        if not damping >= 0:
+        if not np.all(np.asarray(damping) >= 0):
             raise ValueError(f"damping must be 0 or more, not {damping!r}")
         if not isinstance(iterations, int) or iterations < 1:
             raise ValueError(f"iterations must be a whole number from 1 on, not {iterations!r}")
-        if not tolerance >= 0:
+        if not np.all(np.asarray(tolerance) >= 0):
             raise ValueError(f"tolerance must be 0 or more, not {tolerance!r}")
         told = {"damping": damping, "iterations": iterations, "tolerance": tolerance, "line_search": line_search}
-        super().__init__(params, {"lr": 1.0 if kl is None else kl, "bounded": kl is not None, **told})
+        super().__init__(list(params), {"lr": 1.0 if kl is None else kl, "bounded": kl is not None, **told})
         self.sign = sign
 
     @np.errstate(all="ignore")  # of a replica that has diverged, which rests
     def step(self, closure: Searched) -> None:  # type: ignore[override]
         """closure() evaluates J [R] and its gradient; closure.curvature() is ±F at the same place."""
-        (group,) = self.param_groups
+        group, radius = self.param_groups[0], self.of_each("lr")
+        damping, tolerance = (np.reshape(self.of_each(name), (-1, 1)) for name in ("damping", "tolerance"))
         parameters = [parameter for parameter in group["params"] if parameter.requires_grad]
         places = [parameter.detach().numpy() for parameter in parameters]
         at = joined(places)
@@ -74,17 +75,17 @@ class NaturalGradient(Optimizer):
         upwards = np.where(bend < 0, -1.0, 1.0)  # F is positive, whichever way J bends
 
         def times(v: np.ndarray) -> np.ndarray:
-            product: np.ndarray = upwards * curvature.times(v) + group["damping"] * v
+            product: np.ndarray = upwards * curvature.times(v) + damping * v
             return product
 
-        ahead = conjugate_gradients(times, curvature.undo, gradient, group["iterations"], group["tolerance"])
+        ahead = conjugate_gradients(times, curvature.undo, gradient, group["iterations"], tolerance[:, 0])
         size = (ahead * times(ahead)).sum(1)  # [R] twice the divergence of a step of length 1
-        length = np.sqrt(2 * group["lr"] / size) if group["bounded"] else np.full(len(at), group["lr"])
+        length = np.sqrt(2 * radius / size) if group["bounded"] else np.full(len(at), radius)
         length = np.where((size > 0) & np.isfinite(length), length, 0.0)[:, None]
         move(places, at + self.sign * length * ahead)
         if not group["line_search"]:
             return
-        limit = SLACK * group["lr"] if group["bounded"] else np.inf
+        limit = SLACK * radius if group["bounded"] else np.inf
         for shrinking in range(SHRINKINGS + 1):
             better = self.sign * (closure.value_alone().numpy() - value) > 0
             good = better & (curvature.distance(self.sign * length * ahead) <= limit)

@@ -7,10 +7,10 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from rlgrad.optimizers.conjugate import conjugate_gradients
 from rlgrad.optimizers.curvature import Curvature
+from rlgrad.optimizers.parts import Together
 
 FEW = 64  # parameters, up to which numpy is faster
 HALVINGS = 12  # of a step that does not improve the objective as it should; then it is not taken
@@ -25,7 +25,7 @@ class Evaluated(Protocol):
     def curvature(self) -> Curvature: ...
 
 
-class Newton(Optimizer):
+class Newton(Together):
     """Newton's method for R replicas at once: θ − H⁻¹∇J, where a quadratic has its extremum.
 
     The step is the same whether J or −J is sought, as H and ∇J turn their signs together: left alone, it goes to any
@@ -50,15 +50,15 @@ class Newton(Optimizer):
         tolerance: float = 1e-9,
         solver: Literal["auto", "direct", "cg"] = "auto",
     ):
-        if not lr > 0:
+        if not np.all(np.asarray(lr) > 0):
             raise ValueError(f"lr must be positive, not {lr!r}")
         if not isinstance(max_iter, int) or max_iter < 1:
             raise ValueError(f"max_iter must be a whole number from 1 on, not {max_iter!r}")
-        if not tolerance >= 0:
+        if not np.all(np.asarray(tolerance) >= 0):
             raise ValueError(f"tolerance must be 0 or more, not {tolerance!r}")
         if solver not in ("auto", "direct", "cg"):
             raise ValueError(f"solver must be auto, direct or cg, not {solver!r}")
-        super().__init__(params, {"lr": lr, "max_iter": max_iter, "tolerance": tolerance, "solver": solver})
+        super().__init__(list(params), {"lr": lr, "max_iter": max_iter, "tolerance": tolerance, "solver": solver})
         self.sign = sign
 
     @np.errstate(all="ignore")  # infinite and nan are rested upon
@@ -67,7 +67,7 @@ class Newton(Optimizer):
 
         The few numbers in between are numpy's: on so few its calls are faster than torch's.
         """
-        (group,) = self.param_groups
+        group, rate, tolerance = self.param_groups[0], self.of_each("lr"), self.of_each("tolerance")
         parameters = [parameter for parameter in group["params"] if parameter.requires_grad]
         places = [parameter.detach().numpy() for parameter in parameters]
         sign, bowl = self.sign, 1 if self.sign < 0 else -1  # J curves upwards at a minimum, downwards at a maximum
@@ -77,7 +77,7 @@ class Newton(Optimizer):
         eps, active = np.finfo(value.dtype).eps, np.full(len(value), True)
         for _ in range(group["max_iter"]):
             size = np.abs(value)
-            little, curvature = group["tolerance"] * size, closure.curvature()
+            little, curvature = tolerance * size, closure.curvature()
             uphill = curvature.felt(towards(curvature, curvature.felt(gradient), bowl, eps, size, little))
             promised = (gradient * uphill).sum(1)
             active &= (promised > 0) & (promised < np.inf)  # [R]; nan rests
@@ -86,7 +86,7 @@ class Newton(Optimizer):
                     return
                 uphill[~active] = 0.0
             last = promised <= 2 * little  # this step is taken, and none after it
-            length = np.where(last, min(group["lr"], 1.0), group["lr"]) * active  # [R]
+            length = np.where(last, np.minimum(rate, 1.0), rate) * active  # [R]
             if last[active].all():  # so little is as the quadratic has it: there is nothing to halve, nor to evaluate
                 move(places, at + sign * length[:, None] * uphill)
                 return

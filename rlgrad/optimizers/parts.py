@@ -1,10 +1,14 @@
 """Parts of a model, and optimizers that are made of others."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+Arguments = Mapping[str, Any]  # of an optimizer; a number that is not the same for all R replicas is a tensor [R]
 
 
 class Part(NamedTuple):
@@ -12,7 +16,67 @@ class Part(NamedTuple):
 
     parameters: list[nn.Parameter]
     sign: Literal[1, -1]
-    arguments: Mapping[str, Any] = {}  # of the optimizer, for these parameters only
+    arguments: Arguments = {}  # of the optimizer, for these parameters only
+
+
+class Stretch(NamedTuple):
+    """Neighbouring replicas whose optimizer has the same arguments."""
+
+    replicas: slice
+    arguments: Arguments
+    of_parts: Sequence[Arguments]
+
+    @property
+    def width(self) -> int:
+        return int(self.replicas.stop - self.replicas.start)
+
+
+def stretches(parts: Sequence[Part], arguments: Arguments) -> list[Stretch]:
+    """All replicas, one stretch after the other."""
+    told, count = [arguments, *(part.arguments for part in parts)], len(parts[0].parameters[0])
+    if not any(varies(value) for each in told for value in each.values()):
+        return [Stretch(slice(0, count), arguments, told[1:])]
+    every = [[of_one(each, replica) for each in told] for replica in range(count)]
+    ends = [0, *(k for k in range(1, count) if every[k] != every[k - 1]), count]
+    return [Stretch(slice(a, b), every[a][0], every[a][1:]) for a, b in itertools.pairwise(ends)]
+
+
+def varies(value: Any) -> bool:
+    inner = value if isinstance(value, list | tuple) else ()
+    return (isinstance(value, Tensor) and value.ndim == 1) or any(map(varies, inner))
+
+
+def of_one(value: Any, replica: int) -> Any:
+    """An argument, or all of them, as one replica has it."""
+    if isinstance(value, Mapping):
+        return {name: of_one(inner, replica) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(of_one(inner, replica) for inner in value)
+    return value[replica].item() if varies(value) else value
+
+
+class Together(torch.optim.Optimizer):
+    """An optimizer that moves all replicas at once. It has a group for each stretch of replicas with the same
+    arguments, so that a schedule reaches them; the parameters are those of the first."""
+
+    def __init__(self, parameters: Sequence[Tensor], arguments: Arguments):
+        found = stretches([Part(list(parameters), 1)], arguments)  # type: ignore[arg-type]
+        self.widths = [each.width for each in found]
+        groups = [{"params": [] if number else parameters, **each.arguments} for number, each in enumerate(found)]
+        super().__init__(groups, dict(found[0].arguments))
+
+    def of_each(self, name: str) -> Any:
+        """A number of the groups: [R], or the one that they all have."""
+        return of_each(self, name)
+
+
+def of_each(optimizer: torch.optim.Optimizer, name: str) -> Any:
+    """A number of the groups of an optimizer's first part: [R], or the one that all replicas have."""
+    inner = optimizer.each[0] if isinstance(optimizer, ByPart) else optimizer
+    widths = vars(inner).get("widths", [1])  # of the stretches of replicas
+    groups = inner.param_groups[:: len(inner.param_groups) // len(widths) if len(widths) > 1 else 1]
+    values = [group[name] for group in groups[: len(widths)]]
+    return values[0] if len(values) == 1 else np.repeat(values, widths)
 
 
 class Composite(torch.optim.Optimizer):

@@ -1,50 +1,102 @@
-"""One optimizer for each replica, for those of torch's that couple the elements of their parameters."""
+"""An optimizer for some replicas each: for those of torch's that couple the elements of their parameters, and where
+replicas have different arguments."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from rlgrad.optimizers.parts import Composite, Part
+from rlgrad.optimizers.parts import Arguments, Composite, Part, Stretch, stretches
 
 COST: Literal[-1] = -1  # the sign of what is minimized
 
 
-class PerReplica(Composite):
+class Sliced(Composite):
+    """Optimizers for some replicas each, on views of their slice of the parameters. Its groups are, for each stretch of
+    replicas with the same arguments, those of the parts; the parameters as a whole are those of the first stretch.
+
+    places: for each optimizer, which replicas it moves; one number, without an axis, or a slice.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        found: Sequence[Stretch],
+        places: Sequence[tuple[int | slice, Stretch]],
+        make: Callable[[list[dict[str, Any]], Arguments], torch.optim.Optimizer],
+    ):
+        self.parameters = [parameter for part in parts for parameter in part.parameters]
+        self.views: list[list[Tensor]] = []
+        self.each = []
+        self.stretch = [found.index(stretch) for _, stretch in places]  # of each optimizer
+        for place, stretch in places:
+            views = [[p.detach()[place].requires_grad_() for p in part.parameters] for part in parts]
+            groups = [{"params": view, **own} for view, own in zip(views, stretch.of_parts, strict=True)]
+            self.views.append([view for group in views for view in group])
+            self.each.append(make(groups, stretch.arguments))
+        whole = []
+        for number in range(len(found)):
+            inner = self.each[self.stretch.index(number)].param_groups
+            parameters = [[] if number else part.parameters for part in parts]
+            whole += [{**group, "params": own} for group, own in zip(inner, parameters, strict=True)]
+        super().__init__(whole, dict(self.each[0].defaults))
+        self.found, self.parts, self.widths = found, len(parts), [each.width for each in found]
+
+    def tell(self) -> None:
+        """Hand the groups' numbers on, as a schedule set them."""
+        for optimizer, number in zip(self.each, self.stretch, strict=True):
+            outer = self.param_groups[number * self.parts : (number + 1) * self.parts]
+            for inner, group in zip(optimizer.param_groups, outer, strict=True):
+                inner.update({key: value for key, value in group.items() if key != "params"})
+
+
+class PerStretch(Sliced):
+    """One optimizer for each stretch of replicas, for those of torch's that treat every element alike."""
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        found: Sequence[Stretch],
+        make: Callable[[list[dict[str, Any]], Arguments], torch.optim.Optimizer],
+    ):
+        super().__init__(parts, found, [(each.replicas, each) for each in found], make)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor]) -> None:  # type: ignore[override]
+        self.tell()
+        with torch.enable_grad():
+            closure()
+        for optimizer, views, number in zip(self.each, self.views, self.stretch, strict=True):
+            for view, parameter in zip(views, self.parameters, strict=True):
+                view.grad = None if parameter.grad is None else parameter.grad[self.found[number].replicas]
+            optimizer.step()
+
+
+class PerReplica(Sliced):
     """One optimizer for each replica, so that no replica feels another.
 
-    Each works on views of its slice of the parameters. All of them minimize, and so see the objective and its
-    gradient with the sign that makes a minimum of what is sought: this serves optimizers without `maximize=` too.
-    They step side by side: one evaluation, of all replicas together, answers all that wait for one. So a step takes as
-    many evaluations as the slowest replica needs. A replica that the problem lets rest is not moved, nor is what its
-    optimizer remembers.
+    All of them minimize, and so see the objective and its gradient with the sign that makes a minimum of what is
+    sought: this serves optimizers without `maximize=` too. They step side by side: one evaluation, of all replicas
+    together, answers all that wait for one. So a step takes as many evaluations as the slowest replica needs. A replica
+    that the problem lets rest is not moved, nor is what its optimizer remembers.
     """
 
     def __init__(
         self,
         parts: Sequence[Part],
         optimizer_class: Callable[..., torch.optim.Optimizer],
-        arguments: Mapping[str, Any],
+        arguments: Arguments,
     ):
-        self.parameters = [parameter for part in parts for parameter in part.parameters]
         self.signs = [COST * part.sign for part in parts for _ in part.parameters]  # +1 where it is a cost already
-        self.slices: list[list[Tensor]] = []
-        self.each = []
-        for k in range(len(self.parameters[0])):
-            views = [[p.detach()[k].requires_grad_() for p in part.parameters] for part in parts]
-            groups = [{"params": view, **part.arguments} for view, part in zip(views, parts, strict=True)]
-            self.slices.append([view for group in views for view in group])
-            self.each.append(optimizer_class(groups, **arguments))
-        whole = [{"params": part.parameters, **part.arguments} for part in parts]
-        super().__init__(whole, dict(self.each[0].defaults))
+        found = stretches(parts, arguments)
+        places = [(k, each) for each in found for k in range(each.replicas.start, each.replicas.stop)]
+        super().__init__(parts, found, places, lambda groups, arguments: optimizer_class(groups, **arguments))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor]) -> None:  # type: ignore[override]
         """`closure` evaluates the objective [R] and its gradient, for all replicas at once."""
-        for optimizer in self.each:
-            for inner, outer in zip(optimizer.param_groups, self.param_groups, strict=True):
-                inner.update({key: value for key, value in outer.items() if key != "params"})  # as a schedule set it
+        self.tell()
         value, answered = torch.empty(0), set[int]()
 
         def evaluate() -> None:
@@ -57,7 +109,7 @@ class PerReplica(Composite):
                 if replica in answered:
                     wait()
                 answered.add(replica)
-                for view, parameter, sign in zip(self.slices[replica], self.parameters, self.signs, strict=True):
+                for view, parameter, sign in zip(self.views[replica], self.parameters, self.signs, strict=True):
                     view.grad = None if parameter.grad is None else sign * parameter.grad[replica]
                 return self.signs[0] * value[replica]
 

@@ -20,7 +20,9 @@ from rlgrad import distributed
 from rlgrad.errors import SettingError
 from rlgrad.loop import Direction, Estimate, Lazy, Update
 from rlgrad.optimizers.curvature import Curvature, Shared
-from rlgrad.streams import Purpose, streams
+from rlgrad.replicas import along
+from rlgrad.settings import Each
+from rlgrad.streams import Purpose, stream
 from rlgrad.supervised import data
 from rlgrad.supervised.classifier import LinearClassifier
 from rlgrad.supervised.conclusions import Conclusion, concluded
@@ -47,14 +49,14 @@ class Settings(data.DataSettings, MinibatchSettings):
     """the cost to descend, or the score to ascend"""
     reduction: Literal["mean", "sum"] = "mean"
     """whether the objective is the mean over the examples of an update or their sum"""
-    l2: NonNegativeFloat = 0.0
+    l2: Each[NonNegativeFloat] = 0.0
     """strength of the penalty l2/2 ||w||^2, intercepts left out; scikit-learn's C is 1 / (l2 * examples) for the mean,
     and 1 / l2 for the sum"""
     intercept: bool = True
     """whether there is one, or the decision boundary goes through the origin"""
-    initial_value: FiniteFloat = 0.0
+    initial_value: Each[FiniteFloat] = 0.0
     """where weights and intercept start"""
-    initial_deviation: NonNegativeFloat = 0.0
+    initial_deviation: Each[NonNegativeFloat] = 0.0
     """initial weights are normal around it with this deviation; 0: none is different"""
     gradient: Literal["closed_form", "autograd"] = "closed_form"
     """closed_form: the textbook's formula, in one pass through the examples. autograd: torch's, by way of the model's
@@ -90,24 +92,27 @@ class Logistic(Trainable):
     work = "batch/examples"  # the metric that counts what was learned from
 
     def __init__(self, settings: Settings, dataset: data.Dataset):
-        self.settings = settings
+        self.direction, penalty = DIRECTIONS[settings.objective], any(each.l2 for each in settings.each())
+        self.measures = settings.objective.replace("_", " ") + (" and penalty" if penalty else "")
+        self.settings = settings = settings.spread()
         self.dataset, self.facts = dataset, dataset.facts
-        self.direction = DIRECTIONS[settings.objective]
-        self.measures = settings.objective.replace("_", " ") + (" and penalty" if settings.l2 else "")
         width = dataset.x.shape[1]
         self.model = LinearClassifier(settings.replicas, width, dataset.classes, settings.family).to(dataset.x.dtype)
         self.headline, self.judged = self.model.family.headline, (self.model.family.judged, Direction.MINIMIZE)
-        self.decay: Decay = settings.l2  # of all weights, or [R, 1, 1] or [R, D, 1] where they differ
         if not settings.standardise and settings.optimizer.name == "Newton":
             self.facts = {**self.facts, "scaling": "Newton's curvature is scaled, and worked out in double precision"}
         linear = self.model.linear
+        exactly = torch.empty(1, 1, 1, dtype=torch.float64)
+        told = settings.l2, settings.initial_value, settings.initial_deviation
+        decay, start, deviation = (along(each, exactly) for each in told)
+        self.decay: Decay = decay.numpy() if isinstance(decay, Tensor) else decay  # or [R, 1, 1] or [R, D, 1]
         with torch.no_grad():
-            linear.bias.fill_(settings.initial_value if settings.intercept else 0.0)
-            linear.weight.fill_(settings.initial_value)
-            if settings.initial_deviation:
-                drawn = streams(settings.seed, settings.replicas, Purpose.INITIAL)
+            linear.bias.copy_(torch.as_tensor(start if settings.intercept else 0.0, dtype=torch.float64))
+            linear.weight.copy_(torch.as_tensor(start, dtype=torch.float64))
+            if isinstance(deviation, Tensor) or deviation:
+                drawn = [stream(seed, Purpose.INITIAL) for seed in settings.seeds]
                 deviates = np.stack([rng.standard_normal(tuple(linear.weight.shape[1:])) for rng in drawn])
-                linear.weight.copy_(settings.initial_value + settings.initial_deviation * torch.from_numpy(deviates))
+                linear.weight.copy_(start + deviation * torch.from_numpy(deviates))
         linear.bias.requires_grad_(settings.intercept)
         self.minibatches = Minibatches(settings, dataset)
         self.shares = min(settings.batch_size or len(dataset.y), len(dataset.y))

@@ -27,6 +27,8 @@ from rlgrad.errors import SettingError
 from rlgrad.loop import Estimate, Lazy
 from rlgrad.problems import reinforce
 from rlgrad.problems.reinforce import Played, Reinforce
+from rlgrad.replicas import along
+from rlgrad.settings import Each
 from rlgrad.streams import Purpose
 
 
@@ -34,19 +36,19 @@ class Settings(reinforce.Settings):
     """A policy that learns by proximal policy optimization."""
 
     problem: Literal["ppo"] = "ppo"  # type: ignore[assignment]
-    clip: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    clip: Each[Annotated[float, Field(gt=0, lt=1)]] = 0.2
     """epsilon: by how much the ratio of an action's probabilities may leave 1 and still count"""
     epochs: PositiveInt = 10
     """how often the steps of an update are gone through"""
     minibatches: PositiveInt = 4
     """into how many parts an epoch's steps are dealt, for a step of the optimizer each"""
-    kl_stop: PositiveFloat | None = None
+    kl_stop: Each[PositiveFloat] | None = None
     """a replica whose policy has come this far, by its divergence from the one that played (nats), rests until the next
     update; then each replica has an optimizer of its own. null: none rests"""
     baseline: Baseline = "critic"
-    discount: Annotated[float, Field(gt=0, le=1)] = 0.99
+    discount: Each[Annotated[float, Field(gt=0, le=1)]] = 0.99
     discount_weighting: bool = False
-    gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.95
+    gae_lambda: Each[Annotated[float, Field(ge=0, le=1)]] = 0.95
     time_limit: Literal["end", "bootstrap"] = "bootstrap"
     standardise_advantages: bool | Literal["per_episode"] = True
 
@@ -134,7 +136,7 @@ class PPO(Reinforce):
             policy = model(observation)
             log_ratio = policy.log_prob(gather(played.action, at)) - gather(course.before.log_prob, at)
             surrogate = (clipped(log_ratio.exp(), advantage, settings.clip) * share).sum(1)
-            sought = surrogate + self._coefficient(played.step) * (policy.entropy() * share).sum(1)
+            sought = surrogate + along(self._coefficient(played.step), surrogate) * (policy.entropy() * share).sum(1)
             if model.critic:  # it has parameters of its own, and goes down its error
                 unit = told.unit.reshape(-1, 1) if told.unit.dim() else told.unit
                 error = (model.critic(observation) - gather(told.target, at)) / unit
@@ -168,6 +170,7 @@ class PPO(Reinforce):
         course.surrogate = torch.where(goes_on, surrogate, course.surrogate)
 
 
-def clipped(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
+def clipped(ratio: Tensor, advantage: Tensor, clip: float | Tensor) -> Tensor:
     """min(r A, clip(r, 1 − ε, 1 + ε) A), equation 7."""
-    return torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+    own: Any = along(clip, ratio)
+    return torch.minimum(ratio * advantage, ratio.clamp(1 - own, 1 + own) * advantage)

@@ -39,7 +39,8 @@ from rlgrad.environments import register
 from rlgrad.environments.vector import close
 from rlgrad.errors import RunError, SettingError, UsageError
 from rlgrad.loop import Direction, Estimate, Update
-from rlgrad.streams import Purpose, streams
+from rlgrad.replicas import along
+from rlgrad.streams import Purpose, stream
 from rlgrad.trainable import Trainable
 
 
@@ -94,6 +95,16 @@ def objective_of(settings: Settings, batch: Rollout, target: Tensor) -> tuple[Te
     return total(batch.reward * discounts) / alive.shape[2], alive / alive.shape[2]
 
 
+def promises(settings: Settings) -> bool:
+    """Whether the gradient is, but for its unit and the noise, that of the objective: in segments, of the objective of
+    the same steps, weighted as `Reinforce.after` does."""
+    if settings.standardise_advantages or settings.entropy_bonus:
+        return False
+    guessed = settings.gae_lambda < 1 or settings.time_limit == "bootstrap"
+    unweighted = settings.discount < 1 and not settings.discount_weighting
+    return settings.flowing or not (guessed or unweighted)
+
+
 class Reinforce(Trainable):
     """Whole episodes and a baseline: the gradient of the expected return, estimated without bias unless asked for."""
 
@@ -107,15 +118,18 @@ class Reinforce(Trainable):
 
     def __init__(self, settings: Settings, policy: nn.Module | None = None):
         """policy: its network, instead of one that the settings describe."""
-        check(settings)
         self.given = policy is not None
+        cells = settings.each()
+        for cell in cells:
+            check(cell)
         self.line_search = not settings.baseline.startswith("optimal")  # there the gradient has no surrogate
         if settings.baseline == "critic":  # whose error is no part of it
             self.line_search = settings.critic.optimizer is not None
         self.measures = "return" + (" still to come" if settings.segment else "")
-        self.measures = "discounted " * (settings.discount < 1) + self.measures
+        self.measures = "discounted " * any(cell.discount < 1 for cell in cells) + self.measures
+        self._promises = all(map(promises, cells))
         environment, settings = opened(settings)
-        self.settings = settings
+        self.settings = settings = settings.spread()
         observation, action, spec = environment.observation_space, environment.action_space, environment.spec
         close([environment])
         threshold = spec.reward_threshold if spec else None
@@ -123,7 +137,7 @@ class Reinforce(Trainable):
         if settings.evaluation.steps:
             self.solved, self.headline = None, ("reward_per_step",)
             self.judged = ("reward_per_step", Direction.MAXIMIZE)
-        drawn = streams(settings.seed, settings.replicas, Purpose.INITIAL)
+        drawn = [stream(seed, Purpose.INITIAL) for seed in settings.seeds]
         self.spaces = observation, action
         self.model = make_agent(settings, *self.spaces, drawn, policy)
         self.experience = Experience(settings, self.spaces)
@@ -215,14 +229,14 @@ class Reinforce(Trainable):
             metrics["baseline/explained_variance"] = explained_variance(target - advantage, target, alive)
         used, bonus, pull = standardised(settings, advantage / unit, alive, target), None, None
         if settings.entropy_bonus:
-            bonus = self._coefficient(batch.step) * alive / steps
+            bonus = along(self._coefficient(batch.step), target) * alive / steps
         if value is not None:  # down the squared error, in the same units
             error = (value - target) * alive
             pull = None if settings.critic_alone else error / steps / unit.square()
             metrics["critic/error"] = total(error.square()) / steps.flatten() / 2
         return Weights(mean, target, advantage, unit, share, weight, used, used * weight * share, bonus, pull), metrics
 
-    def _coefficient(self, step: int) -> float:
+    def _coefficient(self, step: int) -> float | Tensor:
         """Of the entropy bonus, at this update."""
         wanted, updates = self.settings.entropy_bonus, self.settings.updates
         return wanted.at(step / max(1, updates - 1) if updates else self.progress) if wanted else 0.0
@@ -301,17 +315,6 @@ class Reinforce(Trainable):
         if self._promises:
             found[f"{of}/predicted_change"] = promised * played.unit.flatten()
         return found
-
-    @property
-    def _promises(self) -> bool:
-        """Whether the gradient is, but for its unit and the noise, that of the objective: in segments, of the objective
-        of the same steps, weighted as `after` does."""
-        settings = self.settings
-        if settings.standardise_advantages or settings.entropy_bonus:
-            return False
-        guessed = settings.gae_lambda < 1 or settings.time_limit == "bootstrap"
-        unweighted = settings.discount < 1 and not settings.discount_weighting
-        return settings.flowing or not (guessed or unweighted)
 
     def description(self) -> dict[str, Any]:
         """The policy's."""

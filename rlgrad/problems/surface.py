@@ -19,7 +19,7 @@ from rlgrad.errors import RunError, SettingError
 from rlgrad.loop import Direction, Estimate, Update
 from rlgrad.optimizers.curvature import Dense
 from rlgrad.settings import RunSettings
-from rlgrad.streams import Purpose, streams
+from rlgrad.streams import Purpose, stream
 from rlgrad.surfaces.calculus import Kind, classify, curvature, derivatives, eigenvalues, kinked
 from rlgrad.surfaces.expressions import Expression, ExpressionError, parse
 from rlgrad.surfaces.findings import SETTLED, counted, groups, number, place, span
@@ -75,7 +75,7 @@ class SurfaceProblem(Trainable):
     work = "surface/evaluations"  # the metric that counts how often the function was evaluated
 
     def __init__(self, settings: Settings):
-        self.settings = settings
+        self.settings = settings = settings.spread()
         self.function = find_function(settings)
         self.direction = find_direction(settings)
         self.judged = ("value", self.direction)
@@ -269,7 +269,7 @@ def starting_points(settings: Settings, box: Tensor) -> Tensor:
     if settings.start is not None:
         return torch.tensor(settings.start, dtype=torch.float64)
     low, high = box.numpy().T
-    drawn = [rng.uniform(low, high) for rng in streams(settings.seed, settings.replicas, Purpose.INITIAL)]
+    drawn = [stream(seed, Purpose.INITIAL).uniform(low, high) for seed in settings.seeds]
     return torch.stack([torch.from_numpy(point) for point in drawn])
 
 

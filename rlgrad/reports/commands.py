@@ -76,11 +76,11 @@ def report_command(options: argparse.Namespace) -> int:
     to = Path(options.to or Path(options.runs[0]) / "report.html")
     writable(to)
     from rlgrad.reports.playing import film_of, returns_by_chance
-    from rlgrad.reports.reading import read_run
+    from rlgrad.reports.reading import apart, read_run
     from rlgrad.reports.report import Seen, write
     from rlgrad.reports.slices import cut
 
-    runs = [read_run(run) for run in options.runs]
+    runs = [each for run in options.runs for each in apart(read_run(run))]
     seen, path = Seen(), runs[0].path
     if len(runs) == 1:
         seen = Seen(film_of(path), returns_by_chance(path), cut(path) if options.slice else None)
@@ -94,17 +94,18 @@ def plot_command(options: argparse.Namespace) -> int:
     for run in options.runs:
         check_run(run)
     from rlgrad.pages.drawing import style
-    from rlgrad.reports.figures import curves
-    from rlgrad.reports.reading import read_run
+    from rlgrad.reports.figures import curves, swept
+    from rlgrad.reports.reading import apart, read_run
 
-    runs = [read_run(run) for run in options.runs]
+    runs = [each for run in options.runs for each in apart(read_run(run))]
     shared = [tag for tag in runs[0].tags if all(tag in run.tags for run in runs)]
     tag = options.tag or next((tag for tag in shared if tag.startswith("evaluation/")), "objective/value")
     if tag not in shared:
         known = ", ".join(shared)
         raise UsageError(f"--tag {tag}: not all of the runs have it; they have {known}")
     with style():
-        curves(runs, tag, options.axis).savefig(to, dpi=200, facecolor="white")
+        drawn = swept(runs, tag, options.axis) if runs[0].cell and len(options.runs) == 1 else None
+        (drawn or curves(runs, tag, options.axis)).savefig(to, dpi=200, facecolor="white")
     print(f"written: {shlex.quote(str(to))}")
     return 0
 

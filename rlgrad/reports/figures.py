@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from rlgrad.pages.drawing import FAINT, panel
-from rlgrad.reports.reading import AXES, Recorded
+from rlgrad.reports.reading import AXES, Curve, Recorded
 
 # Okabe & Ito's colours: told apart by the colour-blind, and visible on a light and on a dark page
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
@@ -19,24 +21,64 @@ FEW = 40  # replicas that are drawn one by one
 def curves(runs: Sequence[Recorded], tag: str, axis: str = "step", lines: Mapping[str, float] | None = None) -> Figure:
     """A tag of runs over their work, updates or seconds. lines: what to compare with, by name."""
     figure, axes = panel(3.4, 2.7)
-    for run, colour in zip(runs, COLOURS * len(runs), strict=False):
-        if tag in run.tags:
-            draw(axes, run, tag, axis, colour, alone=len(runs) == 1)
+    trace(axes, runs, tag, axis)
     for name, height in (lines or {}).items():
         axes.axhline(height, color=FAINT, linewidth=1, linestyle="--")
         axes.annotate(
             name, (1, height), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=FAINT, fontsize=8
         )
+    return figure
+
+
+def trace(axes: Axes, runs: Sequence[Recorded], tag: str, axis: str) -> None:
+    for run, colour in zip(runs, colours(len(runs)), strict=True):
+        if tag in run.tags:
+            draw(axes, run, tag, axis, colour, alone=len(runs) == 1)
     if axis != "seconds":
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 100k
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel(runs[0].work if axis == "step" else AXES[axis])
-    axes.set_ylabel(tag.replace("evaluation/", "").replace("objective/value", "objective").replace("_", " "))
+    axes.set_ylabel(named(tag))
     if spans_decades(np.concatenate([run.curve(tag).values.ravel() for run in runs if tag in run.tags])):
         axes.set_yscale("log")
     if len(runs) > 1:
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8 if len(runs) <= len(COLOURS) else 5)
+
+
+def colours(count: int) -> Sequence[Any]:
+    """So many that are told apart; of many one next to the other."""
+    return COLOURS[:count] if count <= len(COLOURS) else list(colormaps["viridis"](np.linspace(0, 0.95, count)))
+
+
+def swept(runs: Sequence[Recorded], tag: str, axis: str = "step") -> Figure:
+    """The values of a sweep: what each came to at last, with its interval, and the curves."""
+    figure = Figure(figsize=(8.6, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    grid = [run.cell.named for run in runs if run.cell]
+    along = max(grid[0], key=lambda name: len({each[name] for each in grid}))
+    lines: dict[str, list[tuple[float, Curve]]] = {}
+    for values, run in zip(grid, runs, strict=True):
+        rest = ", ".join(f"{name}={value:g}" for name, value in values.items() if name != along)
+        lines.setdefault(rest, []).append((values[along], run.curve(tag)))
+    for (name, points), colour in zip(lines.items(), colours(len(lines)), strict=True):
+        points.sort(key=lambda each: each[0])
+        x, mean = [at for at, _ in points], np.asarray([curve.mean[-1] for _, curve in points])
+        ends = np.nan_to_num(np.abs(np.asarray([curve.interval[-1] for _, curve in points]).T - mean))
+        left.errorbar(x, mean, ends, color=colour, marker="o", markersize=3, capsize=2, linewidth=1, label=name)
+    places = sorted({each[along] for each in grid})
+    left.set_xscale("log" if spans_decades(np.asarray(places), 1) else "linear")
+    left.set_xticks(places, [f"{each:g}" for each in places], rotation=0 if len(places) < 8 else 90)
+    left.minorticks_off()
+    left.set_xlabel(along)
+    left.set_ylabel(named(tag))
+    if len(lines) > 1:
+        left.legend(fontsize=8 if len(lines) <= len(COLOURS) else 5)
+    trace(right, runs, tag, axis)
     return figure
+
+
+def named(tag: str) -> str:
+    return tag.replace("evaluation/", "").replace("objective/value", "objective").replace("_", " ")
 
 
 def draw(axes: Axes, run: Recorded, tag: str, axis: str, colour: str, alone: bool) -> None:
@@ -49,7 +91,7 @@ def draw(axes: Axes, run: Recorded, tag: str, axis: str, colour: str, alone: boo
     axes.fill_between(curve.x, low, high, color=colour, alpha=0.2, linewidth=0)
 
 
-def spans_decades(values: np.ndarray) -> bool:
+def spans_decades(values: np.ndarray, decades: float = 3) -> bool:
     """Whether numbers are positive and so far apart that only a logarithmic axis shows them all."""
     seen = values[np.isfinite(values)]
-    return bool(len(seen)) and seen.min() > 0 and math.log10(seen.max() / seen.min()) > 3
+    return bool(len(seen)) and seen.min() > 0 and math.log10(seen.max() / seen.min()) >= decades

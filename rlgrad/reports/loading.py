@@ -9,9 +9,8 @@ from rlgrad.errors import UsageError
 from rlgrad.run import checkpoint, weights
 from rlgrad.run.faults import attempt
 from rlgrad.run.identity import check_data, trained_with
-from rlgrad.run.observers.progress import number
 from rlgrad.run.resuming import content_of, recorded_config, say_what_has_changed
-from rlgrad.run.statistics import summarize
+from rlgrad.run.statistics import number, summarize
 from rlgrad.run.weights import Weights
 
 if TYPE_CHECKING:
@@ -54,9 +53,13 @@ def load(
     because = ""
     if replica is None:
         replica, because = (0, "") if count == 1 else best(config, found)
+    told = ""
+    if config.settings.grid:
+        cell = config.settings.cells[replica // config.settings.replicas]
+        told, config = f" ({cell.name})", config.with_settings(config.settings.alone(replica))
     model: Any = config.trained({name: tensor[[replica]] for name, tensor in found.tensors.items()}, found.description)
     weights.check(found, found.description, model.description())
-    model.origin = f"replica {replica} of {path}, {stage(path, found, replica)}{because}"
+    model.origin = f"replica {replica} of {path}{told}, {stage(path, found, replica)}{because}"
     if because:
         print(model.origin, file=sys.stderr)
     return model  # type: ignore[no-any-return]
@@ -83,7 +86,7 @@ def best(config: Config, found: Weights) -> tuple[int, str]:
 
 
 def evaluate(config: Config, path: Path, update: int | str | None, episode_seed: int) -> dict[str, Any]:
-    """What an evaluation of all replicas comes to, played as their run played."""
+    """What an evaluation of all replicas comes to, or of those of each value of a sweep, played as their run played."""
     found = weights.read(weights.where(path, update))
     saved = checkpoint.load(path) or {}
     trained_with(path, saved, config.settings)
@@ -93,4 +96,10 @@ def evaluate(config: Config, path: Path, update: int | str | None, episode_seed:
     weights.fill(problem, found)
     step = config.settings.length + episode_seed
     measured = attempt(lambda: problem.evaluate(step), config.settings.update_seconds_limit)
-    return {name: summarize(values.tolist(), by_chance=problem.by_chance) for name, values in measured.items()}
+    return {
+        f"{cell.name}: {name}" if cell.values else name: summarize(
+            values[list(cell.replicas)].tolist(), by_chance=problem.by_chance
+        )
+        for cell in config.settings.cells
+        for name, values in measured.items()
+    }

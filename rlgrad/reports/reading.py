@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import yaml
 
+from rlgrad.config import sweeps_in
 from rlgrad.errors import UsageError
 from rlgrad.run.observers.log import EVENTS, METRICS
 from rlgrad.run.statistics import summarize
+from rlgrad.settings import Cell, cells, replaced
 from rlgrad.usage import check_run
 
 AXES = {"step": "work of one replica", "update": "updates", "seconds": "seconds"}
@@ -53,10 +55,11 @@ class Recorded:
     summary: Mapping[str, Any]  # empty while it goes on, or where it was killed
     environment: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
+    cell: Cell | None = None  # of a sweep: the values that it is about
 
     @property
     def name(self) -> str:
-        return self.path.name
+        return self.cell.name if self.cell else self.path.name
 
     @property
     def replicas(self) -> int:
@@ -112,6 +115,24 @@ class Recorded:
                 if "speed/seconds" in points and "update/number" in points:
                     found[round(points["update/number"])] = points["speed/seconds"]
         return found
+
+
+def apart(run: Recorded) -> list[Recorded]:
+    """The values of a sweep, each as if it had been a run of its own; of a run that sweeps nothing itself."""
+    grid = sweeps_in(run.settings)
+    return [of_cell(run, number, cell) for number, cell in enumerate(cells(grid, run.replicas))] if grid else [run]
+
+
+def of_cell(run: Recorded, number: int, cell: Cell) -> Recorded:
+    own = slice(cell.replicas.start, cell.replicas.stop)
+    rows = [{tag: value[own] if isinstance(value, list) else value for tag, value in row.items()} for row in run.rows]
+    for row in rows:  # whose step is the mean over all
+        done = [value for value in next((row[tag] for tag in WORK if tag in row), []) if value is not None]
+        row["step"] = round(sum(done) / len(done)) if done else row["step"]
+    swept = run.summary.get("sweep")
+    summary = {**run.summary, **swept[number]} if isinstance(swept, list) else {"by_chance": True}
+    settings = replaced(run.settings, cell.values)
+    return Recorded(run.path, settings, summary, run.environment, rows, cell)
 
 
 def update(row: Mapping[str, Any]) -> int:

@@ -18,7 +18,7 @@ from rlgrad.reports.published import published
 from rlgrad.reports.reading import AXES, Recorded
 from rlgrad.reports.slices import Slice, draw_line, draw_plane
 from rlgrad.run.directory import dotted
-from rlgrad.run.observers.progress import number
+from rlgrad.run.statistics import number
 
 QUALITY = {
     "gradient/half_cosine": "How well the gradients of the two halves of a batch agree: 1 is all signal, 0 all noise.",

@@ -45,8 +45,8 @@ class Slice:
 def cut(path: str | Path, replica: int = 0, allow_imports: bool = False) -> tuple[Slice, str]:
     """The slice around one replica of a run, and the objective's name. Raises UsageError where there is no such run."""
     config = recorded_config(Path(path), allow_imports)
-    if not 0 <= replica < config.settings.replicas:
-        raise UsageError(f"--replica {replica}: the run has {config.settings.replicas} of them, counted from 0")
+    if not 0 <= replica < (count := len(config.settings.seeds)):
+        raise UsageError(f"--replica {replica}: the run has {count} of them, counted from 0")
     trained = weights.read(weights.where(Path(path))).tensors
     problem, optimizer, schedule = config.build()
     if isinstance(problem, Reinforce):
@@ -58,8 +58,7 @@ def cut(path: str | Path, replica: int = 0, allow_imports: bool = False) -> tupl
 
 def alone(config: Config, trained: dict[str, Tensor], replica: int) -> Trainable:
     """One replica as a run of its own, with its own random numbers."""
-    own = {"seed": config.settings.seed + replica, "replicas": 1}
-    problem: Trainable = config.with_settings(config.settings.model_copy(update=own)).build().problem
+    problem: Trainable = config.with_settings(config.settings.alone(replica)).build().problem
     wanted = problem.model.state_dict()
     try:
         problem.model.load_state_dict(

@@ -31,7 +31,7 @@ class Band(NamedTuple):
     high: str
 
 
-Charts = Mapping[str, Sequence[str] | Band]  # by title: the tags of a chart's lines, or a band
+Charts = Mapping[str, Sequence[str] | Sequence[Band]]  # by title: the tags of a chart's lines, or bands
 
 
 class Events:
@@ -69,10 +69,11 @@ class Events:
     def layout(self, categories: Mapping[str, Charts]) -> None:
         """What the tab CUSTOM SCALARS shows: charts, in categories by title."""
 
-        def chart(title: str, tags: Sequence[str] | Band) -> layout_pb2.Chart:
-            if isinstance(tags, Band):
-                series = layout_pb2.MarginChartContent.Series(value=tags.middle, lower=tags.low, upper=tags.high)
-                return layout_pb2.Chart(title=title, margin=layout_pb2.MarginChartContent(series=[series]))
+        def chart(title: str, tags: Sequence[str] | Sequence[Band]) -> layout_pb2.Chart:
+            if bands := [each for each in tags if isinstance(each, Band)]:
+                kind = layout_pb2.MarginChartContent
+                series = [kind.Series(value=each.middle, lower=each.low, upper=each.high) for each in bands]
+                return layout_pb2.Chart(title=title, margin=kind(series=series))
             lines = [f"^{tag}$" for tag in tags]  # they are regular expressions
             return layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=lines))
 

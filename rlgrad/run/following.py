@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -13,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from rlgrad import distributed
 from rlgrad.errors import RunError, say
 from rlgrad.loop import Update, updates
+from rlgrad.optimizers.parts import of_each
 from rlgrad.optimizers.schedules import move_to
 from rlgrad.replicas import clipping, norm_per_replica
 from rlgrad.run import divergence
@@ -48,6 +50,9 @@ class Following:
         self.asked: list[int] = []  # the signals that ask this process for an end
         self.interrupted: list[int] = []  # those that any process of the run was asked by, before this update
         self.save_asked: list[int] = []  # those that ask for a checkpoint
+        self.swept = settings.cells if settings.grid else []  # what is tried side by side
+        self.by_chance = problem.by_chance and not self.swept  # whether all replicas differ by chance alone
+        self.replicas = len(settings.seeds)
         self.parameters = list(problem.model.parameters())
         self.before: list[Tensor] = []  # the parameters before the update
         self.last: Update | None = None
@@ -59,7 +64,8 @@ class Following:
     def __call__(self) -> None:
         """Go on until all updates are done, the problem is solved, or somebody interrupts."""
         settings = self.settings
-        transform = clipping(settings.max_gradient_norm) if settings.max_gradient_norm else None
+        most = settings.spread().max_gradient_norm
+        transform = None if most is None else clipping(most)
         stream = updates(self.problem, self.optimizer, self.state.done, transform)
         self.began = self.now = time.monotonic()
         self.earlier = self.state.seconds
@@ -100,16 +106,19 @@ class Following:
     def counted(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """The values [R] with NaN for the replicas that are set aside. Raises RunError where they are not [R]."""
         for tag, value in values.items():
-            if not isinstance(value, Tensor) or list(value.shape) != [self.settings.replicas]:
+            if not isinstance(value, Tensor) or list(value.shape) != [self.replicas]:
                 found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-                raise RunError(f"{tag} must be a tensor of shape [{self.settings.replicas}], the replicas: not {found}")
+                raise RunError(f"{tag} must be a tensor of shape [{self.replicas}], the replicas: not {found}")
         return divergence.blank(values, self.state.set_aside)
 
     def measured(self, update: Update) -> Record:
         values = {"objective/value": update.value, "gradient/norm": update.gradient_norm, **update.metrics}
         values["work/evaluations"] = torch.full_like(update.value, float(update.evaluations))
         values["update/size"] = norm_per_replica(self.step())
-        return Record(values, {"update/learning_rate": float(self.optimizer.param_groups[0]["lr"])})
+        rate, tag = of_each(self.optimizer, "lr"), "update/learning_rate"
+        if isinstance(rate, np.ndarray):
+            return Record(values | {tag: torch.from_numpy(rate)})
+        return Record(values, {tag: float(rate)})
 
     def judge(self, update: Update, record: Record) -> None:
         """Replicas that have diverged: the run fails, or they go back to where they were and count no more."""

@@ -213,7 +213,7 @@ def record_changes(path: Path, before: FollowSettings, after: FollowSettings, st
 
 def restore(run: Following, file: str, saved: Mapping[str, Any], log: Log) -> None:
     """Everything as the checkpoint has it, the record cut off where it was then. Raises UsageError."""
-    path, replicas = directory_of(run), run.settings.replicas
+    path, replicas = directory_of(run), run.replicas
     try:
         run.problem.model.load_state_dict(saved["model"])
         checkpoint.check_finite(run.problem.model)

@@ -1,6 +1,7 @@
 """How far a run is, and what its summary says."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from rlgrad.errors import RunError
 from rlgrad.loop import Update
 from rlgrad.run.clock import seconds_since_start
 from rlgrad.run.statistics import summarize
-from rlgrad.settings import FollowSettings
+from rlgrad.settings import Cell, FollowSettings
 from rlgrad.trainable import Trainable
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -40,6 +41,7 @@ class State:
     finished: bool = False  # whether the problem has nothing left to do
     saving: Amount = 0.0  # seconds that went into checkpoints
     set_aside: dict[Count, Count] = field(default_factory=dict)  # replicas that diverged, and in which update
+    solved: dict[Count, dict[str, int | Amount]] = field(default_factory=dict)  # cells of a sweep, as `first_solved`
 
     def absorb(self, update: Update, values: Mapping[str, Tensor], work: str) -> None:
         """Take note of an update and of its values [R]."""
@@ -49,15 +51,21 @@ class State:
         self.work = [a + b for a, b in zip(self.work or [0.0] * len(counted), counted, strict=True)]
         self.objective = values["objective/value"].tolist()
 
-    def judge(self, problem: Trainable) -> None:
-        """Remember when the last evaluation of every replica was at the threshold for the first time."""
+    def judge(self, problem: Trainable, cells: Sequence[Cell] = ()) -> None:
+        """Remember when the last evaluation of every replica, or of all in a cell, was at the threshold for the first
+        time."""
         if problem.solved is None or self.first_solved is not None:
             return
         metric, threshold = problem.solved
         if metric not in self.evaluation:
             raise RunError(f"{type(problem).__name__}.solved names {metric!r}, which its evaluate does not return")
-        if min(self.remaining(self.evaluation[metric])) >= threshold:
-            self.first_solved = {"env_steps": self.steps, "seconds": round(seconds_since_start(), 3)}
+        values, now = self.evaluation[metric], round(seconds_since_start(), 3)
+        if min(self.remaining(values)) >= threshold:
+            self.first_solved = {"env_steps": self.steps, "seconds": now}
+        for number, cell in enumerate(cells):
+            of_it = self.remaining(values, cell.replicas)
+            if number not in self.solved and min(of_it, default=-math.inf) >= threshold:
+                self.solved[number] = {"env_steps": self.steps_of(cell.replicas), "seconds": now}
 
     def over(self, settings: FollowSettings) -> bool:
         """Whether there is nothing left to do."""
@@ -76,13 +84,23 @@ class State:
             return self.steps // every_steps > self.steps_before // every_steps
         return bool(every_updates) and self.done % (every_updates or 1) == 0
 
-    def remaining(self, values: list[float]) -> list[float]:
-        """Those of the replicas that have not been set aside."""
-        return [value for replica, value in enumerate(values) if replica not in self.set_aside]
+    def remaining(self, values: list[float], replicas: Iterable[int] | None = None) -> list[float]:
+        """Those of the replicas, or of these, that have not been set aside."""
+        of = range(len(values)) if replicas is None else replicas
+        return [values[replica] for replica in of if replica not in self.set_aside and replica < len(values)]
 
-    def statistics(self, problem: Trainable, values: list[float]) -> dict[str, Any]:
-        """What the replicas say together that have not been set aside."""
-        return summarize(values, self.set_aside, problem.by_chance)
+    def statistics(self, values: list[float], by_chance: bool, cell: Cell | None = None) -> dict[str, Any]:
+        """What the replicas say together, or those of a cell, that have not been set aside. by_chance: whether they
+        differ by chance alone."""
+        of = cell.replicas if cell else range(len(values))
+        without = [number for number, replica in enumerate(of) if replica in self.set_aside]
+        return summarize([values[replica] for replica in of], without, by_chance)
+
+    def measured(self, by_chance: bool, cell: Cell | None = None) -> dict[str, Any]:
+        """The statistics of the objective at the end, and of the last evaluation."""
+        found: dict[str, Any] = {"objective": self.statistics(self.final, by_chance, cell) if self.final else None}
+        each = self.evaluation.items()
+        return found | {f"evaluation.{name}": self.statistics(values, by_chance, cell) for name, values in each}
 
     def mean(self, value: Tensor) -> float:
         """Of values [R], over the replicas that have not been set aside; of those that there are, where some have none
@@ -94,11 +112,18 @@ class State:
     @property
     def steps(self) -> int:
         """Work so far, mean over replicas."""
-        counted = self.remaining(self.work)
+        return self.steps_of(range(len(self.work)))
+
+    def steps_of(self, replicas: Iterable[int]) -> int:
+        """The same over some replicas."""
+        counted = self.remaining(self.work, replicas)
         return round(sum(counted) / max(1, len(counted)))
 
     def summary(self, settings: FollowSettings, problem: Trainable, status: str) -> dict[str, Any]:
         """The content of summary.json. Keys only ever get added."""
+        cells = settings.cells
+        by_chance, several = problem.by_chance, len(cells) > 1
+        measured = self.measured(by_chance and not several)
         result: dict[str, Any] = {
             "status": status,
             "direction": problem.direction.name.lower(),
@@ -106,18 +131,30 @@ class State:
             "updates": self.done,
             "wall_seconds": round(self.seconds, 3),
             "seed": settings.seed,
-            "replicas": settings.replicas,
+            "replicas": len(settings.seeds),
             unit(problem): self.steps,
-            "objective": self.statistics(problem, self.final) if self.final else None,
+            "objective": measured.pop("objective"),
             "set_aside": {str(replica): step for replica, step in self.set_aside.items()},
             "saving_seconds": round(self.saving, 3),
         }
-        result |= {"headline": list(problem.headline), "by_chance": problem.by_chance}  # environment.json has it, too
+        result |= {
+            "headline": list(problem.headline),
+            "by_chance": by_chance and not several,
+        }
         if problem.solved is not None:
             result["first_solved"] = self.first_solved
             result["threshold"] = dict([problem.solved])
-        found = {name: self.statistics(problem, values) for name, values in self.evaluation.items()}
-        return result | {f"evaluation.{name}": statistics for name, statistics in found.items()}
+        result |= measured
+        if several:
+            solved = [{} if problem.solved is None else {"first_solved": self.solved.get(n)} for n in range(len(cells))]
+            result["sweep"] = [
+                {"settings": cell.named, "seeds": list(settings.seeds[: settings.replicas])}
+                | {unit(problem): self.steps_of(cell.replicas), "by_chance": by_chance}
+                | self.measured(by_chance, cell)
+                | own
+                for cell, own in zip(cells, solved, strict=True)
+            ]
+        return result
 
 
 @cache

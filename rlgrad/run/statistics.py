@@ -2,7 +2,8 @@
 
 import functools
 import math
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
@@ -20,7 +21,8 @@ def summarize(values: Sequence[float], without: Collection[int] = (), by_chance:
     interval is [None, None]. What is not finite becomes None, as JSON has no name for it.
     """
     x = np.asarray([value for replica, value in enumerate(values) if replica not in without], dtype=float)
-    mean, iqm, low, high = x.mean(), x.mean(), math.nan, math.nan
+    mean, low, high = x.mean() if len(x) else math.nan, math.nan, math.nan
+    iqm = mean
     if len(x) > 1 and np.isfinite(x).all() and np.ptp(x) > 0:
         cut = len(x) // 4
         iqm = np.sort(x)[cut : len(x) - cut].mean()
@@ -67,3 +69,14 @@ def within(degrees: int, angle: float) -> float:
 
 def finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
+
+
+def number(value: float | str | None) -> str:
+    """Four digits with a short exponent, 1.234e6; what is not finite has become None, and is shown as nothing."""
+    return re.sub(r"e([+-])0*", r"e\1", f"{value:.4g}").replace("e+", "e") if isinstance(value, float) else value or ""
+
+
+def interval(statistics: Mapping[str, Any]) -> str:
+    """'495.8 to 498.4'; nothing where there is none."""
+    low, high = statistics["ci95"]
+    return "" if low is None else f"{number(low)} to {number(high)}"

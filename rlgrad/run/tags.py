@@ -1,5 +1,6 @@
 """Every tag that a run logs, with a sentence and its unit. docs/tags.md is written from this table."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 
@@ -122,6 +123,9 @@ def description(tag: str, own: Mapping[str, str]) -> str:
     """The sentence of a tag; a problem of your own may log tags that have none. own: its sentences."""
     tags = {**TAGS, **own}
     stem, _, last = tag.rpartition("/")
+    if stem.startswith("sweep/"):
+        swept, _, cell = stem.removeprefix("sweep/").rpartition("/")
+        return f"{tags.get(swept, swept)} Here: with {cell}, the {STATISTICS[last]}."
     if last in STATISTICS and stem in tags:
         return f"{tags[stem]} Here: the {STATISTICS[last]}."
     return tags.get(tag, "")
@@ -137,13 +141,19 @@ def shown(tag: str) -> str:
     return tag if group == "evaluation" or group >= "objective" else f"update/{tag}"
 
 
-def charts(evaluated: Sequence[str], banded: bool) -> dict[str, Charts]:
+def in_cell(tag: str, cell: str) -> str:
+    """The tag of the replicas that have one value of a sweep. cell: its name."""
+    return f"sweep/{tag}/{cell}"
+
+
+def charts(evaluated: Sequence[str], banded: bool, cells: Sequence[str] = ()) -> dict[str, Charts]:
     """What TensorBoard's tab CUSTOM SCALARS shows. evaluated: the tags of the evaluation that matter most.
-    banded: whether there are intervals over replicas."""
-    first: dict[str, Sequence[str] | Band] = {}
+    banded: whether there are intervals over replicas. cells: the names of those of a sweep, each a line."""
+    first: dict[str, Sequence[str] | Sequence[Band]] = {}
     for tag, mean in [*((tag, f"{tag}/mean") for tag in evaluated), ("objective/value", "objective/value")]:
-        ends = shown(f"{tag}/ci95_low"), shown(f"{tag}/ci95_high")
-        first[tag] = Band(mean, *ends) if banded else (mean,)
+        each = {in_cell(tag, cell): f"{in_cell(tag, cell)}/mean" for cell in cells} or {tag: mean}
+        bands = [Band(line, shown(f"{one}/ci95_low"), shown(f"{one}/ci95_high")) for one, line in each.items()]
+        first[tag] = bands if banded else list(map(re.escape, each.values()))
     update = {
         "what the step promised and achieved": ("objective/predicted_change", "objective/achieved_change"),
         "the gradient's norm": ("update/gradient/norm",),
@@ -181,6 +191,9 @@ def page() -> str:
         "",
         "With `pictures_every_updates` there are pictures: `policy/film`, the greedy policy of the first replica at",
         "play, and `surface/path`, a surface of one or two variables with the path on it.",
+        "",
+        "In a sweep both are there for each value, as `sweep/evaluation/return/optimizer.lr=0.01/mean`, and `sweep`",
+        "(text) is the table of the last evaluation.",
         "",
         "Besides these: `config` (text) is the config as resolved, `direction` (text) says what `objective/value` is",
         "and whether it is to go up or down. The tab CUSTOM SCALARS shows the evaluation and the objective, with the",

@@ -11,7 +11,7 @@ from torch import Tensor
 from rlgrad import distributed
 from rlgrad.errors import SettingError
 from rlgrad.settings import RunSettings
-from rlgrad.streams import Purpose, stream, streams
+from rlgrad.streams import Purpose, stream
 from rlgrad.supervised.data import Dataset
 
 GATHERED = 1 << 18  # numbers that are gathered at a time, where batches are small: these stay in the cache
@@ -93,21 +93,20 @@ class Minibatches:
 
     def _grown(self, step: int, size: int) -> Batch:
         """The examples of an update that takes more of them than the one before."""
-        examples, replicas = len(self.dataset.y), self.settings.replicas
+        examples = len(self.dataset.y)
         if math.log(size) + step * math.log(self.settings.batch_growth) >= math.log(examples):
             return self.everything()
         count = int(size * self.settings.batch_growth**step)
         drawn = [
             np.arange(count) if self.settings.order == "file" else rng.choice(examples, count, replace=False)
-            for rng in streams(self.settings.seed, replicas, Purpose.SAMPLE, step)
+            for rng in (stream(seed, Purpose.SAMPLE, step) for seed in self.settings.seeds)
         ]
         return self.gathered(torch.from_numpy(np.stack(drawn)))
 
     def order(self, epoch: int) -> Tensor:
         """The rows [R, N] of an epoch."""
         if epoch not in self._orders:
-            seeds = range(self.settings.seed, self.settings.seed + self.settings.replicas)
-            drawn = [self._draw(stream(seed, Purpose.SAMPLE, epoch)) for seed in seeds]
+            drawn = [self._draw(stream(seed, Purpose.SAMPLE, epoch)) for seed in self.settings.seeds]
             self._orders = {epoch: torch.from_numpy(np.stack(drawn))}
         return self._orders[epoch]
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from rlgrad.config import load_config
 from rlgrad.environments.mdp import MDPS, LinearQuadratic
 from rlgrad.loop import differentiate
+from rlgrad.optimizers.parts import of_one
 from rlgrad.problems.reinforce import Reinforce
 from rlgrad.replicas import flatten
 
@@ -35,7 +36,7 @@ def policy_problem(name: str, replicas: int, discount: float, **settings: Any) -
 def exact_return(problem: Reinforce, name: str) -> tuple[float, Tensor]:
     """The expected return, and its gradient [P] by the policy's parameters, both of the first replica's policy."""
     parameters = list(problem.model.policy.parameters())
-    replicas, discount = problem.settings.replicas, problem.settings.discount
+    replicas, discount = problem.settings.replicas, of_one(problem.settings.discount, 0)
     if name == "LinearQuadratic":
         weight, bias = (parameter for key, parameter in problem.model.policy.network.named_parameters())
         deviation = problem.model.policy.log_deviation.flatten().exp()  # type: ignore[operator]

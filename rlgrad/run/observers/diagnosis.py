@@ -18,7 +18,7 @@ class Diagnosis(Observer):
         if update.step % run.settings.diagnose_every_updates:
             return
         found = run.counted(dict(run.attempt(lambda: effect(run.problem, update, run.step()))))
-        remaining = [replica for replica in range(run.settings.replicas) if replica not in run.state.set_aside]
+        remaining = [replica for replica in range(run.replicas) if replica not in run.state.set_aside]
         # a step may leave where a function is defined
         record.values |= {tag: value for tag, value in found.items() if value[remaining].isfinite().all()}
 

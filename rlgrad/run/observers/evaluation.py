@@ -16,4 +16,4 @@ class HeldOut(Observer):
         record.evaluated = True
         record.values |= {f"evaluation/{name}": value for name, value in found.items()}
         run.state.evaluation = {name: value.tolist() for name, value in found.items()}
-        run.state.judge(run.problem)
+        run.state.judge(run.problem, run.swept)

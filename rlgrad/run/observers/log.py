@@ -9,7 +9,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from rlgrad.run.directory import dotted, dump, write_text
 from rlgrad.run.events import Events
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, Record
-from rlgrad.run.statistics import finite
-from rlgrad.run.tags import charts, description, shown
+from rlgrad.run.statistics import finite, interval, number
+from rlgrad.run.tags import charts, description, in_cell, shown
 
 FLUSH_SECONDS = 2.0
 METRICS, EVENTS = "metrics.jsonl", "events.out.tfevents."
@@ -39,11 +39,12 @@ class Log(Observer):
         self.tags = run.problem.tags
         if self.files:  # they are continued
             return
-        names = (METRICS, f"{EVENTS}{int(time.time())}.rlgrad")
-        self._use({name: Growing(self.directory / name) for name in names})
+        files = (METRICS, f"{EVENTS}{int(time.time())}.rlgrad")
+        self._use({name: Growing(self.directory / name) for name in files})
         settings, evaluated = run.settings, [f"evaluation/{name}" for name in run.problem.headline]
         self.events.version()
-        self.events.layout(charts(evaluated, banded=settings.replicas > 1 and run.problem.by_chance))
+        names = [cell.name for cell in run.swept]
+        self.events.layout(charts(evaluated, settings.replicas > 1 and run.problem.by_chance, names))
         given = settings.model_dump(mode="json", exclude_defaults=True) | {"seed": settings.seed}
         self.events.session(dotted(given), ["objective/value", *(f"{tag}/mean" for tag in evaluated)])
         self.events.text("config", f"```yaml\n{dump(settings)}```")
@@ -73,9 +74,10 @@ class Log(Observer):
             numbers = value.tolist()
             line[tag] = [finite(number) for number in numbers]
             if tag.startswith("evaluation/") or tag == "objective/value":
-                banded = run.problem.by_chance and len(numbers) > 1
-                statistics = endings(state.statistics(run.problem, numbers), banded)
+                banded = run.by_chance and len(numbers) > 1
+                statistics = endings(state.statistics(numbers, run.by_chance), banded)
                 points |= {f"{tag}/{ending}": number for ending, number in statistics.items()}
+                points |= self.apart(run, tag, numbers)
             elif tag.startswith("point/") and len(numbers) > 1:  # the mean of places is no place that anybody was at
                 continue
             elif math.isfinite(alone := state.mean(value)):
@@ -83,12 +85,23 @@ class Log(Observer):
         if (mean := points.pop("objective/value/mean", None)) is not None:
             points["objective/value"] = mean
         self.metrics.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+        if run.swept and record.evaluated:
+            self.events.text("sweep", "\n".join(table(run)), state.steps)
         placed = {shown(tag): tag for tag in points}
         new = placed.keys() - self.events.described
         sentences = {place: description(placed[place], self.tags) for place in new}
         self.events.scalars(state.steps, {place: points[tag] for place, tag in placed.items()}, sentences)
         if time.monotonic() - self.flushed > FLUSH_SECONDS:
             self.flush()
+
+    def apart(self, run: Following, tag: str, numbers: list[float]) -> dict[str, float]:
+        """The same points of each value of a sweep."""
+        points: dict[str, float] = {}
+        by_chance = run.problem.by_chance
+        for cell in run.swept:
+            found = endings(run.state.statistics(numbers, by_chance, cell), by_chance and len(cell.replicas) > 1)
+            points |= {f"{in_cell(tag, cell.name)}/{ending}": number for ending, number in found.items()}
+        return points
 
     def end(self, run: Following, summary: Mapping[str, Any]) -> None:
         """Raises OSError."""
@@ -136,6 +149,17 @@ class Log(Observer):
         for file in self.files.values():
             file.flush()
         self.flushed = time.monotonic()
+
+
+def table(run: Following) -> Iterator[str]:
+    """What each value of a sweep has come to, in Markdown."""
+    metrics = [name for name in run.problem.headline if name in run.state.evaluation] or list(run.state.evaluation)
+    yield f"| | {' | '.join(f'{name} | 95% interval' for name in metrics)} |"
+    yield f"|---|{'---|---|' * len(metrics)}"
+    for cell in run.swept:
+        found = [run.state.statistics(run.state.evaluation[name], run.problem.by_chance, cell) for name in metrics]
+        cells = [text for each in found for text in (number(each["mean"]), interval(each))]
+        yield f"| {cell.name} | {' | '.join(cells)} |"
 
 
 def reopened(directory: Path, states: Mapping[str, Any]) -> dict[str, Growing]:

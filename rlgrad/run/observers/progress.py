@@ -1,6 +1,6 @@
 """What a person sees of a run while it goes on, and at its end."""
 
-import re
+import math
 import shlex
 import signal
 import sys
@@ -21,6 +21,7 @@ from rlgrad.loop import Direction, Update
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, Record
 from rlgrad.run.state import unit
+from rlgrad.run.statistics import interval, number
 
 NEXT = {"evaluate": "evaluate it:", "play": "watch it play:"}
 LINES = 10  # how many lines a run prints where the output is no terminal
@@ -155,12 +156,9 @@ class Display(Observer):
         rows |= {name.partition(".")[2]: found for name, found in summary.items() if name.startswith("evaluation.")}
         for name, found in rows.items():
             if found is not None:
-                low, high = found["ci95"]
-                interval = "" if low is None else f"{number(low)} to {number(high)}"
-                each = [value for value in found["per_replica"] if value is not None]
-                cells = [found["mean"], found["iqm"], interval, min(each, default=None), max(each, default=None)]
-                table.add_row(name, *(number(cell) for cell in cells[: len(table.columns) - 1]))
-        self.console.print(table)
+                table.add_row(name, *columns(found)[: len(table.columns) - 1])
+        swept = summary.get("sweep")  # whose values have nothing to say together
+        self.console.print(compared(swept, headline(summary)) if swept else table)
         for sentence in summary.get("conclusion", ()):
             self.say(sentence)
         if summary.get("first_solved"):
@@ -185,13 +183,41 @@ def evaluated(run: Following) -> str:
     name = next((name for name in (*run.problem.headline, *found) if name in found), None)
     if name is None:
         return ""
-    statistics = run.state.statistics(run.problem, found[name])
-    low, high = statistics["ci95"]
-    interval = "" if low is None else f" ({number(low)} to {number(high)})"
+    each = {cell.name: run.state.statistics(found[name], run.problem.by_chance, cell) for cell in run.swept}
+    where, statistics = "", run.state.statistics(found[name], run.by_chance)
+    if each and run.problem.judged:
+        sign = run.problem.judged[1].sign
+        where, statistics = max(each.items(), key=lambda one: sign * (one[1]["mean"] or -sign * math.inf))
+    between = f" ({interval(statistics)})" if interval(statistics) else ""
     cut = f", {sum(found['cut_off']) / len(found['cut_off']):.0%} cut off" if "cut_off" in found else ""
-    return f"evaluation: {name.replace('_', ' ')} {number(statistics['mean'])}{interval}{cut}"
+    best = f", the best, with {where}" if where else ""
+    return f"evaluation: {name.replace('_', ' ')} {number(statistics['mean'])}{between}{cut}{best}"
 
 
-def number(value: float | str | None) -> str:
-    """Four digits with a short exponent, 1.234e6; what is not finite has become None, and is shown as nothing."""
-    return re.sub(r"e([+-])0*", r"e\1", f"{value:.4g}").replace("e+", "e") if isinstance(value, float) else value or ""
+def columns(found: Mapping[str, Any]) -> list[str]:
+    """Mean, interquartile mean, interval, lowest and highest of some statistics."""
+    each = [value for value in found["per_replica"] if value is not None]
+    ends = min(each, default=None), max(each, default=None)
+    return [number(found["mean"]), number(found["iqm"]), interval(found), *map(number, ends)]
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """The key of what matters most in a summary."""
+    keys = (f"evaluation.{name}" for name in summary.get("headline", ()))
+    return next((key for key in keys if key in summary), "objective")
+
+
+def compared(swept: Sequence[Mapping[str, Any]], metric: str) -> Table:
+    """What each value of a sweep has come to, by one key of the summary."""
+    table = Table(box=None, pad_edge=False)
+    for name in swept[0]["settings"]:
+        table.add_column(name, no_wrap=True)
+    solved = any(cell.get("first_solved") for cell in swept)
+    first = metric.rpartition(".")[2].replace("_", " ")
+    for heading in (first, "IQM", "95% interval", "lowest", "highest", *(["solved after"] if solved else [])):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for cell in swept:
+        after = [f"{cell['first_solved']['env_steps']:,}" if cell["first_solved"] else ""] if solved else []
+        found = columns(cell[metric]) if cell[metric] else [""] * 5
+        table.add_row(*(f"{value:g}" for value in cell["settings"].values()), *found, *after)
+    return table
