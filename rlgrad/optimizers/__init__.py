@@ -1,4 +1,4 @@
-"""The optimizers of a config: all of torch's, and two that torch does not have. They know a sign: 1 where
+"""The optimizers of a config: all of torch's, and three that torch does not have. They know a sign: 1 where
 an objective is to be maximized, -1 where it is to be minimized.
 """
 
@@ -12,8 +12,9 @@ from rlgrad.optimizers.natural import NaturalGradient
 from rlgrad.optimizers.newton import Newton
 from rlgrad.optimizers.parts import Arguments, ByPart, Composite, Part, stretches
 from rlgrad.optimizers.per_replica import PerReplica, PerStretch
+from rlgrad.optimizers.proximal import Proximal
 
-__all__ = ["ByPart", "Composite", "NaturalGradient", "Newton", "Part", "PerReplica", "make"]
+__all__ = ["ByPart", "Composite", "NaturalGradient", "Newton", "Part", "PerReplica", "Proximal", "make"]
 
 # These update every element on its own, so one optimizer serves all replicas at once. Any other couples the elements
 # of its parameters (LBFGS by its line search, Muon and Adafactor by their norms): there each replica gets its own.
@@ -29,7 +30,7 @@ def make(name: str, parts: Sequence[Part], arguments: Arguments, rests: bool = F
     rests: whether some replicas may rest in a pass while others move: then each has an optimizer of its own.
     """
     optimizer_class: Any = globals()[name]
-    if name in ("Newton", "NaturalGradient"):
+    if name in ("Newton", "NaturalGradient", "Proximal"):
         if len(parts) > 1:
             message = (
                 "it moves a model as a whole, and this one has a part that goes another way: give that an optimizer "

@@ -17,6 +17,8 @@ class Curvature:
     eps: float | None = None  # where parameters have scales of their own: what rounding leaves of a zero in its matrix
     by_products = False  # whether its inverse is found faster by products with it than from its matrix
 
+    kink: np.ndarray | None = None  # [R, P] where ∓ Σ kink |θ| belongs to the objective, and not to its gradient
+
     def matrix(self) -> np.ndarray:
         """[R, P, P]"""
         raise NotImplementedError

@@ -1,8 +1,8 @@
 """Newton's method, and the two ways to its step: by factorising the curvature, and by products with it."""
 
 import itertools
-from collections.abc import Iterable, Sequence
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from rlgrad.optimizers.conjugate import conjugate_gradients
 from rlgrad.optimizers.curvature import Curvature
 from rlgrad.optimizers.parts import Together
+from rlgrad.optimizers.proximal import coordinates
 
 FEW = 64  # parameters, up to which numpy is faster
 HALVINGS = 12  # of a step that does not improve the objective as it should; then it is not taken
@@ -70,7 +71,7 @@ class Newton(Together):
         group, rate, tolerance = self.param_groups[0], self.of_each("lr"), self.of_each("tolerance")
         parameters = [parameter for parameter in group["params"] if parameter.requires_grad]
         places = [parameter.detach().numpy() for parameter in parameters]
-        sign, bowl = self.sign, 1 if self.sign < 0 else -1  # J curves upwards at a minimum, downwards at a maximum
+        sign = self.sign
         towards = {"auto": either, "direct": direct, "cg": conjugate}[group["solver"]]
         at = joined(places)
         value, gradient = evaluated(closure, parameters)
@@ -78,8 +79,7 @@ class Newton(Together):
         for _ in range(group["max_iter"]):
             size = np.abs(value)
             little, curvature = tolerance * size, closure.curvature()
-            uphill = curvature.felt(towards(curvature, curvature.felt(gradient), bowl, eps, size, little))
-            promised = (gradient * uphill).sum(1)
+            uphill, promised = ahead(towards, curvature, gradient, at, sign, eps, size, little)
             active &= (promised > 0) & (promised < np.inf)  # [R]; nan rests
             if not active.all():
                 if not active.any():
@@ -103,6 +103,26 @@ class Newton(Together):
             if not active.any():  # before H is computed once more
                 return
             value, at = new, there
+
+
+def ahead(
+    towards: Callable[..., np.ndarray],
+    curvature: Curvature,
+    gradient: np.ndarray,
+    at: np.ndarray,
+    sign: int,
+    *known: Any,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The step [R, P] uphill, and how much its slope promises [R]. Where the objective has a kink besides, that is the
+    way to the extremum of both, where elements may be zero (Lee, Sun & Saunders 2014, proximal Newton methods,
+    https://arxiv.org/abs/1206.1623). known: what `towards` is told besides."""
+    bowl = 1 if sign < 0 else -1  # J curves upwards at a minimum, downwards at a maximum
+    if curvature.kink is None:
+        uphill = curvature.felt(towards(curvature, curvature.felt(gradient), bowl, *known))
+        return uphill, (gradient * uphill).sum(1)
+    moved = coordinates(bowl * curvature.matrix(), bowl * gradient, at, curvature.kink)
+    grown = curvature.kink * (np.abs(at + moved) - np.abs(at))
+    return sign * moved, (sign * gradient * moved - grown).sum(1)
 
 
 def either(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float, *sizes: np.ndarray) -> np.ndarray:

@@ -52,6 +52,12 @@ class Settings(data.DataSettings, MinibatchSettings):
     l2: Each[NonNegativeFloat] = 0.0
     """strength of the penalty l2/2 ||w||^2, intercepts left out; scikit-learn's C is 1 / (l2 * examples) for the mean,
     and 1 / l2 for the sum"""
+    l1: Each[NonNegativeFloat] = 0.0
+    """strength of the penalty l1 ||w||_1, which makes weights exactly 0; with l2 it is the elastic net. It goes with
+    the optimizers Newton and Proximal, and the gradient that is logged is that of the rest"""
+    class_weights: Literal["balanced"] | dict[str, NonNegativeFloat] | None = None
+    """how many times the examples of each class count in learning, by label; balanced: so that all classes count the
+    same; null: once. Standard errors beside them should be the sandwich's"""
     intercept: bool = True
     """whether there is one, or the decision boundary goes through the origin"""
     initial_value: Each[FiniteFloat] = 0.0
@@ -71,6 +77,8 @@ class Settings(data.DataSettings, MinibatchSettings):
     def build(self, **objects: Any) -> "Logistic":
         if self.curvature_examples and self.optimizer.name != "Newton":
             raise SettingError(("curvature_examples",), "it has no effect: only Newton asks for the curvature")
+        if any(each.l1 for each in self.each()):
+            self.check_kink()
         self.check_order()
         numeric = NUMERIC.get(self.family)
         if numeric and self.positive is not None:
@@ -78,7 +86,36 @@ class Settings(data.DataSettings, MinibatchSettings):
         dataset = data.load_dataset(self, numeric is not None, keep_constant=not self.intercept)
         if numeric and (reason := numeric.refuses(torch.cat([dataset.y, dataset.test_y]))):
             raise SettingError(("family",), f"{self.family}: {reason}")
-        return Logistic(self, dataset)
+        return Logistic(self, self.weighted(dataset))
+
+    def weighted(self, dataset: data.Dataset) -> data.Dataset:
+        """Its examples count as their class does, times what they count anyway. Raises SettingError."""
+        if self.class_weights is None:
+            return dataset
+        names, once = [str(label) for label in dataset.labels], torch.ones(len(dataset.y), dtype=dataset.x.dtype)
+        if not names:
+            raise SettingError(("class_weights",), f"family: {self.family} has no classes")
+        y, counts = dataset.y.long(), once if dataset.sample_weight is None else dataset.sample_weight
+        if self.class_weights == "balanced":
+            each = counts.sum() / (len(names) * torch.bincount(y, counts, minlength=len(names)))
+        else:
+            for name in self.class_weights:
+                if name not in names:
+                    raise SettingError(("class_weights", name), f"there is no label {name!r}", names, name)
+            each = torch.tensor([self.class_weights.get(name, 1.0) for name in names])
+        return dataset._replace(sample_weight=counts * each.to(once)[y])
+
+    def check_kink(self) -> None:
+        """Raises SettingError where the penalty l1 cannot be had with the other settings."""
+        name, solver = self.optimizer.name, self.optimizer.arguments.get("solver")
+        if name not in ("Newton", "Proximal"):
+            message = (
+                f"{name} does not step onto its kink at 0: take Newton, or for minibatches Proximal {{lr, momentum}}"
+            )
+            raise SettingError(("l1",), message)
+        if self.gradient != "closed_form" or self.wrong_sign or solver == "cg":
+            other = "wrong_sign" if self.wrong_sign else "solver: cg" if solver == "cg" else "gradient: autograd"
+            raise SettingError(("l1",), f"it does not go with {other}")
 
     def trained(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any], **objects: Any) -> Any:
         return (TrainedClassifier if self.family == "logistic" else TrainedRegression)(tensors, description)
@@ -92,7 +129,7 @@ class Logistic(Trainable):
     work = "batch/examples"  # the metric that counts what was learned from
 
     def __init__(self, settings: Settings, dataset: data.Dataset):
-        self.direction, penalty = DIRECTIONS[settings.objective], any(each.l2 for each in settings.each())
+        self.direction, penalty = DIRECTIONS[settings.objective], any(each.l2 or each.l1 for each in settings.each())
         self.measures = settings.objective.replace("_", " ") + (" and penalty" if penalty else "")
         self.settings = settings = settings.spread()
         self.dataset, self.facts = dataset, dataset.facts
@@ -103,9 +140,11 @@ class Logistic(Trainable):
             self.facts = {**self.facts, "scaling": "Newton's curvature is scaled, and worked out in double precision"}
         linear = self.model.linear
         exactly = torch.empty(1, 1, 1, dtype=torch.float64)
-        told = settings.l2, settings.initial_value, settings.initial_deviation
-        decay, start, deviation = (along(each, exactly) for each in told)
-        self.decay: Decay = decay.numpy() if isinstance(decay, Tensor) else decay  # or [R, 1, 1] or [R, D, 1]
+        told = settings.l2, settings.l1, settings.initial_value, settings.initial_deviation
+        *penalties, start, deviation = (along(each, exactly) for each in told)
+        self.decay: Decay  # of l2, and of l1: for all weights, or [R, 1, 1] or [R, D, 1] where they differ
+        self.kink: Decay
+        self.decay, self.kink = (each.numpy() if isinstance(each, Tensor) else each for each in penalties)
         with torch.no_grad():
             linear.bias.copy_(torch.as_tensor(start if settings.intercept else 0.0, dtype=torch.float64))
             linear.weight.copy_(torch.as_tensor(start, dtype=torch.float64))
@@ -161,7 +200,22 @@ class Logistic(Trainable):
         metrics = Lazy(functools.partial(self._metrics, found.scores, batch, examples))
         gradient = found.weight, found.bias if self.settings.intercept else None
         curvature = functools.partial(self._information, batch, examples, found.means, curved)
-        return Estimate(found.value, metrics, gradient, curvature)
+        if not np.any(self.kink):
+            return Estimate(found.value, metrics, gradient, curvature)
+        value = found.value - sign * self._absolute()
+        return Estimate(value, metrics, gradient, curvature, notes=self._absolute())
+
+    @torch.no_grad()
+    def _absolute(self) -> Tensor:
+        """The penalty l1 ||w||_1 [R]."""
+        weight = self.model.linear.weight
+        return (torch.as_tensor(self.kink, dtype=weight.dtype) * weight.abs()).sum((1, 2))
+
+    def diagnose(self, update: Update, promised: Tensor) -> Mapping[str, Tensor]:
+        """As the gradient is that of all but the penalty l1, what that has become counts as promised."""
+        if np.any(self.kink):
+            promised = promised - self.direction.sign * (self._absolute() - update.passes[-1].notes)
+        return super().diagnose(update, promised)
 
     def _information(self, batch: Batch, examples: int, means: Tensor, curved: int | None) -> Curvature:
         """The curvature of the objective, over weights [D, K] and intercepts [K]. means: [R, K, B], of the examples of
@@ -174,6 +228,11 @@ class Logistic(Trainable):
         scale = self._scale(examples) * examples / taken
         sign = self.direction.opposite.sign  # a log-likelihood curves downwards
         found = Information(self.model.family, x, means, sign, scale, self.decay, settings.intercept, counts)
+        if np.any(self.kink):
+            found.kink = np.zeros(
+                (len(means), self.model.linear.weight[0].numel() + settings.intercept * means.shape[1])
+            )
+            found.kink[:, : found.decay.shape[1]] = np.broadcast_to(self.kink, found.shape).reshape(len(means), -1)
         return found if settings.standardise else found.widened()
 
     def _differentiated(self, batch: Batch, scale: float) -> Curvature:
@@ -217,7 +276,7 @@ class Logistic(Trainable):
 
     @property
     def penalised(self) -> bool:
-        return bool(np.any(self.decay))
+        return bool(np.any(self.decay) or np.any(self.kink))
 
     @torch.no_grad()
     def conclusion(self) -> Sequence[str]:

@@ -2,13 +2,14 @@
 
 import csv
 import io
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from rlgrad.loop import Estimate
-from rlgrad.optimizers.newton import either, joined
+from rlgrad.optimizers.newton import ahead, either, joined
 from rlgrad.supervised.inference import Design, Fitted, estimates, fitted, listed, moments
 from rlgrad.supervised.separation import separated
 
@@ -17,16 +18,16 @@ MOVED = 0.01  # how far Newton's next step may move a score, where there is an o
 WORK = 1e12  # products, beyond which standard errors are left out
 
 
-def left(estimate: Estimate, bowl: int) -> np.ndarray:
+def left(estimate: Estimate, parameters: Iterable[Tensor], sign: Literal[1, -1]) -> np.ndarray:
     """How much of the objective is left to gain, as its slope and curvature have it: [R] parts of its value."""
     assert estimate.gradient
     assert estimate.curvature
     gradient = joined(g.numpy() for g in estimate.gradient if g is not None)
-    curvature, value = estimate.curvature(), estimate.value.numpy()
-    gradient = curvature.felt(gradient)
+    at = joined(parameter.detach().numpy() for parameter in parameters if parameter.requires_grad)
+    size, eps = np.abs(estimate.value.numpy()), float(np.finfo(estimate.value.numpy().dtype).eps)
     with np.errstate(all="ignore"):
-        step = curvature.felt(either(curvature, gradient, bowl, float(np.finfo(value.dtype).eps)))
-        found: np.ndarray = (gradient * step).sum(1) / 2 / np.abs(value)
+        _, promised = ahead(either, estimate.curvature(), gradient, at, sign, eps, size, CONVERGED * size)
+        found: np.ndarray = promised / 2 / size
     return found
 
 
@@ -55,7 +56,8 @@ class Conclusion(NamedTuple):
 def concluded(problem: Any, estimate: Estimate) -> Conclusion:
     """Of a linear model. estimate: on all training examples, with its gradient and curvature in closed form."""
     settings, dataset, model = problem.settings, problem.dataset, problem.model
-    parts, done = left(estimate, problem.direction.opposite.sign), problem.dataset.preprocessing
+    parts = left(estimate, model.parameters(), problem.direction.sign)
+    done = dataset.preprocessing
     sentences = [convergence(parts)]
     findings: dict[str, Any] = {"left_to_gain": [float(p) if np.isfinite(p) else None for p in parts]}
     weight, bias = (part[0].detach().double().numpy() for part in (model.linear.weight, model.linear.bias))

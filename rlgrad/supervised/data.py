@@ -47,6 +47,8 @@ class DataSettings(Section):
     """the label that is class 1, all others being class 0; null: every label is a class of its own"""
     columns: tuple[int | str, ...] = ()
     """the columns to learn from: names, numbers from 1, or ranges of numbers such as 4-22; none: all but the label"""
+    weight: int | str | None = None
+    """the column that says how many times each row counts in learning: 0 or more, also fractions; null: once"""
     drop: tuple[int | str, ...] = ()
     """columns to leave out, written likewise"""
     categorical: tuple[int | str, ...] = ()
@@ -113,8 +115,14 @@ class Part:
     """Examples as they are in the source: features in blocks [n, D], NaN where a value is missing, as often as they are
     asked for; and y [N], numbers or those of classes."""
 
-    def __init__(self, y: np.ndarray, blocks: Callable[[Sequence[Column]], Iterator[np.ndarray]]):
-        self.y, self.blocks = y, blocks
+    def __init__(
+        self,
+        y: np.ndarray,
+        blocks: Callable[[Sequence[Column]], Iterator[np.ndarray]],
+        weight: np.ndarray | None = None,
+    ):
+        """weight: [N] how many times each counts; None: once."""
+        self.y, self.blocks, self.weight = y, blocks, weight
 
     def within(self, found: Sequence[Column], place: np.ndarray, stop: int) -> Iterator[np.ndarray]:
         """The blocks of those rows whose place is before `stop`; in its order, where there is one block."""
@@ -166,6 +174,10 @@ def load_dataset(settings: DataSettings, numeric: bool = False, keep_constant: b
         test_x, test_y = test_x[~unknown], test_y[~unknown]
     names = {"columns": ", ".join(column.name for column in found), "classes": ", ".join(map(str, source.labels))}
     kind = getattr(torch, settings.dtype) if len(source.labels) in (0, 2) else torch.long
+    counts = None
+    if source.train.weight is not None:
+        identity["digest of the weights"] = hashlib.sha256(source.train.weight.tobytes()).hexdigest()[:12]
+        counts = torch.from_numpy(source.train.weight[np.argsort(place)[:stop]].astype(settings.dtype))
     return Dataset(
         torch.from_numpy(x[:stop]),
         torch.from_numpy(y[:stop]).to(kind),
@@ -175,6 +187,7 @@ def load_dataset(settings: DataSettings, numeric: bool = False, keep_constant: b
         source.labels,
         done,
         names | identity,
+        counts,
         facts={**source.facts, **facts},
     )
 
@@ -237,7 +250,7 @@ def bundled(settings: DataSettings, numeric: bool) -> Source:
         raise SettingError(("family",), f"{settings.data} has classes: its labels are no numbers")
     plain = DataSettings(data=settings.data)
     for name in (
-        "test_data", "separator", "decimal", "header", "encoding", "label", "positive", "columns", "drop",
+        "test_data", "separator", "decimal", "header", "encoding", "label", "positive", "columns", "drop", "weight",
         "categorical", "missing", "not_missing",
     ):  # fmt: skip
         if getattr(settings, name) != getattr(plain, name):
@@ -260,10 +273,10 @@ def tabular(settings: DataSettings, numeric: bool) -> Source:
     else:
         hint = "no data set {!r}, and no file, as a file's name has a suffix or a folder"
         raise SettingError(("data",), hint.format(settings.data), BUNDLED, settings.data)
-    label, places = chosen(table, settings)
+    label, places, counted = chosen(table, settings)
     forced = set(tables.positions(table, settings.categorical, "categorical"))
     text = forced | (set() if numeric else {label})
-    table.keep([*places, label], text)
+    table.keep([*places, label, *counted], text)
     found: list[tuple[int, Column]] = []
     empty: list[tuple[int, Column]] = []
     for place, (known, has_numbers) in zip(places, columns.vocabulary(table, places, forced), strict=True):
@@ -278,7 +291,7 @@ def tabular(settings: DataSettings, numeric: bool) -> Source:
         raise SettingError(("data",), f"{table.source}: no column to learn from has a value")
     named = labels.Labels(table, label, settings, numeric)
     facts["data"] += named.words()
-    train = examples(table, places, features, named.y, settings)
+    train = examples(table, places, features, named.y, settings, counted)
     if settings.test_data is None:
         return Source(train, None, features, named.labels, facts)
     other = settings.table(Path(settings.test_data), "test_data")
@@ -291,17 +304,20 @@ def tabular(settings: DataSettings, numeric: bool) -> Source:
     return Source(train, test, features, named.labels, facts)
 
 
-def chosen(table: Table, settings: DataSettings) -> tuple[int, list[int]]:
-    """Where the label is, and where the features are. Raises SettingError."""
-    used = [place for place in range(len(table.names)) if place not in table.unused]
+def chosen(table: Table, settings: DataSettings) -> tuple[int, list[int], list[int]]:
+    """Where the label is, where the features are, and where the weight is, if it is anywhere. Raises SettingError."""
+    counted = [] if settings.weight is None else [tables.position(table, settings.weight, "weight")]
+    used = [place for place in range(len(table.names)) if place not in {*table.unused, *counted}]
     label = used[-1] if settings.label is None else tables.position(table, settings.label, "label")
     places = tables.positions(table, settings.columns, "columns")
+    if label in counted or set(places) & {*counted}:
+        raise SettingError(("weight",), f"{table.column(counted[0])} is the label, or one of `columns`, besides")
     if label in places:
         raise SettingError(("columns",), f"{table.column(label)} is the label, and so none to learn from")
     dropped = tables.positions(table, settings.drop, "drop")
     places = places if settings.columns else [place for place in used if place != label]
     if left := [place for place in places if place not in dropped]:
-        return label, left
+        return label, left, counted
     raise SettingError(("columns",), f"{table.source} has no column to learn from besides the label")
 
 
@@ -323,10 +339,15 @@ def matched(table: Table, of: Table, places: Sequence[int]) -> list[int]:
 
 
 def examples(
-    table: Table, places: Sequence[int], features: Sequence[Column], y: np.ndarray, settings: DataSettings
+    table: Table,
+    places: Sequence[int],
+    features: Sequence[Column],
+    y: np.ndarray,
+    settings: DataSettings,
+    counted: Sequence[int] = (),
 ) -> Part:
     """The rows that have a label, and if rows with missing values are to be dropped, no such value. y: [N], NaN where
-    the label is missing."""
+    the label is missing. counted: where their weight is."""
     absent, strict = settings.absent, settings.missing_values == "error"
     where = {column.name: place for column, place in zip(features, places, strict=True)}
     known = ~np.isnan(y)
@@ -343,7 +364,13 @@ def examples(
             yield x if here.all() else x[here]
             start += len(x)
 
-    return Part(y[known], blocks)
+    if not counted:
+        return Part(y[known], blocks)
+    name = table.name(counted[0])
+    weight = np.concatenate([*columns.blocks(table, counted, [Column(name)], absent, True)])[known, 0]
+    if not ((weight >= 0) & (weight < np.inf)).all() or not weight.any():
+        raise SettingError(("weight",), f"{table.source}: column {name}: a row counts 0 times or more, and not all 0")
+    return Part(y[known], blocks, weight)
 
 
 def split(source: Source, settings: DataSettings) -> tuple[np.ndarray, int]:

@@ -228,6 +228,7 @@ class Information(Curvature):
         common = v.reshape(self.shape[0], -1, self.shape[2]).mean(2).repeat(self.shape[2], 1)
         free = np.ones(v.shape, bool)
         free[:, : self.decay.shape[1]] = self.decay == 0
+        free &= self.kink is None or self.kink == 0
         return v - np.where(free, common, 0)
 
     @functools.cached_property

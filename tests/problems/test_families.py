@@ -66,3 +66,38 @@ def test_a_regression_has_no_classes(tmp_path: Path) -> None:
     rlgrad.train(settings(tmp_path / "t.csv", "gaussian"), out=tmp_path / "run")
     with pytest.raises(ValueError, match="there are no classes"):
         rlgrad.load(tmp_path / "run").predict_proba(x)
+
+
+@pytest.mark.parametrize("chosen", ["balanced", {"1": 3.0}])
+def test_weights_of_rows_and_classes_are_scikit_learn_s(tmp_path: Path, chosen: object) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((EXAMPLES, 2)).round(3)
+    y, weight = (x[:, 0] + rng.standard_normal(EXAMPLES) > 0.8).astype(int), rng.integers(0, 4, EXAMPLES) / 2
+    rows = [f"{a},{w},{b},{label}" for (a, b), w, label in zip(x.tolist(), weight.tolist(), y.tolist(), strict=True)]
+    (tmp_path / "t.csv").write_text("a,count,b,y\n" + "\n".join(rows))
+    given = settings(tmp_path / "t.csv", "logistic", weight="count", class_weights=chosen, l2=0.02, standardise=False)
+    run = rlgrad.train(given, out=tmp_path / "run")
+    weights = chosen if chosen == "balanced" else {0: 1.0, 1: 3.0}
+    twin = LogisticRegression(C=1 / (0.02 * EXAMPLES), class_weight=weights, solver="newton-cholesky", tol=1e-12)
+    twin.fit(x, y, weight)
+    linear = run.problem.model.linear
+    np.testing.assert_allclose(linear.weight[0, :, 0].detach(), twin.coef_[0], rtol=1e-6)
+    np.testing.assert_allclose(linear.bias[0, 0].detach(), twin.intercept_, rtol=1e-6)
+    assert "digest of the weights" in run.problem.identity()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"weight": "nothing"}, "weight: .*nothing"),
+        ({"weight": "y", "label": "y"}, "weight: .* is the label"),
+        ({"weight": "a"}, "weight: .*column a: a row counts 0 times or more"),
+        ({"class_weights": {"7": 2.0}}, "class_weights.7: there is no label '7'"),
+    ],
+)
+def test_wrong_weights_are_refused(tmp_path: Path, given: dict, message: str) -> None:
+    (tmp_path / "t.csv").write_text("a,b,y\n-1,2,0\n2,1,1\n1,3,0\n0,1,1\n")
+    with pytest.raises(UsageError, match=message):
+        load_config(settings(tmp_path / "t.csv", "logistic", **given)).build()
