@@ -169,16 +169,16 @@ def answering() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        words = "it has ended, or hangs"
+        what = "has ended, or hangs"
         with suppress(RuntimeError):
-            words = here.store.get("words").decode() if here.store.check(["words"]) else words
-        raise RunError(f"another of the {here.size} processes does not answer: {words}") from error
+            what = f"has failed: {here.store.get('words').decode()}" if here.store.check(["words"]) else what
+        raise RunError(f"another of the {here.size} processes {what}") from error
 
 
 @contextmanager
 def together(seconds: float | None) -> Iterator[None]:
     """Joins the ranks that torchrun has started, if it has. Where one raises a UsageError or a RunError it leaves word
-    to the others, and only the first to do so is to print it (`OneLine.quiet`).
+    to the others, and only the first to do so is to print it (`OneLine.said`).
 
     seconds: after which a rank that waits for another gives up; SILENCE at most.
     """
@@ -200,8 +200,8 @@ def together(seconds: float | None) -> Iterator[None]:
         yield
     except OneLine as error:
         with suppress(RuntimeError):
-            error.quiet = here.store.add("spoken", 1) > 1
-            if not error.quiet:
+            error.said = here.store.add("spoken", 1) > 1
+            if not error.said:
                 here.store.set("words", printable(str(error)))
         raise
     finally:
@@ -212,3 +212,8 @@ def together(seconds: float | None) -> Iterator[None]:
 def beside() -> int:
     """How many ranks share the cores of this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if here.size > 1 else 1
+
+
+def restarted() -> bool:
+    """Whether torchrun has begun these processes again, as one of them had failed."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
