@@ -19,6 +19,7 @@ from rlgrad.errors import OneLine, RunError, UsageError, printable
 
 SILENCE = 300.0  # seconds, at most, that a rank waits for another that is there and says nothing
 SIGNALS = 65
+RESTARTS = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))  # how often torchrun has begun these processes again
 
 Answer = TypeVar("Answer")
 
@@ -134,9 +135,19 @@ def told(content: Any) -> list[Any]:
 
 
 def from_first(call: Callable[[], Answer]) -> Answer:
-    """What the first rank finds, for all of them."""
-    answer: Answer = told(call() if here.first else None)[0]
-    return answer
+    """What the first rank finds, or the UsageError that it raises, for all of them."""
+    if here.size == 1:
+        return call()
+    answer, fault = None, None
+    try:
+        answer = call() if here.first else None
+    except UsageError as error:
+        fault = str(error)
+    answer, fault = told((answer, fault))[0]
+    if fault:
+        raise UsageError(fault)
+    found: Answer = answer
+    return found
 
 
 def check(shares: int, said: Mapping[str, str], listed: Callable[[Mapping[str, str], Mapping[str, str]], str]) -> None:
@@ -192,7 +203,7 @@ def together(seconds: float | None) -> Iterator[None]:
 
     store, rank, _ = next(rendezvous("env://"))
     here.groups += 1
-    here.store = PrefixStore(f"rlgrad {here.groups}", store)
+    here.store = PrefixStore(f"rlgrad {RESTARTS} {here.groups}", store)
     limit = timedelta(seconds=min(seconds or SILENCE, SILENCE))
     distributed.init_process_group("gloo", store=here.store, rank=rank, world_size=size, timeout=limit)
     here.rank, here.size = rank, size
@@ -212,8 +223,3 @@ def together(seconds: float | None) -> Iterator[None]:
 def beside() -> int:
     """How many ranks share the cores of this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if here.size > 1 else 1
-
-
-def restarted() -> bool:
-    """Whether torchrun has begun these processes again, as one of them had failed."""
-    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"

@@ -50,8 +50,9 @@ def train(
     Raises UsageError before anything is written, and RunError where the run cannot go on (its summary says `failed`).
     """
     observed(observers)
-    if out and distributed.restarted() and (Path(out) / "config.yaml").is_file():
+    if out and distributed.RESTARTS and (Path(out) / "config.yaml").is_file():
         given: dict[str, Any] = {"environment": environment, "policy": policy, **overrides}
+        allow_imports = config.allow_imports if isinstance(config, Config) else allow_imports
         given |= {"quiet": quiet, "allow_imports": allow_imports, "observers": observers}
         return resuming.resume(out, config=config, **given)
     settings, objects = directory.told(overrides, environment=environment, policy=policy)
