@@ -124,6 +124,7 @@ def environment(settings: FollowSettings, problem: Trainable) -> dict[str, Any]:
 
 def arithmetic() -> dict[str, Any]:
     """What the last bits of a result hang on, where the versions are the same."""
+    processes = distributed.here.size
     blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
     return {
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
@@ -131,6 +132,7 @@ def arithmetic() -> dict[str, Any]:
         "mkldnn": torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "variables": {name: os.environ[name] for name in sorted(os.environ) if of_arithmetic(name)},
+        **({"processes": processes} if processes > 1 else {}),
     }
 
 
