@@ -17,6 +17,7 @@ STARTS = (
     "python3 ",
     ".venv/bin/",
     "rlgrad ",
+    "torchrun ",
     "tensorboard ",
     "pip ",
     "cmp ",

@@ -25,6 +25,13 @@ SHORTENED = {
     "ruff format --check . && mypy": "python -m pytest --collect-only -n 0 tests && ruff --version && mypy --version",
     "python3 -m venv .venv && pip install -q -e '.[test,docs]'": "python -m zensical --version",
     "pip install -q -e '.[docs]' && python -m pytest checks": "python -m pytest --collect-only -n 0 checks",
+    "torchrun --nproc-per-node 2 scripts/train.py --config breast_cancer": (
+        "torchrun --nproc-per-node 2 scripts/train.py --config breast_cancer --updates 2"
+    ),
+    "torchrun --nproc-per-node 2 --max-restarts 3 scripts/train.py --config cartpole --out runs/long "
+    "--checkpoint.every_seconds 30": (
+        "torchrun --nproc-per-node 2 --max-restarts 3 scripts/train.py --config cartpole --out runs/long --updates 2"
+    ),
     "tensorboard --logdir runs": "tensorboard --version",  # test_pages.py opens it
     "rlgrad train --config breast_cancer": "rlgrad train --config breast_cancer --updates 2",
     "rlgrad train --config breast_cancer_ascent": "rlgrad train --config breast_cancer_ascent --updates 2",

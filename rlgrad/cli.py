@@ -6,6 +6,7 @@ torch takes seconds to import: help and refusals come before it. A command first
 
 import argparse
 import gc
+import os
 import signal
 import sys
 import time
@@ -265,6 +266,8 @@ def check_train(options: argparse.Namespace) -> None:
     """Raises UsageError for what is wrong whatever the config says."""
     if options.resume and options.out:
         raise UsageError("--resume continues a run where it is: it takes no --out")
+    if os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0" and not (options.out or options.resume):
+        raise UsageError("--max-restarts goes on with the run in a directory of yours: --out DIR is missing")
     if options.resume == "auto" and not options.config:
         raise UsageError("--resume auto goes on with the newest run of a config: --config NAME is missing")
     if options.resume and options.resume != "auto":

@@ -19,6 +19,7 @@ from rlgrad.errors import OneLine, RunError, UsageError, printable
 
 SILENCE = 300.0  # seconds, at most, that a rank waits for another that is there and says nothing
 SIGNALS = 65
+RESTARTS = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))  # how often torchrun has begun these processes again
 
 Answer = TypeVar("Answer")
 
@@ -134,9 +135,19 @@ def told(content: Any) -> list[Any]:
 
 
 def from_first(call: Callable[[], Answer]) -> Answer:
-    """What the first rank finds, for all of them."""
-    answer: Answer = told(call() if here.first else None)[0]
-    return answer
+    """What the first rank finds, or the UsageError that it raises, for all of them."""
+    if here.size == 1:
+        return call()
+    answer, fault = None, None
+    try:
+        answer = call() if here.first else None
+    except UsageError as error:
+        fault = str(error)
+    answer, fault = told((answer, fault))[0]
+    if fault:
+        raise UsageError(fault)
+    found: Answer = answer
+    return found
 
 
 def check(shares: int, said: Mapping[str, str], listed: Callable[[Mapping[str, str], Mapping[str, str]], str]) -> None:
@@ -169,16 +180,16 @@ def answering() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        words = "it has ended, or hangs"
+        what = "has ended, or hangs"
         with suppress(RuntimeError):
-            words = here.store.get("words").decode() if here.store.check(["words"]) else words
-        raise RunError(f"another of the {here.size} processes does not answer: {words}") from error
+            what = f"has failed: {here.store.get('words').decode()}" if here.store.check(["words"]) else what
+        raise RunError(f"another of the {here.size} processes {what}") from error
 
 
 @contextmanager
 def together(seconds: float | None) -> Iterator[None]:
     """Joins the ranks that torchrun has started, if it has. Where one raises a UsageError or a RunError it leaves word
-    to the others, and only the first to do so is to print it (`OneLine.quiet`).
+    to the others, and only the first to do so is to print it (`OneLine.said`).
 
     seconds: after which a rank that waits for another gives up; SILENCE at most.
     """
@@ -192,7 +203,7 @@ def together(seconds: float | None) -> Iterator[None]:
 
     store, rank, _ = next(rendezvous("env://"))
     here.groups += 1
-    here.store = PrefixStore(f"rlgrad {here.groups}", store)
+    here.store = PrefixStore(f"rlgrad {RESTARTS} {here.groups}", store)
     limit = timedelta(seconds=min(seconds or SILENCE, SILENCE))
     distributed.init_process_group("gloo", store=here.store, rank=rank, world_size=size, timeout=limit)
     here.rank, here.size = rank, size
@@ -200,8 +211,8 @@ def together(seconds: float | None) -> Iterator[None]:
         yield
     except OneLine as error:
         with suppress(RuntimeError):
-            error.quiet = here.store.add("spoken", 1) > 1
-            if not error.quiet:
+            error.said = here.store.add("spoken", 1) > 1
+            if not error.said:
                 here.store.set("words", printable(str(error)))
         raise
     finally:

@@ -16,7 +16,12 @@ from typing import Any, TextIO
 class OneLine(Exception):
     """An error whose message is one line, whatever it quotes: a stranger's file does not get to steer the terminal."""
 
-    quiet = False  # whether another process has said it already
+    said: bool | None = None  # whether another process that trains with this one has said it; None: nobody has asked
+
+    @property
+    def quiet(self) -> bool:
+        """Whether this process is not to say it: before they know of each other, one on each machine does."""
+        return os.environ.get("LOCAL_RANK", "0") != "0" if self.said is None else self.said
 
     def __init__(self, message: str):
         super().__init__(printable(message))

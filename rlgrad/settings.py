@@ -168,9 +168,8 @@ class FollowSettings(Section):
     @model_validator(mode="after")
     def told_once(self) -> "FollowSettings":
         if (self.updates is None) == (self.steps is None):
-            raise ValueError(
-                "a run is told in `updates` or in `steps`: " + ("set one" if self.steps is None else "not both")
-            )
+            what = "set one" if self.steps is None else "not both; null takes one away"
+            raise ValueError(f"a run is told in `updates` or in `steps`: {what}")
         return self
 
     _seeds: tuple[int, ...] = PrivateAttr(())

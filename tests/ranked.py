@@ -1,6 +1,8 @@
 """What the tests of several processes run under torchrun: python ranked.py JOBS, a file of configs by run directory."""
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 from gymnasium import spaces
 
 from rlgrad import train
+from rlgrad.errors import UsageError
 
 
 class Blinking(gymnasium.Env):
@@ -34,13 +37,32 @@ class Blinking(gymnasium.Env):
         return self.seen(), reward, self.t == 4, False, {}
 
 
+class Deadly(Blinking):
+    """In the first attempt, the second of several processes is killed after some episodes."""
+
+    episodes = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        Deadly.episodes += 1
+        if Deadly.episodes > 20 and (os.environ.get("RANK"), os.environ["TORCHELASTIC_RESTART_COUNT"]) == ("1", "0"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().reset(seed=seed)
+
+
 def work(config: dict[str, Any], out: str | Path) -> None:
-    """Train as a config says; where its environment is None, with the one above."""
+    """Train as a config says; where its environment is None, with the one above, and where its seed is, with another in
+    each process."""
     blinking = config.get("environment", "") is None
-    train({**config, **({"environment": "-"} if blinking else {})}, out=out, environment=Blinking if blinking else None)
+    changes: dict[str, Any] = {"environment": "-"} if blinking else {}
+    changes |= {"seed": int(os.environ["RANK"])} if config.get("seed", 0) is None else {}
+    train({**config, **changes}, out=out, environment=Blinking if blinking else None)
 
 
 if __name__ == "__main__":
     torch.set_default_dtype(torch.float64)
     for out, config in json.loads(Path(sys.argv[1]).read_text()).items():
-        work(config, out)
+        try:
+            work(config, out)
+        except UsageError as error:
+            with open(f"{out}.txt", "a") as file:
+                file.write(f"{error}\n")

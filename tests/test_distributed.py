@@ -1,16 +1,22 @@
 """Several processes, under torchrun, against one."""
 
 import json
+import os
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+import yaml
 from safetensors.numpy import load_file
 
+from rlgrad import resume, train
+from rlgrad.cli import main
 from tests.ranked import work
 
 RANKED = Path(__file__).with_name("ranked.py")
@@ -59,7 +65,8 @@ AGENTS: dict[str, dict[str, Any]] = {
 
 def torchrun(ranks: int, *words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks), *map(str, words)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=200)
+    env = os.environ | {"PYTHONPATH": str(RANKED.parent.parent)}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=200)
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
@@ -80,26 +87,68 @@ def assert_alike(one: Path, other: Path, tolerance: float = 1e-8) -> None:
             np.testing.assert_allclose(found, expected, tolerance, tolerance, err_msg=f"{one} {tag} {line['update']}")
 
 
-def trained(jobs: Mapping[str, Mapping[str, Any]], ranks: int, folder: Path) -> Path:
-    """A folder with the runs of these configs, in one process as NAME and in several as NAME-RANKS."""
-    together = {f"{name}-{ranks}": config for name, config in jobs.items()}
-    (folder / "jobs.json").write_text(json.dumps(together))
-    found = torchrun(ranks, RANKED, folder / "jobs.json", cwd=folder)
-    assert found.returncode == 0, found.stderr
-    before = torch.get_default_dtype()
+REFUSED = {
+    "piece": (
+        {"problem": "surface", "function": "bowl", "updates": 1, "optimizer": SGD},
+        "have a share of a problem that",
+    ),
+    "few": (CART | {"episodes": 1, "baseline": "none"}, "cannot each have a share of 1 episodes or rows in an update"),
+    "others": (
+        ROWS | {"optimizer": SGD, "seed": None},
+        "is to train something else than the first: config.seed: 0 -> 1",
+    ),
+    "jobs.json": (ROWS | {"optimizer": SGD}, "cannot make the run directory"),
+}
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
-    try:
-        for name, config in jobs.items():
-            work(config, folder / name)
-    finally:
-        torch.set_default_dtype(before)
-    return folder
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
-def test_several_processes_train_as_one_does(tmp_path: Path) -> None:
+def test_several_processes_train_as_one_does(tmp_path: Path, double: None) -> None:
     jobs = {name: ROWS | more for name, more in CLASSIFIERS.items()} | {
         name: CART | more for name, more in AGENTS.items()
     }
-    trained(jobs, 2, tmp_path)
-    for name in jobs:
+    together = {f"{name}-2": config for name, config in jobs.items()}
+    refused = {name: config for name, (config, _) in REFUSED.items()}
+    (tmp_path / "jobs.json").write_text(json.dumps(together | refused))
+    found = torchrun(2, RANKED, "jobs.json", cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    for name, config in jobs.items():
+        work(config, tmp_path / name)
         assert_alike(tmp_path / name, tmp_path / f"{name}-2")
+    for run in ("segments_of_copies", "segments_of_copies-2"):
+        resume(tmp_path / run, extend_to=5)  # by one process
+    assert_alike(tmp_path / "segments_of_copies", tmp_path / "segments_of_copies-2")
+    for name, (_, message) in REFUSED.items():
+        said = (tmp_path / f"{name}.txt").read_text().splitlines()
+        assert len(said) == 2  # of both processes
+        assert all(message in line for line in said), said
+        assert not (tmp_path / name).is_dir()
+
+
+def test_where_a_process_is_killed_the_others_end_and_all_go_on_from_the_checkpoint(tmp_path: Path) -> None:
+    config = CART | {"environment": "tests.ranked:Deadly", "imports": ["tests.ranked"], "workers": 0, "updates": 6}
+    (tmp_path / "deadly.yaml").write_text(yaml.safe_dump(config | {"checkpoint": {"every_updates": 1}}))
+    train_py = RANKED.parent.parent / "scripts" / "train.py"
+    words = ["--config", "deadly.yaml", "--allow-imports", "--quiet", "--out", "again"]
+    found = torchrun(2, "--max-restarts", "1", train_py, *words, cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    (said,) = [line for line in found.stderr.splitlines() if "rlgrad:" in line]
+    assert re.fullmatch(r".* again: update [12]: another of the 2 processes has ended, or hangs; .*", said)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+        train(tmp_path / "deadly.yaml", out=tmp_path / "whole", allow_imports=True)
+    assert_alike(tmp_path / "whole", tmp_path / "again", 1e-4)  # in single precision
+
+
+def test_restarts_need_a_directory(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "1")
+    assert main(["train", "--config", "cartpole"]) == 2
+    assert "--out DIR is missing" in capsys.readouterr().err
+    monkeypatch.setenv("LOCAL_RANK", "1")  # what all processes of a machine find, the first says
+    assert main(["train", "--config", "cartpole"]) == 2
+    assert capsys.readouterr().err == ""

@@ -124,14 +124,21 @@ def environment(settings: FollowSettings, problem: Trainable) -> dict[str, Any]:
 
 def arithmetic() -> dict[str, Any]:
     """What the last bits of a result hang on, where the versions are the same."""
+    processes = distributed.here.size
     blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
     return {
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "blas": blas.group(1) if blas else None,
         "mkldnn": torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        "variables": {name: value for name, value in sorted(os.environ.items()) if name.startswith(LIBRARIES)},
+        "variables": {name: os.environ[name] for name in sorted(os.environ) if of_arithmetic(name)},
+        **({"processes": processes} if processes > 1 else {}),
     }
+
+
+def of_arithmetic(variable: str) -> bool:
+    """Those of the GPUs' communication, which torchrun sets, have nothing to do with it."""
+    return variable.startswith(LIBRARIES) and not variable.startswith("TORCH_NCCL_")
 
 
 def processor() -> str:

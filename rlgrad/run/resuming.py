@@ -60,6 +60,8 @@ def resume(
     path, here = Path(path), Path.cwd()
     given, objects = directory.told(overrides, environment=environment, policy=policy)
     recorded = recorded_config(path, allow_imports, objects)
+    if distributed.RESTARTS and extend_to == recorded.settings.length:
+        extend_to = None  # the process before this one has seen to it
     if config is not None or given:
         source = path / "config.yaml" if config is None else config
         asked = load_config(source, given, allow_imports, None if isinstance(source, Config) else objects).settings

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rlgrad import distributed
 from rlgrad.errors import say
 from rlgrad.usage import too_early
 
@@ -25,10 +26,14 @@ def received() -> Iterator[tuple[list[int], list[int]]]:
             raise KeyboardInterrupt(number)
         if signal.Signals(number).name == "SIGUSR1":
             saves.append(number)
-            say("\nsaving after this update")
+            told("\nsaving after this update")
         else:
             ends.append(number)
-            say("\ninterrupted: finishing this update (again to leave at once)")
+            told("\ninterrupted: finishing this update (again to leave at once)")
+
+    def told(text: str) -> None:
+        if distributed.here.first:
+            say(text)
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
         yield ends, saves

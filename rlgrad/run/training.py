@@ -39,7 +39,7 @@ def train(
     """Train as a config says, and write it all to a run directory.
 
     config: a file, a name in configs/, or a mapping.
-    out: the run directory, instead of runs/<config>-<number>.
+    out: the run directory, instead of runs/<config>-<number>. Where torchrun begins a run again, it goes on there.
     allow_imports: whether the config's `imports` may run code.
     profile: whether to print where the time went, and to write a trace of a few updates to trace.json.
     observers: your own, beside those that every run has.
@@ -50,6 +50,11 @@ def train(
     Raises UsageError before anything is written, and RunError where the run cannot go on (its summary says `failed`).
     """
     observed(observers)
+    if out and distributed.RESTARTS and (Path(out) / "config.yaml").is_file():
+        given: dict[str, Any] = {"environment": environment, "policy": policy, **overrides}
+        allow_imports = config.allow_imports if isinstance(config, Config) else allow_imports
+        given |= {"quiet": quiet, "allow_imports": allow_imports, "observers": observers}
+        return resuming.resume(out, config=config, **given)
     settings, objects = directory.told(overrides, environment=environment, policy=policy)
     return launch(load_config(config, settings, allow_imports, objects), out, quiet, profile, observers)
 
