@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import torch
 
+import rlgrad
 from rlgrad.config import Config, load_config
 from rlgrad.errors import UsageError
+from rlgrad.problems import reinforce
 from rlgrad.run.following import Following
 
 AGENT: dict[str, Any] = {
@@ -121,6 +123,24 @@ def test_what_cannot_be_swept_is_refused_in_a_sentence(name: str) -> None:
     more, said = REFUSED[name]
     with pytest.raises(UsageError, match=said):
         load_config(AGENT | more).build()
+
+
+def test_a_problem_that_knows_nothing_of_sweeps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config(AGENT, {"discount": {"sweep": [0.9, 1.0]}})
+    monkeypatch.setattr(reinforce.Settings, "build", lambda self: reinforce.Reinforce(self.each()[0]))
+    with pytest.raises(UsageError, match="discount: its model has 2 replicas where the sweep needs 4"):
+        config.build()
+
+
+def test_an_optimizer_made_in_python_takes_a_rate_for_each_replica() -> None:
+    problem = load_config(BOWL).build().problem
+    optimizer = rlgrad.make_optimizer(problem, "SGD", lr=torch.tensor([0.1, 0.1, 0.0]))
+    start = problem.model.point.detach().clone()
+    next(rlgrad.updates(problem, optimizer))
+    expected = start - torch.tensor([0.1, 0.1, 0.0])[:, None, None] * torch.stack(
+        [2 * start[..., 0], 4 * start[..., 1] ** 3], 2
+    )
+    torch.testing.assert_close(problem.model.point.detach(), expected)
 
 
 def test_the_seeds_of_each_value_are_those_of_a_run_alone() -> None:
