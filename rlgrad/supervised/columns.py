@@ -14,7 +14,9 @@ from rlgrad.supervised.tables import Absent, Table
 CATEGORIES = 1000  # in one column, and not more than half as many as there are rows where there are many
 FEW = 20
 TRUTH = {"true": 1.0, "false": 0.0}
-DATE = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?|\d{1,2}:\d{2}(:\d{2}.*)?|\d{1,2}[- ](?i:[a-z]{3,9})[- ,]+\d{2,4}"
+DATE = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?|\d{1,2}:\d{2}(:\d{2}.*)?"
+MONTH = "(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+DATE += rf"|(\d{{1,2}}[- .]+)?{MONTH}[- .,]+(\d{{1,2}}[- ,]+)?\d{{2,4}}"  # 2 Jan 2020, January 2, 2020
 ODD = {  # what looks like a number and is not read as one -> what to do about it
     DATE: "is a date or a time: write a number, such as days since a day, or leave the column out with `drop`",
     r"[+-]?0[xX][0-9a-fA-F]+": "is not a finite number: it is hexadecimal, write it in decimal digits",

@@ -55,10 +55,6 @@ class Dialect(NamedTuple):
         head = ["header" if self.headed else "no header"]
         return ", ".join([NAMES.get(self.separator, repr(self.separator)), *decimal, *head, *encoding])
 
-    def reader(self, stream: io.TextIOBase) -> Any:
-        """The rows of a stream, as Python's csv has them: slow, and with the number of the line."""
-        return rows_of(stream, self.separator)
-
 
 def number(word: str, decimal: str = ".") -> float | None:
     """The number that a word writes, in groups of thousands or not; None: it is no number in plain digits."""
@@ -70,11 +66,10 @@ def number(word: str, decimal: str = ".") -> float | None:
     return float(word) if NUMBER.fullmatch(word) else None
 
 
-def rows_of(stream: Any, separator: str) -> Any:
-    """csv.reader, in whose rows runs of blanks are one separator where blanks separate."""
-    if separator == " ":
-        return csv.reader(map(single_blanks, stream), delimiter=" ", strict=True)
-    return csv.reader(stream, delimiter=separator, skipinitialspace=True)
+def rows_of(stream: Any, separator: str, strict: bool) -> Any:
+    """csv.reader, for which runs of blanks are one separator where blanks separate."""
+    lines = map(single_blanks, stream) if separator == " " else stream
+    return csv.reader(lines, delimiter=separator, skipinitialspace=separator != " ", strict=strict)
 
 
 def single_blanks(line: str) -> str:
@@ -100,10 +95,12 @@ def found(head: bytes, whole: bool, told: Told, absent: Callable[[str], bool], p
     skipped, marked = preamble(text)
     text = text[marked:]
     separator = SEPARATORS.get(told.separator or "", told.separator) or separator_of(text, absent, path, setting)
+    if len(separator) != 1:
+        raise SettingError(("separator",), f"{separator!r} is not one of {', '.join(SEPARATORS)}, or another character")
     rows, ends = sample(text, separator, path, setting)
     if not rows:
         raise SettingError((setting,), f"{path}: there are no rows in this file")
-    decimal = told.decimal or decimal_of(rows[1:] or rows, path, setting)
+    decimal = told.decimal or decimal_of(rows[1:] or rows, separator, path, setting)
     first, body = rows[0], rows[1:]
     headed = told.header if told.header is not None else is_header(first, body, decimal, absent)
     if headed and not body:
@@ -111,7 +108,7 @@ def found(head: bytes, whole: bool, told: Told, absent: Callable[[str], bool], p
     width = Counter(map(len, body if headed else rows)).most_common(1)[0][0]
     names, unused = named(first if headed else [], body if headed else rows, width)
     body = [row for row in (body if headed else rows) if len(row) == width]
-    columns = list(zip(*body, strict=True))
+    columns = [*zip(*body, strict=True), *[()] * (len(names) - width)]
     numeric = [
         any(not absent(cell) for cell in column) and all(absent(cell) or plain(cell, decimal) for cell in column)
         for column in columns
@@ -155,7 +152,7 @@ def preamble(text: str) -> tuple[int, int]:
 def sample(text: str, separator: str, path: Path, setting: str) -> tuple[list[list[str]], list[int]]:
     """The first rows, their cells without blanks around them, and the line where each ends."""
     rows, ends = [], []
-    reader = rows_of(io.StringIO(text, newline=""), separator)
+    reader = rows_of(io.StringIO(text, newline=""), separator, strict=True)
     try:
         for row in reader:
             if any(cell.strip() for cell in row) or len(row) > 1:
@@ -164,7 +161,9 @@ def sample(text: str, separator: str, path: Path, setting: str) -> tuple[list[li
             if len(rows) == ROWS:
                 break
     except csv.Error as error:
-        raise SettingError((setting,), f"{path}: cannot be read near line {reader.line_num}: {error}") from error
+        raise SettingError(
+            (setting,), f"{path}:{reader.line_num}: cannot be read: {error}; is a quote open?"
+        ) from error
     return rows, ends
 
 
@@ -175,7 +174,9 @@ def separator_of(text: str, absent: Callable[[str], bool], path: Path, setting: 
     for separator in ("\t", ";", "|", ","):
         try:
             rows, _ = sample(text, separator, path, setting)
-        except SettingError:
+        except SettingError as error:
+            if "unexpected end" in str(error):  # of a quote, whatever separates
+                raise
             continue
         body = rows[1:] or rows
         if not body:
@@ -194,24 +195,23 @@ def separator_of(text: str, absent: Callable[[str], bool], path: Path, setting: 
     return scores[0][3]
 
 
-def decimal_of(rows: Sequence[Sequence[str]], path: Path, setting: str) -> str:
+def decimal_of(rows: Sequence[Sequence[str]], separator: str, path: Path, setting: str) -> str:
     """The decimal sign. Raises SettingError where it could be either."""
-    cells = {cell for row in rows for cell in row if "," in cell}
-    commas = {cell for cell in cells if number(cell, ",") is not None}
-    if not commas and not any(number(cell) is not None for cell in cells):
-        return "."
-    if any("." in cell and number(cell) is not None for cell in cells):  # 1,303.5
+    cells = {cell for row in rows for cell in row if "," in cell or "." in cell}
+    commas = {cell for cell in cells if "," in cell and number(cell, ",") is not None}
+    points = {cell for cell in cells if "." in cell and number(cell) is not None}
+    if any("," in cell for cell in points):  # 1,303.5
         return "."
     if any("." in cell for cell in commas):  # 1.303,5
         return ","
-    points = any("." in cell and NUMBER.fullmatch(cell) for row in rows for cell in row)
-    grouped = all(number(cell) is not None for cell in cells if cell in commas)
-    if grouped and points:
+    grouped = all(number(cell) is not None for cell in commas), all(number(cell, ",") is not None for cell in points)
+    if (not commas and not (points and grouped[1] and separator == ";")) or (commas and grouped[0] and points):
         return "."
-    if not grouped and not points:
+    if commas and not grouped[0] and (not points or grouped[1]):
         return ","
-    example = short(min(commas))
-    raise SettingError((setting,), f"{path}: is the comma of {example} a decimal sign? `decimal` says which one is")
+    example = min(commas or points)
+    which = f"is the {'comma' if commas else 'point'} of {short(example)} a decimal sign?"
+    raise SettingError((setting,), f"{path}: {which} `decimal` says which one is")
 
 
 def is_header(first: Sequence[str], body: Sequence[Sequence[str]], decimal: str, absent: Callable[[str], bool]) -> bool:
@@ -246,6 +246,6 @@ def named(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> t
         if all(len(row) < width or not row[-1] for row in rows):
             return [*header, ""], []
         return ["", *header], [0]
-    names = [*header[:width], *[""] * (width - len(header))]
+    names = list(header[:width] if not any(header[width:]) else header)  # else its rows are too short
     first = [row[0] for row in rows if row]
     return names, [0] if not names[0] and len(set(first)) == len(first) and first[0] else []

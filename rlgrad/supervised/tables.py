@@ -226,7 +226,7 @@ class Text(Table):
         """Each row with its line, by Python: slow, for errors."""
         encoding = "utf-8-sig" if self.dialect.encoding == "utf-8" else self.dialect.encoding
         with io.TextIOWrapper(self._open(), encoding, errors="replace", newline="") as stream:
-            reader = self.dialect.reader(stream)
+            reader = dialects.rows_of(stream, self.dialect.separator, strict=False)
             for cells in reader:
                 if cells and reader.line_num > self.dialect.skipped:
                     yield reader.line_num - sum(cell.count("\n") for cell in cells), cells
