@@ -37,7 +37,9 @@ CLASSIFIERS: dict[str, dict[str, Any]] = {
     },
     "newton_autograd": {"optimizer": {"name": "Newton", "max_iter": 1}, "gradient": "autograd", **NO_INTERCEPT},
     "newton_cg": {"optimizer": {"name": "Newton", "solver": "cg", "max_iter": 2}, "data": "wine"},
-    "natural": {"optimizer": {"name": "NaturalGradient", "line_search": True}, "data": "breast_cancer"},
+    "elastic_net": {"optimizer": {"name": "Newton"}, "l1": 0.01, "batch_size": None},
+    "rates": {"optimizer": {"name": "Adam", "lr": {"sweep": [0.03, 0.1]}}, "replicas": 1},
+    "divergence": {"optimizer": {"name": "NaturalGradient", "line_search": True}, "data": "breast_cancer"},
 }
 CART = {"problem": "reinforce", "environment": "CartPole-v1", "updates": 3, "replicas": 2, "episodes": 5, "seed": 3,
         "optimizer": {"name": "Adam", "lr": 0.01}, "policy": {"hidden": [8]}, "evaluation": {"episodes": 3},
