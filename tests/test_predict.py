@@ -86,11 +86,12 @@ def test_a_file_is_predicted_piece_by_piece(
 ) -> None:
     rows = pandas.concat([ROWS] * 2000, ignore_index=True)  # several blocks
     rows.insert(0, "id", range(len(rows)))
+    rows.loc[len(rows) - 1, "age"] = 1040.25
     source, to = tmp_path / f"new.{suffix}", tmp_path / f"found.{suffix}"
     if suffix == "csv":
         text = rows[["id", "smokes", "age", "city"]].to_csv(index=False).splitlines()
         cells = text[-1].split(",")
-        text[-1] = ",".join([*cells[:2], f"+{cells[2]}", cells[3]])  # not a number as pyarrow reads them
+        text[-1] = ",".join([*cells[:2], '"1,040.25"', cells[3]])  # no number as pyarrow reads them
         source.write_text("\n".join(text))
     else:
         rows.to_parquet(source, row_group_size=1000)
