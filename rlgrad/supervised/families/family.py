@@ -62,9 +62,13 @@ class Classes(Family):
         u = mean * change
         return u - mean * u.sum(1)[:, None]  # where there is one score, too
 
+    def chosen(self, distribution: Distribution) -> Tensor:
+        """The most probable label [R, N]; of those that are equally probable the first."""
+        return distribution.mode
+
     def quality(self, distribution: Distribution, y: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
         found = super().quality(distribution, y, weight)
-        right = (distribution.mode == y).to(found["log_loss"].dtype)
+        right = (self.chosen(distribution) == y).to(found["log_loss"].dtype)
         return {"accuracy": average(right, weight), **found}
 
 

@@ -25,5 +25,9 @@ class Bernoulli(Classes):
     def distribution(self, scores: Tensor) -> torch.distributions.Bernoulli:
         return torch.distributions.Bernoulli(logits=scores.squeeze(-1), validate_args=False)
 
+    def chosen(self, distribution: Any) -> Tensor:
+        found: Tensor = distribution.logits > 0  # torch's mode is NaN where both are equally probable
+        return found
+
     def constant(self, y: Tensor, classes: int, weight: Tensor | None = None) -> Tensor:
         return average(y[None], weight).logit()

@@ -1,0 +1,103 @@
+"""Figures of classifiers are held against scikit-learn's, intervals against what they promise."""
+
+import numpy as np
+import pytest
+from sklearn import metrics
+from statsmodels.stats.proportion import proportion_confint
+
+from rlgrad.supervised import judgement
+from rlgrad.supervised.judgement import judge, wilson
+
+
+def drawn(classes: int, examples: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of a model that is known, and its probabilities; some of them are ties."""
+    p = rng.dirichlet(np.ones(classes), examples)
+    p[::7] = p[0]
+    return (rng.random((examples, 1)) > p.cumsum(1)).sum(1).clip(max=classes - 1), p
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_figures_are_scikit_learn_s(classes: int) -> None:
+    rng = np.random.default_rng(classes)
+    y, p = drawn(classes, 200, rng)
+    frequency = np.bincount(y) / len(y)
+    found = judge(y, p, frequency, range(classes))
+    value = {name: each["value"] for name, each in found["figures"].items()}
+    score = p[:, 1] if classes == 2 else p
+    one_hot = y if classes == 2 else np.eye(classes)[y]
+    assert value["accuracy"] == pytest.approx(metrics.accuracy_score(y, p.argmax(1)))
+    assert value["log_loss"] == pytest.approx(metrics.log_loss(y, p))
+    assert value["brier"] == pytest.approx(metrics.brier_score_loss(y, score, scale_by_half=classes == 2))
+    assert value["auc"] == pytest.approx(metrics.roc_auc_score(y, score, multi_class="ovr"))
+    assert value["average_precision"] == pytest.approx(metrics.average_precision_score(one_hot, score))
+    assert found["confusion"]["counts"] == metrics.confusion_matrix(y, p.argmax(1)).tolist()
+    constant = {name: each["constant"] for name, each in found["figures"].items()}
+    always = np.tile(frequency, (len(y), 1))
+    assert constant["accuracy"] == pytest.approx(frequency.max())
+    assert constant["log_loss"] == pytest.approx(metrics.log_loss(y, always))
+    assert constant["auc"] == pytest.approx(0.5)
+    assert constant["calibration_error"] == pytest.approx(0, abs=1e-12)
+    for name, each in found["figures"].items():
+        low, high = each["ci95"]
+        assert low < high, name
+        assert low <= each["value"] <= high or name == "calibration_error"  # whose samples are further off
+
+
+def test_the_calibration_error_is_that_of_its_definition() -> None:
+    p1, y = np.array([0.05, 0.05, 0.55, 0.55, 0.58, 1.0]), np.array([0, 1, 1, 1, 0, 1])
+    found = judge(y, np.stack([1 - p1, p1], 1), np.array([0.5, 0.5]), [0, 1])["figures"]["calibration_error"]
+    assert found["value"] == pytest.approx((2 * abs(0.05 - 1 / 2) + 3 * abs(0.56 - 2 / 3) + 0) / 6)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 9), (9, 9), (50, 57), (1, 1)])
+def test_wilson_s_interval_is_statsmodels(successes: int, trials: int) -> None:
+    assert wilson(successes, trials) == pytest.approx(proportion_confint(successes, trials, method="wilson"))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_test_set_of_one_class_gives_what_it_can(classes: int) -> None:
+    p = np.random.default_rng(0).dirichlet(np.ones(classes), 30)
+    found = judge(np.ones(30, int), p, np.ones(classes) / classes, ["no", "yes", "perhaps"][:classes])["figures"]
+    for name in ("auc", "average_precision"):
+        assert found[name] == {"value": None, "reason": "all examples of the test set are of one class, yes"}
+    assert found["log_loss"]["value"] == pytest.approx(-np.log(p[:, 1]).mean())
+    assert None not in found["accuracy"]["ci95"]
+
+
+def test_a_class_that_does_not_occur_is_left_out_of_the_mean() -> None:
+    rng = np.random.default_rng(0)
+    y, p = drawn(3, 100, rng)
+    y[y == 2] = 0
+    expected = [metrics.roc_auc_score(y == k, p[:, k]) for k in (0, 1)]
+    assert judge(y, p, np.ones(3) / 3, [0, 1, 2])["figures"]["auc"]["value"] == pytest.approx(np.mean(expected))
+
+
+def test_a_tie_counts_as_the_first_class() -> None:
+    half = np.full((4, 2), 0.5)
+    assert judge(np.array([0, 0, 0, 1]), half, half[0], [0, 1])["figures"]["accuracy"]["value"] == 0.75
+
+
+def test_samples_are_as_many_whether_drawn_together_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = np.concatenate(list(judgement.resampled(50)))
+    monkeypatch.setattr(judgement, "NUMBERS", 49)
+    monkeypatch.setattr(judgement, "SAMPLES", (1000, 1000))
+    one_by_one = list(judgement.resampled(50))
+    assert len(one_by_one) == 1000
+    assert (np.concatenate(one_by_one) == together).all()
+    assert (together.sum(1) == 50).all()
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_intervals_hold_the_truth_about_as_often_as_they_say(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judgement, "SAMPLES", (150, 150))
+    rng = np.random.default_rng(7)
+    y, p = drawn(classes, 100_000, rng)
+    truth = {name: float(values[0]) for name, values in judgement.figures(y, p, np.ones((1, len(y)))).items()}
+    held = dict.fromkeys(truth, 0)
+    for _ in range(120):
+        some = rng.integers(len(y), size=150)
+        found = judge(y[some], p[some], np.ones(classes) / classes, range(classes))["figures"]
+        for name, each in found.items():
+            held[name] += each["ci95"][0] <= truth[name] <= each["ci95"][1]
+    del held["calibration_error"]  # it is too large in a sample, and more so in a sample of it
+    assert all(106 <= count <= 120 for count in held.values()), held
