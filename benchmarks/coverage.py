@@ -1,8 +1,8 @@
-"""How often the interval over replicas holds the true mean: docs/intervals.md.
+"""How often the intervals over replicas, and those on a test set, hold the truth: docs/intervals.md.
 
     python benchmarks/coverage.py > docs/intervals.md
 
-Draws many samples of R returns from distributions whose mean is known, and counts. Takes about a minute.
+Draws many samples of R returns from distributions whose mean is known, and counts. Takes about three minutes.
 """
 
 from collections.abc import Callable
@@ -10,8 +10,10 @@ from collections.abc import Callable
 import numpy as np
 
 from rlgrad.run.statistics import summarize
+from rlgrad.supervised.judgement import figures, judge
 
 SAMPLES = 10_000
+TESTS, TRUTH = 500, 200_000
 REPLICAS = (2, 3, 4, 8, 16, 32)
 Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 
@@ -84,6 +86,54 @@ What to take from it:
   says what a middling agent reaches, not what agents reach in the mean.
 - An interval is about the seeds of this run: what another config, machine or environment would give is not in it."""
     )
+    on_test_sets()
+
+
+def on_test_sets() -> None:
+    sizes, shown = (50, 150, 500), ("accuracy", "log_loss", "brier", "auc", "average_precision", "calibration_error")
+    print(
+        f"""
+## On a test set
+
+At its end a run of a classifier says how good the first replica is on the test set: `judgement` in `summary.json`,
+and `judgement.md`. These intervals are about something else: the examples. They say what other test sets of the same
+size would give, with the same classifier. That of the accuracy is Wilson's (1927). The others are percentiles of the
+bootstrap (Efron & Tibshirani 1993, chapter 13): the test set is drawn anew from itself, up to 1,000 times. The table
+counts, over {TESTS} test sets of M examples and a classifier that is right about its probabilities, how often they held
+what {TRUTH:,} examples give.
+
+| figure | {" | ".join(f"{k} classes, M = {m}" for k in (2, 3) for m in sizes)} |
+|---|{"---|" * 2 * len(sizes)}"""
+    )
+    held = {(k, m): on_test_set(k, m) for k in (2, 3) for m in sizes}
+    for name in shown:
+        print(f"| {name.replace('_', ' ')} | {' | '.join(f'{each[name]:.2f}' for each in held.values())} |")
+    print(
+        """
+- AUC, average precision and the calibration error of several classes are those of each class against the rest, in
+  the mean over classes; the calibration error looks at the most probable class. Brier's score is their sum.
+- The **calibration error** is a mean of distances. Chance alone makes it larger than it is, the more so in a small test
+  set, and more in a sample drawn from that. So its interval tends to lie too high: look at the picture of the
+  calibration, whose bins have intervals of their own (Wilson's).
+- A classifier that makes no mistake on the test set has an AUC of 1 in every sample of it, and so an interval without
+  width: it says nothing of the mistakes that a larger test set would show. The accuracy's does.
+- A test set of one class has no AUC and no average precision, and the run says so."""
+    )
+
+
+def on_test_set(classes: int, size: int) -> dict[str, float]:
+    """How often each interval holds the truth."""
+    rng = np.random.default_rng(size)
+    p = rng.dirichlet(np.ones(classes), TRUTH)
+    y = (rng.random((TRUTH, 1)) > p.cumsum(1)).sum(1).clip(max=classes - 1)
+    truth = {name: float(values[0]) for name, values in figures(y, p, np.ones((1, TRUTH))).items()}
+    held = dict.fromkeys(truth, 0)
+    for _ in range(TESTS):
+        some = rng.integers(TRUTH, size=size)
+        for name, each in judge(y[some], p[some], np.full(classes, 1 / classes), range(classes))["figures"].items():
+            low, high = each.get("ci95", [None, None])
+            held[name] += low is not None and low <= truth[name] <= high
+    return {name: hits / TESTS for name, hits in held.items()}
 
 
 if __name__ == "__main__":

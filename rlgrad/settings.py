@@ -140,8 +140,9 @@ class FollowSettings(Section):
     log_every_updates: PositiveInt = 1
     """updates between points in metrics.jsonl and TensorBoard; an evaluation, and the last update, are always there"""
     pictures_every_updates: PositiveInt | None = None
-    """updates between pictures in TensorBoard, where the problem has some: a film of the greedy policy at play, or a
-    surface with the path on it; they take at most a tenth of the time; null: none"""
+    """updates between pictures in TensorBoard, where the problem has some: a film of the greedy policy at play, a
+    surface with the path on it, or a classifier's calibration, ROC curve, boundary and coefficients, which are then in
+    the run directory, too; they take at most a tenth of the time; null: none"""
     checkpoint: Checkpoint = Checkpoint()
     keep: Keep = Keep()
     initial: str | None = None

@@ -1,10 +1,18 @@
 """Figures of classifiers are held against scikit-learn's, intervals against what they promise."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 from sklearn import metrics
 from statsmodels.stats.proportion import proportion_confint
 
+import rlgrad
+from rlgrad.reports.reading import read_run
+from rlgrad.reports.report import report
+from rlgrad.run.records import read_records
 from rlgrad.supervised import judgement
 from rlgrad.supervised.judgement import judge, wilson
 
@@ -78,13 +86,23 @@ def test_a_tie_counts_as_the_first_class() -> None:
 
 
 def test_samples_are_as_many_whether_drawn_together_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    together = np.concatenate(list(judgement.resampled(50)))
+    together = np.concatenate(list(judgement.resampled(50, 1)))
     monkeypatch.setattr(judgement, "NUMBERS", 49)
     monkeypatch.setattr(judgement, "SAMPLES", (1000, 1000))
-    one_by_one = list(judgement.resampled(50))
+    one_by_one = list(judgement.resampled(50, 1))
     assert len(one_by_one) == 1000
     assert (np.concatenate(one_by_one) == together).all()
     assert (together.sum(1) == 50).all()
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_intervals_of_a_large_test_set_come_from_a_part_of_it(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    y, p = drawn(classes, 4000, np.random.default_rng(0))
+    whole = judgement.bootstrapped(y, p)
+    monkeypatch.setattr(judgement, "ENOUGH", 1000 * classes)
+    for name, (low, high) in judgement.bootstrapped(y, p).items():
+        assert np.ptp(whole[name]) == pytest.approx(high - low, rel=0.25)
+        assert whole[name][0] == pytest.approx(low, abs=(high - low) / 4) or name == "calibration_error"
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -101,3 +119,74 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(classes: int, monke
             held[name] += each["ci95"][0] <= truth[name] <= each["ci95"][1]
     del held["calibration_error"]  # it is too large in a sample, and more so in a sample of it
     assert all(106 <= count <= 120 for count in held.values()), held
+
+
+def trained(folder: Path, features: int, test: str | None = None, **settings: Any) -> rlgrad.Run:
+    """On a table of two classes, which overlap."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((200, features))
+    y = np.where(x[:, 0] + rng.logistic(size=200) > 0, "yes", "no")
+    rows = [",".join([*(f"{v:.6f}" for v in row), label]) for row, label in zip(x, y, strict=True)]
+    head = ",".join([f"f{k}" for k in range(features)] + ["label"])
+    (folder / "data.csv").write_text("\n".join([head, *rows, ""]))
+    held = {}
+    if test:
+        (folder / "test.csv").write_text("\n".join([head, *(row for row in rows[:60] if row.endswith(test)), ""]))
+        held = {"test_data": str(folder / "test.csv")}
+    config = {"problem": "logistic", "data": str(folder / "data.csv"), "optimizer": {"name": "Newton"}, "updates": 2}
+    return rlgrad.train(config | held | settings, out=folder / "run")
+
+
+def test_a_run_judges_its_classifier(tmp_path: Path) -> None:
+    run = trained(tmp_path, 2, pictures_every_updates=1)
+    found, saved = run.summary["judgement"], rlgrad.load(tmp_path / "run")
+    x, y = run.problem.dataset.test_x, run.problem.dataset.test_y.numpy()
+    p = saved.model(x[None]).probs[0].numpy()
+    assert found["figures"]["auc"]["value"] == pytest.approx(metrics.roc_auc_score(y, p))
+    assert found["figures"]["log_loss"]["value"] == pytest.approx(run.summary["evaluation.log_loss"]["mean"], rel=1e-5)
+    assert found["figures"]["log_loss"]["constant"] == pytest.approx(
+        run.summary["evaluation.prior_log_loss"]["mean"], rel=1e-5
+    )
+    assert found["confusion"]["labels"] == ["no", "yes"]
+    fallout, recall, _ = metrics.roc_curve(y, p, drop_intermediate=False)
+    assert found["roc"]["yes"] == {"fallout": pytest.approx(fallout), "recall": pytest.approx(recall)}
+    assert "accuracy" in run.summary["conclusion"][-1]
+    folder = tmp_path / "run"
+    assert "| average precision |" in (folder / "judgement.md").read_text()
+    names = {"calibration", "roc", "boundary", "coefficients"}
+    assert {path.stem for path in folder.glob("*.svg")} == names
+    (events,) = folder.glob("events*")
+    with events.open("rb") as file:
+        content = b"".join(read_records(file))
+    assert all(f"classifier/{name}".encode() in content for name in names)
+    assert report([read_run(folder)]).count("<figure") >= len(names) + 3
+
+
+def test_the_boundary_is_where_the_trained_classifier_has_it(tmp_path: Path) -> None:
+    run = trained(tmp_path, 2)
+    plane, saved = run.summary["judgement"]["plane"], rlgrad.load(tmp_path / "run")
+    (left, below), (right, above) = plane["low"], plane["high"]
+    grid = np.meshgrid(np.linspace(left, right, 60), np.linspace(below, above, 60))
+    chosen = saved.predict(np.stack(grid, -1).reshape(-1, 2)).reshape(60, 60)
+    assert (np.array(["no", "yes"])[np.array(plane["chosen"])] == chosen).mean() > 0.999  # but for rounding on the line
+    raw = rlgrad.load(tmp_path / "run").predict_proba(np.array(plane["points"])[:, :2])
+    assert run.problem._probabilities(run.problem.dataset.test_x)[: len(raw)] == pytest.approx(raw, abs=1e-5)
+
+
+def test_a_run_with_a_test_set_of_one_class_says_what_it_cannot_give(tmp_path: Path) -> None:
+    run = trained(tmp_path, 3, test="yes")
+    assert "no auc, as all examples of the test set are of one class, yes" in run.summary["conclusion"][-1]
+    assert not (tmp_path / "run" / "roc.svg").exists()
+    assert "average precision | all examples of the test set are" in (tmp_path / "run" / "judgement.md").read_text()
+    assert "On the test set" in report([read_run(tmp_path / "run")])
+
+
+def test_of_two_equally_probable_classes_an_evaluation_takes_the_first(tmp_path: Path) -> None:
+    """Also of two classes that are equally frequent, beside a classifier."""
+    run = trained(tmp_path, 1, optimizer={"name": "SGD", "lr": 1e-30}, updates=1, intercept=False)
+    dataset = run.problem.dataset
+    run.problem.dataset = dataset._replace(
+        y=torch.tensor([0.0, 1.0]), test_x=torch.zeros(4, 1), test_y=torch.tensor([0.0, 0, 0, 1])
+    )
+    found = run.problem.evaluate(0)
+    assert found["accuracy"].tolist() == found["prior_accuracy"].tolist() == [0.75]

@@ -44,6 +44,13 @@ def panel(width: float = 4.3, height: float = 3.2, **options: Any) -> tuple[Figu
     return figure, figure.add_subplot(**options)
 
 
+def png(figure: Figure, dpi: int = 110) -> bytes:
+    """On white, as TensorBoard shows it on light and dark pages alike."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+    return buffer.getvalue()
+
+
 def svg(figure: Figure) -> str:
     """The picture as an `<svg>`, its colours by their names."""
     buffer = io.StringIO()

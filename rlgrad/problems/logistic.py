@@ -23,7 +23,7 @@ from rlgrad.optimizers.curvature import Curvature, Shared
 from rlgrad.replicas import along
 from rlgrad.settings import Each
 from rlgrad.streams import Purpose, stream
-from rlgrad.supervised import data
+from rlgrad.supervised import data, judgement
 from rlgrad.supervised.classifier import LinearClassifier
 from rlgrad.supervised.conclusions import Conclusion, concluded
 from rlgrad.supervised.families import NUMERIC
@@ -283,13 +283,55 @@ class Logistic(Trainable):
         """Whether it has converged; unless there is a penalty, which columns others determine, and which separate the
         labels. With that go the coefficients, those of the first replica, in the units of the file."""
         self.concluded = concluded(self, self._closed(self.minibatches.everything(), ENOUGH))
+        if self.dataset.classes > 1 and len(self.dataset.test_y):
+            judged = self._judged()
+            sentences, findings, documents = self.concluded
+            sentences.append(judgement.sentence(judged))
+            documents["judgement.md"] = judgement.markdown(judged)
+            self.concluded = Conclusion(sentences, findings | {"judgement": judged}, documents)
         return self.concluded.sentences
+
+    @torch.no_grad()
+    def _probabilities(self, x: Tensor) -> np.ndarray:
+        """The first replica's, [M, K], of examples [M, D]."""
+        scores = x.double() @ self.model.linear.weight[0].double() + self.model.linear.bias[0].double()
+        scores = torch.cat([torch.zeros_like(scores), scores], 1) if self.dataset.classes == 2 else scores
+        found: np.ndarray = scores.softmax(1).numpy()
+        return found
+
+    def _judged(self) -> dict[str, Any]:
+        """The first replica on the test set."""
+        data = self.dataset
+        y, p = data.test_y.long().numpy(), self._probabilities(data.test_x)
+        weight = None if data.sample_weight is None else data.sample_weight.reshape(-1, len(data.y))[0].numpy()
+        count = np.bincount(data.y.long().numpy(), weight, minlength=data.classes)
+        labels = data.labels or range(data.classes)
+        found = judgement.judge(y, p, count / count.sum(), labels)
+        if data.test_x.shape[1] == len(data.preprocessing.columns) == 2:
+            found["plane"] = judgement.plane(data.test_x, y, labels, data.preprocessing, self._probabilities)
+        return found
+
+    def pictures(self) -> Mapping[str, bytes]:
+        """Of a classifier on its test set: calibration, ROC, the boundary of two features; and its coefficients."""
+        if self.dataset.classes < 2 or not len(self.dataset.test_y):
+            return {}
+        from rlgrad.pages.drawing import png
+        from rlgrad.supervised.figures import pictures
+
+        self.conclusion()
+        return {f"classifier/{name}": png(figure) for name, figure in pictures(self.concluded.findings).items()}
 
     def findings(self) -> Mapping[str, Any]:
         return self.concluded.findings
 
     def documents(self) -> Mapping[str, str]:
-        return self.concluded.documents
+        if self.settings.pictures_every_updates is None:
+            return self.concluded.documents
+        from rlgrad.pages.drawing import svg_file
+        from rlgrad.supervised.figures import pictures
+
+        drawn = pictures(self.concluded.findings)
+        return {**self.concluded.documents, **{f"{name}.svg": svg_file(figure) for name, figure in drawn.items()}}
 
     @torch.no_grad()
     def evaluate(self, step: int) -> Mapping[str, Tensor]:

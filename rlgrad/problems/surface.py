@@ -142,7 +142,8 @@ class SurfaceProblem(Trainable):
         """The surface with the path on it, where it has one or two variables."""
         if len(self.box) > 2:
             return {}
-        from rlgrad.surfaces.drawing import drawn, png
+        from rlgrad.pages.drawing import png
+        from rlgrad.surfaces.drawing import drawn
 
         path = torch.stack([*self.path, self.model().detach()])[:, :FEW]
         seen = torch.cat([self.box.T, path[0], path[-1]])

@@ -48,6 +48,7 @@ def single(run: Recorded, seen: Seen) -> Iterable[str]:
     yield f"<h1>{text(run.name)}</h1>"
     yield f"<p>{lead(run)}</p>"
     yield from results([run])
+    yield from judged(run)
     yield "<h2>Curves</h2>"
     several = run.replicas > 1
     band = " The band is the 95% interval of the mean over replicas." * (several and run.by_chance)
@@ -76,6 +77,23 @@ def single(run: Recorded, seen: Seen) -> Iterable[str]:
         yield panels(figure for figure, _ in pictures)
     yield from others(run, seen.random)
     yield from again(run)
+
+
+def judged(run: Recorded) -> Iterable[str]:
+    """A classifier on its test set."""
+    judgement = run.summary.get("judgement")
+    if not isinstance(judgement, dict):
+        return
+    import markdown
+
+    from rlgrad.supervised.figures import pictures
+    from rlgrad.supervised.judgement import markdown as tables
+
+    yield "<h2>On the test set</h2>"
+    yield "<p>Of the first replica. The intervals say what other test sets of this size would give."
+    yield " The constant predicts the class frequencies of the training part.</p>"
+    yield markdown.markdown(text(tables(judgement)), extensions=["tables"])
+    yield panels(pictures(run.summary).values())
 
 
 def comparison(runs: Sequence[Recorded]) -> Iterable[str]:

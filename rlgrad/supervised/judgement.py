@@ -5,15 +5,22 @@ the accuracy is Wilson's; the others are percentiles of the bootstrap (Efron & T
 examples that are drawn anew with replacement. docs/intervals.md counts how often they hold the truth.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
+
+from rlgrad.supervised.preprocessing import Preprocessing
 
 BINS = 10  # of equal width, for the calibration error
 NUMBERS = 1 << 22  # weights of examples at a time, and how many samples are drawn at least and at most
 SAMPLES = 100, 1000
+ENOUGH = 40_000  # examples times classes, from which samples are drawn
+POINTS = 200  # of a curve, at most
+SIDE, MOST = 60, 500  # places along a side of a plane, and examples on it
 
 
 def judge(y: np.ndarray, p: np.ndarray, frequency: np.ndarray, labels: Sequence[Any]) -> dict[str, Any]:
@@ -24,10 +31,10 @@ def judge(y: np.ndarray, p: np.ndarray, frequency: np.ndarray, labels: Sequence[
     """
     once = np.ones((1, len(y)))
     learned, constant = figures(y, p, once), figures(y, np.broadcast_to(frequency, p.shape), once)
-    drawn = [figures(y, p, counts) for counts in resampled(len(y))]
+    intervals = bootstrapped(y, p)
     found: dict[str, dict[str, Any]] = {}
     for name, values in learned.items():
-        interval = ends(np.concatenate([each[name] for each in drawn]))
+        interval = intervals.get(name, [None, None])
         found[name] = {"value": float(values[0]), "ci95": interval, "constant": float(constant[name][0])}
     right = int((p.argmax(1) == y).sum())
     found["accuracy"]["ci95"] = wilson(right, len(y))
@@ -39,7 +46,73 @@ def judge(y: np.ndarray, p: np.ndarray, frequency: np.ndarray, labels: Sequence[
     np.add.at(confusion, (y, p.argmax(1)), 1)
     shares = [[wilson(int(n), int(of)) for n in row] for row, of in zip(confusion, seen, strict=True)]
     table = {"labels": list(labels), "counts": confusion.tolist(), "ci95_of_row_share": shares}
-    return {"examples": len(y), "figures": found, "confusion": table}
+    drawn_of = {"calibration": calibration(*confident(y, p)), "roc": roc(y, p, labels)}
+    return {"examples": len(y), "figures": found, "confusion": table, **drawn_of}
+
+
+def sentence(judgement: dict[str, Any]) -> str:
+    """The first figures of it."""
+    said = []
+    for name in ("accuracy", "log_loss", "auc"):
+        each, called = judgement["figures"].get(name, {}), name.replace("_", "-")
+        if each.get("reason"):
+            said.append(f"no {called}, as {each['reason']}")
+        elif each:
+            low, high = (f"{end:.4g}" for end in each["ci95"])
+            said.append(f"{called} {each['value']:.4g} ({low} to {high}; constant {each['constant']:.4g})")
+    return f"on {judgement['examples']} examples, with 95% intervals and beside the constant: {', '.join(said)}"
+
+
+def markdown(judgement: dict[str, Any]) -> str:
+    """All of it, as tables."""
+    lines = [
+        f"Of {judgement['examples']} examples.",
+        "",
+        "|  | value | 95% interval | constant |",
+        "|---|---:|---:|---:|",
+    ]
+    for name, each in judgement["figures"].items():
+        interval = " to ".join("" if end is None else f"{end:.4g}" for end in each.get("ci95", ()))
+        value = each["reason"] if each["value"] is None else f"{each['value']:.4g}"
+        lines.append(f"| {name.replace('_', ' ')} | {value} | {interval} | {each.get('constant', float('nan')):.4g} |")
+    labels = [str(label).replace("|", "\\|") for label in judgement["confusion"]["labels"]]
+    lines += ["", f"| is \\ predicted | {' | '.join(labels)} |", "|---" + "|---:" * len(labels) + "|"]
+    for label, row in zip(labels, judgement["confusion"]["counts"], strict=True):
+        lines.append(f"| {label} | {' | '.join(map(str, row))} |")
+    return "\n".join([*lines, ""])
+
+
+def confident(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The probabilities [M] that are held against what comes true, and whether it does: those of the second of two
+    classes, or of the most probable of several."""
+    return (p[:, 1], y == 1) if p.shape[1] == 2 else (p.max(1), p.argmax(1) == y)
+
+
+def calibration(p: np.ndarray, event: np.ndarray) -> list[dict[str, Any]]:
+    """Of each bin that has examples: the mean prediction, how often it came true, and the interval of that."""
+    bins = np.minimum((p * BINS).astype(int), BINS - 1)
+    found = []
+    for some in (bins == k for k in np.unique(bins)):
+        hits, count = int(event[some].sum()), int(some.sum())
+        each = {"predicted": float(p[some].mean()), "observed": hits / count, "ci95": wilson(hits, count)}
+        found.append({**each, "examples": count})
+    return found
+
+
+def roc(y: np.ndarray, p: np.ndarray, labels: Sequence[Any]) -> dict[str, dict[str, list[float]]]:
+    """The curve of each class that occurs, and is not the only one, against the rest; of two classes of the second."""
+    found = {}
+    for k in range(1 if p.shape[1] == 2 else 0, p.shape[1]):
+        event = y == k
+        if 0 < event.sum() < len(y):
+            order = np.argsort(p[:, k])[::-1]
+            last = np.append(np.flatnonzero(np.diff(p[order, k])), len(y) - 1)
+            hits = np.cumsum(event[order])[last]
+            recall, fallout = hits / event.sum(), (last + 1 - hits) / (~event).sum()
+            some = np.unique(np.linspace(0, len(last) - 1, POINTS).astype(int))
+            curve = {"fallout": [0.0, *fallout[some].tolist()], "recall": [0.0, *recall[some].tolist()]}
+            found[str(labels[k])] = curve
+    return found
 
 
 def figures(y: np.ndarray, p: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -48,9 +121,8 @@ def figures(y: np.ndarray, p: np.ndarray, counts: np.ndarray) -> dict[str, np.nd
     examples, classes = p.shape
     weight = counts / counts.sum(1, keepdims=True)
     is_label = np.eye(classes)[y]
-    best = p.argmax(1)
+    best, (confidence, event) = p.argmax(1), confident(y, p)
     surprise = np.log(1 / np.maximum(p[np.arange(examples), y], np.finfo(float).tiny))
-    confidence, event = (p[:, 1], y == 1) if classes == 2 else (p.max(1), best == y)
     found = {
         "accuracy": weight @ (best == y),
         "log_loss": weight @ surprise,
@@ -89,19 +161,51 @@ def calibration_error(p: np.ndarray, event: np.ndarray, weight: np.ndarray) -> n
     return error
 
 
-def resampled(examples: int) -> Iterator[np.ndarray]:
+def plane(
+    x: Tensor, y: np.ndarray, labels: Sequence[Any], done: Preprocessing, probabilities: Callable[[Tensor], np.ndarray]
+) -> dict[str, Any]:
+    """Of examples x [M, 2] of classes y [M]: the most probable class on a grid around them, and some of the examples,
+    in the units of the source."""
+    ends = torch.stack(x.double().aminmax(dim=0))  # [2, 2]
+    sides = [torch.linspace(low, high, SIDE).double() for low, high in ends.T.tolist()]
+    grid = torch.stack(torch.meshgrid(*sides, indexing="xy"), -1).reshape(-1, 2)
+    mean, unit = (done.mean, done.deviation) if len(done.mean) else (np.zeros(2), np.ones(2))
+    low, high, *some = torch.cat([ends, x[:MOST]]).double().numpy() * unit + mean
+    return {
+        "names": list(done.columns),
+        "labels": [str(label) for label in labels],
+        "low": low.tolist(),
+        "high": high.tolist(),
+        "chosen": probabilities(grid).argmax(1).reshape(SIDE, SIDE).tolist(),
+        "points": np.column_stack([np.array(some), y[:MOST]]).tolist(),
+    }
+
+
+def bootstrapped(y: np.ndarray, p: np.ndarray) -> dict[str, list[float | None]]:
+    """The interval of each figure; none where most samples cannot give it. Of a large test set, samples are drawn from
+    a part of it, and what they scatter is scaled to the whole, by the root of their sizes."""
+    examples, classes = p.shape
+    few = min(examples, ENOUGH // classes)
+    some = np.random.default_rng(1).choice(examples, few, replace=False) if few < examples else np.arange(examples)
+    whole, part = (figures(y[rows], p[rows], np.ones((1, len(rows)))) for rows in (np.arange(examples), some))
+    drawn = [figures(y[some], p[some], counts) for counts in resampled(few, classes)]
+    found: dict[str, list[float | None]] = {}
+    for name in part:
+        values = np.concatenate([each[name] for each in drawn])
+        known = values[np.isfinite(values)]
+        if 2 * len(known) > len(values):
+            scatter = np.percentile(known, (2.5, 97.5)) - part[name][0]
+            found[name] = (whole[name][0] + scatter * (few / examples) ** 0.5).tolist()
+    return found
+
+
+def resampled(examples: int, classes: int) -> Iterator[np.ndarray]:
     """How many times samples have each example, [B, M], some samples at a time."""
-    rng, samples = np.random.default_rng(0), int(np.clip(NUMBERS // examples, *SAMPLES))
-    together = max(1, min(samples, NUMBERS // examples))
-    for _ in range(0, samples, together):
-        drawn = (rng.integers(examples, size=examples) for _ in range(together))
+    rng, samples = np.random.default_rng(0), int(np.clip(NUMBERS // (examples * classes), *SAMPLES))
+    together = max(1, min(samples, NUMBERS // (examples * classes)))
+    for first in range(0, samples, together):
+        drawn = (rng.integers(examples, size=examples) for _ in range(min(together, samples - first)))
         yield np.stack([np.bincount(rows, minlength=examples) for rows in drawn])
-
-
-def ends(values: np.ndarray) -> list[float | None]:
-    """The 95% interval of a figure, from what samples [B] give; none where most of them cannot."""
-    known = values[np.isfinite(values)]
-    return [float(end) for end in np.percentile(known, (2.5, 97.5))] if 2 * len(known) > len(values) else [None, None]
 
 
 def wilson(successes: int, trials: int, level: float = 0.95) -> list[float | None]:
@@ -111,4 +215,5 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> list[float | Non
     z, share = NormalDist().inv_cdf((1 + level) / 2), successes / trials
     middle = share + z * z / (2 * trials)
     margin = z * (share * (1 - share) / trials + (z / (2 * trials)) ** 2) ** 0.5
-    return [max(0.0, (middle - margin) / (1 + z * z / trials)), min(1.0, (middle + margin) / (1 + z * z / trials))]
+    low, high = ((middle + way * margin) / (1 + z * z / trials) for way in (-1, 1))
+    return [max(0.0, min(low, share)), min(1.0, max(high, share))]  # which hold the share but for rounding

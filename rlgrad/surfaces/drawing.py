@@ -1,7 +1,5 @@
 """A surface, and the ways of points on it."""
 
-import io
-
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -39,10 +37,3 @@ def contours(axes: Axes, function: Expression, box: Tensor) -> None:
     grid: Tensor = function(torch.stack(torch.meshgrid(x, y, indexing="xy"), -1))
     ranks = np.nanquantile(grid, np.linspace(0, 1, 9))
     axes.contour(x, y, grid, levels=np.unique(ranks[1:-1]), colors=FAINT, linewidths=0.7)
-
-
-def png(figure: Figure, dpi: int = 110) -> bytes:
-    """On white, as TensorBoard shows it on light and dark pages alike."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
-    return buffer.getvalue()
