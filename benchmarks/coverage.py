@@ -13,7 +13,7 @@ from rlgrad.run.statistics import summarize
 from rlgrad.supervised.judgement import figures, judge
 
 SAMPLES = 10_000
-TESTS, TRUTH = 500, 200_000
+TESTS, TRUTH = 100, 200_000
 REPLICAS = (2, 3, 4, 8, 16, 32)
 Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 
@@ -90,7 +90,7 @@ What to take from it:
 
 
 def on_test_sets() -> None:
-    sizes, shown = (50, 150, 500), ("accuracy", "log_loss", "brier", "auc", "average_precision", "calibration_error")
+    sizes, shown = (50, 150), ("accuracy", "log_loss", "brier", "auc", "average_precision", "calibration_error")
     print(
         f"""
 ## On a test set
