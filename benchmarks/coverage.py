@@ -113,8 +113,9 @@ what {TRUTH:,} examples give.
 - AUC, average precision and the calibration error of several classes are those of each class against the rest, in
   the mean over classes; the calibration error looks at the most probable class. Brier's score is their sum.
 - The **calibration error** is a mean of distances. Chance alone makes it larger than it is, the more so in a small test
-  set, and more in a sample drawn from that. So its interval tends to lie too high: look at the picture of the
-  calibration, whose bins have intervals of their own (Wilson's).
+  set, and more in a sample drawn from that. So its interval lies too high: of a classifier that is right about its
+  probabilities, as here, it never held the truth, which is 0. Look at the picture of the calibration, whose bins have
+  intervals of their own (Wilson's).
 - A classifier that makes no mistake on the test set has an AUC of 1 in every sample of it, and so an interval without
   width: it says nothing of the mistakes that a larger test set would show. The accuracy's does.
 - A test set of one class has no AUC and no average precision, and the run says so."""

@@ -69,7 +69,7 @@ def boundary(plane: Mapping[str, Any]) -> Figure:
 def coefficients(rows: list[Mapping[str, Any]]) -> Figure:
     """The largest ones in units of their standard errors, with their 95% intervals: what differs from 0 does so by
     more than about two."""
-    rows = sorted(rows, key=lambda row: abs(row["z"]))[-MOST:]
+    rows = sorted(rows, key=lambda row: abs(row["z"]), reverse=True)[:MOST][::-1]
     figure, axes = panel(4.6, 0.9 + 0.18 * len(rows))
     z = np.array([row["z"] for row in rows])
     reach = np.array([(row["high"] - row["low"]) / 2 / row["error"] for row in rows])
