@@ -72,7 +72,7 @@ def test_a_mistake_in_a_file_is_named_with_its_line(capsys, tmp_path, monkeypatc
         ("# only a comment\n", "bad.yaml: the file is empty"),
         ("- 1\n- 2\n", "bad.yaml:1: a config is a list of `setting: value` lines, not a list"),
         ("hello", "not 'hello'"),
-        ("updates: 3\n", "bad.yaml: `problem` is missing: one of logistic, ppo, reinforce"),
+        ("updates: 3\n", "bad.yaml: `problem` is missing: one of classifier, logistic, ppo, reinforce"),
         ("problem: reinforc\n", "bad.yaml:1: problem: unknown problem 'reinforc'; did you mean reinforce"),
         ("problem: [reinforce]\n", "unknown problem"),
         (GOOD.replace("environment: CartPole-v1\n", ""), "bad.yaml: the setting `environment` is missing"),

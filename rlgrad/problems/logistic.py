@@ -38,10 +38,9 @@ ENOUGH = 100_000  # examples, for a curvature that only says how near the optimu
 DIRECTIONS = {"log_likelihood": Direction.MAXIMIZE, "negative_log_likelihood": Direction.MINIMIZE}
 
 
-class Settings(data.DataSettings, MinibatchSettings):
-    """A linear classifier with a probability for each class."""
+class LikelihoodSettings(data.DataSettings, MinibatchSettings):
+    """The likelihood of labels, whatever model has it."""
 
-    problem: Literal["logistic"] = "logistic"
     family: Literal["logistic", "poisson", "gaussian"] = "logistic"
     """the distribution of the labels. logistic: classes, two or more. poisson: counts, by the logarithm of their mean.
     gaussian: numbers, by their mean"""
@@ -52,12 +51,48 @@ class Settings(data.DataSettings, MinibatchSettings):
     l2: Each[NonNegativeFloat] = 0.0
     """strength of the penalty l2/2 ||w||^2, intercepts left out; scikit-learn's C is 1 / (l2 * examples) for the mean,
     and 1 / l2 for the sum"""
-    l1: Each[NonNegativeFloat] = 0.0
-    """strength of the penalty l1 ||w||_1, which makes weights exactly 0; with l2 it is the elastic net. It goes with
-    the optimizers Newton and Proximal, and the gradient that is logged is that of the rest"""
     class_weights: Literal["balanced"] | dict[str, NonNegativeFloat] | None = None
     """how many times the examples of each class count in learning, by label; balanced: so that all classes count the
     same; null: once. Standard errors beside them should be the sandwich's"""
+
+    def dataset(self, keep_constant: bool = False) -> data.Dataset:
+        """The examples, with labels that the family can have. Raises SettingError."""
+        numeric = NUMERIC.get(self.family)
+        if numeric and self.positive is not None:
+            raise SettingError(("positive",), f"family: {self.family} has no classes: its labels are numbers")
+        dataset = data.load_dataset(self, numeric is not None, keep_constant=keep_constant)
+        if numeric and (reason := numeric.refuses(torch.cat([dataset.y, dataset.test_y]))):
+            raise SettingError(("family",), f"{self.family}: {reason}")
+        return self.weighted(dataset)
+
+    def weighted(self, dataset: data.Dataset) -> data.Dataset:
+        """Its examples count as their class does, times what they count anyway. Raises SettingError."""
+        if self.class_weights is None:
+            return dataset
+        names, once = [str(label) for label in dataset.labels], torch.ones(len(dataset.y), dtype=dataset.x.dtype)
+        if not names:
+            raise SettingError(("class_weights",), f"family: {self.family} has no classes")
+        y, counts = dataset.y.long(), once if dataset.sample_weight is None else dataset.sample_weight
+        if self.class_weights == "balanced":
+            each = counts.sum() / (len(names) * torch.bincount(y, counts, minlength=len(names)))
+        else:
+            for name in self.class_weights:
+                if name not in names:
+                    raise SettingError(("class_weights", name), f"there is no label {name!r}", names, name)
+            each = torch.tensor([self.class_weights.get(name, 1.0) for name in names])
+        return dataset._replace(sample_weight=counts * each.to(once)[y])
+
+    def trained(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any], **objects: Any) -> Any:
+        return (TrainedClassifier if self.family == "logistic" else TrainedRegression)(tensors, description)
+
+
+class Settings(LikelihoodSettings):
+    """A linear classifier with a probability for each class."""
+
+    problem: Literal["logistic"] = "logistic"
+    l1: Each[NonNegativeFloat] = 0.0
+    """strength of the penalty l1 ||w||_1, which makes weights exactly 0; with l2 it is the elastic net. It goes with
+    the optimizers Newton and Proximal, and the gradient that is logged is that of the rest"""
     intercept: bool = True
     """whether there is one, or the decision boundary goes through the origin"""
     initial_value: Each[FiniteFloat] = 0.0
@@ -80,30 +115,7 @@ class Settings(data.DataSettings, MinibatchSettings):
         if any(each.l1 for each in self.each()):
             self.check_kink()
         self.check_order()
-        numeric = NUMERIC.get(self.family)
-        if numeric and self.positive is not None:
-            raise SettingError(("positive",), f"family: {self.family} has no classes: its labels are numbers")
-        dataset = data.load_dataset(self, numeric is not None, keep_constant=not self.intercept)
-        if numeric and (reason := numeric.refuses(torch.cat([dataset.y, dataset.test_y]))):
-            raise SettingError(("family",), f"{self.family}: {reason}")
-        return Logistic(self, self.weighted(dataset))
-
-    def weighted(self, dataset: data.Dataset) -> data.Dataset:
-        """Its examples count as their class does, times what they count anyway. Raises SettingError."""
-        if self.class_weights is None:
-            return dataset
-        names, once = [str(label) for label in dataset.labels], torch.ones(len(dataset.y), dtype=dataset.x.dtype)
-        if not names:
-            raise SettingError(("class_weights",), f"family: {self.family} has no classes")
-        y, counts = dataset.y.long(), once if dataset.sample_weight is None else dataset.sample_weight
-        if self.class_weights == "balanced":
-            each = counts.sum() / (len(names) * torch.bincount(y, counts, minlength=len(names)))
-        else:
-            for name in self.class_weights:
-                if name not in names:
-                    raise SettingError(("class_weights", name), f"there is no label {name!r}", names, name)
-            each = torch.tensor([self.class_weights.get(name, 1.0) for name in names])
-        return dataset._replace(sample_weight=counts * each.to(once)[y])
+        return Logistic(self, self.dataset(keep_constant=not self.intercept))
 
     def check_kink(self) -> None:
         """Raises SettingError where the penalty l1 cannot be had with the other settings."""
@@ -117,45 +129,28 @@ class Settings(data.DataSettings, MinibatchSettings):
             other = "wrong_sign" if self.wrong_sign else "solver: cg" if solver == "cg" else "gradient: autograd"
             raise SettingError(("l1",), f"it does not go with {other}")
 
-    def trained(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any], **objects: Any) -> Any:
-        return (TrainedClassifier if self.family == "logistic" else TrainedRegression)(tensors, description)
 
+class Likelihood(Trainable):
+    """The likelihood of the labels under a model, by way of its distribution."""
 
-class Logistic(Trainable):
-    """The likelihood of the labels under a linear model."""
-
-    model: LinearClassifier
-    curved = informed = True
+    model: Any  # from x [R, B, D] to scores [R, B, K], by `scores`; its `weights` are what a penalty is of
+    curved = True
     work = "batch/examples"  # the metric that counts what was learned from
 
-    def __init__(self, settings: Settings, dataset: data.Dataset):
-        self.direction, penalty = DIRECTIONS[settings.objective], any(each.l2 or each.l1 for each in settings.each())
+    def __init__(self, settings: Any, dataset: data.Dataset, model: Any, penalty: bool):
+        self.direction, self.dataset, self.facts, self.model = (
+            DIRECTIONS[settings.objective],
+            dataset,
+            dataset.facts,
+            model,
+        )
         self.measures = settings.objective.replace("_", " ") + (" and penalty" if penalty else "")
         self.settings = settings = settings.spread()
-        self.dataset, self.facts = dataset, dataset.facts
-        width = dataset.x.shape[1]
-        self.model = LinearClassifier(settings.replicas, width, dataset.classes, settings.family).to(dataset.x.dtype)
-        self.headline, self.judged = self.model.family.headline, (self.model.family.judged, Direction.MINIMIZE)
-        if not settings.standardise and settings.optimizer.name == "Newton":
-            self.facts = {**self.facts, "scaling": "Newton's curvature is scaled, and worked out in double precision"}
-        linear = self.model.linear
-        exactly = torch.empty(1, 1, 1, dtype=torch.float64)
-        told = settings.l2, settings.l1, settings.initial_value, settings.initial_deviation
-        *penalties, start, deviation = (along(each, exactly) for each in told)
-        self.decay: Decay  # of l2, and of l1: for all weights, or [R, 1, 1] or [R, D, 1] where they differ
-        self.kink: Decay
-        self.decay, self.kink = (each.numpy() if isinstance(each, Tensor) else each for each in penalties)
-        with torch.no_grad():
-            linear.bias.copy_(torch.as_tensor(start if settings.intercept else 0.0, dtype=torch.float64))
-            linear.weight.copy_(torch.as_tensor(start, dtype=torch.float64))
-            if isinstance(deviation, Tensor) or deviation:
-                drawn = [stream(seed, Purpose.INITIAL) for seed in settings.seeds]
-                deviates = np.stack([rng.standard_normal(tuple(linear.weight.shape[1:])) for rng in drawn])
-                linear.weight.copy_(start + deviation * torch.from_numpy(deviates))
-        linear.bias.requires_grad_(settings.intercept)
+        self.headline, self.judged = model.family.headline, (model.family.judged, Direction.MINIMIZE)
         self.minibatches = Minibatches(settings, dataset)
         self.shares = min(settings.batch_size or len(dataset.y), len(dataset.y))
-        self.concluded = Conclusion([], {}, {})
+        decay = along(settings.l2, torch.empty(1, 1, 1, dtype=torch.float64))
+        self.decay: Decay = decay.numpy() if isinstance(decay, Tensor) else decay  # or [R, 1, 1] or [R, D, 1]
 
     def identity(self) -> Mapping[str, str]:
         return self.dataset.identity
@@ -167,8 +162,6 @@ class Logistic(Trainable):
     def objective(self, batch: Batch) -> Estimate:
         """The log-likelihood [R] of the batch, as mean or sum, less the penalty; or the same as a cost."""
         examples = batch.y.shape[1]
-        if self.settings.gradient == "closed_form":
-            return self._closed(batch, self.settings.curvature_examples)
         scale, batch = self._scale(examples), batch.shared()
         value, scores = self._likelihood(batch, scale)
         value, slopes = distributed.differentiated(value, self.model.parameters())
@@ -178,15 +171,84 @@ class Logistic(Trainable):
     def _likelihood(self, batch: Batch, scale: float) -> tuple[Tensor, Tensor]:
         """The objective [R], by way of the model's distribution, and the scores. Of several processes each has its part
         of the examples, and of the penalty."""
-        linear, counts = self.model.linear, batch.sample_weight
-        scores = linear(batch.x)
+        counts, scores = batch.sample_weight, self.model.scores(batch.x)
         each = self.model.predict(scores).log_prob(batch.y)
         each = each if counts is None else each * counts
         decay = torch.as_tensor(self.decay, dtype=scores.dtype) / distributed.here.size
-        return self.direction.sign * (scale * each.sum(1) - (decay / 2 * linear.weight.square()).sum((1, 2))), scores
+        penalties = ((decay / 2 * weight.square()).sum((1, 2)) for weight in self.model.weights)
+        return self.direction.sign * (scale * each.sum(1) - sum(penalties)), scores
 
     def _scale(self, examples: int) -> float:
         return 1 / examples if self.settings.reduction == "mean" else 1.0
+
+    def _differentiated(self, batch: Batch, scale: float) -> Curvature:
+        with torch.enable_grad():
+            return Shared(self._likelihood(batch, scale)[0], self.model.parameters())
+
+    @torch.no_grad()
+    def _metrics(self, scores: Tensor, batch: Batch, examples: int) -> dict[str, Tensor]:
+        found = self.model.family.quality(self.model.predict(scores.mT), batch.y, batch.sample_weight)
+        one = scores.new_ones(len(scores))
+        counted = one * batch.y.shape[1] if batch.sample_weight is None else batch.sample_weight.sum(1)
+        found = distributed.averaged(found, counted)
+        return {f"batch/{name}": figure for name, figure in found.items()} | {"batch/examples": one * examples}
+
+    def description(self) -> dict[str, Any]:
+        """The classifier's."""
+        return description(self.dataset.labels, self.dataset.preprocessing, self.settings.family)
+
+    @torch.no_grad()
+    def final(self, update: Update) -> Tensor:
+        """The objective [R] on all training examples."""
+        return self.objective(self.minibatches.everything()).value
+
+    @torch.no_grad()
+    def evaluate(self, step: int) -> Mapping[str, Tensor]:
+        """Accuracy, log-loss and, of two classes, AUC [R] on the held-out part; beside them, what predicting the
+        training part's class frequencies for every example would give: a classifier that is no better has learned
+        nothing (such a constant has an AUC of one half)."""
+        replicas, y = self.settings.replicas, self.dataset.test_y.expand(self.settings.replicas, -1)
+        family, scores = self.model.family, self.model.scores(self.dataset.test_x.expand(replicas, -1, -1))
+        learned: dict[str, Tensor] = family.quality(family.distribution(scores), y)
+        if self.dataset.classes == 2 and 0 < self.dataset.test_y.mean() < 1:
+            learned["auc"] = auc(scores.squeeze(-1), self.dataset.test_y)
+        constant = family.distribution(
+            family.constant(self.dataset.y, self.dataset.classes).to(scores).expand_as(scores)
+        )
+        return learned | {f"prior_{name}": value for name, value in family.quality(constant, y).items()}
+
+
+class Logistic(Likelihood):
+    """The likelihood of the labels under a linear model."""
+
+    informed = True
+
+    def __init__(self, settings: Settings, dataset: data.Dataset):
+        whole, width = settings.spread(), dataset.x.shape[1]
+        model = LinearClassifier(whole.replicas, width, dataset.classes, settings.family).to(dataset.x.dtype)
+        super().__init__(settings, dataset, model, any(each.l2 or each.l1 for each in settings.each()))
+        settings = whole
+        if not settings.standardise and settings.optimizer.name == "Newton":
+            self.facts = {**self.facts, "scaling": "Newton's curvature is scaled, and worked out in double precision"}
+        linear = self.model.linear
+        exactly = torch.empty(1, 1, 1, dtype=torch.float64)
+        told = settings.l1, settings.initial_value, settings.initial_deviation
+        kink, start, deviation = (along(each, exactly) for each in told)
+        self.kink: Decay  # of l1, likewise
+        self.kink = kink.numpy() if isinstance(kink, Tensor) else kink
+        with torch.no_grad():
+            linear.bias.copy_(torch.as_tensor(start if settings.intercept else 0.0, dtype=torch.float64))
+            linear.weight.copy_(torch.as_tensor(start, dtype=torch.float64))
+            if isinstance(deviation, Tensor) or deviation:
+                drawn = [stream(seed, Purpose.INITIAL) for seed in settings.seeds]
+                deviates = np.stack([rng.standard_normal(tuple(linear.weight.shape[1:])) for rng in drawn])
+                linear.weight.copy_(start + deviation * torch.from_numpy(deviates))
+        linear.bias.requires_grad_(settings.intercept)
+        self.concluded = Conclusion([], {}, {})
+
+    def objective(self, batch: Batch) -> Estimate:
+        closed = self.settings.gradient == "closed_form"
+        return self._closed(batch, self.settings.curvature_examples) if closed else super().objective(batch)
 
     def _closed(self, batch: Batch, curved: int | None) -> Estimate:
         """The objective with its derivatives in closed form. curved: of how many examples there is a curvature."""
@@ -208,7 +270,7 @@ class Logistic(Trainable):
     @torch.no_grad()
     def _absolute(self) -> Tensor:
         """The penalty l1 ||w||_1 [R]."""
-        weight = self.model.linear.weight
+        weight: Tensor = self.model.linear.weight
         return (torch.as_tensor(self.kink, dtype=weight.dtype) * weight.abs()).sum((1, 2))
 
     def diagnose(self, update: Update, promised: Tensor) -> Mapping[str, Tensor]:
@@ -235,22 +297,6 @@ class Logistic(Trainable):
             found.kink[:, : found.decay.shape[1]] = np.broadcast_to(self.kink, found.shape).reshape(len(means), -1)
         return found if settings.standardise else found.widened()
 
-    def _differentiated(self, batch: Batch, scale: float) -> Curvature:
-        with torch.enable_grad():
-            return Shared(self._likelihood(batch, scale)[0], self.model.parameters())
-
-    @torch.no_grad()
-    def _metrics(self, scores: Tensor, batch: Batch, examples: int) -> dict[str, Tensor]:
-        found = self.model.family.quality(self.model.predict(scores.mT), batch.y, batch.sample_weight)
-        one = scores.new_ones(len(scores))
-        counted = one * batch.y.shape[1] if batch.sample_weight is None else batch.sample_weight.sum(1)
-        found = distributed.averaged(found, counted)
-        return {f"batch/{name}": figure for name, figure in found.items()} | {"batch/examples": one * examples}
-
-    def description(self) -> dict[str, Any]:
-        """The classifier's."""
-        return description(self.dataset.labels, self.dataset.preprocessing, self.settings.family)
-
     def begin_from(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
         """The same classifier, in the units of this run's features: these were standardised by other examples."""
         super().begin_from(tensors, description)
@@ -269,11 +315,6 @@ class Logistic(Trainable):
             linear.bias.add_((linear.weight * shift).sum(1, keepdim=True))
             linear.weight.mul_(torch.from_numpy(unit / deviation).to(linear.weight.dtype)[:, None])
 
-    @torch.no_grad()
-    def final(self, update: Update) -> Tensor:
-        """The objective [R] on all training examples."""
-        return self.objective(self.minibatches.everything()).value
-
     @property
     def penalised(self) -> bool:
         return bool(np.any(self.decay) or np.any(self.kink))
@@ -284,7 +325,7 @@ class Logistic(Trainable):
         labels. With that go the coefficients, those of the first replica, in the units of the file."""
         self.concluded = concluded(self, self._closed(self.minibatches.everything(), ENOUGH))
         if self.dataset.classes > 1 and len(self.dataset.test_y):
-            judged = self._judged()
+            judged = self._judgement()
             sentences, findings, documents = self.concluded
             sentences.append(judgement.sentence(judged))
             documents["judgement.md"] = judgement.markdown(judged)
@@ -299,7 +340,7 @@ class Logistic(Trainable):
         found: np.ndarray = scores.softmax(1).numpy()
         return found
 
-    def _judged(self) -> dict[str, Any]:
+    def _judgement(self) -> dict[str, Any]:
         """The first replica on the test set."""
         data = self.dataset
         y, p = data.test_y.long().numpy(), self._probabilities(data.test_x)
@@ -332,18 +373,3 @@ class Logistic(Trainable):
 
         drawn = pictures(self.concluded.findings)
         return {**self.concluded.documents, **{f"{name}.svg": svg_file(figure) for name, figure in drawn.items()}}
-
-    @torch.no_grad()
-    def evaluate(self, step: int) -> Mapping[str, Tensor]:
-        """Accuracy, log-loss and, of two classes, AUC [R] on the held-out part; beside them, what predicting the
-        training part's class frequencies for every example would give: a classifier that is no better has learned
-        nothing (such a constant has an AUC of one half)."""
-        replicas, y = self.settings.replicas, self.dataset.test_y.expand(self.settings.replicas, -1)
-        family, scores = self.model.family, self.model.linear(self.dataset.test_x.expand(replicas, -1, -1))
-        learned = family.quality(family.distribution(scores), y)
-        if self.dataset.classes == 2 and 0 < self.dataset.test_y.mean() < 1:
-            learned["auc"] = auc(scores.squeeze(-1), self.dataset.test_y)
-        constant = family.distribution(
-            family.constant(self.dataset.y, self.dataset.classes).to(scores).expand_as(scores)
-        )
-        return learned | {f"prior_{name}": value for name, value in family.quality(constant, y).items()}

@@ -66,7 +66,7 @@ class ClassifierGraph(nn.Module):
 
     def __init__(self, trained: TrainedClassifier):
         super().__init__()
-        self.trained, self.linear, done = trained, trained.model.linear, trained.preprocessing
+        self.trained, self.model, done = trained, trained.model, trained.preprocessing
         self.done, self.fill = done, torch.tensor(done.median or [0.0] * len(done.features), dtype=torch.float64)
         self.indicated = torch.tensor([k for k, shown in enumerate(done.indicated) if shown], dtype=torch.long)
         self.mean, self.deviation = (torch.tensor(x, dtype=torch.float64) for x in (done.mean, done.deviation))

@@ -1,9 +1,12 @@
-"""A linear model: from examples to a distribution over labels."""
+"""Models of labels: from examples to a distribution over labels."""
 
+from collections.abc import Sequence
+
+import numpy as np
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from rlgrad.networks import Linear
+from rlgrad.networks import MLP, Activation, Linear
 from rlgrad.supervised.families import family_of
 
 
@@ -20,8 +23,42 @@ class LinearClassifier(nn.Module):
         self.linear = Linear(replicas, features, 1 if classes == 2 else classes)
 
     def forward(self, x: Tensor) -> Distribution:
-        return self.predict(self.linear(x))
+        return self.predict(self.scores(x))
+
+    def scores(self, x: Tensor) -> Tensor:
+        """[R, N, 1], or [R, N, K] if K > 2."""
+        found: Tensor = self.linear(x)
+        return found
+
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        """Those that a penalty is of: [R, D, K]."""
+        return [self.linear.weight]
 
     def predict(self, scores: Tensor) -> Distribution:
         """Of labels [R, N], from what the linear model says of them: [R, N, 1], or [R, N, K] if K > 2."""
         return self.family.distribution(scores)
+
+
+class NetworkClassifier(LinearClassifier):
+    """The same with a multilayer perceptron in the place of the linear map."""
+
+    def __init__(
+        self,
+        features: int,
+        classes: int,
+        family: str,
+        hidden: Sequence[int],
+        activation: Activation,
+        streams: Sequence[np.random.Generator],
+    ):
+        nn.Module.__init__(self)
+        self.classes, self.family = classes, family_of(family, classes)
+        self.network = MLP(features, 1 if classes == 2 else classes, hidden, streams, activation, output_gain=1.0)
+
+    def scores(self, x: Tensor) -> Tensor:
+        return self.network(x)  # type: ignore[no-any-return]
+
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        return [layer.weight for layer in self.network.layers]  # type: ignore[misc]

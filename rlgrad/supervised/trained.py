@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rlgrad.errors import SettingError
-from rlgrad.supervised.classifier import LinearClassifier
+from rlgrad.supervised.classifier import LinearClassifier, NetworkClassifier
 from rlgrad.supervised.columns import blocks
 from rlgrad.supervised.preprocessing import Preprocessing
 from rlgrad.supervised.tables import Absent, Table, found, frame
@@ -33,12 +33,19 @@ class TrainedClassifier:
 
     def __init__(self, tensors: Mapping[str, Tensor], said: Mapping[str, Any]):
         """tensors: [1, ...] each. said: the description that was kept with them."""
-        weight, self.form = tensors["linear.weight"], said["form"]
+        self.form, first = said["form"], next(iter(tensors.values()))
         self.classes_ = np.asarray(self.form.get("classes", ()))
         self.preprocessing = Preprocessing(**said["preprocessing"])
         self.features = self.preprocessing.features
         classes, family = max(1, len(self.classes_)), self.form.get("family", "logistic")
-        self.model = LinearClassifier(1, weight.shape[1], classes, family).to(weight.dtype).requires_grad_(False)
+        self.dtype = first.dtype
+        if "hidden" in self.form:
+            told = self.form["hidden"], self.form["activation"], [np.random.default_rng(0)]
+            width = len(self.preprocessing.columns)
+            self.model: LinearClassifier = NetworkClassifier(width, classes, family, *told)
+        else:
+            self.model = LinearClassifier(1, tensors["linear.weight"].shape[1], classes, family)
+        self.model.to(first.dtype).requires_grad_(False)
         self.model.load_state_dict(tensors)
 
     def __repr__(self) -> str:
@@ -46,7 +53,8 @@ class TrainedClassifier:
 
     def description(self) -> dict[str, Any]:
         """What is kept with its weights."""
-        return description(self.classes_.tolist(), self.preprocessing, self.form.get("family", "logistic"))
+        found = description(self.classes_.tolist(), self.preprocessing, self.form.get("family", "logistic"))
+        return found | {"form": self.form}
 
     def predict_proba(self, x: Any) -> np.ndarray:
         """The probability of each class, [N, K]; NaN in rows that the run would have dropped.
@@ -68,7 +76,7 @@ class TrainedClassifier:
 
     def probabilities(self, x: Tensor) -> Tensor:
         """[N, D'] what comes out of the preprocessing -> [N, K]."""
-        found = self.model(x[None].to(self.model.linear.weight.dtype)).probs[0]
+        found = self.model(x[None].to(self.dtype)).probs[0]
         return torch.stack([1 - found, found], 1) if found.dim() == 1 else found
 
     def read(self, table: Table) -> Iterator[np.ndarray]:
@@ -105,6 +113,6 @@ class TrainedRegression(TrainedClassifier):
 
     def answer(self, x: np.ndarray) -> np.ndarray:
         """Features [n, D] as they are in the source -> the mean [n, 1]."""
-        seen = torch.from_numpy(self.preprocessing(x))[None].to(self.model.linear.weight.dtype)
+        seen = torch.from_numpy(self.preprocessing(x))[None].to(self.dtype)
         mean: np.ndarray = self.model(seen).mean[0, :, None].numpy()
         return mean

@@ -1,0 +1,54 @@
+"""A classifier, or a regression, with hidden layers: the likelihood of labels under a multilayer perceptron.
+
+It has one layer more than logistic regression for every width in `hidden`, and the same objective, direction, data and
+judgement; but no closed form, and no optimum that would be the only one.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import PositiveInt
+from torch import Tensor
+
+from rlgrad.networks import Activation
+from rlgrad.problems.logistic import Likelihood, LikelihoodSettings
+from rlgrad.streams import Purpose, stream
+from rlgrad.supervised.classifier import NetworkClassifier
+from rlgrad.supervised.data import Dataset
+from rlgrad.trainable import Trainable
+
+
+class Settings(LikelihoodSettings):
+    """A multilayer perceptron with a probability for each class."""
+
+    problem: Literal["classifier"] = "classifier"
+    hidden: tuple[PositiveInt, ...] = (32,)
+    """widths of the hidden layers; []: a linear classifier"""
+    activation: Activation = "tanh"
+    """of the hidden layers"""
+
+    def build(self, **objects: Any) -> "Classifier":
+        self.check_order()
+        return Classifier(self, self.dataset())
+
+
+class Classifier(Likelihood):
+    """The likelihood of the labels under a network."""
+
+    def __init__(self, settings: Settings, dataset: Dataset):
+        drawn = [stream(seed, Purpose.INITIAL) for seed in settings.spread().seeds]
+        told = dataset.classes, settings.family, settings.hidden, settings.activation
+        model = NetworkClassifier(dataset.x.shape[1], *told, drawn).to(dataset.x.dtype)
+        super().__init__(settings, dataset, model, any(each.l2 for each in settings.each()))
+
+    def description(self) -> dict[str, Any]:
+        """The classifier's, with the form of its network."""
+        found = super().description()
+        found["form"] |= {"hidden": list(self.settings.hidden), "activation": self.settings.activation}
+        return found
+
+    def begin_from(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+        """The same network. Raises ValueError where its features were standardised otherwise."""
+        if dict(description["preprocessing"]) != self.description()["preprocessing"]:
+            raise ValueError("its features were prepared by other examples than this run's")
+        Trainable.begin_from(self, tensors, description)
