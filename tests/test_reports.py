@@ -61,6 +61,13 @@ def test_starting_points_have_no_interval_in_a_report(runs: Path) -> None:
     assert "Probability of improvement" in report([agent, agent])
 
 
+def test_a_report_says_first_what_was_run(runs: Path) -> None:
+    for name, said in (
+        ("agent", "reinforce on CartPole-v1: "), ("classifier", "logistic on "), ("surface", "surface on ")
+    ):  # fmt: skip
+        assert said in report([read_run(runs / name)]), name
+
+
 def test_runs_of_version_0_1_are_read(runs: Path, tmp_path: Path) -> None:
     """Their `step` was the number of the update."""
     old = shutil.copytree(runs / "agent", tmp_path / "old")

@@ -121,7 +121,7 @@ def comparison(runs: Sequence[Recorded]) -> Iterable[str]:
 
 def lead(run: Recorded) -> str:
     """What was run, and what came out, in two sentences."""
-    what = run.settings.get("environment") or run.settings.get("dataset") or run.settings.get("function") or ""
+    what = next((run.settings[key] for key in ("environment", "data", "function") if run.settings.get(key)), "")
     made = f"{run.settings.get('problem', 'a problem of your own')} on {what}" if what else "a problem of your own"
     updates, seconds = run.summary.get("updates", len(run.rows)), run.summary.get("wall_seconds")
     took = f" in {seconds:,.1f} seconds" if isinstance(seconds, int | float) else ""
@@ -135,7 +135,7 @@ def lead(run: Recorded) -> str:
         came = f" Held-out {text(run.evaluated[0].partition('/')[2])} at its end: {number(final['mean'])}{interval}."
     head = f"{text(made)}: {many}, {updates} updates, {work} each{took}. The run is {text(run.status)}.{came}"
     head += " It went <strong>against its objective, on purpose</strong>." * bool(run.summary.get("wrong_sign"))
-    said = [f"{text(sentence)}." for sentence in run.summary.get("conclusion") or []]
+    said = [f"{text(sentence[:1].upper() + sentence[1:])}." for sentence in run.summary.get("conclusion") or []]
     return " ".join([head, *said])
 
 
