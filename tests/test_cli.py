@@ -78,7 +78,7 @@ def test_the_script_s_help_comes_without_torch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("", "which command? train, evaluate"),
+        ("", "which command? train, sweep, evaluate"),
         ("trian", "unknown command 'trian'; did you mean train?"),
         ("cartpole --seed 3", "did you mean rlgrad train --config cartpole --seed 3?"),
         ("--config cartpole", "did you mean rlgrad train --config cartpole?"),

@@ -627,8 +627,9 @@ def test_the_card_and_the_documentation_run_a_policy_in_gymnasium(
     train(SMALL, out="runs/cartpole-1")
     assert main(["export", "runs/cartpole-1", "--to", "cartpole/model.onnx", "--replica", "0"]) == 0
     page = (Path(rlgrad.__file__).parent.parent / "docs" / "use.md").read_text()
-    loading, playing = [part.split("```")[0] for part in page.split("```python\n")[1:]]
+    loading, estimating, playing = [part.split("```")[0] for part in page.split("```python\n")[1:]]
     exec(loading, {})
+    exec(estimating, {})
     monkeypatch.chdir("cartpole")
     card = Path("README.md").read_text().split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path)
