@@ -16,33 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from rlgrad.errors import OneLine, RunError, UsageError, printable
+from rlgrad.ranks import here, own, share
 
 SILENCE = 300.0  # seconds, at most, that a rank waits for another that is there and says nothing
 SIGNALS = 65
 RESTARTS = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))  # how often torchrun has begun these processes again
 
 Answer = TypeVar("Answer")
-
-
-class Here:
-    """Which of the ranks this process is."""
-
-    rank, size = 0, 1
-    store: Any = None  # where a rank that fails says why; it is torchrun's, and outlives the ranks
-    groups = 0  # how many there have been in this process
-
-    @property
-    def first(self) -> bool:
-        """Whether it is the one that writes and prints."""
-        return self.rank == 0
-
-
-here = Here()
-
-
-def share(count: int) -> slice:
-    """Of so many episodes or rows, those of this rank."""
-    return slice(here.rank * count // here.size, (here.rank + 1) * count // here.size)
 
 
 def summed(*parts: Tensor) -> list[Tensor]:
@@ -59,17 +39,6 @@ def summed(*parts: Tensor) -> list[Tensor]:
         values = flat.to(kind).split_with_sizes([parts[number].numel() for number in which])
         for number, sums in zip(which, values, strict=True):
             result[number] = sums.reshape(parts[number].shape)
-    return result
-
-
-def shared(count: int) -> bool:
-    """Whether so many episodes or rows are shared: where there are fewer than ranks, each does all of the work."""
-    return 1 < here.size <= count
-
-
-def own(copies: int) -> np.ndarray:
-    """Of so many copies of an environment [N], those that this rank plays with."""
-    result: np.ndarray = np.arange(copies) % here.size == here.rank
     return result
 
 
@@ -218,8 +187,3 @@ def together(seconds: float | None) -> Iterator[None]:
     finally:
         here.rank, here.size = 0, 1
         distributed.destroy_process_group()
-
-
-def beside() -> int:
-    """How many ranks share the cores of this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if here.size > 1 else 1

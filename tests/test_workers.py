@@ -77,6 +77,13 @@ def test_any_number_of_workers_leads_to_the_same_bits(tmp_path: Path, changes: d
     assert found[0] == found[1]
 
 
+def test_a_worker_starts_without_torch() -> None:
+    """Which would take it two seconds, and 200 MB each."""
+    asked = "import sys, rlgrad.environments.processes; print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True, env=ENVIRON)
+    assert found.stdout == "False\n"
+
+
 def test_a_run_goes_on_with_other_workers(tmp_path: Path) -> None:
     changes = {"environment_options": {"wear": 0}, **CRITIC}
     whole = rows(train(CONFIG | changes | {"workers": 0}, out=tmp_path / "whole"))

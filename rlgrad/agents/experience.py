@@ -10,7 +10,7 @@ import torch
 from gymnasium import Space
 from torch import Tensor, nn
 
-from rlgrad import distributed
+from rlgrad import distributed, ranks
 from rlgrad.agents.policies import Policy
 from rlgrad.agents.rollouts import Rollout, play, returns_of
 from rlgrad.agents.segments import Segments
@@ -104,7 +104,7 @@ class Experience:
         if isinstance(self.crew, str):
             return None, self.crew
         if wanted == "auto":
-            wanted = min(copies, max(1, cores() // distributed.beside())) - 1
+            wanted = min(copies, max(1, cores() // ranks.beside())) - 1
             if wanted and copies * pace(self._one, self.spaces[1], self.settings.mask is not None) < WORTHWHILE:
                 return None, f"none: a step of all {copies} copies is too short for an exchange to be worth it"
         self.crew.count = wanted

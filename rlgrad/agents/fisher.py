@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlgrad import distributed
+from rlgrad import distributed, ranks
 from rlgrad.agents.advantages import CHUNK
 from rlgrad.agents.policies import Policy
 from rlgrad.agents.rollouts import Rollout
@@ -29,9 +29,9 @@ class Fisher(Curvature):
     def __init__(self, policy: Policy, batch: Rollout, bends: int):
         self.policy, self.bends = policy, bends
         share = batch.alive / batch.alive.sum((1, 2), keepdim=True)  # [R, T, B]
-        self.shared = distributed.shared(slots := share.shape[2])
+        self.shared = ranks.shared(slots := share.shape[2])
         if self.shared:  # among the processes that train together
-            own = distributed.share(slots)
+            own = ranks.share(slots)
             batch, share = batch.of(own), share[:, :, own]
         self.seen, self.share = batch.observation, share
         self.rows = CHUNK * max(1, STEPS // (CHUNK * share.shape[2]))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rlgrad import distributed
+from rlgrad import distributed, ranks
 from rlgrad.agents.agent import Agent
 from rlgrad.agents.baselines import optimal_constant
 from rlgrad.agents.policies import ActionDistribution
@@ -46,9 +46,9 @@ def policy_gradient(
     Processes that train together have a share of the slots each, unless the distributions are wanted.
     """
     slots = batch.alive.shape[2]
-    if keep or not distributed.shared(slots):
+    if keep or not ranks.shared(slots):
         return of_slots(agent, batch, credit, bonus, pull, keep, played)
-    own = distributed.share(slots)
+    own = ranks.share(slots)
     bonus, pull, played = (None if x is None else x[:, :, own] for x in (bonus, pull, played))
     return summed(of_slots(agent, batch.of(own), credit[:, :, own], bonus, pull, played=played), slots)
 
@@ -103,8 +103,8 @@ def of_slots(
 def looked_at(agent: Agent, batch: Rollout, keep: bool = False) -> PolicyGradient:
     """The same without a gradient: what the policy says of the actions and the observations."""
     slots = batch.alive.shape[2]
-    if not keep and distributed.shared(slots):
-        return summed(looked_at_slots(agent, batch.of(distributed.share(slots))), slots)
+    if not keep and ranks.shared(slots):
+        return summed(looked_at_slots(agent, batch.of(ranks.share(slots))), slots)
     return looked_at_slots(agent, batch, keep)
 
 
@@ -131,12 +131,12 @@ def with_optimal_baseline(agent: Agent, batch: Rollout, weight: Tensor, returns:
     weight: [R, T, B] of each step. each: one constant for each parameter, instead of one for all.
     """
     count = batch.alive.shape[2]
-    episodes = [slice(number, number + 1) for number in range(count)][distributed.share(count)]
+    episodes = [slice(number, number + 1) for number in range(count)][ranks.share(count)]
 
     def of_each(credit: Tensor) -> Sequence[Sequence[Tensor]]:
         """[B][of each parameter]."""
         found = [policy_gradient(agent, batch.of(one), credit[:, :, one]).gradient for one in episodes]
-        if distributed.here.size == 1:
+        if ranks.here.size == 1:
             return found
         parts = (distributed.placed(torch.stack(of_all), count, 0) for of_all in zip(*found, strict=True))
         return list(zip(*(part.unbind() for part in distributed.summed(*parts)), strict=True))

@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rlgrad import distributed
+from rlgrad import distributed, ranks
 from rlgrad.environments.spaces import Picture
 from rlgrad.networks import Convolutions, Filters
 
@@ -104,7 +104,7 @@ class Frames:
         frames, numbers = [], []
         for own, which in zip(self.frames, self.numbers, strict=True):
             counts = distributed.told(len(own))
-            first = sum(counts[: distributed.here.rank])
+            first = sum(counts[: ranks.here.rank])
             all_of_them = own.new_zeros(sum(counts), own.shape[1])
             all_of_them[first : first + len(own)] = own
             frames.append(all_of_them)

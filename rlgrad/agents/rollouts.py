@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlgrad import distributed
+from rlgrad import distributed, ranks
 from rlgrad.agents.advantages import CHUNK, pieces
 from rlgrad.agents.pictures import Film, Frames, beside
 from rlgrad.agents.policies import Policy
@@ -183,7 +183,7 @@ def steps(
     another as long as its replica has fewer steps than this."""
     player, each = Player(policy, streams, episodes, greedy), len(streams)
     observation = environments.reset(streams)
-    own = distributed.own(len(observation))  # the episodes of this process
+    own = ranks.own(len(observation))  # the episodes of this process
     alive = playing = own | (least > 0)  # what others have played decides whether another episode begins
     count, seeds = np.zeros(each, np.int64), np.zeros(len(observation), np.int64)  # steps of each replica; for episodes
     while playing.any() and player.taken < limit:
@@ -242,7 +242,7 @@ def play(
 
 def together(own: Rollout) -> Rollout:
     """What all processes have played that train together; in each the slots of the others are empty."""
-    if distributed.here.size == 1:
+    if ranks.here.size == 1:
         return own
     names = ("observation", "action", "reward", "alive", "terminated", "truncated", "over", "exact_reward", "env_steps")
     parts = {name: getattr(own, name) for name in names}

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlgrad import distributed
+from rlgrad import distributed, ranks
 from rlgrad.agents import rollouts
 from rlgrad.agents.policies import Policy
 from rlgrad.agents.rollouts import Player, Rollout, Tape
@@ -44,7 +44,7 @@ class Segments:
             self.observation = self.environments.reset(streams)
             if self.environments.repeatable:
                 self._restart(np.ones(len(self.seeds), bool), streams)
-        own = distributed.own(len(self.seeds))
+        own = ranks.own(len(self.seeds))
         for t in range(steps):
             observation, alive = self.observation, self.ready
             action = player.act(observation)
@@ -65,7 +65,7 @@ class Segments:
 
     def _put_together(self, steps: int) -> None:
         """What all processes have that train together, so that each could go on with any of the episodes."""
-        if distributed.here.size > 1:
+        if ranks.here.size > 1:
             assert self.observation is not None
             self.observation = distributed.put_together(self.observation)
             self.earned, self.taken = distributed.put_together(np.stack([self.earned, self.taken]), 1)
@@ -116,7 +116,7 @@ class Segments:
             waiting = (found.terminated | found.truncated) & (self.begun > t)
         if (due := (self.begun == len(self.actions)) | waiting).any():
             observation, _ = self.environments.restart(due, self.seeds)
-        own = distributed.own(len(self.seeds))
+        own = ranks.own(len(self.seeds))
         if not np.array_equal(observation[own], arrays["observation"][own]):
             message = "the environment does not repeat itself: from the same seeds and actions it has come elsewhere, "
             raise RunError(message + "and so a run in segments cannot be continued")

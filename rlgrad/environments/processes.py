@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
-from rlgrad import distributed
+from rlgrad import ranks
 from rlgrad.environments.around import NOTHING, Around
 from rlgrad.environments.atari import know_games
 from rlgrad.environments.interface import Transition, seeds_from
@@ -206,7 +206,7 @@ class Processes:
         self.crew.close()
 
     def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
-        self.here.each, self.own = len(self.over) // len(streams), distributed.own(len(self.over))
+        self.here.each, self.own = len(self.over) // len(streams), ranks.own(len(self.over))
         return self.restart(np.ones(len(self.over), bool), seeds_from(streams, self.here.each))[0]
 
     def restart(self, over: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

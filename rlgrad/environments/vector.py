@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from rlgrad import distributed
+from rlgrad import ranks
 from rlgrad.environments.around import NOTHING, Around, choices, forbidding
 from rlgrad.environments.interface import Transition, seeds_from
 from rlgrad.environments.spaces import Door, Misfit, difference
@@ -53,7 +53,7 @@ class GymnasiumEnvironments:
         close(self.pool)
 
     def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
-        self.each, self.own = len(self.copies) // len(streams), distributed.own(len(self.copies))
+        self.each, self.own = len(self.copies) // len(streams), ranks.own(len(self.copies))
         return self.restart(np.ones(len(self.copies), bool), seeds_from(streams, self.each))[0]
 
     def restart(self, over: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

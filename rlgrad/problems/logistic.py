@@ -16,7 +16,7 @@ import torch
 from pydantic import FiniteFloat, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
-from rlgrad import distributed
+from rlgrad import distributed, ranks
 from rlgrad.errors import SettingError
 from rlgrad.loop import Direction, Estimate, Lazy, Update
 from rlgrad.optimizers.curvature import Curvature, Shared
@@ -174,7 +174,7 @@ class Likelihood(Trainable):
         counts, scores = batch.sample_weight, self.model.scores(batch.x)
         each = self.model.predict(scores).log_prob(batch.y)
         each = each if counts is None else each * counts
-        decay = torch.as_tensor(self.decay, dtype=scores.dtype) / distributed.here.size
+        decay = torch.as_tensor(self.decay, dtype=scores.dtype) / ranks.here.size
         penalties = ((decay / 2 * weight.square()).sum((1, 2)) for weight in self.model.weights)
         return self.direction.sign * (scale * each.sum(1) - sum(penalties)), scores
 
@@ -282,7 +282,7 @@ class Logistic(Likelihood):
     def _information(self, batch: Batch, examples: int, means: Tensor, curved: int | None) -> Curvature:
         """The curvature of the objective, over weights [D, K] and intercepts [K]. means: [R, K, B], of the examples of
         this process."""
-        settings, first = self.settings, distributed.share(examples).start
+        settings, first = self.settings, ranks.share(examples).start
         every = max(1, examples // (curved or examples))
         some = slice(every * math.ceil(first / every) - first, None, every)
         x, means, taken = batch.x[:, some], means[:, :, some], math.ceil(examples / every)

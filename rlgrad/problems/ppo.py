@@ -16,7 +16,7 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from rlgrad import distributed
+from rlgrad import distributed, ranks
 from rlgrad.agents.advantages import total
 from rlgrad.agents.batches import Weights
 from rlgrad.agents.gradient import PolicyGradient, looked_at
@@ -127,8 +127,8 @@ class PPO(Reinforce):
         (course, at, weight), settings, model = batch, self.settings, self.model
         told, played, share = course.told, course.played, weight / weight.sum(1, keepdim=True)
         parameters = list(model.parameters())
-        if shared := distributed.shared(count := at.shape[1]):
-            own = distributed.share(count)
+        if shared := ranks.shared(count := at.shape[1]):
+            own = ranks.share(count)
             at, share = at[:, own], share[:, own]
         advantage = gather(told.used * told.weight, at)
         with torch.enable_grad():

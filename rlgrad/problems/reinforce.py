@@ -20,7 +20,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rlgrad import distributed
+from rlgrad import distributed, ranks
 from rlgrad.agents import rollouts
 from rlgrad.agents.advantages import discount_factors, reward_to_go, total
 from rlgrad.agents.agent import Agent, make_agent
@@ -262,8 +262,8 @@ class Reinforce(Trainable):
         """Its squared error [R], halved, on a minibatch."""
         assert self.model.critic
         parameters, steps = list(self.model.critic.parameters()), batch.weight.sum(1)
-        if shared := distributed.shared(count := batch.weight.shape[1]):
-            batch = batch.of(distributed.share(count))
+        if shared := ranks.shared(count := batch.weight.shape[1]):
+            batch = batch.of(ranks.share(count))
         with torch.enable_grad():
             error = (self.model.critic(batch.observation) - batch.target) * batch.weight / batch.unit
             value = error.square().sum(1) / steps / 2

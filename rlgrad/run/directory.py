@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from rlgrad import distributed, files
+from rlgrad import files, ranks
 from rlgrad.errors import UsageError
 from rlgrad.notation import write
 from rlgrad.settings import FollowSettings
@@ -61,7 +61,7 @@ def held(directory: Path) -> Iterator[None]:
 
     Raises UsageError where another is at work on it. A file system without locks, or Windows, does not notice.
     """
-    if fcntl is None or not distributed.here.first:
+    if fcntl is None or not ranks.here.first:
         yield
         return
     descriptor = os.open(directory, os.O_RDONLY)
@@ -124,7 +124,7 @@ def environment(settings: FollowSettings, problem: Trainable) -> dict[str, Any]:
 
 def arithmetic() -> dict[str, Any]:
     """What the last bits of a result hang on, where the versions are the same."""
-    processes = distributed.here.size
+    processes = ranks.here.size
     blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
     return {
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from rlgrad import distributed
+from rlgrad import distributed, ranks
 from rlgrad.config import parse, valid
 from rlgrad.errors import SettingError, UsageError
 from rlgrad.run import directory
@@ -53,7 +53,7 @@ def check_data(path: Path, saved: Mapping[str, Any] | None, problem: Trainable) 
 def check_alike(settings: FollowSettings, problem: Trainable) -> None:
     """Let all processes of a run begin with the parameters of the first. Raises UsageError where they would not train
     the same, or have no share of the work."""
-    if distributed.here.size == 1:
+    if ranks.here.size == 1:
         return
     found = directory.environment(settings, problem)
     ours = {"config": settings.model_dump(), "packages": found["packages"], "arithmetic": found["arithmetic"]}

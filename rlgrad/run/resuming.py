@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlgrad import distributed, files
+from rlgrad import distributed, files, ranks
 from rlgrad.config import Config, load_config, read, valid
 from rlgrad.errors import SettingError, UsageError, called, say
 from rlgrad.files import reason
@@ -95,7 +95,7 @@ def log_in(saved: Mapping[str, Any]) -> Any:
 
 def go_on(run: Following, quiet: bool, before: FollowSettings, found: tuple[str, dict[str, Any]] | None) -> Run:
     """before: the settings that it was trained with until now. found: its checkpoint."""
-    path, first = directory_of(run), distributed.here.first
+    path, first = directory_of(run), ranks.here.first
     if found is None:
         how = {None: "was killed", "failed": "failed"}.get(content_of(path / "summary.json").get("status"))
         if how is None:
@@ -235,7 +235,7 @@ def restore(run: Following, file: str, saved: Mapping[str, Any], log: Log) -> No
         state.final = state.final or state.objective  # runs of version 0.1 had no other
         states = {**(saved.get("observers") or {}), called(log): log_in(saved)}
         run.state = state
-        if not distributed.here.first:
+        if not ranks.here.first:
             return
         for name, observer in by_name([*run.observers, log]).items():  # the log last: it cuts off its files
             if name in states or observer is log:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rlgrad import distributed
+from rlgrad import ranks
 from rlgrad.errors import say
 from rlgrad.usage import too_early
 
@@ -32,7 +32,7 @@ def received() -> Iterator[tuple[list[int], list[int]]]:
             told("\ninterrupted: finishing this update (again to leave at once)")
 
     def told(text: str) -> None:
-        if distributed.here.first:
+        if ranks.here.first:
             say(text)
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlgrad import distributed
+from rlgrad import ranks
 from rlgrad.errors import RunError
 from rlgrad.files import reason
 from rlgrad.run import checkpoint, directory, weights
@@ -39,9 +39,9 @@ def begin(run: Following, quiet: bool, profile: bool = False) -> Run:
     """Train from the first update."""
     assert run.directory is not None
     try:
-        if run.settings.initial and distributed.here.first:
+        if run.settings.initial and ranks.here.first:
             weights.save(run.directory / weights.INITIAL, run.problem, 0)
-        if distributed.here.first:
+        if ranks.here.first:
             directory.describe(run.directory, run.settings, run.problem)
     except OSError as error:
         raise RunError(f"{run.directory}: the run directory cannot be written to: {reason(error)}") from error
@@ -61,7 +61,7 @@ def sit(run: Following, log: Log, quiet: bool, profile: bool = False) -> Run:
                     tell(observer, "begin", run)
                 run()
                 run.finish()
-                if distributed.here.first:
+                if ranks.here.first:
                     saver.save(run)
                 conclusion = list(run.attempt(run.problem.conclusion))
                 findings = dict(run.problem.findings())
@@ -88,7 +88,7 @@ def sit(run: Following, log: Log, quiet: bool, profile: bool = False) -> Run:
 def watchers(run: Following, log: Log, quiet: bool, saver: Checkpoints, profile: bool) -> list[Observer]:
     """Who watches a run, in order. Of several processes only the first writes, and shows."""
     taking_part: list[Observer] = [Diagnosis(), HeldOut()]
-    if not distributed.here.first:
+    if not ranks.here.first:
         return taking_part
     found = [*taking_part, Pictures(), *run.observers, log, Display(quiet), saver]
     if profile:
@@ -101,7 +101,7 @@ def watchers(run: Following, log: Log, quiet: bool, saver: Checkpoints, profile:
 def written(path: Path, summary: Mapping[str, Any]) -> str | None:
     """Write the summary of a run. What went wrong."""
     try:
-        if distributed.here.first:
+        if ranks.here.first:
             directory.write_json(path / "summary.json", summary)
     except OSError as error:
         return f"the run directory cannot be written to: {reason(error)}"

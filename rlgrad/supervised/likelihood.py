@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlgrad import distributed
+from rlgrad import distributed, ranks
 from rlgrad.optimizers.curvature import Curvature
 from rlgrad.supervised.families import Family
 
@@ -116,7 +116,7 @@ def total(xp: Any, parts: Sequence[Array]) -> Array:
 
 def of_all(xp: Any, *sums: Array) -> Sequence[Array]:
     """Sums over the examples of this process, added up over those of all that train together."""
-    if distributed.here.size == 1:
+    if ranks.here.size == 1:
         return sums
     return [xp.asarray(each) for each in distributed.summed(*(torch.as_tensor(each) for each in sums))]
 

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, FiniteFloat, PositiveInt
 from torch import Tensor
 
-from rlgrad import distributed
+from rlgrad import ranks
 from rlgrad.errors import SettingError
 from rlgrad.settings import RunSettings
 from rlgrad.streams import Purpose, stream
@@ -26,7 +26,7 @@ class Batch(NamedTuple):
 
     def shared(self) -> "Batch":
         """The share of this process."""
-        own = distributed.share(self.y.shape[1])
+        own = ranks.share(self.y.shape[1])
         return Batch(*(part[:, own] for part in self if part is not None))
 
 
