@@ -214,7 +214,8 @@ class CreditSettings(AgentSettings):
     irrelevant; per_episode: within each episode, which biases it more"""
     normalise_returns: bool = False
     """advantages, and what a critic guesses, in units of the deviation of the returns of earlier updates; it makes the
-    size of the rewards irrelevant, and leaves the direction of the gradient as it is"""
+    size of the rewards irrelevant, and leaves the direction of the gradient as it is. A constant in each reward makes
+    the returns vary with the time that is left, and this unit with them: subtract it from the rewards"""
 
     def optimizers_of_parts(self) -> dict[tuple[str, ...], Optimizer]:
         own = self.critic.optimizer if self.baseline == "critic" else None
