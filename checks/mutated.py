@@ -25,8 +25,8 @@ from typing import Any
 import yaml
 
 from rlgrad.cli import main
-from rlgrad.config import SHIPPED
 from rlgrad.run import directory
+from rlgrad.usage import SHIPPED
 
 SECONDS = 60  # after which something hangs
 ALONE = 100  # one of so many is a process of its own

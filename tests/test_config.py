@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from rlgrad.cli import main
-from rlgrad.config import SHIPPED, find, load_config, parse_overrides, schema
+from rlgrad.config import load_config, schema
 from rlgrad.errors import UsageError
 from rlgrad.notation import write
+from rlgrad.usage import SHIPPED, find
+from rlgrad.written import parse_overrides
 
 GOOD = """\
 problem: reinforce

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from rlgrad import updates
-from rlgrad.config import SHIPPED, load_config
+from rlgrad.config import load_config
 from rlgrad.errors import UsageError
+from rlgrad.usage import SHIPPED
 
 WITHOUT_DATA = ("textbook", "horse_colic")  # these are trained in test_textbook.py, where their data is
 NAMES = sorted(path.stem for path in SHIPPED.glob("*.yaml") if not path.stem.startswith(WITHOUT_DATA))

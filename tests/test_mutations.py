@@ -3,7 +3,7 @@
 import pytest
 
 from checks.mutated import FILES, examine, fault
-from rlgrad.config import SHIPPED
+from rlgrad.usage import SHIPPED
 
 
 def test_no_mutated_config_gives_a_traceback_or_half_a_run() -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from rlgrad.config import SHIPPED, load_config, parse_overrides, read
+from rlgrad.config import load_config
 from rlgrad.errors import UsageError
 from rlgrad.notation import Loader, write
+from rlgrad.usage import SHIPPED
+from rlgrad.written import parse_overrides, read
 
 REFUSED = object()
 CASES: list[tuple[str, Any]] = [  # the documentation's table, and more of each kind
@@ -101,7 +103,7 @@ def test_an_override_replaces_what_it_names_and_nothing_else(tmp_path) -> None:
 
 
 def test_a_config_of_megabytes_is_refused_before_it_is_parsed(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("rlgrad.config.parse", lambda *_: pytest.fail("parsed"))
+    monkeypatch.setattr("rlgrad.written.parse", lambda *_: pytest.fail("parsed"))
     (tmp_path / "c.yaml").write_text("x: 1\n" * 2**18)
     with pytest.raises(UsageError, match="larger than a config can be"):
         read(tmp_path / "c.yaml")

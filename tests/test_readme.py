@@ -12,7 +12,8 @@ import yaml
 
 import rlgrad
 from rlgrad.cli import make_parser
-from rlgrad.config import SHIPPED, load_config
+from rlgrad.config import load_config
+from rlgrad.usage import SHIPPED
 
 ROOT = Path(rlgrad.__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from rlgrad import distributed, ranks
-from rlgrad.config import parse, valid
+from rlgrad.config import valid
 from rlgrad.errors import SettingError, UsageError
 from rlgrad.run import directory
 from rlgrad.run.directory import dotted, dump
 from rlgrad.run.following import Following
 from rlgrad.settings import FollowSettings
 from rlgrad.trainable import Trainable
+from rlgrad.written import parse
 
 MOVED = frozenset({"imports_from"})  # a config may be in another place
 # What may be changed in the config.yaml of a run: it changes no update. docs/resume.md has this list too.

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from rlgrad import distributed, files, ranks
-from rlgrad.config import Config, load_config, read, valid
+from rlgrad.config import Config, load_config, valid
 from rlgrad.errors import SettingError, UsageError, called, say
 from rlgrad.files import reason
 from rlgrad.optimizers import Composite
@@ -28,6 +28,7 @@ from rlgrad.run.weights import INITIAL, begin_from
 from rlgrad.settings import FollowSettings, RunSettings
 from rlgrad.trainable import Trainable
 from rlgrad.usage import find
+from rlgrad.written import read
 
 
 @running()

@@ -21,12 +21,13 @@ from scipy import stats
 
 import rlgrad
 from rlgrad.cli import main
-from rlgrad.config import SHIPPED, load_config
+from rlgrad.config import load_config
 from rlgrad.errors import RunError, UsageError
 from rlgrad.networks import MLP
 from rlgrad.run import resume, train
 from rlgrad.run.state import State
 from rlgrad.streams import Purpose, streams
+from rlgrad.usage import SHIPPED
 from tests.run.support import AGENT, CLASSIFIER, assert_same, crashing, events, rows, summary
 
 
