@@ -2,6 +2,7 @@
 
 import datetime
 import math
+import random
 import re
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,16 @@ def test_text_that_looks_like_something_else_is_quoted() -> None:
         found = yaml.load(written, loader)
         assert found["texts"] == TEXTS
         assert repr(found["numbers"]) == repr([math.inf, 1e-5, 1e17, 3.0, 7, True, None])
+
+
+def test_whatever_is_written_reads_back() -> None:
+    """Texts of all that YAML makes something of, as names and as values, as short and as long ones."""
+    rng = random.Random(0)
+    letters = ["a", "b", " ", "é", "😀", *"\n\t\r\0\x85\u2028\ufeff:#-\"'\\,[]{}?&*!|>%@`"]
+    texts = ["".join(rng.choices(letters, k=rng.choice([1, 2, 5, 200]))) for _ in range(300)]
+    content = {text: {"a": [text], text[:9] + "x": [[text, 1], {text: None}]} for text in texts}
+    assert yaml.load(write(content), Loader) == content
+    assert yaml.load(write({"half": "\ud800", **content}), Loader) == {"half": "\ud800", **content}
 
 
 GIVEN: dict[str, Any] = {"problem": "reinforce", "environment": "X-v0", "updates": 1, "optimizer": {"name": "SGD"}}

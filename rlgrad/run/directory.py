@@ -166,6 +166,7 @@ def version(package: str) -> str | None:
         return None
 
 
+@functools.cache
 def commit() -> str | None:
     """The commit of the checkout that this package is run from, if it is one; '-dirty' where files have changed."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]

@@ -90,7 +90,7 @@ def watchers(run: Following, log: Log, quiet: bool, saver: Checkpoints, profile:
     taking_part: list[Observer] = [Diagnosis(), HeldOut()]
     if not ranks.here.first:
         return taking_part
-    found = [*taking_part, Pictures(), *run.observers, log, Display(quiet), saver]
+    found = [*taking_part, Pictures(), *run.observers, log, *([] if quiet else [Display()]), saver]
     if profile:
         from rlgrad.run.observers.profile import Profile
 

@@ -54,11 +54,11 @@ class Output:
 
 
 class Display(Observer):
-    """Two live lines on a terminal or in a notebook, plain lines elsewhere, nothing at all when quiet."""
+    """Two live lines on a terminal or in a notebook, plain lines elsewhere."""
 
-    def __init__(self, quiet: bool = False):
+    def __init__(self) -> None:
         self.output = Output()
-        self.console = Console(file=cast("IO[str] | None", sys.stdout and self.output), quiet=quiet, highlight=False)
+        self.console = Console(file=cast("IO[str] | None", sys.stdout and self.output), highlight=False)
         if not self.console.is_terminal:
             self.console.width = 120
         self.bar: Progress | None = None
@@ -76,12 +76,12 @@ class Display(Observer):
             self.warn_of_wrong_sign(direction)
         for topic, fact in problem.facts.items():
             self.say(f"{topic}: {fact}")
-        if self.console.is_jupyter and not self.console.quiet:
+        if self.console.is_jupyter:
             from IPython import display
 
             show: Any = display.display  # it has no types where IPython is installed
             self.cell = show({"text/plain": self.objective}, raw=True, display_id=True)
-        elif self.console.is_terminal and not self.console.quiet:
+        elif self.console.is_terminal:
             columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), MofNCompleteColumn())
             self.bar = Progress(*columns, TimeRemainingColumn(), TextColumn("left"), expand=True)
             self.bar.add_task(self.objective, total=self.length, completed=self.first)
@@ -98,7 +98,7 @@ class Display(Observer):
     def seen(self, run: Following, update: Update, record: Record) -> None:
         """After an update: the objective, the last evaluation with its interval, work per second, and the time left."""
         state, speed, done = run.state, record.numbers["speed/work_per_second"], run.state.count(run.settings)
-        if record.evaluated and not self.console.quiet:
+        if record.evaluated:
             self.evaluation = evaluated(run)
         value = f"{self.objective} {state.mean(record.values['objective/value']):.4g}{self.measures}"
         pace = f"{speed:,.0f} {self.unit}/s"
