@@ -60,6 +60,9 @@ class RunError(OneLine):
     """A run cannot go on; the message is one line that says why."""
 
 
+WARNED: set[str] = set()  # Python forgets what it has warned of where code sets filters of its own
+
+
 def say(text: str) -> None:
     """A line on standard error. Where nobody can read it any more, it is lost, and nothing else is."""
     if sys.stderr is not None:
@@ -75,9 +78,11 @@ def warn(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """A warning of Python's in one line, without colours, in the place of `warnings.showwarning`."""
+    """A warning of Python's in one line, without colours, and once, in the place of `warnings.showwarning`."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(message)).strip()
-    say(f"{category.__name__}: {printable(text)} ({Path(filename).name}:{lineno})")
+    if (said := f"{category.__name__}: {printable(text)} ({Path(filename).name}:{lineno})") not in WARNED:
+        WARNED.add(said)
+        say(said)
 
 
 def settle(stream: Any) -> None:

@@ -3,6 +3,7 @@ import dataclasses
 import functools
 import importlib.util
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from gymnasium.envs.registration import EnvSpec, WrapperSpec
 
 from rlgrad.cli import main
 from rlgrad.config import load_config
-from rlgrad.environments import Continuing, GymnasiumEnvironments, Simulator, describe, make, played_by
+from rlgrad.environments import Continuing, GymnasiumEnvironments, Simulator, bare, describe, make, played_by
 from rlgrad.environments.spaces import visible_space
 from rlgrad.errors import SettingError
 from rlgrad.streams import Purpose, streams
@@ -352,6 +353,21 @@ def test_check_names_what_no_policy_serves_and_what_gymnasium_finds_wrong(capsys
     for wrong in ("CartPol-v1", "nosuch:Thing-v0"):
         assert main(["check", wrong]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_mujoco_warns_once_and_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    mujoco = pytest.importorskip("mujoco")
+    monkeypatch.chdir(tmp_path)
+    mujoco.set_mju_user_warning(None)
+    with warnings.catch_warnings(record=True) as heard:
+        for _ in range(3):  # its file asks for something that MuJoCo will not do for ever
+            bare("HalfCheetah-v5", {}).close()
+        mujoco.get_mju_user_warning()("unstable")
+    assert [str(each.message) for each in heard].count("unstable") == 1
+    assert capfd.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

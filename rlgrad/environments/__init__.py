@@ -19,12 +19,13 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from rlgrad.environments.around import NOTHING, Around
-from rlgrad.environments.atari import know_games, told
+from rlgrad.environments.atari import told
 from rlgrad.environments.classic import Acrobot, CartPole, MountainCar, MountainCarContinuous, Pendulum
 from rlgrad.environments.held import Held, steps_taken
 from rlgrad.environments.interface import Continuing, Environments, Transition
 from rlgrad.environments.mdp import MDPS, LinearQuadratic
 from rlgrad.environments.moments import moments, recall
+from rlgrad.environments.packages import get_ready
 from rlgrad.environments.processes import Crew, Processes, cores
 from rlgrad.environments.small import Regulators, TabularEnvironments
 from rlgrad.environments.spaces import difference
@@ -265,7 +266,7 @@ def describe(id: str, options: Mapping[str, Any], around: Around = NOTHING) -> g
 
 
 def bare(id: str, options: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
-    know_games(id)
+    get_ready(id)
     if ":" in id:
         message = f"{id!r} would import a module, and a config runs no code; name an environment that is registered"
         raise SettingError(("environment",), message)

@@ -8,19 +8,6 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from rlgrad.errors import SettingError
-
-
-def know_games(id: str) -> None:
-    """Let Gymnasium know ale-py's games, if this is one. Raises SettingError where ale-py is not installed."""
-    if id.startswith("ALE/") and id not in gymnasium.registry:
-        try:
-            import ale_py
-        except ImportError as error:
-            message = f"{id} needs what is not installed; install the extra: pip install 'rlgrad[atari]'"
-            raise SettingError(("environment",), message) from error
-        gymnasium.register_envs(ale_py)
-
 
 class Atari(gymnasium.Wrapper[Any, Any, Any, Any]):
     """A game of ale-py's as a policy sees it: frames [stack, size, size], or with colours [stack, size, size, 3].

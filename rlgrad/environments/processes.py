@@ -30,9 +30,9 @@ import numpy as np
 
 from rlgrad import ranks
 from rlgrad.environments.around import NOTHING, Around
-from rlgrad.environments.atari import know_games
 from rlgrad.environments.interface import Transition, seeds_from
 from rlgrad.environments.moments import moments, recall
+from rlgrad.environments.packages import get_ready
 from rlgrad.environments.vector import GymnasiumEnvironments
 from rlgrad.errors import Elsewhere, RunError, place
 
@@ -270,7 +270,7 @@ class Station:
         spec, options, imports, around = pickle.loads(told)  # it is of our parent's
         for module in imports:
             importlib.import_module(module)
-        know_games(spec.id)  # which then are not made known twice
+        get_ready(spec.id)  # games then are not made known twice
         gymnasium.registry[spec.id] = spec
         made = GymnasiumEnvironments(spec.id, copies, options, self.pool if pooled else None, around)
         made.first, made.each = first, each
