@@ -173,13 +173,13 @@ PAGE = ROOT / "docs" / "performance.md"
 WRITES = f"into {PAGE.relative_to(ROOT)}"
 
 
-def write(name: str, text: str) -> None:
+def write(name: str, text: str, page: Path = PAGE) -> None:
     """Put another text between the marks of that name on the page."""
     begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
-    page = PAGE.read_text(encoding="utf-8")
-    if begin not in page or end not in page:
-        sys.exit(f"{PAGE} has no marks {begin.strip()} and {end.strip()}")
-    PAGE.write_text(page[: page.index(begin) + len(begin)] + text + page[page.index(end) :], encoding="utf-8")
+    old = page.read_text(encoding="utf-8")
+    if begin not in old or end not in old:
+        sys.exit(f"{page} has no marks {begin.strip()} and {end.strip()}")
+    page.write_text(old[: old.index(begin) + len(begin)] + text + old[old.index(end) :], encoding="utf-8")
 
 
 def machine() -> str:

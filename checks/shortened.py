@@ -46,6 +46,16 @@ SHORTENED = {
     "rlgrad sweep --config cartpole --optimizer.lr 0.01 0.03 --discount 0.98 0.99 1 --replicas 8": (
         "rlgrad sweep --config cartpole --optimizer.lr 0.01 0.03 --discount 0.98 0.99 1 --replicas 1 --updates 2"
     ),
+    "rlgrad search": "rlgrad search --help",
+    "rlgrad search --config cartpole --episodes 16 32 64 --policy.hidden '[16]' '[64, 64]' --replicas 8 --trials 6": (
+        "rlgrad search --config cartpole --episodes 2 4 --policy.hidden '[2]' '[4, 4]' --replicas 2 --updates 2"
+    ),
+    "rlgrad train --resume runs/cartpole-search/trial-3": "rlgrad train --help",
+    "python benchmarks/winners_curse.py --write": "python benchmarks/winners_curse.py --help",
+    "python benchmarks/winners_curse.py [--write] [--searches N]": "python benchmarks/winners_curse.py --help",
+    "python benchmarks/sweep.py [--write] [--rounds N] [--updates N]": "python benchmarks/sweep.py --help",
+    "rlgrad plot RUN": f"{TRAINED} && rlgrad plot runs/cartpole-1",
+    "rlgrad report RUN": f"{TRAINED} && rlgrad report runs/cartpole-1",
     "python benchmarks/sweep.py --write": "python benchmarks/sweep.py --rounds 1 --updates 1",
     "rlgrad lesson": "rlgrad lesson --help",  # test_pages.py writes it
     "rlgrad train --config my.yaml --help": "cp configs/acrobot.yaml my.yaml && rlgrad train --config my.yaml --help",

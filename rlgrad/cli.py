@@ -6,6 +6,7 @@ torch takes seconds to import: help and refusals come before it. A command first
 
 import argparse
 import gc
+import importlib.util
 import os
 import signal
 import sys
@@ -99,7 +100,7 @@ def run_command(words: Sequence[str], began: float) -> int:
     parser = make_parser()
     check_first_word(words, list(parser.commands))
     options, leftovers = parser.parse_known_args(words)
-    if leftovers and options.run_command not in (train_command, sweep_command):
+    if leftovers and options.run_command not in (train_command, sweep_command, search_command):
         options.parser.error(f"unexpected argument {leftovers[0]!r}")
     options.overrides, options.began, options.own = leftovers, began, began == BEGAN
     code: int = options.run_command(options)
@@ -133,6 +134,7 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     add_train(commands)
     add_sweep(commands)
+    add_search(commands)
     add_commands_for_runs(commands)
     add_commands(commands, add)
 
@@ -198,10 +200,32 @@ def add_sweep(commands: "Commands") -> None:
         description="Train with every value of the settings that are given several, and with every combination of "
         "them, side by side as one run; print what each came to, and draw it. --replicas says with how many seeds.",
     )
-    completes(sweep.add_argument("--config", metavar="FILE", help="a YAML file, or a name in configs/"), CONFIG)
-    sweep.add_argument("--allow-imports", action="store_true", help="let the config import modules, which runs code")
-    sweep.add_argument("--out", metavar="DIR", help="the run directory, instead of runs/<config>-<number>")
-    sweep.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    add_options(sweep, "the run directory, instead of runs/<config>-<number>")
+
+
+def add_search(commands: "Commands") -> None:
+    search = add(
+        commands,
+        search_command,
+        "try several values of settings one after the other, as Optuna chooses",
+        "--config cartpole --episodes 16 32 64 --replicas 8 --trials 20",
+        usage="rlgrad search --config FILE --SETTING VALUE VALUE ... [options]",
+        description="Train with one value after the other of the settings that are given several, each time as a run "
+        "of --replicas seeds, and run the best one again on fresh seeds. A range is written --SETTING "
+        "'{search: {low: 8, high: 256, log: true}}'. The same command goes on with a search, and several at once share "
+        "its trials.",
+    )
+    search.add_argument("--trials", type=whole, default=20, metavar="N", help="how many, by all workers together (20)")
+    where = "the journal, a .db of SQLite, or a database's URL (journal.log in DIR)"
+    search.add_argument("--storage", metavar="WHERE", help=where)
+    add_options(search, "the search's directory, with a run for each trial, instead of runs/<config>-search")
+
+
+def add_options(parser: Parser, out: str) -> None:
+    completes(parser.add_argument("--config", metavar="FILE", help="a YAML file, or a name in configs/"), CONFIG)
+    parser.add_argument("--allow-imports", action="store_true", help="let the config import modules, which runs code")
+    parser.add_argument("--out", metavar="DIR", help=out)
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
 def add_commands_for_runs(commands: "Commands") -> None:
@@ -240,18 +264,38 @@ def train_command(options: argparse.Namespace) -> int:
     return 128 + run.signal if run.signal else DONE
 
 
-def sweep_command(options: argparse.Namespace) -> int:
+def import_for(options: argparse.Namespace) -> None:
+    """Raises UsageError for what is wrong whatever the config says, and otherwise imports torch."""
     if not options.config:
         raise which_config(options.overrides)
     find(options.config)
     split_overrides(options.overrides)
     import_torch(options.own)
-    from rlgrad.config import with_sweeps
-    from rlgrad.run import train
-    from rlgrad.run.clock import running
     from rlgrad.run.startup import spare_dynamo
 
     spare_dynamo()
+
+
+def search_command(options: argparse.Namespace) -> int:
+    if options.trials < 1:
+        raise UsageError("--trials: must be 1 or more")
+    if not importlib.util.find_spec("optuna"):
+        raise UsageError("a search needs Optuna, which is not installed: pip install 'rlgrad[sweep]'")
+    import_for(options)
+    from rlgrad.run.search import Search, Space
+
+    space = Space(options.config, options.overrides, options.allow_imports)
+    path = Path(options.out or Path("runs") / f"{space.name}-search")
+    interrupted = Search(space, path, options.trials, options.storage, options.quiet)()
+    return 128 + interrupted if interrupted else DONE
+
+
+def sweep_command(options: argparse.Namespace) -> int:
+    import_for(options)
+    from rlgrad.config import with_sweeps
+    from rlgrad.run import train
+    from rlgrad.run.clock import running
+
     with running(options.began):
         config = with_sweeps(options.config, options.overrides, options.allow_imports)
         run = train(config, out=options.out, quiet=options.quiet)

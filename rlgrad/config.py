@@ -8,7 +8,7 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin
 
@@ -28,7 +28,7 @@ from rlgrad.settings import (
     RunSettings,
     Section,
     imported,
-    is_sweep,
+    is_meant,
     refusal,
 )
 from rlgrad.usage import find
@@ -58,21 +58,9 @@ class Config:
                 self._import(listed(data.get("imports")))
             self.settings = validate(data)
 
-    @contextmanager
-    def located(self) -> Iterator[None]:
+    def located(self) -> AbstractContextManager[None]:
         """Turns a SettingError into a UsageError that says where the setting was written."""
-        try:
-            yield
-        except SettingError as error:
-            path = error.path
-            while path and path not in self.sources:
-                path = path[:-1]
-            where = self.sources[path]
-            dotted = ".".join(error.path)
-            at = where if not dotted or where == f"--{dotted}" else f"{where}: {dotted}"
-            dashes = "--" if where.startswith("--") else ""
-            meant = " or ".join(dashes + name for name in error.meant)
-            raise UsageError(f"{at}: {error}" + (f"; did you mean {meant}?" if meant else "")) from error
+        return located(self.sources)
 
     def with_settings(self, settings: RunSettings, name: str | None = None) -> "Config":
         """The same config with other settings, which are valid already."""
@@ -184,6 +172,23 @@ class Built(NamedTuple):
     schedule: optim.lr_scheduler.LRScheduler | None
 
 
+@contextmanager
+def located(sources: Sources) -> Iterator[None]:
+    """Turns a SettingError into a UsageError that says where the setting was written."""
+    try:
+        yield
+    except SettingError as error:
+        path = error.path
+        while path and path not in sources:
+            path = path[:-1]
+        where = sources[path]
+        dotted = ".".join(error.path)
+        at = where if not dotted or where == f"--{dotted}" else f"{where}: {dotted}"
+        dashes = "--" if where.startswith("--") else ""
+        meant = " or ".join(dashes + name for name in error.meant)
+        raise UsageError(f"{at}: {error}" + (f"; did you mean {meant}?" if meant else "")) from error
+
+
 def load_config(
     source: str | Path | Mapping[str, Any] | Config,
     overrides: Sequence[str] | Mapping[str, Any] = (),
@@ -196,11 +201,24 @@ def load_config(
     allow_imports: whether the config may import modules, and so run code.
     Raises UsageError in one line.
     """
-    folder = Path()
     if isinstance(source, Config):
         if overrides or any(thing is not None for thing in (objects or {}).values()):
             raise UsageError("a Config is ready: give what is to be another to load_config, or the config's file")
         return source
+    data, sources, name = gathered(source, overrides)
+    for key, thing in (objects or {}).items():
+        if thing is not None:
+            data.setdefault("given", {})[key] = called(thing)
+            if key == "environment":  # an id that it is registered by
+                data[key] = given_id(thing)
+    return Config(data, sources, name, allow_imports, objects)
+
+
+def gathered(
+    source: str | Path | Mapping[str, Any], overrides: Sequence[str] | Mapping[str, Any]
+) -> tuple[dict[str, Any], Sources, str]:
+    """What a config and the overrides say, before any of it is validated; where each was written; the config's name."""
+    folder = Path()
     if isinstance(source, Mapping):
         name = "config"
         data, sources = plain(source), cast("Sources", {(): "config"})
@@ -210,14 +228,9 @@ def load_config(
     given = parse_overrides(overrides) if not isinstance(overrides, Mapping) else overrides
     for dotted, value in given.items():
         override(data, sources, tuple(dotted.split(".")), value)
-    for key, thing in (objects or {}).items():
-        if thing is not None:
-            data.setdefault("given", {})[key] = called(thing)
-            if key == "environment":  # an id that it is registered by
-                data[key] = given_id(thing)
     if data.get("imports"):
         data.setdefault("imports_from", str(folder.absolute()))
-    return Config(data, sources, name, allow_imports, objects)
+    return data, sources, name
 
 
 def with_sweeps(source: str | Path, words: Sequence[str], allow_imports: bool = False) -> Config:
@@ -277,7 +290,10 @@ def listed(value: Any) -> list[str]:
 def valid(cls: type[Anything], data: Mapping[str, Any]) -> Anything:
     """Settings of a class that a config can hold. Raises SettingError for the first thing that is wrong."""
     try:
-        data = with_lists(cls, plain(data))
+        data = plain(data)
+        for path in meant(data, "search"):
+            raise SettingError(path, "a run has one value: rlgrad search tries several, one run after the other")
+        data = with_lists(cls, data)
         settings = cls.model_validate(data)
         check_sweeps(settings)
     except ValidationError as error:
@@ -285,7 +301,7 @@ def valid(cls: type[Anything], data: Mapping[str, Any]) -> Anything:
         first = error.errors(include_url=False)[0]
         if first["type"] == "extra_forbidden":
             raise unknown(cls, data, path) from error
-        if is_sweep(first["input"]):
+        if is_meant(first["input"], "sweep"):
             raise SettingError(path, SHARED) from error
         if first["type"] == "missing":
             raise SettingError(path[:-1], f"the setting `{path[-1]}` is missing") from error
@@ -305,7 +321,7 @@ def check_sweeps(settings: Section) -> None:
     if not isinstance(settings, FollowSettings):
         return
     grid = settings.grid
-    for path in sweeps_in(settings.model_dump()):
+    for path in meant(settings.model_dump(), "sweep"):
         if path not in grid:
             raise SettingError(path, SHARED)
         values = list(grid[path])
@@ -319,14 +335,15 @@ def check_sweeps(settings: Section) -> None:
     settings.each()
 
 
-def sweeps_in(value: Any, path: Key = ()) -> dict[Key, list[float]]:
-    """The values of all that is meant as a sweep, be it possible there or not, by the path of the setting."""
-    if is_sweep(value):
-        return {path: list(value["sweep"])}
+def meant(value: Any, word: str, path: Key = ()) -> dict[Key, Any]:
+    """What is said of all that is meant as several values, by the path of the setting, be it possible there or not.
+    word: `sweep` or `search`."""
+    if is_meant(value, word):
+        return {path: value[word]}
     inner = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
-    found: dict[Key, list[float]] = {}
+    found: dict[Key, Any] = {}
     for key, each in inner:
-        found |= sweeps_in(each, (*path, str(key)))
+        found |= meant(each, word, (*path, str(key)))
     return found
 
 

@@ -36,7 +36,7 @@ Importable = Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]  # module:name
 Number = TypeVar("Number")
 Key = tuple[str, ...]  # the path of a setting: ("optimizer", "lr")
 MAX_REPLICAS = 100_000
-SHARED = "all replicas of a run share it, so that it cannot be swept: train once for each value"
+SHARED = "all replicas of a run share it, so that it cannot be swept: rlgrad search tries its values run by run"
 
 
 class Sweep(BaseModel, Generic[Number]):
@@ -306,7 +306,7 @@ def cells(grid: Mapping[Key, Sequence[float]], replicas: int) -> list[Cell]:
     return [Cell(values, range(n * replicas, (n + 1) * replicas)) for n, values in enumerate(each)]
 
 
-def replaced(value: Any, others: Mapping[Key, float], path: Key = ()) -> Any:
+def replaced(value: Any, others: Mapping[Key, Any], path: Key = ()) -> Any:
     """Nested mappings and lists with other values at some paths."""
     if path in others:
         return others[path]
@@ -317,9 +317,10 @@ def replaced(value: Any, others: Mapping[Key, float], path: Key = ()) -> Any:
     return value
 
 
-def is_sweep(value: Any) -> bool:
-    """Whether it is meant as several values of one setting."""
-    return isinstance(value, Mapping) and list(value) == ["sweep"] and isinstance(value["sweep"], list | tuple)
+def is_meant(value: Any, word: str) -> bool:
+    """Whether it stands for several values of one setting: `{sweep: ...}`, or `{search: ...}`."""
+    kinds = list | tuple | Mapping if word == "search" else list | tuple
+    return isinstance(value, Mapping) and list(value) == [word] and isinstance(value[word], kinds)
 
 
 def swept(value: Any, path: Key = (), open: bool = False) -> Iterator[tuple[Key, Sequence[float]]]:
@@ -327,7 +328,7 @@ def swept(value: Any, path: Key = (), open: bool = False) -> Iterator[tuple[Key,
     among the arguments of an optimizer."""
     if isinstance(value, Sweep):
         yield path, value.sweep
-    elif open and is_sweep(value):
+    elif open and is_meant(value, "sweep"):
         yield path, value["sweep"]
     elif isinstance(value, Section):
         for name, inner in value:

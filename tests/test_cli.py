@@ -42,6 +42,7 @@ def fresh(*words: str, cwd: Path) -> tuple[int, str, str, list[str]]:
         ("--help", "train as a config says"),
         ("--version", f"rlgrad {rlgrad.__version__}"),
         ("train --help", "--extend-to N"),
+        ("search --help", "--trials N"),
         ("evaluate --help", "rlgrad evaluate runs/cartpole-1"),
         ("reproduce --help", "rlgrad reproduce runs/cartpole-1"),
         ("check --help", "rlgrad check CartPole-v1"),
@@ -78,7 +79,7 @@ def test_the_script_s_help_comes_without_torch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("", "which command? train, sweep, evaluate"),
+        ("", "which command? train, sweep, search, evaluate"),
         ("trian", "unknown command 'trian'; did you mean train?"),
         ("cartpole --seed 3", "did you mean rlgrad train --config cartpole --seed 3?"),
         ("--config cartpole", "did you mean rlgrad train --config cartpole?"),
@@ -103,6 +104,8 @@ def test_the_script_s_help_comes_without_torch(tmp_path: Path) -> None:
         ("train --config cartpole extra", "unexpected argument 'extra'"),
         ("train --config cartpole --updates", "--updates: a value is missing"),
         ("train --config cartpole --seed 1 2 3", "--seed 1 --replicas 3 trains 3 seeds in a row, side by side"),
+        ("search", "which config?"),
+        ("search --config cartpole --trials 0", "--trials: must be 1 or more"),
         ("train --resume auto", "--config NAME is missing"),
         ("train --resume cartpole-1", "did you mean runs/cartpole-1?"),
         ("train --config cartpole --extend-to 9", "--resume RUN, to say which, is missing"),

@@ -15,6 +15,7 @@ EXTRAS = {  # what an extra is for, and a module that it brings
     "mujoco": ("mujoco", "Hopper, HalfCheetah and other robots"),
     "envpool": ("envpool", "environments stepped in C++"),
     "play": ("pygame", "films and windows of a trained policy"),
+    "sweep": ("optuna", "rlgrad search"),
     "export": ("onnx", "models for other programs"),
 }
 

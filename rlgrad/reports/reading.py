@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from rlgrad.config import sweeps_in
+from rlgrad.config import meant
 from rlgrad.errors import UsageError
 from rlgrad.run.observers.log import EVENTS, METRICS
 from rlgrad.run.statistics import summarize
@@ -119,7 +119,7 @@ class Recorded:
 
 def apart(run: Recorded) -> list[Recorded]:
     """The values of a sweep, each as if it had been a run of its own; of a run that sweeps nothing itself."""
-    grid = sweeps_in(run.settings)
+    grid = meant(run.settings, "sweep")
     return [of_cell(run, number, cell) for number, cell in enumerate(cells(grid, run.replicas))] if grid else [run]
 
 

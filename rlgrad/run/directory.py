@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -74,6 +74,23 @@ def held(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def take(file: IO[bytes], place: int, wait: bool = False) -> bool:
+    """Whether no other process has this byte of a file of locks: then it is ours until we `leave` it, or end."""
+    with contextlib.suppress(OSError):  # of a file system without locks
+        try:
+            if fcntl is not None:
+                fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, place)
+        except (BlockingIOError, PermissionError):
+            return False
+    return True
+
+
+def leave(file: IO[bytes], place: int) -> None:
+    with contextlib.suppress(OSError):
+        if fcntl is not None:
+            fcntl.lockf(file, fcntl.LOCK_UN, 1, place)
 
 
 def write_text(path: Path, text: str) -> None:
