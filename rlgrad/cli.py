@@ -216,7 +216,7 @@ def add_search(commands: "Commands") -> None:
         "its trials.",
     )
     search.add_argument("--trials", type=whole, default=20, metavar="N", help="how many, by all workers together (20)")
-    where = "the journal, a .db of SQLite, or a database's URL (journal.log in DIR)"
+    where = "the file of a journal, or a database's URL (journal.log in DIR)"
     search.add_argument("--storage", metavar="WHERE", help=where)
     add_options(search, "the search's directory, with a run for each trial, instead of runs/<config>-search")
 

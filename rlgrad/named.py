@@ -17,7 +17,7 @@ from rlgrad.errors import SettingError, said
 from rlgrad.loop import Apart, Direction, Estimate, Problem, make_optimizer, updates
 from rlgrad.optimizers import schedules
 from rlgrad.optimizers.curvature import Differentiated
-from rlgrad.optimizers.parts import of_one
+from rlgrad.optimizers.parts import groups_of_each, of_one
 from rlgrad.settings import SHARED, Named, RunSettings, refusal, side_by_side
 
 SET_BY_US = ("params", "optimizer", "maximize", "sign", "last_epoch", "schedulers")  # arguments that no config gives
@@ -64,8 +64,12 @@ def build_schedule(
     if settings.schedule is None:
         return None
     if settings.schedule.name == "ReduceLROnPlateau" and settings.grid:
-        message = "it watches the mean over replicas, which in a sweep are told different things: take another"
-        raise SettingError(("schedule", "name"), message)
+        if len(groups_of_each(optimizer)) != len(settings.cells):
+            message = "it watches each value of a sweep, and some share a learning rate here: sweep optimizer.lr alone"
+            raise SettingError(("schedule", "name"), message)
+        return schedules.PlateauOfEach(
+            optimizer, mode=direction.value, **arguments_of(("schedule",), settings.schedule)
+        )
     if settings.schedule.name in ("OneCycleLR", "CyclicLR"):
         if "lr" in settings.optimizer.arguments:
             raise SettingError(
@@ -255,7 +259,7 @@ def offered(kind: str) -> frozenset[str]:
         ours = {"ByPart", "Composite", "PerReplica"}  # are made of others
         return subclasses_in(optimizers, optim.Optimizer) - ours - {"SparseAdam"}  # it serves sparse gradients only
     base = optim.lr_scheduler.LRScheduler
-    return subclasses_in(schedules, base) - {"LRScheduler", "LambdaLR", "MultiplicativeLR"}
+    return subclasses_in(schedules, base) - {"LRScheduler", "LambdaLR", "MultiplicativeLR", "PlateauOfEach"}
 
 
 def name_meant(kind: str, given: str) -> str:

@@ -22,7 +22,7 @@ from rlgrad.run.search import Search, Space, best
 from rlgrad.run.statistics import summarize
 from tests.run.support import AGENT, Crash, assert_same, forked, rows, summary
 
-RATES = [0.1, 0.2, 0.3, 0.35, 0.45, 0.0001]
+RATES = [0.15, 0.2, 0.3, 0.35, 0.45, 0.0001]
 BOWL: dict[str, Any] = {
     "problem": "surface", "function": "x**2", "box": {"x": [-1, 1]}, "start": [[1.0], [-0.5]], "replicas": 2,
     "direction": "minimize", "optimizer": {"name": "SGD", "lr": {"search": RATES}}, "updates": 6,
@@ -55,18 +55,16 @@ def reached(rate: float, updates: int = 6) -> float:
     return 0.625 * (1 - 2 * rate) ** (2 * updates)
 
 
-def test_every_choice_is_tried_once_and_the_best_is_found(tmp_path: Path) -> None:
-    found = searched(BOWL | {"evaluation": {"every_updates": 100}}, tmp_path / "s")
+def test_every_choice_is_tried_once_and_what_falls_behind_is_stopped(tmp_path: Path) -> None:
+    found = searched(BOWL, tmp_path / "s")
     trials = known(tmp_path / "s")
     assert [trial.params["optimizer.lr"] for trial in trials] == RATES
-    assert [trial.value for trial in trials] == pytest.approx([reached(rate) for rate in RATES], rel=1e-4, abs=1e-12)
+    came_to = [reached(rate, 6 if rate > 0.1 else 2) for rate in RATES]
+    assert [trial.value for trial in trials] == pytest.approx(came_to, rel=1e-4, abs=1e-12)
     assert (found["best"], found["settings"], found["trials"]) == (4, {"optimizer.lr": 0.45}, 6)
-    assert summary(tmp_path / "s" / "trial-2")["updates"] == 6
 
-
-def test_a_run_that_falls_behind_is_a_run_that_was_stopped(tmp_path: Path) -> None:
-    found, behind = searched(BOWL, tmp_path / "s"), tmp_path / "s" / "trial-5"
-    assert [trial.state.name for trial in known(tmp_path / "s")] == ["COMPLETE"] * 5 + ["PRUNED"]
+    behind = tmp_path / "s" / "trial-5"  # it was stopped, as any run can be
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 5 + ["PRUNED"]
     assert (found["pruned"], summary(behind)["status"], summary(behind)["updates"]) == (1, "interrupted", 2)
     resume(behind)
     assert summary(behind)["updates"] == 6

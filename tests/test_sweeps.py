@@ -18,6 +18,7 @@ AGENT: dict[str, Any] = {
     "diagnose_every_updates": 2,
 }  # fmt: skip
 CRITIC = {"baseline": "critic", "discount_weighting": False, "discount": 0.99, "time_limit": "bootstrap"}
+PLATEAU = {"schedule": {"name": "ReduceLROnPlateau", "patience": 0, "threshold": 0.3}, "updates": 5}
 PPO = {"problem": "ppo", "epochs": 2, "minibatches": 2}
 LOGISTIC: dict[str, Any] = {
     "problem": "logistic", "data": "iris", "optimizer": {"name": "SGD", "lr": 0.5}, "updates": 3, "seed": 3,
@@ -57,6 +58,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, list[float]]]] = {
                                      {"optimizer.weight_decay": [0.0, 0.3], "optimizer.betas.0": [0.5, 0.9]}),
     "radius and damping": (AGENT | {"optimizer": {"name": "NaturalGradient", "kl": 0.01, "line_search": True}},
                            {"optimizer.kl": [0.001, 0.05], "optimizer.damping": [0.01, 0.5]}),
+    "a schedule that watches": (LOGISTIC | PLATEAU, {"optimizer.lr": [2.0, 0.01]}),
+    "and each part of a model": (AGENT | CRITIC | PLATEAU, {"optimizer.lr": [0.01, 0.1], "critic.learning_rate": [0.1, 1.0]}),
     "a line search": (AGENT | {"optimizer": {"name": "LBFGS", "line_search_fn": None, "max_iter": 2}},
                       {"optimizer.lr": [0.01, 0.1]}),
     "lambda and the critic's rate": (AGENT | CRITIC, {"gae_lambda": [0.9, 1.0], "critic.learning_rate": [0.01, 0.1]}),
@@ -114,7 +117,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
                                                        "batch_steps": 100}, "discount_weighting"),
     "too many": ({"discount": {"sweep": [0.9, 0.8]}, "replicas": 60_000}, "more than 100000"),
     "a schedule that watches": ({"discount": {"sweep": [0.9, 0.8]}, "schedule": {"name": "ReduceLROnPlateau"}},
-                                "watches the mean over replicas"),
+                                "some share a learning rate here: sweep optimizer.lr alone"),
 }  # fmt: skip
 
 

@@ -78,6 +78,17 @@ def of_each(optimizer: torch.optim.Optimizer, name: str) -> Any:
     return values[0] if len(values) == 1 else np.repeat(values, widths)
 
 
+def groups_of_each(optimizer: torch.optim.Optimizer) -> list[list[dict[str, Any]]]:
+    """The groups of each stretch of replicas; none where the parts of a model have different ones."""
+    found: dict[tuple[int, ...], list[list[dict[str, Any]]]] = {}
+    for inner in optimizer.each if isinstance(optimizer, ByPart) else [optimizer]:
+        widths = tuple(vars(inner).get("widths", ()))
+        parts = len(inner.param_groups) // max(1, len(widths))
+        each = [inner.param_groups[n * parts : (n + 1) * parts] for n in range(len(widths))]
+        found[widths] = [a + b for a, b in zip(found.get(widths, [[]] * len(widths)), each, strict=True)]
+    return next(iter(found.values())) if len(found) == 1 else []
+
+
 class Composite(torch.optim.Optimizer):
     """An optimizer that is made of others, `each`, whose states are its own."""
 

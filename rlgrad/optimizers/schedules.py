@@ -2,10 +2,14 @@
 
 import math
 import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from torch import Tensor, optim
 from torch.optim.lr_scheduler import *  # noqa: F403 - a config finds them all by name in this one module
 from torch.optim.lr_scheduler import LRScheduler
+
+from rlgrad.optimizers.parts import groups_of_each
 
 
 def move_to(schedule: LRScheduler, place: int) -> None:
@@ -57,3 +61,32 @@ class ReduceLROnPlateau(optim.lr_scheduler.ReduceLROnPlateau):  # type: ignore[n
         if self.threshold_mode == "rel":
             margin = margin * abs(best) if math.isfinite(best) else 0.0
         return bool(value > best + margin if self.mode == "max" else value < best - margin)
+
+
+class PlateauOfEach(ReduceLROnPlateau):
+    """The same for each value of a sweep, which has groups of its own: `step` is told what each has come to."""
+
+    def __init__(self, optimizer: optim.Optimizer, **arguments: Any):
+        self.optimizer = optimizer
+        self.each = list(self.apart(lambda _: ReduceLROnPlateau(optimizer, **arguments)))
+
+    def apart(self, act: Callable[[int], Any]) -> Iterator[Any]:
+        """Let act(n) see the groups of the n-th value alone."""
+        every = self.optimizer.param_groups
+        try:
+            for number, own in enumerate(groups_of_each(self.optimizer)):
+                self.optimizer.param_groups = own
+                yield act(number)
+        finally:
+            self.optimizer.param_groups = every
+
+    def step(self, values: Sequence[float]) -> None:  # type: ignore[override]
+        for _ in self.apart(lambda number: self.each[number].step(values[number])):
+            pass
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"each": [schedule.state_dict() for schedule in self.each]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for schedule, state in zip(self.each, state_dict["each"], strict=True):
+            schedule.load_state_dict(state)

@@ -15,7 +15,7 @@ from rlgrad import distributed
 from rlgrad.errors import RunError, say
 from rlgrad.loop import Update, updates
 from rlgrad.optimizers.parts import of_each
-from rlgrad.optimizers.schedules import move_to
+from rlgrad.optimizers.schedules import PlateauOfEach, move_to
 from rlgrad.replicas import clipping, norm_per_replica
 from rlgrad.run import divergence
 from rlgrad.run.faults import attempt, limited
@@ -146,8 +146,12 @@ class Following:
 
     def advance(self, update: Update, record: Record) -> None:
         """The next learning rate, by the objective where the schedule watches it."""
-        schedule, value = self.schedule, self.state.mean(record.values["objective/value"])
-        if isinstance(schedule, ReduceLROnPlateau):
+        schedule, values = self.schedule, record.values["objective/value"]
+        value = self.state.mean(values)
+        if isinstance(schedule, PlateauOfEach):
+            means = values.reshape(len(self.swept), -1).nanmean(1).tolist()
+            self.attempt(lambda: schedule.step(means))
+        elif isinstance(schedule, ReduceLROnPlateau):
             self.attempt(lambda: schedule.step(value))
         elif schedule and self.settings.steps:
             place = min(self.state.steps, self.settings.steps)

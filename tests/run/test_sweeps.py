@@ -14,6 +14,14 @@ from rlgrad.run import resume, train
 from rlgrad.run.statistics import summarize
 from tests.run.support import AGENT, assert_same, crashing, events, rows
 
+BOWL = {
+    "problem": "surface",
+    "function": "x**2",
+    "box": {"x": [-1, 1]},
+    "direction": "minimize",
+    "updates": 6,
+    "replicas": 2,
+}
 SWEPT: dict[str, Any] = {"optimizer.lr": {"sweep": [0.0001, 0.3]}, "replicas": 3}
 
 
@@ -59,12 +67,23 @@ def test_each_value_has_its_points_and_intervals_in_tensorboard(tmp_path: Path) 
     assert b"| optimizer.lr=0.3 |" in found.Tensors("sweep")[-1].tensor_proto.string_val[0]
 
 
-def test_a_sweep_that_was_killed_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    config = AGENT | {"schedule": {"name": "LinearLR", "total_iters": 6}, "checkpoint": {"every_updates": 1}}
+@pytest.mark.parametrize(
+    "schedule", [{"name": "LinearLR", "total_iters": 6}, {"name": "ReduceLROnPlateau", "patience": 0, "factor": 0.5}]
+)
+def test_a_sweep_that_was_killed_goes_on_to_the_same_bits(tmp_path: Path, schedule: dict[str, Any]) -> None:
+    config = AGENT | {"schedule": schedule, "checkpoint": {"every_updates": 1}}
     train(load_config(config, SWEPT), out=tmp_path / "whole")
     crashing(3, lambda: train(load_config(config, SWEPT), out=tmp_path / "killed"))
     resume(tmp_path / "killed")
     assert_same(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_value_that_stands_still_gets_a_lower_rate_and_the_others_keep_theirs(tmp_path: Path) -> None:
+    schedule = {"name": "ReduceLROnPlateau", "patience": 1, "factor": 0.5, "threshold": 0.01}
+    config = BOWL | {"optimizer": {"name": "SGD", "lr": {"sweep": [0.0001, 0.1]}}, "schedule": schedule}
+    train(config, out=tmp_path / "run")
+    rates = [row["update/learning_rate"] for row in rows(tmp_path / "run")]
+    assert rates[-1] == [0.0001 / 4] * 2 + [0.1] * 2  # no better in updates 2 and 3, nor in 4 and 5
 
 
 def test_the_command_prints_a_table_and_draws_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
