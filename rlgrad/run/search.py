@@ -25,7 +25,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from rlgrad.config import Config, gathered, located, meant, parse_overrides
+from rlgrad.config import Config, gathered, located, meant
 from rlgrad.errors import RunError, SettingError, UsageError, said, short
 from rlgrad.loop import Direction, Update
 from rlgrad.run.directory import dotted, leave, take, write_json
@@ -38,6 +38,7 @@ from rlgrad.run.statistics import interval, number
 from rlgrad.run.training import train
 from rlgrad.settings import Key, replaced
 from rlgrad.usage import split_overrides
+from rlgrad.written import parse_overrides
 
 PRUNED = 0  # stands among the signals that end a run
 CHOOSING, AGAIN, TRIALS = range(3)  # bytes of the file of locks; from the third on they are the trials'

@@ -139,7 +139,7 @@ class Display(Observer):
     def end(self, run: Following, summary: Mapping[str, Any]) -> None:
         """The results, and what a person is likely to want next."""
         self.close()  # the bar, before anything is printed below it
-        if summary["status"] != "failed" and run.directory is not None and not self.console.quiet:
+        if summary["status"] != "failed" and run.directory is not None:
             self.report(run, run.shown or run.directory, summary)
 
     def report(self, run: Following, directory: Path, summary: Mapping[str, Any]) -> None:
