@@ -16,6 +16,7 @@ class Trainable(Problem):
     measures = "objective"  # what the objective is, in a word or two, such as "discounted return"
     headline: tuple[str, ...] = ()  # the metrics of `evaluate` that matter most, the first one first
     judged: tuple[str, Direction] | None = None  # the metric of `evaluate` by which models are compared, and its way
+    patience: int | None = None  # after how many evaluations in a row that are no better, by `judged`, a replica stops
     uses: tuple[str, ...] = ("evaluate",)  # the commands that use the trained model
     shares = (
         0  # of how many episodes or rows the work of an update consists, as ranks can have them; 0: it is one piece

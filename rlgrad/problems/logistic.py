@@ -21,7 +21,7 @@ from rlgrad.errors import SettingError
 from rlgrad.loop import Direction, Estimate, Lazy, Update
 from rlgrad.optimizers.curvature import Curvature, Shared
 from rlgrad.replicas import along
-from rlgrad.settings import Each
+from rlgrad.settings import Each, Section
 from rlgrad.streams import Purpose, stream
 from rlgrad.supervised import data, judgement
 from rlgrad.supervised.classifier import LinearClassifier
@@ -36,6 +36,14 @@ from rlgrad.trainable import Trainable
 
 ENOUGH = 100_000  # examples, for a curvature that only says how near the optimum is
 DIRECTIONS = {"log_likelihood": Direction.MAXIMIZE, "negative_log_likelihood": Direction.MINIMIZE}
+
+
+class EarlyStopping(Section):
+    """When a replica stops before the run's length."""
+
+    patience: PositiveInt
+    """after how many evaluations in a row that are no better on the validation part (`validation_fraction`,
+    `evaluation.every_updates`). Each replica stops alone, and ends with the weights of its best evaluation"""
 
 
 class LikelihoodSettings(data.DataSettings, MinibatchSettings):
@@ -54,6 +62,8 @@ class LikelihoodSettings(data.DataSettings, MinibatchSettings):
     class_weights: Literal["balanced"] | dict[str, NonNegativeFloat] | None = None
     """how many times the examples of each class count in learning, by label; balanced: so that all classes count the
     same; null: once. Standard errors beside them should be the sandwich's"""
+    early_stopping: EarlyStopping | None = None
+    """null: the run goes on to its end, and ends with its last weights"""
 
     def dataset(self, keep_constant: bool = False) -> data.Dataset:
         """The examples, with labels that the family can have. Raises SettingError."""
@@ -61,7 +71,12 @@ class LikelihoodSettings(data.DataSettings, MinibatchSettings):
         if numeric and self.positive is not None:
             raise SettingError(("positive",), f"family: {self.family} has no classes: its labels are numbers")
         dataset = data.load_dataset(self, numeric is not None, keep_constant=keep_constant)
-        if numeric and (reason := numeric.refuses(torch.cat([dataset.y, dataset.test_y]))):
+        if self.early_stopping and dataset.validation is None:
+            hint = "it watches a validation part: set validation_fraction, such as 0.1"
+            raise SettingError(("early_stopping",), hint)
+        if numeric and (
+            reason := numeric.refuses(torch.cat([dataset.y, dataset.test_y, *(dataset.validation or ())[1:]]))
+        ):
             raise SettingError(("family",), f"{self.family}: {reason}")
         return self.weighted(dataset)
 
@@ -147,10 +162,23 @@ class Likelihood(Trainable):
         self.measures = settings.objective.replace("_", " ") + (" and penalty" if penalty else "")
         self.settings = settings = settings.spread()
         self.headline, self.judged = model.family.headline, (model.family.judged, Direction.MINIMIZE)
+        if dataset.validation:
+            self.judged = f"validation_{model.family.judged}", Direction.MINIMIZE
+            self.facts = {**self.facts, "validation": self._validation(len(dataset.validation[1]))}
+            self.patience = settings.early_stopping and settings.early_stopping.patience
         self.minibatches = Minibatches(settings, dataset)
         self.shares = min(settings.batch_size or len(dataset.y), len(dataset.y))
         decay = along(settings.l2, torch.empty(1, 1, 1, dtype=torch.float64))
         self.decay: Decay = decay.numpy() if isinstance(decay, Tensor) else decay  # or [R, 1, 1] or [R, D, 1]
+
+    def _validation(self, examples: int) -> str:
+        """What is said of the validation part at first."""
+        told, figure = self.settings.early_stopping, self.model.family.judged.replace("_", "-")
+        every = self.settings.evaluation.every_steps or self.settings.evaluation.every_updates
+        unit = "examples" if self.settings.evaluation.every_steps else "updates"
+        stops = told and f"a replica stops after {told.patience} evaluations in a row without a better {figure} on them"
+        ends = stops and f"; {stops}, one every {every} {unit}, and ends with its best weights"
+        return f"{examples} examples are kept apart{ends or ''}"
 
     def identity(self) -> Mapping[str, str]:
         return self.dataset.identity
@@ -206,16 +234,24 @@ class Likelihood(Trainable):
     def evaluate(self, step: int) -> Mapping[str, Tensor]:
         """Accuracy, log-loss and, of two classes, AUC [R] on the held-out part; beside them, what predicting the
         training part's class frequencies for every example would give: a classifier that is no better has learned
-        nothing (such a constant has an AUC of one half)."""
-        replicas, y = self.settings.replicas, self.dataset.test_y.expand(self.settings.replicas, -1)
-        family, scores = self.model.family, self.model.scores(self.dataset.test_x.expand(replicas, -1, -1))
+        nothing (such a constant has an AUC of one half); and by what models are compared, on the validation part."""
+        family, (scores, y) = self.model.family, self._scores(self.dataset.test_x, self.dataset.test_y)
         learned: dict[str, Tensor] = family.quality(family.distribution(scores), y)
+        if self.dataset.validation:
+            seen, labels = self._scores(*self.dataset.validation)
+            found = family.quality(family.distribution(seen), labels)
+            learned[f"validation_{family.judged}"] = found[family.judged]
         if self.dataset.classes == 2 and 0 < self.dataset.test_y.mean() < 1:
             learned["auc"] = auc(scores.squeeze(-1), self.dataset.test_y)
         constant = family.distribution(
             family.constant(self.dataset.y, self.dataset.classes).to(scores).expand_as(scores)
         )
         return learned | {f"prior_{name}": value for name, value in family.quality(constant, y).items()}
+
+    def _scores(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Of examples x [M, D]: scores [R, M, K], and their labels y [M] as [R, M]."""
+        replicas = self.settings.replicas
+        return self.model.scores(x.expand(replicas, -1, -1)), y.expand(replicas, -1)
 
 
 class Logistic(Likelihood):

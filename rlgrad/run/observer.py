@@ -1,6 +1,6 @@
 """What watches a run: the interface of every observer, ours and yours."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,10 @@ class Observer:
 
     def seen(self, run: "Following", update: Update, record: Record) -> None:
         """After each update."""
+
+    def conclusion(self, run: "Following") -> Sequence[str]:
+        """What it has to say after the last update, in sentences, for the summary."""
+        return ()
 
     def end(self, run: "Following", summary: Mapping[str, Any]) -> None:
         """At the end, however it came about: `summary` is the content of summary.json."""

@@ -20,9 +20,9 @@ from rlgrad.run.clock import running
 from rlgrad.run.following import Following
 from rlgrad.run.identity import MOVED, check_alike, check_data, differences, trained_with
 from rlgrad.run.observer import Observer, by_name, observed, tell
-from rlgrad.run.observers.keep import Keep
+from rlgrad.run.observers.evaluation import HeldOut
 from rlgrad.run.observers.log import Log, clear
-from rlgrad.run.sitting import Run, begin, sit
+from rlgrad.run.sitting import Run, begin, own, sit
 from rlgrad.run.state import State, validator
 from rlgrad.run.weights import INITIAL, begin_from
 from rlgrad.settings import FollowSettings, RunSettings
@@ -110,7 +110,7 @@ def go_on(run: Following, quiet: bool, before: FollowSettings, found: tuple[str,
     check_data(path, found[1], run.problem)
     check_alike(run.settings, run.problem)  # from here on the first process may write
     log = Log(path)
-    run.observers.append(Keep())
+    run.observers += own(run)
     restore(run, *found, log)
     if not first:
         return sit(run, log, quiet)
@@ -225,7 +225,7 @@ def restore(run: Following, file: str, saved: Mapping[str, Any], log: Log) -> No
             run.schedule.load_state_dict(saved["schedule"])
         run.problem.load_state_dict(saved["problem"] or {})
         state = validator().validate_python(vars(State(**saved["state"])))
-        lists = [state.work, state.objective, state.final, *state.evaluation.values()]
+        lists = [state.work, state.objective, state.final, [*map(float, state.best)], *state.evaluation.values()]
         gone = state.set_aside
         if any(len(each) not in (0, replicas) for each in lists) or state.done > run.settings.length:
             raise ValueError(f"it is of a run with other settings, after update {state.done}")
@@ -236,12 +236,12 @@ def restore(run: Following, file: str, saved: Mapping[str, Any], log: Log) -> No
         state.final = state.final or state.objective  # runs of version 0.1 had no other
         states = {**(saved.get("observers") or {}), called(log): log_in(saved)}
         run.state = state
-        if not ranks.here.first:
-            return
+        first = ranks.here.first  # the others only take part
         for name, observer in by_name([*run.observers, log]).items():  # the log last: it cuts off its files
-            if name in states or observer is log:
+            if (first and observer is log) or (name in states and (first or isinstance(observer, HeldOut))):
                 tell(observer, "load_state_dict", states[name])
-        checkpoint.reinstate(path, file)
+        if first:
+            checkpoint.reinstate(path, file)
     except OSError as error:
         raise UsageError(f"{path}: the run cannot be written to: {reason(error)}") from error
     except Exception as error:  # torch raises whatever a state of another shape leads to

@@ -19,6 +19,7 @@ from rlgrad.run.observers.keep import Keep
 from rlgrad.run.observers.log import Log
 from rlgrad.run.observers.pictures import Pictures
 from rlgrad.run.observers.progress import Display
+from rlgrad.run.observers.stopping import EarlyStopping
 from rlgrad.run.signals import received
 from rlgrad.settings import FollowSettings
 from rlgrad.trainable import Trainable
@@ -45,7 +46,7 @@ def begin(run: Following, quiet: bool, profile: bool = False) -> Run:
             directory.describe(run.directory, run.settings, run.problem)
     except OSError as error:
         raise RunError(f"{run.directory}: the run directory cannot be written to: {reason(error)}") from error
-    run.observers.append(Keep())
+    run.observers += own(run)
     return sit(run, Log(run.directory), quiet, profile)
 
 
@@ -63,7 +64,8 @@ def sit(run: Following, log: Log, quiet: bool, profile: bool = False) -> Run:
                 run.finish()
                 if ranks.here.first:
                     saver.save(run)
-                conclusion = list(run.attempt(run.problem.conclusion))
+                said = [each for observer in run.observers for each in tell(observer, "conclusion", run)]
+                conclusion = [*said, *run.attempt(run.problem.conclusion)]
                 findings = dict(run.problem.findings())
                 status = "completed" if run.state.over(run.settings) else "interrupted"
             except RunError as error:
@@ -85,12 +87,18 @@ def sit(run: Following, log: Log, quiet: bool, profile: bool = False) -> Run:
     return Run(run.shown or path, run.settings, run.problem, summary, by)
 
 
+def own(run: Following) -> list[Observer]:
+    """Those of the run's own observers that its checkpoints remember."""
+    return [EarlyStopping() if run.problem.patience else HeldOut(), Keep()]
+
+
 def watchers(run: Following, log: Log, quiet: bool, saver: Checkpoints, profile: bool) -> list[Observer]:
     """Who watches a run, in order. Of several processes only the first writes, and shows."""
-    taking_part: list[Observer] = [Diagnosis(), HeldOut()]
+    taking_part = [Diagnosis(), *(each for each in run.observers if isinstance(each, HeldOut))]
     if not ranks.here.first:
         return taking_part
-    found = [*taking_part, Pictures(), *run.observers, log, *([] if quiet else [Display()]), saver]
+    others = (each for each in run.observers if each not in taking_part)
+    found = [*taking_part, Pictures(), *others, log, *([] if quiet else [Display()]), saver]
     if profile:
         from rlgrad.run.observers.profile import Profile
 

@@ -41,6 +41,7 @@ class State:
     finished: bool = False  # whether the problem has nothing left to do
     saving: Amount = 0.0  # seconds that went into checkpoints
     set_aside: dict[Count, Count] = field(default_factory=dict)  # replicas that diverged, and in which update
+    best: list[Count] = field(default_factory=list)  # the updates whose weights the replicas end with, if not the last
     solved: dict[Count, dict[str, int | Amount]] = field(default_factory=dict)  # cells of a sweep, as `first_solved`
 
     def absorb(self, update: Update, values: Mapping[str, Tensor], work: str) -> None:
@@ -144,7 +145,7 @@ class State:
         if problem.solved is not None:
             result["first_solved"] = self.first_solved
             result["threshold"] = dict([problem.solved])
-        result |= measured
+        result |= measured | ({"best_update": self.best} if self.best else {})
         if several:
             solved = [{} if problem.solved is None else {"first_solved": self.solved.get(n)} for n in range(len(cells))]
             result["sweep"] = [

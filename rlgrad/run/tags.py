@@ -85,6 +85,10 @@ TAGS = {
     "evaluation/deviance": "Mean Poisson deviance of the held-out counts, after the update (nats per example).",
     "evaluation/squared_error": "Mean squared error of the held-out labels that are numbers, after the update (their "
     "unit, squared).",
+    "evaluation/validation_log_loss": "The same log-loss on the validation part, which is neither learned from nor "
+    "tested on (nats per example).",
+    "evaluation/validation_deviance": "The same deviance on the validation part (nats per example).",
+    "evaluation/validation_squared_error": "The same squared error on the validation part (the labels' unit, squared).",
     "evaluation/prior_deviance": "The same deviance for always predicting the training part's mean (nats per example).",
     "evaluation/prior_squared_error": "The same squared error for always predicting the training part's mean (the "
     "labels' unit, squared).",

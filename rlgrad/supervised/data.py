@@ -65,6 +65,9 @@ class DataSettings(Section):
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.25
     """the part of the examples that is held out, where there is no `test_data`; 0: none, and the run is evaluated on
     the examples that it learns from"""
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """the part of the other examples that is not learned from either: by it models are compared, weights are kept, and
+    a run may stop early, so that the test part stays unseen"""
     split_seed: NonNegativeInt = 0
     """which examples are held out: the same for all replicas, and whatever the seed of the run"""
     standardise: bool = True
@@ -109,6 +112,7 @@ class Dataset(NamedTuple):
     identity: Mapping[str, str] = {}  # what was read: how much, and a digest of it
     sample_weight: Tensor | None = None  # [N] or [R, N] how many times each example to learn from counts; None: once
     facts: Mapping[str, str] = {}  # what was found out in reading it, in words
+    validation: tuple[Tensor, Tensor] | None = None  # x [V, D] and y [V], which are neither learned from nor tested on
 
 
 class Part:
@@ -158,7 +162,7 @@ def load_dataset(settings: DataSettings, numeric: bool = False, keep_constant: b
         source = bundled(settings, numeric)
     else:
         source = tabular(settings, numeric)._replace(keep_constant=keep_constant)
-    place, stop = split(source, settings)
+    place, stop, end = split(source, settings)
     found, known, facts = informative(source, place, stop)
     training = functools.partial(source.train.within, found, place, stop)
     done = fitted(training, found, known, settings.missing_values, settings.standardise)
@@ -168,28 +172,24 @@ def load_dataset(settings: DataSettings, numeric: bool = False, keep_constant: b
         test_x, test_y, digests = matrix(source.test, found, done, np.arange(len(source.test.y)), settings)
         identity |= {f"held-out {name}": text for name, text in digests.items()}
     else:
-        test_x, test_y = (x[stop:], y[stop:]) if stop < len(y) else (x, y)
-    if settings.missing_values == "drop" and (unknown := np.isnan(test_x).any(1)).any():
-        facts["dropped"] = f"{unknown.sum()} held-out rows with categories that the training part does not have"
-        test_x, test_y = test_x[~unknown], test_y[~unknown]
+        test_x, test_y = (x[end:], y[end:]) if end < len(y) else (x[:stop], y[:stop])
+    held = [(test_x, test_y), (x[stop:end], y[stop:end])]
+    unknown = [np.isnan(x).any(1) for x, _ in held]
+    if settings.missing_values == "drop" and (count := sum(gone.sum() for gone in unknown)):
+        facts["dropped"] = f"{count} held-out rows with categories that the training part does not have"
+        held = [(x[~gone], y[~gone]) for (x, y), gone in zip(held, unknown, strict=True)]
     names = {"columns": ", ".join(column.name for column in found), "classes": ", ".join(map(str, source.labels))}
     kind = getattr(torch, settings.dtype) if len(source.labels) in (0, 2) else torch.long
     counts = None
     if source.train.weight is not None:
         identity["digest of the weights"] = hashlib.sha256(source.train.weight.tobytes()).hexdigest()[:12]
         counts = torch.from_numpy(source.train.weight[np.argsort(place)[:stop]].astype(settings.dtype))
-    return Dataset(
-        torch.from_numpy(x[:stop]),
-        torch.from_numpy(y[:stop]).to(kind),
-        torch.from_numpy(test_x),
-        torch.from_numpy(test_y).to(kind),
-        len(source.labels) or 1,
-        source.labels,
-        done,
-        names | identity,
-        counts,
-        facts={**source.facts, **facts},
+    train, test, validation = (
+        (torch.from_numpy(x), torch.from_numpy(y).to(kind)) for x, y in [(x[:stop], y[:stop]), *held]
     )
+    names, facts = names | identity, {**source.facts, **facts}
+    kept = validation if end > stop else None
+    return Dataset(*train, *test, len(source.labels) or 1, source.labels, done, names, counts, facts, kept)
 
 
 def matrix(
@@ -373,27 +373,37 @@ def examples(
     return Part(y[known], blocks, weight)
 
 
-def split(source: Source, settings: DataSettings) -> tuple[np.ndarray, int]:
-    """The place [N] of each row, those of the training part before those that are held out; and how many these are. It
-    is drawn at random, with every class in its proportion. Raises SettingError."""
-    y, place = source.train.y, np.arange(len(source.train.y), dtype=np.int32)
-    if source.test or settings.test_fraction == 0:
-        return place, len(y)
+def split(source: Source, settings: DataSettings) -> tuple[np.ndarray, int, int]:
+    """The place [N] of each row: those of the training part, of the validation part, and of the test part, if it is not
+    in a file of its own; and where the first two end. Raises SettingError."""
+    train, test = np.arange(len(source.train.y), dtype=np.int32), np.zeros(0, np.int32)
+    if not source.test:
+        train, test = cut(source, train, settings, "test_fraction")
+    train, validation = cut(source, train, settings, "validation_fraction")
+    place = np.empty(len(source.train.y), np.int32)
+    place[np.concatenate([train, validation, test])] = np.arange(len(place))
+    return place, len(train), len(train) + len(validation)
+
+
+def cut(source: Source, rows: np.ndarray, settings: DataSettings, setting: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rows [n], and a part of them that is held out: at random, with every class in its proportion. setting: the one
+    that says how many. Raises SettingError."""
+    fraction, seed, stratify = getattr(settings, setting), settings.split_seed, None
+    if fraction == 0:
+        return rows, rows[:0]
     from sklearn.model_selection import train_test_split  # more than a second, so only where it is needed
 
-    seed, stratify = settings.split_seed, None
     if source.labels:
-        stratify = y.astype(np.int16 if len(source.labels) < 2**15 else np.int64)  # which sorts fastest
+        # which sorts fastest
+        stratify = source.train.y[rows].astype(np.int16 if len(source.labels) < 2**15 else np.int64)
         numbers, counts = np.unique(stratify, return_counts=True)
         if alone := [source.labels[number] for number in numbers[counts < 2]]:
             shown = short(", ".join(map(str, alone)))
-            hint = "none of it can be held out: `test_data` names a file for that"
-            raise SettingError(("test_fraction",), f"only one row has the label {shown}, so {hint}")
+            hint = "`test_data` names a file for that" if setting == "test_fraction" else "it needs another row"
+            raise SettingError((setting,), f"only one row has the label {shown}, so none of it can be held out: {hint}")
     rng = seed if seed < 2**32 else np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
     try:
-        train, test = train_test_split(place, test_size=settings.test_fraction, random_state=rng, stratify=stratify)
+        first, second = train_test_split(rows, test_size=fraction, random_state=rng, stratify=stratify)
     except ValueError as error:
-        raise SettingError(("test_fraction",), f"these examples cannot be split so: {error}") from error
-    place = np.empty_like(place)
-    place[np.concatenate([train, test])] = np.arange(len(y))
-    return place, len(train)
+        raise SettingError((setting,), f"these examples cannot be split so: {error}") from error
+    return first, second

@@ -31,6 +31,14 @@ NORMALISED = {
     "normalise_returns": True,
     "entropy_bonus": {"coefficient": 0.1, "final": 0},
 }
+STOPPING = CLASSIFIER | {  # replicas stop at updates of their own, one of them before the run breaks off
+    "optimizer": {"name": "SGD", "lr": 3.0},
+    "schedule": None,
+    "updates": 12,
+    "validation_fraction": 0.2,
+    "early_stopping": {"patience": 2},
+    "evaluation": {"every_updates": 1},
+}
 PLACES = {"problem": "reinforce", "environment": "tests/Discrete-v0", "baseline": "running_mean", "episodes": 3}
 CASES = {
     "agent": AGENT,
@@ -38,6 +46,7 @@ CASES = {
     "segments": AGENT | CRITIC | {"segment": 20, "updates": 8},
     "running_mean": AGENT | PLACES | {"normalise_returns": True},
     "classifier": CLASSIFIER,
+    "stopping": STOPPING,
     "surface": SURFACE | {"schedule": {"name": "CosineAnnealingLR", "T_max": 5}},
     "chained": SURFACE
     | {"schedule": {"name": "SequentialLR", "milestones": [2], "schedulers": [{"name": "ConstantLR", "factor": 0.5}, {"name": "ExponentialLR", "gamma": 0.9}]}},

@@ -53,7 +53,7 @@ class Checkpoints(Observer):
             "observers": {name: state for name, state in states.items() if state is not None},
         }
         checkpoint.save(run.directory, content)
-        weights.save(run.directory / weights.NAME, run.problem, run.state.done)
+        weights.save(run.directory / weights.NAME, run.problem, run.state.best or run.state.done)
         for name in directory.describe(run.directory, run.settings, run.problem, anew=False):
             say(f"{run.directory / name} was removed; it is written again")
         self.saved = time.monotonic()

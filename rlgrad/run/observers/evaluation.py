@@ -12,6 +12,9 @@ class HeldOut(Observer):
         wanted = run.settings.evaluation
         if not (run.state.complete(run.settings) or run.state.due(wanted.every_updates, wanted.every_steps)):
             return
+        self.look(run, update, record)
+
+    def look(self, run: Following, update: Update, record: Record) -> None:
         found = run.counted(dict(run.attempt(lambda: run.problem.evaluate(update.step))))
         record.evaluated = True
         record.values |= {f"evaluation/{name}": value for name, value in found.items()}

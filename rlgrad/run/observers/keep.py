@@ -1,5 +1,6 @@
 """Keeps the weights of some updates."""
 
+import math
 from typing import Any
 
 from torch import Tensor
@@ -10,13 +11,37 @@ from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, Record
 
 
+class Best:
+    """The weights of each replica at its best evaluation so far, by the metric that the problem is judged by."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}  # [R, ...] by name
+        self.values: list[float] = []  # [R] what each of these came to
+        self.updates: list[int] = []  # [R] after how many updates
+
+    def improved(self, run: Following, record: Record) -> list[int]:
+        """Remember the weights of the replicas that were never better before. Which they are."""
+        metric, direction = run.problem.judged or ("", run.problem.direction)
+        values = record.values[f"evaluation/{metric}"].tolist()
+        model = run.problem.model.state_dict()
+        if not self.tensors:
+            self.tensors = {name: tensor.clone() for name, tensor in model.items()}
+            self.values, self.updates = values, [run.state.done] * len(values)
+            return list(range(len(values)))
+        ways = [direction.sign * (value - before) for value, before in zip(values, self.values, strict=True)]
+        better = [k for k, way in enumerate(ways) if way > 0 or (math.isnan(self.values[k]) and values[k] == values[k])]
+        for k in better:
+            self.values[k], self.updates[k] = values[k], run.state.done
+            for name, tensor in self.tensors.items():
+                tensor[k] = model[name][k]
+        return better
+
+
 class Keep(Observer):
     """Every so many updates all of them; and for each replica those at its best evaluation so far."""
 
     def __init__(self) -> None:
-        self.best: dict[str, Tensor] = {}  # [R, ...] by name
-        self.values: list[float] = []  # [R] what each of these came to
-        self.updates: list[int] = []  # [R] after how many updates
+        self.best = Best()
 
     def seen(self, run: Following, update: Update, record: Record) -> None:
         """Raises OSError."""
@@ -27,28 +52,12 @@ class Keep(Observer):
         if run.state.due(keep.every_updates, keep.every_steps):
             folder.mkdir(exist_ok=True)
             weights.save(folder / f"{done}.safetensors", run.problem, done)
-        if keep.best and record.evaluated and run.problem.judged and self.improved(run, record):
+        if keep.best and record.evaluated and run.problem.judged and self.best.improved(run, record):
             folder.mkdir(exist_ok=True)
-            weights.save(folder / f"{weights.BEST}.safetensors", run.problem, self.updates, self.best)
-
-    def improved(self, run: Following, record: Record) -> bool:
-        """Remember the weights of the replicas that were never better before. Whether there are any."""
-        metric, direction = run.problem.judged or ("", run.problem.direction)
-        values = record.values[f"evaluation/{metric}"].tolist()
-        model = run.problem.model.state_dict()
-        if not self.best:
-            self.best = {name: tensor.clone() for name, tensor in model.items()}
-            self.values, self.updates = values, [run.state.done] * len(values)
-            return True
-        better = [k for k, value in enumerate(values) if direction.sign * (value - self.values[k]) > 0]
-        for k in better:
-            self.values[k], self.updates[k] = values[k], run.state.done
-            for name, tensor in self.best.items():
-                tensor[k] = model[name][k]
-        return bool(better)
+            weights.save(folder / f"{weights.BEST}.safetensors", run.problem, self.best.updates, self.best.tensors)
 
     def state_dict(self) -> Any:
-        return vars(self) if self.best else None
+        return vars(self.best) if self.best.tensors else None
 
     def load_state_dict(self, state: Any) -> None:
-        self.best, self.values, self.updates = state["best"], state["values"], state["updates"]
+        vars(self.best).update(state)

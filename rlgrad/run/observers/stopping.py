@@ -1,0 +1,81 @@
+"""Stops each replica where held-out examples say that it gets no better, and gives it back its best weights."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+
+from rlgrad.loop import Update
+from rlgrad.run.following import Following
+from rlgrad.run.observer import Record
+from rlgrad.run.observers.evaluation import HeldOut
+from rlgrad.run.observers.keep import Best
+from rlgrad.run.statistics import number
+
+
+class EarlyStopping(HeldOut):
+    """Held-out evaluation, after which a replica stops if it was no better so many times in a row (Prechelt 1998,
+    https://doi.org/10.1007/3-540-49430-8_3). While others go on it stands still at its best weights; at the end of the
+    run all have theirs, and whatever is said and saved there is of these."""
+
+    def __init__(self) -> None:
+        self.best = Best()
+        self.waited: list[int] = []  # [R] evaluations since the best one
+        self.stopped: dict[int, int] = {}  # replicas, and after how many updates each has stopped
+        self.last: dict[str, torch.Tensor] = {}  # the weights before the best took their place at the end
+
+    def begin(self, run: Following) -> None:
+        """A run that is lengthened goes on from its last weights."""
+        if self.last and not run.over:
+            run.problem.model.load_state_dict(self.last)
+            run.state.best, self.last = [], {}
+
+    def seen(self, run: Following, update: Update, record: Record) -> None:
+        patience, state = run.problem.patience or 0, run.state
+        self.put(run, self.stopped)
+        super().seen(run, update, record)
+        if not record.evaluated:
+            return
+        better = self.best.improved(run, record)
+        self.waited = [0 if k in better else n + 1 for k, n in enumerate(self.waited or [0] * run.replicas)]
+        new = [k for k, n in enumerate(self.waited) if n >= patience and k not in {*self.stopped, *state.set_aside}]
+        self.stopped |= dict.fromkeys(new, state.done)
+        state.finished |= len({*self.stopped, *state.set_aside}) == run.replicas
+        if state.over(run.settings):
+            self.last = {name: tensor.clone() for name, tensor in run.problem.model.state_dict().items()}
+            new, state.best = list(range(run.replicas)), list(self.best.updates)
+        if new:
+            self.put(run, new)
+            self.look(run, update, record)
+
+    @torch.no_grad()
+    def put(self, run: Following, replicas: Iterable[int]) -> None:
+        """Give these replicas their best weights."""
+        model = run.problem.model.state_dict()
+        for k in replicas:
+            for name, tensor in self.best.tensors.items():
+                model[name][k] = tensor[k]
+
+    def conclusion(self, run: Following) -> Sequence[str]:
+        if not run.state.best:
+            return ()
+        metric, _ = run.problem.judged or ("", None)
+        of = [k for k in range(run.replicas) if k not in run.state.set_aside]
+        ends, best = sorted(self.stopped.values()), sorted(self.best.updates[k] for k in of)
+        who = "" if run.replicas == 1 else f"{len(ends)} of {run.replicas} replicas "
+        why = f"no better {metric.replace('_', ' ')} in {run.problem.patience} evaluations in a row"
+        said = f"{who}stopped early at {span(ends)}: {why}" if ends else "no replica stopped early"
+        value = number(sum(self.best.values[k] for k in of) / len(of))
+        return [f"{said}; the weights are those of {span(best)}, where it was best: {value}"]
+
+    def state_dict(self) -> Any:
+        return {**vars(self), "best": vars(self.best)} if self.waited else None
+
+    def load_state_dict(self, state: Any) -> None:
+        vars(self.best).update(state["best"])
+        vars(self).update({name: value for name, value in state.items() if name != "best"})
+
+
+def span(updates: Sequence[int]) -> str:
+    """'update 70', 'updates 60 to 90'."""
+    return f"update {updates[0]}" if updates[0] == updates[-1] else f"updates {updates[0]} to {updates[-1]}"
