@@ -27,6 +27,7 @@ from rlgrad.supervised import data, judgement
 from rlgrad.supervised.classifier import LinearClassifier
 from rlgrad.supervised.conclusions import Conclusion, concluded
 from rlgrad.supervised.families import NUMERIC
+from rlgrad.supervised.formulas import parsed
 from rlgrad.supervised.likelihood import Decay, Information, penalised
 from rlgrad.supervised.minibatches import Batch, Minibatches, MinibatchSettings
 from rlgrad.supervised.preprocessing import Preprocessing
@@ -130,6 +131,11 @@ class Settings(LikelihoodSettings):
         if any(each.l1 for each in self.each()):
             self.check_kink()
         self.check_order()
+        if self.formula is not None and parsed(self.formula).intercept != self.intercept:
+            hint = "the formula has none" if self.intercept else "the formula has one, unless it says `- 1`"
+            raise SettingError(
+                ("intercept",), f"{hint}: set intercept: {str(not self.intercept).lower()}, or change it"
+            )
         return Logistic(self, self.dataset(keep_constant=not self.intercept))
 
     def check_kink(self) -> None:

@@ -96,6 +96,8 @@ def export(model: TrainedPolicy | TrainedClassifier, config: Config, run: Path, 
         graph, first = PolicyGraph(model), seen
     elif isinstance(model, TrainedRegression):
         raise UsageError("a regression cannot be exported yet: rlgrad.load(RUN).predict(table) uses it from Python")
+    elif model.preprocessing.formula:
+        raise UsageError("a formula cannot be exported yet: rlgrad.load(RUN).predict(table) uses it from Python")
     else:
         graph, first = ClassifierGraph(model), torch.zeros(2, len(model.features), dtype=torch.float64)
     card = to.parent / "README.md"

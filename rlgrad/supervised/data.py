@@ -18,6 +18,7 @@ from rlgrad.settings import NonNegativeInt, Section
 from rlgrad.supervised import columns, labels, tables
 from rlgrad.supervised.columns import CATEGORIES, FEW, Column
 from rlgrad.supervised.dialects import Told
+from rlgrad.supervised.formulas import parsed
 from rlgrad.supervised.preprocessing import Measured, Missing, Preprocessing, fitted, measured
 from rlgrad.supervised.tables import Absent, Table
 
@@ -49,6 +50,10 @@ class DataSettings(Section):
     """the columns to learn from: names, numbers from 1, or ranges of numbers such as 4-22; none: all but the label"""
     weight: int | str | None = None
     """the column that says how many times each row counts in learning: 0 or more, also fractions; null: once"""
+    formula: str | None = None
+    """which columns there are and what is made of them, such as survived ~ C(class) + age*sex, instead of `label`,
+    `columns` and `drop`: names (`...` quotes one), + - * / : ** ( ), C(...) for categories, and log, log2, log10,
+    log1p, exp, expm1, sqrt, abs, I, center, scale, standardize, poly and bs; it needs the extra `formula`"""
     drop: tuple[int | str, ...] = ()
     """columns to leave out, written likewise"""
     categorical: tuple[int | str, ...] = ()
@@ -161,11 +166,12 @@ def load_dataset(settings: DataSettings, numeric: bool = False, keep_constant: b
     if settings.data in BUNDLED:
         source = bundled(settings, numeric)
     else:
-        source = tabular(settings, numeric)._replace(keep_constant=keep_constant)
+        source = tabular(settings, numeric)._replace(keep_constant=keep_constant or settings.formula is not None)
     place, stop, end = split(source, settings)
     found, known, facts = informative(source, place, stop)
     training = functools.partial(source.train.within, found, place, stop)
-    done = fitted(training, found, known, settings.missing_values, settings.standardise)
+    told = settings.missing_values, settings.standardise, settings.formula or ""
+    done = fitted(training, found, known, *told)
     done = done._replace(missing=list(settings.missing), not_missing=list(settings.not_missing))
     x, y, identity = matrix(source.train, found, done, place, settings)
     if source.test:
@@ -251,7 +257,7 @@ def bundled(settings: DataSettings, numeric: bool) -> Source:
     plain = DataSettings(data=settings.data)
     for name in (
         "test_data", "separator", "decimal", "header", "encoding", "label", "positive", "columns", "drop", "weight",
-        "categorical", "missing", "not_missing",
+        "formula", "categorical", "missing", "not_missing",
     ):  # fmt: skip
         if getattr(settings, name) != getattr(plain, name):
             raise SettingError((name,), f"is for data from a file; {settings.data} is taken as it is")
@@ -275,6 +281,8 @@ def tabular(settings: DataSettings, numeric: bool) -> Source:
         raise SettingError(("data",), hint.format(settings.data), BUNDLED, settings.data)
     label, places, counted = chosen(table, settings)
     forced = set(tables.positions(table, settings.categorical, "categorical"))
+    if settings.formula is not None:
+        forced |= set(tables.positions(table, sorted(parsed(settings.formula).categories), "formula"))
     text = forced | (set() if numeric else {label})
     table.keep([*places, label, *counted], text)
     found: list[tuple[int, Column]] = []
@@ -287,6 +295,8 @@ def tabular(settings: DataSettings, numeric: bool) -> Source:
     if left := [table.column(place) for place in sorted(table.unused)] + [f"{each.name} (empty)" for _, each in empty]:
         facts["not used"] = ", ".join(left)
     places, features = [place for place, _ in found], [column for _, column in found]
+    if settings.formula is not None and empty:
+        raise SettingError(("formula",), f"{table.source}: {empty[0][1].name} is in it, and has no value")
     if not places:
         raise SettingError(("data",), f"{table.source}: no column to learn from has a value")
     named = labels.Labels(table, label, settings, numeric)
@@ -308,6 +318,8 @@ def chosen(table: Table, settings: DataSettings) -> tuple[int, list[int], list[i
     """Where the label is, where the features are, and where the weight is, if it is anywhere. Raises SettingError."""
     counted = [] if settings.weight is None else [tables.position(table, settings.weight, "weight")]
     used = [place for place in range(len(table.names)) if place not in {*table.unused, *counted}]
+    if settings.formula is not None:
+        return *terms(table, settings, used[-1]), counted
     label = used[-1] if settings.label is None else tables.position(table, settings.label, "label")
     places = tables.positions(table, settings.columns, "columns")
     if label in counted or set(places) & {*counted}:
@@ -319,6 +331,21 @@ def chosen(table: Table, settings: DataSettings) -> tuple[int, list[int], list[i
     if left := [place for place in places if place not in dropped]:
         return label, left, counted
     raise SettingError(("columns",), f"{table.source} has no column to learn from besides the label")
+
+
+def terms(table: Table, settings: DataSettings, last: int) -> tuple[int, list[int]]:
+    """Where the label and the features are that a formula names. last: the column of the label where nothing says it.
+    Raises SettingError."""
+    formula = parsed(settings.formula or "")
+    for name in ("columns", "drop", *(["label"] if formula.label else [])):
+        if getattr(settings, name) not in ((), None):
+            raise SettingError((name,), "the formula says it: give one of the two")
+    told = settings.label if formula.label is None else formula.label
+    label = last if told is None else tables.position(table, told, "formula" if formula.label else "label")
+    places = [tables.position(table, name, "formula") for name in formula.names]
+    if label in places:
+        raise SettingError(("formula",), f"{table.column(label)} is the label, and so none to learn from")
+    return label, places
 
 
 def matched(table: Table, of: Table, places: Sequence[int]) -> list[int]:

@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from rlgrad.errors import SettingError
 from rlgrad.supervised.columns import Column
+from rlgrad.supervised.formulas import parsed
 
 Missing = Literal["error", "drop", "zero", "median_and_indicator"]
 TOGETHER = 2**27  # values that a median is taken of at a time
@@ -30,6 +31,9 @@ class Preprocessing(NamedTuple):
     categories: Mapping[str, Sequence[str]] = {}  # of those features that are not numbers
     missing: Sequence[str | float] = ()  # what stands for a missing value, besides what always does
     not_missing: Sequence[str] = ()  # what does not
+    formula: str = ""  # which says what is made of the features; none: each is a column, or one for each category
+    terms: Sequence[str] = ()  # the columns that it makes, and what it has measured for them
+    learned: Mapping[str, Mapping[str, Any]] = {}
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """x [N, D] -> [N, D'], NaN where a value is missing."""
@@ -45,22 +49,35 @@ class Preprocessing(NamedTuple):
         """[D'] the names of what a model learns from."""
         parts = [[name] if words is None else [f"{name}={word}" for word in words[1:]] for name, words in self.source]
         missing = [f"{name} is missing" for name, shown in zip(self.features, self.indicated, strict=False) if shown]
-        return [name for part in parts for name in part] + missing
+        made = list(self.terms) if self.formula else [name for part in parts for name in part]
+        return made + missing
 
     def filled(self, x: np.ndarray) -> np.ndarray:
-        if self.missing_values == "zero":
-            return self.spread(np.nan_to_num(x))
+        found = self.spread(self.completed(x))
         if self.missing_values == "median_and_indicator":
-            missing = np.isnan(x)
-            indicators = missing[:, np.asarray(self.indicated, bool)]
-            return np.column_stack([self.spread(np.where(missing, self.median, x)), indicators])
-        found = self.spread(x)
-        if self.missing_values == "drop" and self.categories:
+            return np.column_stack([found, np.isnan(x)[:, np.asarray(self.indicated, bool)]])
+        if self.missing_values == "drop" and (self.categories or self.formula):
             found[np.isnan(x).any(1)] = np.nan
         return found
 
+    def completed(self, x: np.ndarray) -> np.ndarray:
+        """With what stands in the place of missing values, where something does."""
+        if self.missing_values in ("error", "drop"):
+            return x
+        return np.where(np.isnan(x), self.median if len(self.median) else 0.0, x)
+
+    def learning(self, blocks: Iterable[np.ndarray]) -> "Preprocessing":
+        """The same, with what its formula measures on the training part [n, D]."""
+        state: dict[str, Any] = {}
+        x = np.concatenate([self.completed(block) for block in blocks])
+        names, _ = parsed(self.formula).matrix(x, self.source, state)
+        return self._replace(terms=names, learned=state)
+
     def spread(self, x: np.ndarray) -> np.ndarray:
-        """A feature of 0 and 1 for each category but the first, in the place of its number."""
+        """What the formula makes of them; or a feature of 0 and 1 for each category but the first, in the place of its
+        number."""
+        if self.formula:
+            return parsed(self.formula).matrix(x, self.source, self.learned, list(self.terms))[1]
         if not self.categories:
             return x
         parts = [
@@ -122,19 +139,22 @@ def medians(blocks: Blocks, wanted: np.ndarray) -> np.ndarray:
 
 
 def fitted(
-    blocks: Blocks, columns: Sequence[Column], known: Measured, missing_values: Missing, standardise: bool
+    blocks: Blocks, columns: Sequence[Column], known: Measured, missing: Missing, standardise: bool, formula: str = ""
 ) -> Preprocessing:
     """What is measured on the training part: medians of the known values, and 0/1 features for those that miss any;
-    then mean and deviation. known: what is measured of the columns as they are. Raises SettingError."""
+    what the formula measures; then mean and deviation. known: what is measured of the columns as they are. Raises
+    SettingError."""
     categories = {column.name: list(column.categories) for column in columns if column.categories is not None}
-    found = Preprocessing([column.name for column in columns], missing_values, categories=categories)
+    found = Preprocessing([column.name for column in columns], missing, categories=categories, formula=formula)
     whole = (known.known == known.rows).all()
-    if missing_values == "median_and_indicator":
+    if missing == "median_and_indicator":
         numbers = np.array([column.categories is None for column in columns])
         indicated = (known.known < known.rows).tolist()
         found = found._replace(median=medians(blocks, numbers).tolist(), indicated=indicated)
+    if formula:
+        found = found.learning(blocks())
     if standardise:
-        if categories or not whole:
+        if categories or formula or not whole:
             known = measured(map(found.filled, blocks()))
         with np.errstate(invalid="ignore"):
             deviation = np.sqrt(known.variance)
@@ -143,5 +163,6 @@ def fitted(
             message = f"the values of {name} are too large: their deviation is not finite; `drop` leaves the column out"
             raise SettingError(("standardise",), message)
         deviation[known.low == known.high] = 1  # a constant feature stays one
-        found = found._replace(mean=known.mean.tolist(), deviation=deviation.tolist())
+        centred = not formula or parsed(formula).intercept  # without one, the formula's model goes through the origin
+        found = found._replace(mean=(known.mean * centred).tolist(), deviation=deviation.tolist())
     return found

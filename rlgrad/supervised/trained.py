@@ -19,6 +19,7 @@ def description(labels: Sequence[int | str], preprocessing: Preprocessing, famil
     shared = {"features": list(preprocessing.features), "indicated": list(preprocessing.indicated)}
     classes = {"kind": "classifier", "classes": list(labels)}
     form = (classes if family == "logistic" else {"kind": "regression", "family": family}) | shared
+    form |= {"formula": preprocessing.formula, "learned": preprocessing.learned} if preprocessing.formula else {}
     return {"form": form, "preprocessing": preprocessing._asdict()}
 
 
@@ -62,7 +63,7 @@ class TrainedClassifier:
         x: a data frame of pandas, polars or pyarrow, whose columns are found by their names; or an array [N, D] of the
         features in their order, NaN where a value is missing. Raises ValueError.
         """
-        return np.concatenate([np.zeros((0, len(self.classes_))), *map(self.answer, self._blocks(x))])
+        return np.concatenate([np.zeros((0, len(self.classes_))), *self._answers(x)])
 
     def predict(self, x: Any) -> np.ndarray:
         """The most probable class of each example, [N]; the first of those that are equally probable."""
@@ -85,15 +86,15 @@ class TrainedClassifier:
         absent, strict = Absent(done.missing, done.not_missing), done.missing_values == "error"
         return blocks(table, found(table, self.features), done.source, absent, strict)
 
-    def _blocks(self, x: Any) -> Iterator[np.ndarray]:
-        """The same of anything. Raises ValueError."""
+    def _answers(self, x: Any) -> Iterator[np.ndarray]:
+        """What `answer` says of a table in memory, batch by batch. Raises ValueError."""
         if not (hasattr(x, "columns") or hasattr(x, "__arrow_c_stream__")):
             x = np.asarray(x)
             if x.ndim != 2 or x.shape[1] != len(self.features):
                 raise ValueError(f"the features must be [N, {len(self.features)}], not {list(x.shape)}")
             x = {name: x[:, k].tolist() if x.dtype == object else x[:, k] for k, name in enumerate(self.features)}
         try:
-            yield from self.read(frame(x))
+            yield from map(self.answer, self.read(frame(x)))
         except SettingError as error:
             raise ValueError(str(error)) from error
 
@@ -109,7 +110,7 @@ class TrainedRegression(TrainedClassifier):
 
     def predict(self, x: Any) -> np.ndarray:
         """The mean [N] of the label of each example. x: as for a classifier."""
-        return np.concatenate([np.zeros((0, 1)), *map(self.answer, self._blocks(x))])[:, 0]
+        return np.concatenate([np.zeros((0, 1)), *self._answers(x)])[:, 0]
 
     def answer(self, x: np.ndarray) -> np.ndarray:
         """Features [n, D] as they are in the source -> the mean [n, 1]."""
