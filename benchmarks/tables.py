@@ -60,7 +60,8 @@ def read(name: str, folder: Path) -> dict[str, float]:
     import sklearn.model_selection  # noqa: F401
 
     from rlgrad.reports.predicting import predict
-    from rlgrad.supervised.data import DataSettings, load_dataset
+    from rlgrad.supervised.data import load_dataset
+    from rlgrad.supervised.settings import DataSettings
     from rlgrad.supervised.trained import TrainedClassifier, description
 
     small = load_dataset(DataSettings(data=str(folder / "small.csv")))

@@ -374,6 +374,61 @@ def test_truth_and_words_are_features_and_what_says_nothing_is_left_out(tmp_path
     assert kept.preprocessing.columns == ["smokes", "year"]  # where it may stand for an intercept
 
 
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (
+            ["1", "true", "3", "4"],
+            "t.csv:3: column 1 (a): 'true' is in a column that has both numbers and true or false",
+        ),
+        (["True", "FALSE", "0", "true"], "t.csv:4: column 1 (a): '0' is in a column"),
+        (["1.5"] * 40_000 + ["false", "1", "2"], "t.csv:40002: column 1 (a): 'false' is in a column"),
+    ],
+)
+def test_true_and_false_do_not_stand_among_numbers(tmp_path: Path, cells: list[str], said: str) -> None:
+    text = "a,b,y\n" + "".join(f"{cell},{k},{k % 2}\n" for k, cell in enumerate(cells))
+    with pytest.raises(UsageError) as refused:
+        dataset(tmp_path / "t.csv", text)
+    assert said in str(refused.value)
+    assert "`categorical: [a]` takes all of them as words" in str(refused.value)
+    if len(cells) < 10:
+        assert "a=" in dataset(tmp_path / "t.csv", text, categorical=["a"]).preprocessing.columns[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("a,b,y\n1,2,0\n  \n2,3,1\n\t \n\n3,9,0\n   ", "a,b,y\n1,2,0\n2,3,1\n3,9,0\n"),
+        ("a\tb\ty\n1\t2\t0\n \n2\t3\t1\n", "a\tb\ty\n1\t2\t0\n2\t3\t1\n"),
+        (" \n# x\n\na,b,y\n   \n1,2,0\n2,3,1\n", "a,b,y\n1,2,0\n2,3,1\n"),
+        ('a,b,y\n1,"p\n\nq",0\n  \n2,r,1\n', 'a,b,y\n1,"p\n\nq",0\n2,r,1\n'),
+    ],
+)
+def test_a_line_of_blanks_is_no_row_as_for_pandas(tmp_path: Path, text: str, same: str) -> None:
+    import pandas
+
+    found, other = dataset(tmp_path / "t.csv", text), dataset(tmp_path / "s.csv", same)
+    assert torch.equal(found.x, other.x)
+    assert found.y.tolist() == other.y.tolist()
+    (tmp_path / "t.csv").write_text(text)
+    read = pandas.read_csv(tmp_path / "t.csv", comment="#", sep="\t" if "\t" in text[:4] else ",")
+    assert found.x[:, 0].tolist() == read["a"].tolist()
+    last = text.rstrip(" ") + "x" + same.splitlines()[-1][1:]
+    with pytest.raises(UsageError, match=f"t.csv:{last.count(chr(10)) + 1}: column 1"):
+        dataset(tmp_path / "t.csv", last)
+
+
+def test_numbers_of_pandas_type_of_categories_are_categories(tmp_path: Path) -> None:
+    import pandas
+
+    table = pandas.DataFrame({"class": pandas.Categorical([3, 1, 2, 1]), "age": [1.0, 2, 3, 5], "y": [0, 1, 0, 1]})
+    table.to_parquet(tmp_path / "t.parquet")
+    given = {"problem": "logistic", "data": str(tmp_path / "t.parquet"), "updates": 1, "optimizer": {"name": "SGD"}}
+    found = load_config(given | {"test_fraction": 0, "standardise": False}).build().problem.dataset
+    assert found.preprocessing.columns == ["class=2", "class=3", "age"]
+    assert found.x.tolist() == [[0, 1, 1], [0, 0, 2], [1, 0, 3], [0, 0, 5]]
+
+
 def test_numbers_are_categories_where_that_is_said(tmp_path: Path) -> None:
     text = "class,y\n3,0\n1,1\n2,0\n1,1\n"
     assert dataset(tmp_path / "t.csv", text).x.tolist() == [[3], [1], [2], [1]]

@@ -32,6 +32,7 @@ from rlgrad.supervised.likelihood import Decay, Information, penalised
 from rlgrad.supervised.minibatches import Batch, Minibatches, MinibatchSettings
 from rlgrad.supervised.preprocessing import Preprocessing
 from rlgrad.supervised.quality import auc
+from rlgrad.supervised.settings import DataSettings
 from rlgrad.supervised.trained import TrainedClassifier, TrainedRegression, description
 from rlgrad.trainable import Trainable
 
@@ -47,7 +48,7 @@ class EarlyStopping(Section):
     `evaluation.every_updates`). Each replica stops alone, and ends with the weights of its best evaluation"""
 
 
-class LikelihoodSettings(data.DataSettings, MinibatchSettings):
+class LikelihoodSettings(DataSettings, MinibatchSettings):
     """The likelihood of labels, whatever model has it."""
 
     family: Literal["logistic", "poisson", "gaussian"] = "logistic"

@@ -45,11 +45,12 @@ class Column(NamedTuple):
 
 
 class Misread(Exception):
-    """A cell that is neither what its column holds nor missing: its row in the batch, and the word."""
+    """A cell that is neither what its column holds nor missing: its row in the batch, and the word. mixed: it is true
+    or false among numbers, or the other way round."""
 
-    def __init__(self, row: int, word: str):
+    def __init__(self, row: int, word: str, mixed: bool = False):
         super().__init__(word)
-        self.row, self.word = row, word
+        self.row, self.word, self.mixed = row, word, mixed
 
 
 def canonical(label: object) -> str:
@@ -66,9 +67,11 @@ def words(array: Any) -> tuple[np.ndarray, list[str]]:
     return array.indices.fill_null(-1).to_numpy(zero_copy_only=False), array.dictionary.to_pylist()
 
 
-def values(array: Any, column: Column, absent: Absent, decimal: str) -> np.ndarray:
-    """[n] the numbers in a batch's column, NaN where one is missing. A word that has none raises Misread."""
+def values(array: Any, column: Column, absent: Absent, decimal: str, truth: list[bool]) -> np.ndarray:
+    """[n] the numbers in a batch's column, NaN where one is missing. truth: whether the column had true and false so
+    far, or numbers, the first kind first. A word that has no number, or is of the other kind, raises Misread."""
     if not hasattr(array, "dictionary"):
+        truth += {False} - {*truth}
         found: np.ndarray = array.to_numpy(zero_copy_only=False)
         if absent.numbers:
             found = np.where(np.isin(found, list(absent.numbers)), np.nan, found)
@@ -78,6 +81,12 @@ def values(array: Any, column: Column, absent: Absent, decimal: str) -> np.ndarr
     if None in meant:
         row = int(np.isin(codes, [k for k, each in enumerate(meant) if each is None]).argmax())
         raise Misread(row, known[codes[row]])
+    if column.categories is None:
+        said = {k: known[k].strip().casefold() in TRUTH for k, each in enumerate(meant) if not math.isnan(each or 0)}
+        truth += [one for one in dict.fromkeys(said.values()) if one not in truth]
+        if len(truth) > 1:
+            row = int(np.isin(codes, [k for k, one in said.items() if one != truth[0]]).argmax())
+            raise Misread(row, known[codes[row]], mixed=True)
     meanings: np.ndarray = np.array([*(math.nan if each is None else each for each in meant), math.nan])[codes]
     return meanings
 
@@ -90,20 +99,20 @@ def blocks(
     strict: whether these are refused. Raises SettingError.
     """
     text = {place for place, column in zip(places, columns, strict=True) if column.categories is not None}
-    start = 0
+    start, truth = 0, [list[bool]() for _ in columns]
     for batch in table.batches(places, text):
         x = np.empty((len(batch), len(columns)))
         k = 0
         try:
             for k, column in enumerate(columns):
-                x[:, k] = values(batch.column(k), column, absent, table.decimal)
+                x[:, k] = values(batch.column(k), column, absent, table.decimal, truth[k])
             if not np.isfinite(x).all() and (bad := ~np.isfinite(x) if strict else np.isinf(x)).any():
                 row = int(bad.any(1).argmax())
                 k = int(bad[row].argmax())
                 raise Misread(row, word_at(batch.column(k), row))
         except Misread as error:
             row, place = start + error.row, places[k]
-            why = complaint(table.cell(row, place) or error.word, columns[k], absent)
+            why = complaint(table.cell(row, place) or error.word, columns[k], absent, error.mixed)
             raise SettingError((table.setting,), f"{table.where(row)}: {table.column(place)}: {why}") from error
         start += len(batch)
         yield x
@@ -115,9 +124,12 @@ def word_at(array: Any, row: int) -> str:
     return "" if cell is None else str(cell)
 
 
-def complaint(word: str, column: Column, absent: Absent) -> str:
+def complaint(word: str, column: Column, absent: Absent, mixed: bool = False) -> str:
     """What is wrong with a cell, and what to do."""
     shown, name = short(word.strip()), column.name
+    if mixed:
+        hint = f"write 1 and 0, or `categorical: [{name}]` takes all of them as words"
+        return f"{shown!r} is in a column that has both numbers and true or false: {hint}"
     if absent(word) or word == "nan":
         return "the value is missing; `missing_values` can be drop, zero or median_and_indicator"
     if column.categories is not None:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,10 +9,8 @@ from rlgrad.errors import SettingError, short
 from rlgrad.supervised import columns
 from rlgrad.supervised.columns import Column, canonical, ordered
 from rlgrad.supervised.dialects import number
+from rlgrad.supervised.settings import DataSettings
 from rlgrad.supervised.tables import Table
-
-if TYPE_CHECKING:
-    from rlgrad.supervised.data import DataSettings
 
 MANY = 20  # different labels, if each has less than SEVERAL rows on average, are hardly classes
 SEVERAL = 3
@@ -26,7 +23,7 @@ class Labels:
     labels: [K] what the class numbers stand for, as in the file; none for numbers.
     """
 
-    def __init__(self, table: Table, place: int, settings: "DataSettings", numeric: bool):
+    def __init__(self, table: Table, place: int, settings: DataSettings, numeric: bool):
         self.settings, self.numeric, self.column = settings, numeric, table.name(place)
         self.labels: list[int | str] = []
         self.number: dict[str, int] = {}

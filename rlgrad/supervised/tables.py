@@ -8,7 +8,7 @@ import io
 import itertools
 import re
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,7 @@ class Table:
         self.source, self.names, self.data, self.setting = source, list(names), data, setting
         self.headed, self.unused, self.words, self.decimal = True, set[int](), "", "."
         self.rows: int | None = data.num_rows if data is not None else None
+        self.grouped = set[int]() if data is None else grouped(data.schema)  # columns that are said to be categories
 
     def batches(self, places: Sequence[int], text: Collection[int]) -> Batches:
         """The columns at these places; those in `text` as dictionaries of words, others as numbers if they can be."""
@@ -107,7 +108,7 @@ class Parquet(Table):
         except Exception as error:
             raise SettingError((setting,), f"{path}: cannot be read: {' '.join(str(error).split())}") from error
         super().__init__(str(path), schema.names, setting=setting)
-        self.path, self.rows, self.words = path, rows, "Parquet"
+        self.path, self.rows, self.words, self.grouped = path, rows, "Parquet", grouped(schema)
         self.unused = {k for k, name in enumerate(schema.names) if re.fullmatch(r"__index_level_\d+__", name)}
 
     def _batches(self, places: Sequence[int]) -> Batches:
@@ -133,7 +134,7 @@ class Text(Table):
         self.headed, self.unused, self.words = self.dialect.headed, set(self.dialect.unused), self.dialect.words()
         self.decimal, self.numeric = self.dialect.decimal, {k for k, one in enumerate(self.dialect.numeric) if one}
         self.kept: pa.Table | None = None
-        self.newlines = False
+        self.newlines = False  # whether cells may have several lines, and lines of blanks are left out
 
     def _open(self) -> Any:
         import pyarrow as pa
@@ -188,7 +189,7 @@ class Text(Table):
             where = self.long_line()
             raise SettingError((self.setting,), f"{where}: a line of more than {LINE >> 20} MB is no row") from error
         elif "Expected" in message and not self.newlines and self.dialect.separator != " ":
-            self.newlines = True  # perhaps a cell in quotes has several lines
+            self.newlines = True  # perhaps a cell in quotes has several lines, or a line has nothing but blanks
         else:
             raise SettingError((self.setting,), self.uneven() or f"{self.source}: {message}") from error
 
@@ -202,7 +203,7 @@ class Text(Table):
         types = {names[k]: pa.float64() if k in numeric else words for k in places}
         separator, stream = self.dialect.separator, self._open()
         encoding = self.dialect.encoding
-        if separator == " " or self.dialect.loose:
+        if separator == " " or self.dialect.loose or self.newlines:
             stream, encoding = Tidied(stream, self.dialect), "utf-8"
         options = (
             csv.ReadOptions(block_size=LINE, skip_rows=self.dialect.skipped, column_names=names, encoding=encoding),
@@ -228,7 +229,7 @@ class Text(Table):
         with io.TextIOWrapper(self._open(), encoding, errors="replace", newline="") as stream:
             reader = dialects.rows_of(stream, self.dialect.separator, strict=False)
             for cells in reader:
-                if cells and reader.line_num > self.dialect.skipped:
+                if (len(cells) > 1 or "".join(cells).strip()) and reader.line_num > self.dialect.skipped:
                     yield reader.line_num - sum(cell.count("\n") for cell in cells), cells
 
     def where(self, row: int) -> str:
@@ -259,24 +260,42 @@ class Text(Table):
 
 
 class Tidied(io.RawIOBase):
-    """A text file in which one blank stands for each run of them that separates cells, or no blank for one between a
-    separator and a quote: as UTF-8."""
+    """A text file as UTF-8, without lines that have nothing but blanks, as pandas reads it; and with one blank for each
+    run of them that separates cells, or none between a separator and a quote."""
 
     def __init__(self, stream: Any, dialect: dialects.Dialect):
         encoding = "utf-8-sig" if dialect.encoding == "utf-8" else dialect.encoding
         self.stream, self.rest = io.TextIOWrapper(stream, encoding, newline=""), b""
+        self.blanks, self.first, self.quoted = " \r\n" if dialect.separator == "\t" else None, dialect.skipped, False
         mark = re.compile(rf'(^|{re.escape(dialect.separator)})[ \t]+"', re.MULTILINE)
-        self.tidy = dialects.single_blanks if dialect.separator == " " else lambda line: mark.sub(r'\1"', line)
+        self.tidy: Callable[[str], str] = lambda line: mark.sub(r'\1"', line) if dialect.loose else line
+        if dialect.separator == " ":
+            self.tidy = dialects.single_blanks
 
     def readable(self) -> bool:
         return True
 
+    def kept(self, line: str) -> bool:
+        within, self.first = self.quoted or self.first > 0, self.first - 1
+        self.quoted ^= line.count('"') % 2 == 1
+        return within or bool(line.strip(self.blanks))
+
     def readinto(self, buffer: Any) -> int:
-        if not self.rest:
-            self.rest = "".join(map(self.tidy, self.stream.readlines(LINE))).encode()
+        while not self.rest and (lines := self.stream.readlines(LINE)):
+            self.rest = "".join(self.tidy(line) for line in lines if self.kept(line)).encode()
         count = min(len(buffer), len(self.rest))
         buffer[:count], self.rest = self.rest[:count], self.rest[count:]
         return count
+
+
+def grouped(schema: "pa.Schema") -> set[int]:
+    """Which columns are of pandas' type of categories, or another's: their numbers are names."""
+    from pyarrow import types
+
+    metadata: Any = schema.pandas_metadata or {}
+    said = metadata.get("columns", ())  # Parquet has numbers in their place
+    names = {each["field_name"] for each in said if each["pandas_type"] == "categorical"}
+    return {k for k, field in enumerate(schema) if types.is_dictionary(field.type) or field.name in names}
 
 
 def arranged(batch: "pa.RecordBatch", text: Sequence[bool]) -> "pa.RecordBatch":
