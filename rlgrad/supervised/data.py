@@ -14,7 +14,6 @@ from torch import Tensor
 from rlgrad.errors import SettingError, short
 from rlgrad.supervised import columns, labels, tables
 from rlgrad.supervised.columns import CATEGORIES, FEW, Column
-from rlgrad.supervised.formulas import parsed
 from rlgrad.supervised.preprocessing import Measured, Preprocessing, fitted, measured
 from rlgrad.supervised.settings import BUNDLED, OPENML, DataSettings, is_path
 from rlgrad.supervised.tables import Table
@@ -82,7 +81,8 @@ def load_dataset(settings: DataSettings, numeric: bool = False, keep_constant: b
     if settings.data in BUNDLED:
         source = bundled(settings, numeric)
     else:
-        source = tabular(settings, numeric)._replace(keep_constant=keep_constant or settings.formula is not None)
+        source = tabular(settings.spelt_out(), numeric)
+        source = source._replace(keep_constant=keep_constant or settings.formula is not None)
     place, stop, end = split(source, settings)
     found, known, facts = informative(source, place, stop)
     training = functools.partial(source.train.within, found, place, stop)
@@ -197,8 +197,6 @@ def tabular(settings: DataSettings, numeric: bool) -> Source:
         raise SettingError(("data",), hint.format(settings.data), BUNDLED, settings.data)
     label, places, counted = chosen(table, settings)
     forced = table.grouped | {*tables.positions(table, settings.categorical, "categorical")}
-    if settings.formula is not None:
-        forced |= set(tables.positions(table, sorted(parsed(settings.formula).categories), "formula"))
     text = forced | (set() if numeric else {label})
     table.keep([*places, label, *counted], text)
     found: list[tuple[int, Column]] = []
@@ -211,10 +209,9 @@ def tabular(settings: DataSettings, numeric: bool) -> Source:
     if left := [table.column(place) for place in sorted(table.unused)] + [f"{each.name} (empty)" for _, each in empty]:
         facts["not used"] = ", ".join(left)
     places, features = [place for place, _ in found], [column for _, column in found]
-    if settings.formula is not None and empty:
-        raise SettingError(("formula",), f"{table.source}: {empty[0][1].name} is in it, and has no value")
-    if not places:
-        raise SettingError(("data",), f"{table.source}: no column to learn from has a value")
+    if not places or (settings.formula and empty):
+        what = "no column to learn from has a value" if not places else f"{empty[0][1].name} has no value"
+        raise SettingError(("data",), f"{table.source}: {what}")
     named = labels.Labels(table, label, settings, numeric)
     facts["data"] += named.words()
     train = examples(table, places, features, named.y, settings, counted)
@@ -234,10 +231,8 @@ def chosen(table: Table, settings: DataSettings) -> tuple[int, list[int], list[i
     """Where the label is, where the features are, and where the weight is, if it is anywhere. Raises SettingError."""
     counted = [] if settings.weight is None else [tables.position(table, settings.weight, "weight")]
     used = [place for place in range(len(table.names)) if place not in {*table.unused, *counted}]
-    if settings.formula is not None:
-        return *terms(table, settings, used[-1]), counted
     label = used[-1] if settings.label is None else tables.position(table, settings.label, "label")
-    places = tables.positions(table, settings.columns, "columns")
+    places = tables.positions(table, settings.columns, "formula" if settings.formula else "columns")
     if label in counted or set(places) & {*counted}:
         raise SettingError(("weight",), f"{table.column(counted[0])} is the label, or one of `columns`, besides")
     if label in places:
@@ -247,21 +242,6 @@ def chosen(table: Table, settings: DataSettings) -> tuple[int, list[int], list[i
     if left := [place for place in places if place not in dropped]:
         return label, left, counted
     raise SettingError(("columns",), f"{table.source} has no column to learn from besides the label")
-
-
-def terms(table: Table, settings: DataSettings, last: int) -> tuple[int, list[int]]:
-    """Where the label and the features are that a formula names. last: the column of the label where nothing says it.
-    Raises SettingError."""
-    formula = parsed(settings.formula or "")
-    for name in ("columns", "drop", *(["label"] if formula.label else [])):
-        if getattr(settings, name) not in ((), None):
-            raise SettingError((name,), "the formula says it: give one of the two")
-    told = settings.label if formula.label is None else formula.label
-    label = last if told is None else tables.position(table, told, "formula" if formula.label else "label")
-    places = [tables.position(table, name, "formula") for name in formula.names]
-    if label in places:
-        raise SettingError(("formula",), f"{table.column(label)} is the label, and so none to learn from")
-    return label, places
 
 
 def matched(table: Table, of: Table, places: Sequence[int]) -> list[int]:

@@ -2,8 +2,8 @@
 
 formulaic (https://matthewwardrop.github.io/formulaic) says which terms a formula has, and how categories are coded in
 each. But it takes what stands in a term for Python code and evaluates it; and a formula may come from a stranger's
-config or weights. So here no name of a formula ever reaches it, what a term may be is a closed list, and the terms are
-worked out one by one from their syntax tree: nothing is executed.
+config or weights. So here no name of a formula ever reaches it, what a term may be is a closed list, and terms are
+worked out from their syntax trees: nothing is executed.
 """
 
 import ast
@@ -11,7 +11,7 @@ import functools
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,12 +20,9 @@ from rlgrad.supervised.columns import Column
 
 LONGEST, HIGHEST = 1000, 20  # characters of a formula; exponents, degrees and the like
 WORD = re.compile(r"`[^`]+`|[^\W\d][\w.]*|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[-+*/:()~,=]|\s+")
-MARK = "ʘ"  # a column's name is written as its number between two of these, a letter that no word has
-PLAIN: dict[str, Callable[[Any], Any]] = {
-    name: vars(np)[name] for name in ("log", "log2", "log10", "log1p", "exp", "expm1", "sqrt", "abs")
-}
-PLAIN["I"] = lambda x: x
-LEARNED = {  # whose numbers are those of the training part -> what may be said besides
+MARK = "ʘ"  # a column is written as its number between two of these, which no word of a formula looks like
+PLAIN = {name: vars(np)[name] for name in ("log", "log2", "log10", "log1p", "exp", "expm1", "sqrt", "abs")}
+LEARNED = {  # whose numbers are measured on the training part -> what may be said besides
     "center": (),
     "scale": (),
     "standardize": (),
@@ -33,12 +30,30 @@ LEARNED = {  # whose numbers are those of the training part -> what may be said 
     "bs": ("df", "degree"),
 }
 SEVERAL = ("C", "poly", "bs")  # which make several columns of one, and so are no part of a larger expression
-FUNCTIONS = ("C", *PLAIN, *LEARNED)
+FUNCTIONS = ("C", "I", *PLAIN, *LEARNED)
 OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+PARTS = "it has names of columns, + - * / : ** ( ) ~, numbers and functions; `...` quotes a name"
+
+
+class Frame(NamedTuple):
+    """What a term is worked out from."""
+
+    columns: Mapping[str, Any]  # [N] numbers, or categories, by their marks
+    state: Any  # what was measured, by the text of the function
+    learn: bool  # whether it is measured now
+
+
+Part = Callable[[Frame], Any]
 
 
 def refuse(message: str) -> SettingError:
     return SettingError(("formula",), message)
+
+
+@functools.lru_cache(maxsize=16)
+def parsed(text: str) -> "Formula":
+    """Raises SettingError."""
+    return Formula(text)
 
 
 class Formula:
@@ -54,18 +69,16 @@ class Formula:
             from formulaic.parser import DefaultFormulaParser
         except ImportError as error:
             raise refuse("it needs formulaic: pip install 'rlgrad[formula]'") from error
-        self.text, self.all = text, list[str]()
+        self.all, self.names, self.categories = list[str](), list[str](), list[str]()
+        self.parts = dict[str, Part]()  # what stands in terms
         written = self._marked(text)
         try:
             found = DefaultFormulaParser(feature_flags={"twosided"}).get_terms(written)._to_dict()
             self.terms = list(found.get("rhs", found.get("root", ())))
-            self.trees = dict[str, ast.expr]()  # of each part of a term
             for factor in (factor for term in self.terms for factor in term.factors):
                 if factor.eval_method.value != "literal":
-                    self.trees[factor.expr] = tree = ast.parse(factor.expr, mode="eval").body
-                    self._check(tree, outermost=True)
-                    factor.eval_method = "lookup"  # here it is worked out, and not there
-            inside = {node.args[0] for tree in self.trees.values() for node in ast.walk(tree) if is_category(node)}
+                    factor.eval_method = "lookup"  # it is worked out here, and not there
+                    self.parts[factor.expr] = self._part(ast.parse(factor.expr, mode="eval").body, outermost=True)
         except SettingError:
             raise
         except (Exception, RecursionError) as error:  # formulaic raises what it likes
@@ -76,39 +89,30 @@ class Formula:
             raise refuse("before ~ stands one column, that of the label, as it is")
         self.label = self._back(label[0]) if label else None
         self.intercept = any(str(term) == "1" for term in self.terms)
-        self.categories = {self._back(ast.unparse(node)) for node in inside}
-        nodes = [node for tree in self.trees.values() for node in ast.walk(tree) if isinstance(node, ast.Name)]
-        columns = [node for node in nodes if node.id[0] == MARK]
-        self.names = list(dict.fromkeys(self._back(node.id) for node in columns))
-        if both := self.categories & {self._back(node.id) for node in columns if node not in inside}:
+        if both := {*self.categories} & {*self.names}:
             raise refuse(f"{min(both)} is in C(...) and also without it: which of the two is it?")
+        self.names = list(dict.fromkeys(self.names + self.categories))
         if not self.names or self.label in self.names:
-            none = (
-                f"{self.label} is the label, and so none to learn from"
-                if self.names
-                else "it has no column to learn from"
-            )
-            raise refuse(none)
+            what = f"{self.label} is the label, and so none" if self.names else "it has no column"
+            raise refuse(f"{what} to learn from")
 
     def _marked(self, text: str) -> str:
         """The formula with a number in the place of each column's name."""
-        if len(text) > LONGEST:
-            raise refuse(f"it has more than {LONGEST} characters")
         words, place = list[str](), 0
         while place < len(text):
-            if not (found := WORD.match(text, place)):
-                parts = "it has names of columns, + - * / : ** ( ) ~, numbers and functions; `...` quotes a name"
-                raise refuse(f"{text[place]!r} is no part of one: {parts}")
+            if not (found := WORD.match(text, place)) or len(text) > LONGEST:
+                wrong = f"{text[place]!r} is no part of one: {PARTS}"
+                raise refuse(wrong if not found else f"it has more than {LONGEST} characters")
             words, place = [*words, found[0]], found.end()
         for k, word in enumerate(words):
             after = next((later for later in words[k + 1 :] if not later.isspace()), "")
-            if after == "(" and (word[0].isalpha() or word[0] in "_`"):
+            named = re.match(r"[^\W\d]", word) and after != "=" and word not in ("True", "False")
+            if after == "(" and (named or word[0] == "`"):
                 if word not in FUNCTIONS:
                     raise refuse(f"{short(word)} is no function that it may have: these are {', '.join(FUNCTIONS)}")
-            elif word[0] == "`" or (re.match(r"[^\W\d]", word) and after != "=" and word not in ("True", "False")):
-                name = word.strip("`")
-                self.all += [] if name in self.all else [name]
-                words[k] = self._mark(name)
+            elif named or word[0] == "`":
+                self.all.append(word.strip("`"))
+                words[k] = self._mark(self.all[-1])
         return "".join(words)
 
     def _mark(self, name: str) -> str:
@@ -118,30 +122,32 @@ class Formula:
         """The same text with the columns' names."""
         return re.sub(f"{MARK}(\\d+){MARK}", lambda found: self.all[int(found[1])], text)
 
-    def _check(self, node: ast.AST, outermost: bool = False) -> None:
-        """Raises SettingError where a part of a term is not on the list."""
+    def _part(self, node: ast.AST, outermost: bool = False) -> Part:
+        """How a part of a term is worked out. Raises SettingError where it is not on the list."""
         match node:
-            case ast.Name(id=name) if name[0] == MARK:
-                return None
-            case ast.Constant(value=int() | float()) if not outermost:
-                return None
-            case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=inner):
-                return self._check(inner)
-            case ast.BinOp(left=left, op=ast.Pow(), right=ast.Constant(value=int() | float() as power)):
-                if 0 <= power <= HIGHEST:
-                    return self._check(left)
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATIONS:
-                self._check(left)
-                return self._check(right)
-            case ast.Call(ast.Name(name), [inner, *args], keywords) if name in FUNCTIONS:
-                if name == "C" and not isinstance(inner, ast.Name):
-                    raise refuse("C(...) has the name of one column")
-                if name in SEVERAL and not outermost:
-                    raise refuse(f"{name}(...) makes several columns, and so stands alone")
-                options(name, args, keywords)
-                return self._check(inner)
-        part = short(self._back(ast.unparse(node)))
-        raise refuse(f"{part} is no part of one: it has names of columns, operators, numbers and functions")
+            case ast.Name(id=mark) if mark[0] == MARK:
+                self.names.append(self._back(mark))
+                return lambda frame: frame.columns[mark]
+            case ast.Constant(value=int() | float() as value) if not outermost:
+                return lambda _: np.float64(value)
+            case ast.UnaryOp(op=ast.USub() | ast.UAdd() as op, operand=operand):
+                inner, sign = self._part(operand), -1.0 if isinstance(op, ast.USub) else 1.0
+                return lambda frame: sign * inner(frame)
+            case ast.BinOp(left, ast.Pow(), ast.Constant(value=int() | float() as power)) if 0 <= power <= HIGHEST:
+                inner = self._part(left)
+                return lambda frame: inner(frame) ** power
+            case ast.BinOp(left, op, right) if operation := OPERATIONS.get(type(op)):
+                sides = self._part(left), self._part(right)
+                return lambda frame: operation(*(side(frame) for side in sides))
+            case ast.Call(ast.Name("C"), [ast.Name(id=mark)], []) if outermost:
+                self.categories.append(self._back(mark))
+                return lambda frame: frame.columns[mark]
+            case ast.Call(ast.Name(name), [ast.AST() as operand, *args], keywords) if name in FUNCTIONS:
+                if name in SEVERAL and (not outermost or name == "C"):
+                    raise refuse(f"{name}(...) makes several columns of one column, and so stands alone")
+                told = options(name, args, keywords)
+                return functools.partial(called, name, self._part(operand), told, self._back(ast.unparse(node)))
+        raise refuse(f"{short(self._back(ast.unparse(node)))} is no part of one: {PARTS}")
 
     def matrix(
         self, x: np.ndarray, source: Sequence[Column], state: Any, known: Sequence[str] | None = None
@@ -153,16 +159,19 @@ class Formula:
         from formulaic.materializers.pandas import PandasMaterializer
         from formulaic.model_spec import ModelSpec
 
+        data = {}
         try:
-            data = {self._mark(one.name): self._column(one, x[:, k]) for k, one in enumerate(source)}
             with np.errstate(all="ignore"):
-                terms = {key: self._value(tree, data, state, known is None) for key, tree in self.trees.items()}
+                for k, (name, words) in enumerate(source):
+                    codes = np.nan_to_num(x[:, k], nan=-1).astype(int)
+                    data[self._mark(name)] = pandas.Categorical.from_codes(codes, words) if words else x[:, k]
+                terms = {key: part(Frame(data, state, known is None)) for key, part in self.parts.items()}
                 spec = ModelSpec.from_spec(self.terms, na_action="ignore", output="numpy")
                 found = PandasMaterializer(pandas.DataFrame(data), context=terms).get_model_matrix(spec)
         except SettingError:
             raise
         except Exception as error:  # formulaic raises what it likes, at damaged weights too
-            raise refuse(f"it cannot be worked out here: {self._back(' '.join(str(error).split()))}") from error
+            raise refuse(f"it cannot be worked out: {self._back(' '.join(str(error).split()))}") from error
         names = [self._back(name) for name in found.model_spec.column_names][self.intercept :]
         values: np.ndarray = np.asarray(found, np.float64)[:, int(self.intercept) :]
         if known not in (None, names):
@@ -171,58 +180,21 @@ class Formula:
             raise refuse(f"{names[int(bad.any(0).argmax())]} is not finite for some rows: it has no value there")
         return names, values
 
-    def _column(self, column: Column, values: np.ndarray) -> Any:
-        """[N] numbers, or categories."""
-        import pandas
 
-        if column.categories is None:
-            if column.name in self.categories:
-                raise refuse(f"{column.name} has no categories")
-            return values
-        return pandas.Categorical.from_codes(np.nan_to_num(values, nan=-1).astype(int), list(column.categories))
+def called(name: str, inner: Part, told: Mapping[str, Any], text: str, frame: Frame) -> Any:
+    """What a function makes of its column. text: how it is written."""
+    value = inner(frame)
+    if not isinstance(value, np.ndarray):
+        raise refuse(f"{text}: these are words, which have no number")
+    if name not in LEARNED:
+        return PLAIN[name](value) if name in PLAIN else value
+    from formulaic.transforms import TRANSFORMS
 
-    def _value(self, node: ast.AST, data: Mapping[str, Any], state: Any, learn: bool) -> Any:
-        """Of a part of a term that was checked."""
-        match node:
-            case ast.Name(id=name):
-                return data[name]
-            case ast.Constant(value=value):
-                return np.float64(value)  # type: ignore[arg-type]
-            case ast.UnaryOp(op=op, operand=inner):
-                return self._value(inner, data, state, learn) * (-1.0 if isinstance(op, ast.USub) else 1.0)
-            case ast.BinOp(left=left, op=ast.Pow(), right=ast.Constant(value=power)):
-                return self._value(left, data, state, learn) ** power
-            case ast.BinOp(left=left, op=op, right=right):
-                each = (self._value(side, data, state, learn) for side in (left, right))
-                return OPERATIONS[type(op)](*each)
-            case ast.Call(func=ast.Name(id=name), args=[inner, *args], keywords=keywords):
-                value = self._value(inner, data, state, learn)
-                if not isinstance(value, np.ndarray):
-                    if name == "C":
-                        return value
-                    raise refuse(f"{self._back(ast.unparse(node))}: these are words, which have no number")
-                if name in PLAIN:
-                    return PLAIN[name](value)
-                from formulaic.transforms import TRANSFORMS
-
-                told, key = options(name, args, keywords), self._back(ast.unparse(node))
-                told |= {"extrapolation": "extend"} if name == "bs" else {}
-                known = {} if learn else numbered(state[key])
-                found = TRANSFORMS[name](value, **told, _state=known)
-                if learn:
-                    state[key] = plain(known)
-                return found
-        raise AssertionError(node)
-
-
-@functools.lru_cache(maxsize=16)
-def parsed(text: str) -> Formula:
-    """Raises SettingError."""
-    return Formula(text)
-
-
-def is_category(node: ast.AST) -> TypeGuard[ast.Call]:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "C"
+    known = {} if frame.learn else numbered(frame.state[text])
+    found = TRANSFORMS[name](value, **told, _state=known)
+    if frame.learn:
+        frame.state[text] = plain(known)
+    return found
 
 
 def options(name: str, args: Sequence[ast.expr], keywords: Sequence[ast.keyword]) -> dict[str, Any]:
@@ -234,7 +206,7 @@ def options(name: str, args: Sequence[ast.expr], keywords: Sequence[ast.keyword]
     if len(values) < len(args) + len(keywords) or not good:
         what = f"a column, and {' and '.join(known)}, at most {HIGHEST}" if known else "one column"
         raise refuse(f"{name}(...) has {what}")
-    return values
+    return {"extrapolation": "extend", **values} if name == "bs" else values
 
 
 def plain(state: Any) -> Any:

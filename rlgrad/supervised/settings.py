@@ -2,13 +2,15 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from rlgrad.errors import SettingError
 from rlgrad.settings import NonNegativeInt, Section
 from rlgrad.supervised import tables
 from rlgrad.supervised.dialects import Told
+from rlgrad.supervised.formulas import parsed
 from rlgrad.supervised.preprocessing import Missing
 from rlgrad.supervised.tables import Absent, Table
 
@@ -82,6 +84,17 @@ class DataSettings(Section):
     @property
     def absent(self) -> Absent:
         return Absent(self.missing, self.not_missing)
+
+    def spelt_out(self) -> Self:
+        """What the formula says of the columns, as the other settings do. Raises SettingError where they speak, too."""
+        if self.formula is None:
+            return self
+        formula = parsed(self.formula)
+        for name in ("columns", "drop", *(["label"] if formula.label else [])):
+            if getattr(self, name) not in ((), None):
+                raise SettingError((name,), "the formula says it: give one of the two")
+        told = {"columns": formula.names, "categorical": [*self.categorical, *formula.categories]}
+        return self.model_copy(update=told | ({"label": formula.label} if formula.label else {}))
 
     def table(self, path: Path, setting: str) -> Table:
         """A file, read as these settings say. setting: the one that names it."""
