@@ -97,10 +97,13 @@ def on_test_sets() -> None:
 
 At its end a run of a classifier says how good the first replica is on the test set: `judgement` in `summary.json`,
 and `judgement.md`. These intervals are about something else: the examples. They say what other test sets of the same
-size would give, with the same classifier. That of the accuracy is Wilson's (1927). The others are percentiles of the
-bootstrap (Efron & Tibshirani 1993, chapter 13): the test set is drawn anew from itself, up to 1,000 times. The table
-counts, over {TESTS} test sets of M examples and a classifier that is right about its probabilities, how often they held
-what {TRUTH:,} examples give.
+size would give, with the same classifier. That of the accuracy is Wilson's (1927), and that of the AUC of two classes
+Newcombe's (2006, method 5), which has some width at an AUC of 1, too. That of the calibration error has all values which
+the error takes where the bins' frequencies are as near to the observed ones, in chi-squared distance, as 95% of test sets
+have them: where there is an error, it holds the truth more often. The others are percentiles of the bootstrap (Efron &
+Tibshirani 1993, chapter 13): the test set is drawn anew from itself, up to 1,000 times. The table counts, over {TESTS}
+test sets of M examples and a classifier that is right about its probabilities, how often they held what {TRUTH:,}
+examples give.
 
 | figure | {" | ".join(f"{k} classes, M = {m}" for k in (2, 3) for m in sizes)} |
 |---|{"---|" * 2 * len(sizes)}"""
@@ -113,11 +116,10 @@ what {TRUTH:,} examples give.
 - AUC, average precision and the calibration error of several classes are those of each class against the rest, in
   the mean over classes; the calibration error looks at the most probable class. Brier's score is their sum.
 - The **calibration error** is a mean of distances. Chance alone makes it larger than it is, the more so in a small test
-  set, and more in a sample drawn from that. So its interval lies too high: of a classifier that is right about its
-  probabilities, as here, it never held the truth, which is 0. Look at the picture of the calibration, whose bins have
-  intervals of their own (Wilson's).
-- A classifier that makes no mistake on the test set has an AUC of 1 in every sample of it, and so an interval without
-  width: it says nothing of the mistakes that a larger test set would show. The accuracy's does.
+  set. So look at the lower end of its interval: where that is 0, the predictions may be right. Here they are, and the
+  truth is 0.
+- A classifier that makes no mistake on the test set has an average precision of 1 in every sample of it: there is no
+  interval then. The AUC has one; of several classes it is the mean of Newcombe's for each.
 - A test set of one class has no AUC and no average precision, and the run says so."""
     )
 

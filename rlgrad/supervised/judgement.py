@@ -1,8 +1,9 @@
 """How good a classifier is on its test set, each figure with a 95% interval, beside predicting the class frequencies.
 
 The intervals are about the test set: what other test sets of this size would give, with the same classifier. That of
-the accuracy is Wilson's; the others are percentiles of the bootstrap (Efron & Tibshirani 1993, chapter 13), over
-examples that are drawn anew with replacement. docs/intervals.md counts how often they hold the truth.
+the accuracy is Wilson's, that of the area under one ROC curve Newcombe's, and that of the calibration error comes from
+a chi-squared distance; the others are percentiles of the bootstrap (Efron & Tibshirani 1993, chapter 13), over examples
+that are drawn anew with replacement. docs/intervals.md counts how often they hold the truth.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +39,11 @@ def judge(y: np.ndarray, p: np.ndarray, frequency: np.ndarray, labels: Sequence[
         found[name] = {"value": float(values[0]), "ci95": interval, "constant": float(constant[name][0])}
     right = int((p.argmax(1) == y).sum())
     found["accuracy"]["ci95"] = wilson(right, len(y))
+    found["calibration_error"]["ci95"] = calibration_interval(*confident(y, p))
     seen = np.bincount(y, minlength=p.shape[1])
+    if "auc" in found and (p.shape[1] == 2 or learned["auc"][0] == 1):  # there no sample would have another area
+        each = [newcombe(float(learned["auc"][0]), int(n), int(len(y) - n)) for n in seen if 0 < n < len(y)]
+        found["auc"]["ci95"] = np.mean(each, 0).tolist()
     if (seen > 0).sum() < 2:
         why = f"all examples of the test set are of one class, {labels[int(seen.argmax())]}"
         found |= {name: {"value": None, "reason": why} for name in ("auc", "average_precision")}
@@ -72,7 +77,7 @@ def markdown(judgement: dict[str, Any]) -> str:
         "|---|---:|---:|---:|",
     ]
     for name, each in judgement["figures"].items():
-        interval = " to ".join("" if end is None else f"{end:.4g}" for end in each.get("ci95", ()))
+        interval = " to ".join(f"{end:.4g}" for end in each.get("ci95", ()) if end is not None)
         value = each["reason"] if each["value"] is None else f"{each['value']:.4g}"
         lines.append(f"| {name.replace('_', ' ')} | {value} | {interval} | {each.get('constant', float('nan')):.4g} |")
     labels = [str(label).replace("|", "\\|") for label in judgement["confusion"]["labels"]]
@@ -195,7 +200,8 @@ def bootstrapped(y: np.ndarray, p: np.ndarray) -> dict[str, list[float | None]]:
         known = values[np.isfinite(values)]
         if 2 * len(known) > len(values):
             scatter = np.percentile(known, (2.5, 97.5)) - part[name][0]
-            found[name] = (whole[name][0] + scatter * (few / examples) ** 0.5).tolist()
+            if scatter.any() or name != "average_precision":  # of 1 no sample shows a mistake, and others may
+                found[name] = (whole[name][0] + scatter * (few / examples) ** 0.5).tolist()
     return found
 
 
@@ -206,6 +212,36 @@ def resampled(examples: int, classes: int) -> Iterator[np.ndarray]:
     for first in range(0, samples, together):
         drawn = (rng.integers(examples, size=examples) for _ in range(min(together, samples - first)))
         yield np.stack([np.bincount(rows, minlength=examples) for rows in drawn])
+
+
+def newcombe(area: float, events: int, others: int) -> list[float]:
+    """The interval of an area under the ROC curve, with some width at 1, too: Wilson's with Hanley & McNeil's variance
+    (Newcombe 2006, method 5, https://doi.org/10.1002/sim.2324)."""
+    t = np.unique(np.append(np.linspace(0, 1, 100_001), area))
+    pairs = 1 + ((events + others) / 2 - 1) * ((1 - t) / (2 - t) + t / (1 + t))
+    z = NormalDist().inv_cdf(0.975)
+    inside = t[(t - area) ** 2 <= z * z * t * (1 - t) * pairs / (events * others)]
+    return [float(inside[0]), float(inside[-1])]
+
+
+def calibration_interval(p: np.ndarray, event: np.ndarray) -> list[float]:
+    """That of the calibration error: its least and its largest value where the bins' frequencies are as near to the
+    observed ones, in chi-squared distance, as 95% of test sets have them. So it has 0 where a test as that of Hosmer &
+    Lemeshow (1980, https://doi.org/10.1080/03610928008827941) does not reject the predictions."""
+    from scipy.optimize import brentq
+    from scipy.special import chdtri
+
+    bins = np.eye(BINS)[np.minimum((p * BINS).astype(int), BINS - 1)]  # [M, BINS]
+    count = bins.sum(0)[bins.any(0)]
+    predicted, observed, chance = (np.array([p, event, p * (1 - p)]) @ bins)[:, bins.any(0)] / count
+    apart, share, limit = np.abs(observed - predicted), count / len(p), float(chdtri(len(count), 0.05))
+    variance = np.maximum(np.maximum(chance, observed * (1 - observed)), 1e-9) / count
+    high = min(1.0, float(share @ apart + (limit * share**2 @ variance) ** 0.5))
+    if (apart**2 / variance).sum() <= limit:
+        return [0.0, high]
+    most = (apart / (share * variance)).max()
+    t = brentq(lambda t: (np.minimum(apart, t * share * variance) ** 2 / variance).sum() - limit, 0, most)
+    return [float(share @ np.maximum(apart - t * share * variance, 0)), high]
 
 
 def wilson(successes: int, trials: int, level: float = 0.95) -> list[float | None]:
