@@ -98,12 +98,12 @@ def on_test_sets() -> None:
 At its end a run of a classifier says how good the first replica is on the test set: `judgement` in `summary.json`,
 and `judgement.md`. These intervals are about something else: the examples. They say what other test sets of the same
 size would give, with the same classifier. That of the accuracy is Wilson's (1927), and that of the AUC of two classes
-Newcombe's (2006, method 5), which has some width at an AUC of 1, too. That of the calibration error has all values which
-the error takes where the bins' frequencies are as near to the observed ones, in chi-squared distance, as 95% of test sets
-have them: where there is an error, it holds the truth more often. The others are percentiles of the bootstrap (Efron &
-Tibshirani 1993, chapter 13): the test set is drawn anew from itself, up to 1,000 times. The table counts, over {TESTS}
-test sets of M examples and a classifier that is right about its probabilities, how often they held what {TRUTH:,}
-examples give.
+Newcombe's (2006, method 5), which has some width at an AUC of 1, too. That of the calibration error has all values that
+the error takes where the bins' frequencies are as near to the observed ones, in chi-squared distance, as 95% of test
+sets have them: where there is an error, it holds the truth more often. The others are percentiles of the bootstrap
+(Efron & Tibshirani 1993, chapter 13): the test set is drawn anew from itself, up to 1,000 times. The table counts, over
+{TESTS} test sets of M examples and a classifier that is right about its probabilities, how often they held what
+{TRUTH:,} examples give.
 
 | figure | {" | ".join(f"{k} classes, M = {m}" for k in (2, 3) for m in sizes)} |
 |---|{"---|" * 2 * len(sizes)}"""
