@@ -10,6 +10,7 @@ benchmarks/learning/results/TASK-COLUMN.json; --write makes the page of all that
 """
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -105,8 +106,14 @@ def mean_interval(values: np.ndarray) -> str:
     """Student's."""
     if np.ptp(values) == 0:
         return f"{values[0]:.4g}"
-    reach = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-    return f"{values.mean():.4g} [{values.mean() - reach:.4g}, {values.mean() + reach:.4g}]"
+    low, high = reach(values)
+    return f"{values.mean():.4g} [{low:.4g}, {high:.4g}]"
+
+
+def reach(values: np.ndarray) -> tuple[Any, Any]:
+    """Both ends of Student's 95% interval of the mean over the first axis."""
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return values.mean(0) - half, values.mean(0) + half
 
 
 def iqm(values: np.ndarray, axis: int = -1) -> Any:
@@ -141,6 +148,42 @@ def rows_of(task: str, told: Mapping[str, Any]) -> Iterator[list[str]]:
             ]
 
 
+def results() -> dict[tuple[str, str], dict[str, Any]]:
+    """What is there, by task and column, in the order of tasks.yaml."""
+    found = [json.loads(file.read_text()) for file in RESULTS.glob("*.json")]
+    by_name = {(each["task"], each["column"]): each for each in found}
+    if old := [" ".join(key) for key, each in by_name.items() if each["settings"] != settings_of(*key)]:
+        sys.exit(f"tasks.yaml has other settings now than these were trained with: {', '.join(old)}")
+    return {key: by_name[key] for key in itertools.product(asked()["tasks"], COLUMNS) if key in by_name}
+
+
+def picture() -> str:
+    """The curves as SVG: for each task the mean over seeds, and its interval."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    from rlgrad.pages.drawing import FAINT, style, svg_file
+    from rlgrad.reports.figures import COLOURS
+
+    found = results()
+    tasks = list(dict.fromkeys(task for task, _ in found))
+    with style():
+        figure = Figure(figsize=(9.6, 2.7 * -(-len(tasks) // 3)), layout="constrained")
+        for number, task in enumerate(tasks, 1):
+            axes = figure.add_subplot(-(-len(tasks) // 3), 3, number, title=task)
+            axes.axhline(asked()["tasks"][task]["threshold"], color=FAINT, linewidth=1, linestyle="--")
+            for column, colour in zip(COLUMNS, COLOURS, strict=False):
+                if (task, column) in found:
+                    returns = np.array(found[task, column]["returns"])
+                    axes.plot(steps := found[task, column]["steps"], returns.mean(0), color=colour)
+                    axes.fill_between(steps, *reach(returns), color=colour, alpha=0.2, linewidth=0)
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+        lines = [figure.axes[0].plot([], [], color=colour)[0] for colour in COLOURS[: len(COLUMNS)]]
+        figure.legend(lines, COLUMNS.values(), loc="outside lower center", ncols=len(COLUMNS))
+    return svg_file(figure)
+
+
 def page() -> str:
     """docs/results.md."""
     everything = asked()
@@ -148,7 +191,7 @@ def page() -> str:
     rows = [row for task, told in everything["tasks"].items() for row in rows_of(task, told)]
     text = (FOLDER / "page.md").read_text(encoding="utf-8")
     thresholds = ", ".join(f"{told['threshold']} on {task}" for task, told in everything["tasks"].items())
-    measured = sorted({json.loads(file.read_text())["measured"] for file in RESULTS.glob("*.json")})
+    measured = sorted({each["measured"] for each in results().values()})
     filled = {"table": table(head, rows), "thresholds": thresholds, "measured": "; ".join(measured)}
     for name, value in filled.items():
         text = text.replace("{{" + name + "}}", value)
@@ -172,6 +215,7 @@ def main() -> None:
             print(task, column, "is there", flush=True)
     if given.write:
         PAGE.write_text(page(), encoding="utf-8")
+        PAGE.with_suffix(".svg").write_text(picture(), encoding="utf-8")
 
 
 if __name__ == "__main__":
