@@ -26,6 +26,7 @@ class Trainable(Problem):
     by_chance = True  # whether replicas differ by chance alone: then there are intervals over them
     solved: tuple[str, float] | None = None  # a metric of `evaluate`, and the value from which it counts as solved
     timed: Mapping[str, tuple[Any, str]] = {}  # what a profile times apart, by name: whose function, and its name
+    shown: str = ""  # the one of its `documents` that a person is shown at the end, a table, where it is a short one
     tags: Mapping[str, str] = {}  # what the metrics of its own mean: a sentence for each, with its unit
     facts: Mapping[str, str] = {}  # worth knowing before it begins: in a run's first lines, and in environment.json
 

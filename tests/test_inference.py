@@ -123,6 +123,39 @@ def test_the_table_is_there_as_csv_markdown_latex_and_in_tensorboard(tmp_path: P
         assert any(b"coefficients" in record and b"odds ratio" in record for record in read_records(file))
 
 
+def test_a_short_table_is_shown_at_the_end_and_of_a_long_one_the_command(tmp_path: Path, capsys) -> None:
+    """Whose it is is said where there are several replicas."""
+    x, y = made("logistic")
+    path = write(tmp_path / "t.csv", x, y, "a,x_1 & 50%,b|c")
+    run = trained(path, quiet=False, replicas=2)
+    said = capsys.readouterr().out.splitlines()
+    start = next(k for k, line in enumerate(said) if line.startswith("column "))
+    assert said[start].split() == [
+        "column",
+        "estimate",
+        "standard",
+        "error",
+        "z",
+        "p",
+        "95%",
+        "low",
+        "95%",
+        "high",
+        "odds",
+        "ratio",
+    ]
+    rows = run.summary["coefficients"]["rows"]
+    assert [line.rsplit(maxsplit=7)[:2] for line in said[start + 1 : start + 5]] == [
+        [row["name"], format(row["estimate"], ".4g")] for row in rows
+    ]
+    assert "standard errors: fisher; replica: the first of 2" in said[start + 5]
+    many = np.random.default_rng(0).standard_normal((EXAMPLES, 20))
+    (tmp_path / "long").mkdir()
+    write(tmp_path / "long/t.csv", many, y, ",".join("abcdefghijklmnopqrst"))
+    trained(tmp_path / "long/t.csv", quiet=False, l2=0.1)
+    assert f"21 coefficients:  cat {tmp_path}/long/run/coefficients.md" in capsys.readouterr().out
+
+
 def test_an_example_that_counts_twice_is_two_examples() -> None:
     x, y = made("logistic")
     x, y = torch.from_numpy(x), torch.from_numpy(y).double()

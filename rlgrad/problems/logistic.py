@@ -264,7 +264,7 @@ class Likelihood(Trainable):
 class Logistic(Likelihood):
     """The likelihood of the labels under a linear model."""
 
-    informed = True
+    informed, shown = True, "coefficients.md"
 
     def __init__(self, settings: Settings, dataset: data.Dataset):
         whole, width = settings.spread(), dataset.x.shape[1]

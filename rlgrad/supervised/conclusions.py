@@ -81,7 +81,9 @@ def concluded(problem: Any, estimate: Estimate) -> Conclusion:
             why = "none, as the run has not converged"
     elif not problem.penalised:
         why = "none, as there are too many examples and columns"
-    facts = table.facts | {"standard errors": why}
+    facts = (
+        table.facts | {"standard errors": why} | ({"replica": f"the first of {len(parts)}"} if len(parts) > 1 else {})
+    )
     findings["coefficients"] = {"statistic": table.statistic, "rows": [row._asdict() for row in table.rows], **facts}
     return Conclusion(sentences, findings, documents(table, facts, model.family.ratio))
 

@@ -24,6 +24,7 @@ from rlgrad.run.state import unit
 from rlgrad.run.statistics import interval, number
 
 NEXT = {"evaluate": "evaluate it:", "play": "watch it play:"}
+ROWS = 12  # of a table that is shown
 LINES = 10  # how many lines a run prints where the output is no terminal
 
 
@@ -161,6 +162,8 @@ class Display(Observer):
         self.console.print(compared(swept, headline(summary)) if swept else table)
         for sentence in summary.get("conclusion", ()):
             self.say(sentence)
+        if (file := directory / (run.problem.shown or "none")).is_file():
+            self.show(file, file.read_text(encoding="utf-8"))
         if summary.get("first_solved"):
             solved = summary["first_solved"]
             self.say(
@@ -175,6 +178,19 @@ class Display(Observer):
             for command in run.problem.uses:
                 self.say(f"{NEXT[command]:17} rlgrad {command} {here}")
         self.say(f"a page of it:     rlgrad report {here}")
+
+    def show(self, file: Path, text: str) -> None:
+        """A table in Markdown, and what is said below it; or of a long one the command that shows it."""
+        head, _, *rows = (line[2:-2].split(" | ") for line in text.splitlines() if line.startswith("|"))
+        if len(rows) > ROWS:
+            return self.say(f"{len(rows)} {file.stem}:  cat {shlex.quote(str(file))}")
+        table = Table(*head, box=None, pad_edge=False)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in rows:
+            table.add_row(*(Text(cell.replace("\\|", "|")) for cell in row))
+        self.console.print("", table)
+        self.say(text.rstrip().rpartition("\n")[2])
 
 
 def evaluated(run: Following) -> str:
