@@ -38,9 +38,9 @@ def write(path: Path, x: np.ndarray, y: np.ndarray, names: str = "a,year,rate") 
     return path
 
 
-def trained(path: Path, **settings: Any) -> rlgrad.run.training.Run:
+def trained(path: Path, quiet: bool = True, **settings: Any) -> rlgrad.run.training.Run:
     given = {"problem": "logistic", "data": str(path), "test_fraction": 0, "dtype": "float64", "updates": 3}
-    return rlgrad.train(given | {"optimizer": {"name": "Newton"}} | settings, out=path.parent / "run")
+    return rlgrad.train(given | {"optimizer": {"name": "Newton"}} | settings, out=path.parent / "run", quiet=quiet)
 
 
 def twin(kind: str, x: np.ndarray, y: np.ndarray, errors: str) -> Any:

@@ -183,7 +183,8 @@ class Display(Observer):
         """A table in Markdown, and what is said below it; or of a long one the command that shows it."""
         head, _, *rows = (line[2:-2].split(" | ") for line in text.splitlines() if line.startswith("|"))
         if len(rows) > ROWS:
-            return self.say(f"{len(rows)} {file.stem}:  cat {shlex.quote(str(file))}")
+            self.say(f"{len(rows)} {file.stem}:  cat {shlex.quote(str(file))}")
+            return
         table = Table(*head, box=None, pad_edge=False)
         for column in table.columns[1:]:
             column.justify = "right"
