@@ -62,7 +62,8 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if not isinstance(value, Real) or not value >= least or (name == "C" and value == 0):
                 raise ValueError(f"{name} must be {'positive' if name == 'C' else f'{least} or more'}, not {value!r}")
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), order="C")
-        check_classification_targets(y)
+        if y.dtype.kind not in "biuUS":  # those are classes, and finding that out takes as long as an iteration
+            check_classification_targets(y)
         self.classes_: np.ndarray
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:

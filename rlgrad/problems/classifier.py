@@ -7,6 +7,7 @@ judgement; but no closed form, and no optimum that would be the only one.
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
@@ -36,10 +37,11 @@ class Classifier(Likelihood):
     """The likelihood of the labels under a network."""
 
     def __init__(self, settings: Settings, dataset: Dataset):
-        drawn = [stream(seed, Purpose.INITIAL) for seed in settings.spread().seeds]
+        settings = settings.spread()
+        drawn = [stream(seed, Purpose.INITIAL) for seed in settings.seeds]
         told = dataset.classes, settings.family, settings.hidden, settings.activation
         model = NetworkClassifier(dataset.x.shape[1], *told, drawn).to(dataset.x.dtype)
-        super().__init__(settings, dataset, model, any(each.l2 for each in settings.each()))
+        super().__init__(settings, dataset, model, bool(torch.as_tensor(settings.l2).any()))
 
     def description(self) -> dict[str, Any]:
         """The classifier's, with the form of its network."""

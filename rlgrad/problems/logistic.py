@@ -160,6 +160,7 @@ class Likelihood(Trainable):
     work = "batch/examples"  # the metric that counts what was learned from
 
     def __init__(self, settings: Any, dataset: data.Dataset, model: Any, penalty: bool):
+        """settings: spread over the replicas. penalty: whether there is one."""
         self.direction, self.dataset, self.facts, self.model = (
             DIRECTIONS[settings.objective],
             dataset,
@@ -167,7 +168,7 @@ class Likelihood(Trainable):
             model,
         )
         self.measures = settings.objective.replace("_", " ") + (" and penalty" if penalty else "")
-        self.settings = settings = settings.spread()
+        self.settings = settings
         self.headline, self.judged = model.family.headline, (model.family.judged, Direction.MINIMIZE)
         if dataset.validation:
             self.judged = f"validation_{model.family.judged}", Direction.MINIMIZE
@@ -267,10 +268,14 @@ class Logistic(Likelihood):
     informed, shown = True, "coefficients.md"
 
     def __init__(self, settings: Settings, dataset: data.Dataset):
-        whole, width = settings.spread(), dataset.x.shape[1]
-        model = LinearClassifier(whole.replicas, width, dataset.classes, settings.family).to(dataset.x.dtype)
-        super().__init__(settings, dataset, model, any(each.l2 or each.l1 for each in settings.each()))
-        settings = whole
+        settings, width = settings.spread(), dataset.x.shape[1]
+        model = LinearClassifier(settings.replicas, width, dataset.classes, settings.family).to(dataset.x.dtype)
+        super().__init__(
+            settings,
+            dataset,
+            model,
+            penalty := any(bool(torch.as_tensor(each).any()) for each in (settings.l2, settings.l1)),
+        )
         if not settings.standardise and settings.optimizer.name == "Newton":
             self.facts = {**self.facts, "scaling": "Newton's curvature is scaled, and worked out in double precision"}
         linear = self.model.linear
@@ -279,6 +284,7 @@ class Logistic(Likelihood):
         kink, start, deviation = (along(each, exactly) for each in told)
         self.kink: Decay  # of l1, likewise
         self.kink = kink.numpy() if isinstance(kink, Tensor) else kink
+        self.kinked, self.penalised = bool(np.any(self.kink)), penalty
         with torch.no_grad():
             linear.bias.copy_(torch.as_tensor(start if settings.intercept else 0.0, dtype=torch.float64))
             linear.weight.copy_(torch.as_tensor(start, dtype=torch.float64))
@@ -305,7 +311,7 @@ class Logistic(Likelihood):
         metrics = Lazy(functools.partial(self._metrics, found.scores, batch, examples))
         gradient = found.weight, found.bias if self.settings.intercept else None
         curvature = functools.partial(self._information, batch, examples, found.means, curved)
-        if not np.any(self.kink):
+        if not self.kinked:
             return Estimate(found.value, metrics, gradient, curvature)
         value = found.value - sign * self._absolute()
         return Estimate(value, metrics, gradient, curvature, notes=self._absolute())
@@ -318,7 +324,7 @@ class Logistic(Likelihood):
 
     def diagnose(self, update: Update, promised: Tensor) -> Mapping[str, Tensor]:
         """As the gradient is that of all but the penalty l1, what that has become counts as promised."""
-        if np.any(self.kink):
+        if self.kinked:
             promised = promised - self.direction.sign * (self._absolute() - update.passes[-1].notes)
         return super().diagnose(update, promised)
 
@@ -333,7 +339,7 @@ class Logistic(Likelihood):
         scale = self._scale(examples) * examples / taken
         sign = self.direction.opposite.sign  # a log-likelihood curves downwards
         found = Information(self.model.family, x, means, sign, scale, self.decay, settings.intercept, counts)
-        if np.any(self.kink):
+        if self.kinked:
             found.kink = np.zeros(
                 (len(means), self.model.linear.weight[0].numel() + settings.intercept * means.shape[1])
             )
@@ -357,10 +363,6 @@ class Logistic(Likelihood):
         with torch.no_grad():
             linear.bias.add_((linear.weight * shift).sum(1, keepdim=True))
             linear.weight.mul_(torch.from_numpy(unit / deviation).to(linear.weight.dtype)[:, None])
-
-    @property
-    def penalised(self) -> bool:
-        return bool(np.any(self.decay) or np.any(self.kink))
 
     @torch.no_grad()
     def conclusion(self) -> Sequence[str]:

@@ -185,12 +185,15 @@ class Information(Curvature):
     def matrix(self) -> np.ndarray:
         """[R, P, P]"""
         (replicas, features, classes), size = self.shape, self.shape[1] + self.intercept
-        result = np.empty((replicas, size, classes, size, classes))
-        for k in range(classes):
-            for m in range(k + 1):
-                block = self._block([self.family.weight(mean, k, m) for _, mean, *_ in self.parts])
-                result[:, :, k, :, m] = result[:, :, m, :, k] = block
-        square = result.reshape(replicas, size * classes, size * classes)
+        if classes == 1:
+            square = self._block([self.family.weight(mean, 0, 0) for _, mean, *_ in self.parts])
+        else:
+            result = np.empty((replicas, size, classes, size, classes))
+            for k in range(classes):
+                for m in range(k + 1):
+                    block = self._block([self.family.weight(mean, k, m) for _, mean, *_ in self.parts])
+                    result[:, :, k, :, m] = result[:, :, m, :, k] = block
+            square = result.reshape(replicas, size * classes, size * classes)
         np.einsum("rpp->rp", square)[:, : features * classes] += self.decay
         return self.sign * square
 

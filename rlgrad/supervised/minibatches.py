@@ -26,6 +26,8 @@ class Batch(NamedTuple):
 
     def shared(self) -> "Batch":
         """The share of this process."""
+        if ranks.here.size == 1:
+            return self
         own = ranks.share(self.y.shape[1])
         return Batch(*(part[:, own] for part in self if part is not None))
 
