@@ -1,3 +1,6 @@
+import os
+from collections.abc import Iterator
+
 import gymnasium
 import numpy as np
 import pytest
@@ -25,6 +28,14 @@ for name, observation, action in (
     ("Bytes", spaces.Box(0, 255, (6,), np.uint8), TWO),
 ):
     gymnasium.register(f"tests/{name}-v0", Anything, kwargs={"observation": observation, "action": action})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_power_cut() -> Iterator[None]:
+    """What a test writes need not outlive the machine: to wait for the disk would take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -58,11 +58,16 @@ def work(config: dict[str, Any], out: str | Path) -> None:
     train({**config, **changes}, out=out, environment=Blinking if blinking else None)
 
 
-if __name__ == "__main__":
-    torch.set_default_dtype(torch.float64)
-    for out, config in json.loads(Path(sys.argv[1]).read_text()).items():
+def work_through(jobs: str) -> None:
+    """Do them one after the other; what is refused is said in a file."""
+    for out, config in json.loads(Path(jobs).read_text()).items():
         try:
             work(config, out)
         except UsageError as error:
             with open(f"{out}.txt", "a") as file:
                 file.write(f"{error}\n")
+
+
+if __name__ == "__main__":
+    torch.set_default_dtype(torch.float64)
+    work_through(sys.argv[1])

@@ -265,24 +265,6 @@ def test_a_dot_is_followed_and_the_run_is_used(form: str, tmp_path: Path, capsys
             seen, _, over, _, _ = env.step(action)
 
 
-@pytest.mark.parametrize("form", ["hwc", "stack", "dict", "bytes", "float"])
-def test_a_policy_of_pictures_is_the_same_as_onnx(form: str, tmp_path: Path) -> None:
-    for name in ("onnx", "onnxruntime", "onnxscript"):
-        pytest.importorskip(name, reason="the extra `export` is not installed")
-    import onnxruntime
-
-    rlgrad.train(settings(form, updates=1, episodes=2), out=tmp_path / "run")
-    to, policy = tmp_path / "out" / "model.onnx", rlgrad.load(tmp_path / "run", replica=1)
-    assert main(["export", str(tmp_path / "run"), "--to", str(to), "--replica", "1"]) == 0
-    space = policy.observation_space
-    space.seed(0)
-    drawn = [space.sample() for _ in range(9)]
-    found = onnxruntime.InferenceSession(to).run(None, {"observation": Door(space).read(drawn)})
-    assert found[0].tolist() == [int(policy.predict(one, deterministic=True)[0]) for one in drawn]
-    expected = [policy.distribution(one).probs[0, 0].tolist() for one in drawn]
-    np.testing.assert_allclose(found[1], expected, atol=1e-5)
-
-
 def test_what_a_run_says_of_its_pictures(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     problem = load_config(settings("dict")).build().problem
     assert problem.facts["pictures that tests/Dot-v0 shows"] == "the part eye 12 x 12, 3 channels"
