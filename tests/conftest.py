@@ -34,7 +34,7 @@ for name, observation, action in (
 def no_power_cut() -> Iterator[None]:
     """What a test writes need not outlive the machine: to wait for the disk would take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
+        patch.setattr(os, "fsync", lambda _: None)
         yield
 
 
