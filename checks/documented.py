@@ -22,6 +22,7 @@ STARTS = (
     "pip ",
     "cmp ",
 )  # of what is a command between backticks
+NAMES = re.compile("rlgrad (check|evaluate|export|play|plot|predict|report|reproduce|slice|sweep|train)")  # which need more
 
 
 def commands() -> dict[str, str]:
@@ -40,13 +41,13 @@ def commands() -> dict[str, str]:
 
 
 def in_page(text: str) -> Iterator[str]:
-    """In blocks of sh, and between backticks where it has arguments."""
+    """In blocks of sh, and between backticks where it is whole: a sentence may name a command that cannot do without arguments."""
     for block in SHELL.findall(text):
         for line in block.splitlines():
             if command := tidy(line):
                 yield command
     for inline in INLINE.findall(FENCED.sub("", text)):
-        if inline.startswith(STARTS):
+        if inline.startswith(STARTS) and not NAMES.fullmatch(inline):
             yield tidy(inline)
 
 

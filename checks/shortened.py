@@ -85,7 +85,6 @@ SHORTENED = {
     "rlgrad reproduce runs/cartpole-1": f"{TRAINED} && rlgrad reproduce runs/cartpole-1",
     "python benchmarks/cartpole_seeds.py": "python benchmarks/cartpole_seeds.py 1",
     "python benchmarks/cold_start.py 4": "python benchmarks/cold_start.py 1",
-    "rlgrad predict": "rlgrad predict --help",  # your-table.md runs it
     "python benchmarks/tables.py [ROUNDS] [PARQUET_ROWS]": "python benchmarks/tables.py 1 1000",
     # CONTRIBUTING.md
     "python -m pytest && ruff check . && ruff format --check . && mypy": (
@@ -99,7 +98,6 @@ SHORTENED = {
     "rlgrad tags > docs/tags.md": "rlgrad tags > found.md && cmp found.md docs/tags.md",
     # docs/
     "rlgrad train --config cartpole": "rlgrad train --config cartpole --updates 2",
-    "rlgrad train": "rlgrad train --help",
     "rlgrad train --config cartpole --replicas R": "rlgrad train --config cartpole --replicas 3 --updates 2",
     "rlgrad train --profile": "rlgrad train --config cartpole --updates 2 --profile",
     "rlgrad train --resume RUN": f"{TRAINED} && rlgrad train --resume runs/cartpole-1",
