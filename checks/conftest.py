@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from checks.shortened import TRAINING
+
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = (".git", ".venv", ".peers", "build", "dist", "runs", "shared", "__pycache__", "*_cache", "*.egg-info")
 
@@ -42,17 +44,28 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def shell(project: Path) -> Shell:
+def shell(project: Path, request: pytest.FixtureRequest) -> Shell:
     """Runs a line in the copy, and shows what it printed if it fails."""
 
     def run(line: str, timeout: float = 180) -> "subprocess.CompletedProcess[str]":
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", line],
-            cwd=project, env=environment(project), capture_output=True, text=True, timeout=timeout, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, (
-            f"{line}\nexit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-        )
-        return done
+        known = {"TRAINED": str(request.getfixturevalue("trained"))} if "$TRAINED" in line else {}
+        return ran(line, project, timeout, **known)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run that many commands ask for, trained once."""
+    project = copied(tmp_path_factory.mktemp("trained") / "project")
+    ran(TRAINING, project)
+    return project / "runs"
+
+
+def ran(line: str, project: Path, timeout: float = 180, **known: str) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", line],
+        cwd=project, env=environment(project) | known, capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{line}\nexit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done

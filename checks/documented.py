@@ -19,10 +19,11 @@ STARTS = (
     "rlgrad ",
     "torchrun ",
     "tensorboard ",
-    "pip ",
     "cmp ",
 )  # of what is a command between backticks
-NAMES = re.compile("rlgrad (check|evaluate|export|play|plot|predict|report|reproduce|slice|sweep|train)")  # which need more
+NAMED = re.compile(
+    "rlgrad (check|evaluate|export|play|plot|predict|report|reproduce|slice|sweep|train)"
+)  # which need more
 
 
 def commands() -> dict[str, str]:
@@ -41,13 +42,13 @@ def commands() -> dict[str, str]:
 
 
 def in_page(text: str) -> Iterator[str]:
-    """In blocks of sh, and between backticks where it is whole: a sentence may name a command that cannot do without arguments."""
+    """In blocks of sh, and between backticks; but a sentence may also name a command that is nothing by itself."""
     for block in SHELL.findall(text):
         for line in block.splitlines():
             if command := tidy(line):
                 yield command
     for inline in INLINE.findall(FENCED.sub("", text)):
-        if inline.startswith(STARTS) and not NAMES.fullmatch(inline):
+        if inline.startswith(STARTS) and not NAMED.fullmatch(inline):
             yield tidy(inline)
 
 

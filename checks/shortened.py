@@ -5,7 +5,8 @@ of the project, in bash, with `python`, `rlgrad` and `tensorboard` on the path.
 """
 
 AS_IS = ""
-TRAINED = "rlgrad train --config cartpole --updates 2 --quiet"
+TRAINING = "rlgrad train --config cartpole --updates 2 --quiet"
+TRAINED = "cp -R $TRAINED runs"  # what that has made, once for all commands: runs/cartpole-1
 BOOK = (  # its data are not ours to ship: made-up numbers of the same shape
     "sed -i 's/^EPOCHS, ROWS = .*/EPOCHS, ROWS = 2, 299/' benchmarks/textbook.py && "
     "python checks/horses.py made && python benchmarks/textbook.py made 2"
@@ -14,6 +15,7 @@ DIAGNOSIS = (
     "sed -i 's/^GROWN, ROUNDS = .*/GROWN, ROUNDS = 1, 2/' benchmarks/diagnosis.py && "
     "python benchmarks/diagnosis.py cartpole"
 )
+ESTIMATOR = "python benchmarks/estimator.py --rounds 1 --only breast_cancer --threads 1"
 PEERS = "PYTHONPATH=$PYTHONPATH:benchmarks python -c 'import peers; print(peers.PEERS)'"
 
 SHORTENED = {
@@ -108,6 +110,7 @@ SHORTENED = {
     "rlgrad train --config lunar_lander": "rlgrad train --config lunar_lander --steps 2000 --help",
     "rlgrad train --config walker2d": "rlgrad train --config walker2d --help",
     "rlgrad train --config half_cheetah": "rlgrad train --config half_cheetah --help",
+    "rlgrad train --config hopper": "rlgrad train --config hopper --help",
     "python -m pytest tests/test_textbook.py": "python -m pytest -n 0 tests/test_textbook.py",
     # examples/
     "python examples/bare_loop.py 50": AS_IS,
@@ -126,6 +129,13 @@ SHORTENED = {
     "python benchmarks/peers.py": PEERS,
     "python benchmarks/peers.py classifiers": PEERS,
     "python benchmarks/peers.py sb3 tianshou jax": PEERS,
+    "python benchmarks/estimator.py": ESTIMATOR,
+    "python benchmarks/estimator.py [--rounds 7] [--only breast_cancer digits 200000x100] [--threads 1 2]": ESTIMATOR,
+    "python benchmarks/learning.py [TASK ...] [--column reinforce natural ppo] [--seeds 20] [--write]": (
+        "python benchmarks/learning.py --help"
+    ),
+    "python benchmarks/sampling.py [--rounds 5] [--write]": "python benchmarks/sampling.py --help",
+    "python benchmarks/workers.py [--rounds 5] [--write] [ENVIRONMENT ...]": "python benchmarks/workers.py --help",
     "python benchmarks/classifiers.py --write": "python benchmarks/classifiers.py --help",
     "python benchmarks/classifiers.py --only digits --write": (
         "python benchmarks/classifiers.py --only digits --write --rounds 1"
@@ -166,13 +176,13 @@ INSTEAD = {
     ". activate": "true",
     "pip install -q -e .": "true",
     "tensorboard --logdir runs": DONE_ABOVE,
-    "rlgrad train --config cartpole": TRAINED,
-    "rlgrad train --config cartpole --replicas 2 --optimizer.lr 0.01": f"{TRAINED} --replicas 2 --optimizer.lr 0.01",
+    "rlgrad train --config cartpole": TRAINING,
+    "rlgrad train --config cartpole --replicas 2 --optimizer.lr 0.01": f"{TRAINING} --replicas 2 --optimizer.lr 0.01",
     "rlgrad train --config cartpole --help": DONE_ABOVE,
     "rlgrad train --config breast_cancer": DONE_ABOVE,
     "rlgrad train --config cartpole --wrong-sign": DONE_ABOVE,
-    "rlgrad train --config cartpole --replicas 16": f"{TRAINED} --replicas 4",
-    "rlgrad train --config cartpole --replicas 16 --optimizer.lr 0.01": f"{TRAINED} --replicas 4 --optimizer.lr 0.01",
+    "rlgrad train --config cartpole --replicas 16": f"{TRAINING} --replicas 4",
+    "rlgrad train --config cartpole --replicas 16 --optimizer.lr 0.01": f"{TRAINING} --replicas 4 --optimizer.lr 0.01",
 }
 
 # commands that are known to fail -> why; what is repaired leaves this table, as an unexpected success is an error

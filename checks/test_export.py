@@ -1,7 +1,9 @@
 """An exported model answers as the loaded one, where nothing but onnxruntime and numpy is installed."""
 
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import gymnasium
@@ -11,6 +13,7 @@ import torch
 
 import rlgrad
 from checks.conftest import Shell
+from checks.shortened import TRAINED
 from rlgrad import load, train
 from rlgrad.cli import main
 from rlgrad.environments.spaces import Door
@@ -19,6 +22,8 @@ from tests.test_pictures import settings
 from tests.test_use import SMALL
 
 ASKED = """
+import sys
+sys.path.append(sys.argv[1])
 import importlib.util, numpy, onnxruntime
 assert not any(importlib.util.find_spec(name) for name in ("torch", "rlgrad"))
 session = onnxruntime.InferenceSession("cartpole/model.onnx")
@@ -28,26 +33,32 @@ for rows in (1, 5):
 """
 
 
-def test_a_model_runs_in_a_bare_environment(project: Path, shell: Shell, tmp_path: Path) -> None:
-    for name in ("onnx", "onnxscript"):
-        pytest.importorskip(name, reason=f"{name} is not installed: the extra `export` brings it")
-    python = tmp_path / "bare" / "bin" / "python"
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "bare")], check=True)
-    install = [str(python), "-m", "pip", "install", "-q", "onnxruntime", "numpy"]
-    if subprocess.run(install, capture_output=True, check=False).returncode:
-        pytest.skip("onnxruntime cannot be installed: there is no package index here")
-    shell("rlgrad train --config cartpole --updates 2 --quiet")
-    shell("rlgrad export runs/cartpole-1 --to cartpole/model.onnx --replica 0")
-    asked = 'import rlgrad, numpy; p = rlgrad.load("runs/cartpole-1", replica=0); x = numpy.ones((1, 4)); '
-    asked += "print(p.predict(x, deterministic=True)[0][0], *p.distribution(x).probs[0, 0].tolist())"
-    expected = shell(f"python -c '{asked}'")
-    action, *probabilities = expected.stdout.split()
-    found = subprocess.run([python, "-I", "-c", ASKED], cwd=project, capture_output=True, text=True, check=True).stdout
+def bare(folder: Path) -> Path:
+    """A folder with what `pip install onnxruntime numpy` would install: links to the same as it is here."""
+    folder.mkdir()
+    wanted, known = ["onnxruntime", "numpy"], set[str]()
+    while wanted:
+        name = wanted.pop()
+        if name not in known:
+            known.add(name)
+            found = metadata.distribution(name)
+            wanted += [re.match(r"[\w.-]+", each)[0] for each in found.requires or () if "extra ==" not in each]
+            for part in {file.parts[0] for file in found.files} - {".."}:
+                (folder / part).symlink_to(found.locate_file(part))
+    return folder
+
+
+def test_a_model_runs_in_a_bare_environment(project: Path, shell: Shell, tmp_path: Path, exporter: None) -> None:
+    shell(f"{TRAINED} && rlgrad export runs/cartpole-1 --to cartpole/model.onnx --replica 0")
+    policy, x = load(project / "runs" / "cartpole-1", replica=0), np.ones((1, 4))
+    action, probabilities = policy.predict(x, deterministic=True)[0][0], policy.distribution(x).probs[0, 0].tolist()
+    command = [sys.executable, "-I", "-S", "-c", ASKED, str(bare(tmp_path / "bare"))]
+    found = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True).stdout
     one, five = (line.split("] [") for line in found.splitlines())
-    assert (one[0], five[0]) == (f"[{action}", "[" + ", ".join([action] * 5))
+    assert (one[0], five[0]) == (f"[{action}", "[" + ", ".join([str(action)] * 5))
     for line in (one, five):
         values = [float(number) for number in line[1].rstrip("]").split(",")]
-        assert values == pytest.approx([float(number) for number in probabilities], abs=1e-6)
+        assert values == pytest.approx(probabilities, abs=1e-6)
 
 
 BARE = """
