@@ -72,7 +72,7 @@ def test_where_a_process_is_killed_the_others_end_and_all_go_on_from_the_checkpo
     (tmp_path / "deadly.yaml").write_text(yaml.safe_dump(config | {"checkpoint": {"every_updates": 1}}))
     train_py = RANKED.parent.parent / "scripts" / "train.py"
     words = ["--config", "deadly.yaml", "--allow-imports", "--quiet", "--out", "again"]
-    found = torchrun(2, "--max-restarts", "1", train_py, *words, cwd=tmp_path)
+    found = torchrun(2, "--max-restarts", "1", "--monitor-interval", "5", train_py, *words, cwd=tmp_path)
     assert found.returncode == 0, found.stderr
     (said,) = [line for line in found.stderr.splitlines() if "rlgrad:" in line]
     assert re.fullmatch(r".* again: update [12]: another of the 2 processes has ended, or hangs; .*", said)
