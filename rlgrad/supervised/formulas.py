@@ -8,6 +8,7 @@ worked out from their syntax trees: nothing is executed.
 
 import ast
 import functools
+import json
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -190,10 +191,11 @@ def called(name: str, inner: Part, told: Mapping[str, Any], text: str, frame: Fr
         return PLAIN[name](value) if name in PLAIN else value
     from formulaic.transforms import TRANSFORMS
 
-    known = {} if frame.learn else numbered(frame.state[text])
+    said = json.dumps({} if frame.learn else frame.state[text])  # in JSON even whole numbers are texts, as keys
+    known = json.loads(said, object_hook=lambda pairs: {int(k) if k.isdigit() else k: v for k, v in pairs.items()})
     found = TRANSFORMS[name](value, **told, _state=known)
     if frame.learn:
-        frame.state[text] = plain(known)
+        frame.state[text] = json.loads(json.dumps(known, default=lambda number: number.tolist()))
     return found
 
 
@@ -207,17 +209,3 @@ def options(name: str, args: Sequence[ast.expr], keywords: Sequence[ast.keyword]
         what = f"a column, and {' and '.join(known)}, at most {HIGHEST}" if known else "one column"
         raise refuse(f"{name}(...) has {what}")
     return {"extrapolation": "extend", **values} if name == "bs" else values
-
-
-def plain(state: Any) -> Any:
-    """What was measured, as JSON has it."""
-    if isinstance(state, Mapping):
-        return {str(key): plain(value) for key, value in state.items()}
-    return state.tolist() if isinstance(state, np.ndarray | np.generic) else state
-
-
-def numbered(state: Any) -> Any:
-    """The same as it was."""
-    if isinstance(state, Mapping):
-        return {int(key) if key.isdigit() else key: numbered(value) for key, value in state.items()}
-    return state

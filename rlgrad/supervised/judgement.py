@@ -39,7 +39,9 @@ def judge(y: np.ndarray, p: np.ndarray, frequency: np.ndarray, labels: Sequence[
         found[name] = {"value": float(values[0]), "ci95": interval, "constant": float(constant[name][0])}
     right = int((p.argmax(1) == y).sum())
     found["accuracy"]["ci95"] = wilson(right, len(y))
-    found["calibration_error"]["ci95"] = calibration_interval(*confident(y, p))
+    error, ends = calibration_error(*confident(y, p))
+    always, _ = calibration_error(*confident(y, np.broadcast_to(frequency, p.shape)))
+    found["calibration_error"] = {"value": error, "ci95": ends, "constant": always}
     seen = np.bincount(y, minlength=p.shape[1])
     if "auc" in found and (p.shape[1] == 2 or learned["auc"][0] == 1):  # there no sample would have another area
         each = [newcombe(float(learned["auc"][0]), int(n), int(len(y) - n)) for n in seen if 0 < n < len(y)]
@@ -126,13 +128,12 @@ def figures(y: np.ndarray, p: np.ndarray, counts: np.ndarray) -> dict[str, np.nd
     examples, classes = p.shape
     weight = counts / counts.sum(1, keepdims=True)
     is_label = np.eye(classes)[y]
-    best, (confidence, event) = p.argmax(1), confident(y, p)
+    best = p.argmax(1)
     surprise = np.log(1 / np.maximum(p[np.arange(examples), y], np.finfo(float).tiny))
     found = {
         "accuracy": weight @ (best == y),
         "log_loss": weight @ surprise,
         "brier": weight @ ((p - is_label) ** 2).sum(1) / (2 if classes == 2 else 1),
-        "calibration_error": calibration_error(confidence, event, weight),
     }
     sides = [1] if classes == 2 else [k for k in range(classes) if is_label[:, k].any()]
     if 0 < is_label[:, sides[0]].sum() < examples:
@@ -156,14 +157,6 @@ def ranks(score: np.ndarray, event: np.ndarray, weight: np.ndarray) -> tuple[np.
     before = np.concatenate([start, recall[:, :-1]], 1)
     area = (np.diff(fallout, axis=1, prepend=start) * (recall + before) / 2).sum(1)
     return area, (gained * precision).sum(1)
-
-
-def calibration_error(p: np.ndarray, event: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """How far [B] predicted probabilities p [M] are from the frequencies of the event, in the mean over bins (Naeini et
-    al. 2015, https://doi.org/10.1609/aaai.v29i1.9602)."""
-    bins = np.eye(BINS)[np.minimum((p * BINS).astype(int), BINS - 1)]  # [M, BINS]
-    error: np.ndarray = np.abs(weight @ (bins * (p - event)[:, None])).sum(1)
-    return error
 
 
 def plane(
@@ -224,10 +217,11 @@ def newcombe(area: float, events: int, others: int) -> list[float]:
     return [float(inside[0]), float(inside[-1])]
 
 
-def calibration_interval(p: np.ndarray, event: np.ndarray) -> list[float]:
-    """That of the calibration error: its least and its largest value where the bins' frequencies are as near to the
-    observed ones, in chi-squared distance, as 95% of test sets have them. So it has 0 where a test as that of Hosmer &
-    Lemeshow (1980, https://doi.org/10.1080/03610928008827941) does not reject the predictions."""
+def calibration_error(p: np.ndarray, event: np.ndarray) -> tuple[float, list[float]]:
+    """How far predicted probabilities p [M] are from the frequencies of the event, in the mean over bins (Naeini et al.
+    2015, https://doi.org/10.1609/aaai.v29i1.9602), and its interval: its least and its largest value where the bins'
+    frequencies are as near to the observed ones, in chi-squared distance, as 95% of test sets have them. So it has 0
+    where a test as that of Hosmer & Lemeshow (1980, https://doi.org/10.1080/03610928008827941) does not reject p."""
     from scipy.optimize import brentq
     from scipy.special import chdtri
 
@@ -236,12 +230,13 @@ def calibration_interval(p: np.ndarray, event: np.ndarray) -> list[float]:
     predicted, observed, chance = (np.array([p, event, p * (1 - p)]) @ bins)[:, bins.any(0)] / count
     apart, share, limit = np.abs(observed - predicted), count / len(p), float(chdtri(len(count), 0.05))
     variance = np.maximum(np.maximum(chance, observed * (1 - observed)), 1e-9) / count
-    high = min(1.0, float(share @ apart + (limit * share**2 @ variance) ** 0.5))
-    if (apart**2 / variance).sum() <= limit:
-        return [0.0, high]
-    most = (apart / (share * variance)).max()
-    t = brentq(lambda t: (np.minimum(apart, t * share * variance) ** 2 / variance).sum() - limit, 0, most)
-    return [float(share @ np.maximum(apart - t * share * variance, 0)), high]
+    value, low = float(share @ apart), 0.0
+    high = min(1.0, value + float(limit * share**2 @ variance) ** 0.5)
+    if (apart**2 / variance).sum() > limit:
+        most = (apart / (share * variance)).max()
+        t = brentq(lambda t: (np.minimum(apart, t * share * variance) ** 2 / variance).sum() - limit, 0, most)
+        low = float(share @ np.maximum(apart - t * share * variance, 0))
+    return value, [low, high]
 
 
 def wilson(successes: int, trials: int, level: float = 0.95) -> list[float | None]:
