@@ -161,32 +161,25 @@ class Likelihood(Trainable):
 
     def __init__(self, settings: Any, dataset: data.Dataset, model: Any, penalty: bool):
         """settings: spread over the replicas. penalty: whether there is one."""
-        self.direction, self.dataset, self.facts, self.model = (
-            DIRECTIONS[settings.objective],
-            dataset,
-            dataset.facts,
-            model,
-        )
+        self.direction, self.dataset = DIRECTIONS[settings.objective], dataset
+        self.facts, self.model = dataset.facts, model
         self.measures = settings.objective.replace("_", " ") + (" and penalty" if penalty else "")
         self.settings = settings
         self.headline, self.judged = model.family.headline, (model.family.judged, Direction.MINIMIZE)
         if dataset.validation:
-            self.judged = f"validation_{model.family.judged}", Direction.MINIMIZE
-            self.facts = {**self.facts, "validation": self._validation(len(dataset.validation[1]))}
-            self.patience = settings.early_stopping and settings.early_stopping.patience
+            self.judged, what = (f"validation_{model.family.judged}", Direction.MINIMIZE), model.family.judged
+            said = f"{len(dataset.validation[1])} examples are kept apart"
+            if settings.early_stopping:
+                self.patience = settings.early_stopping.patience
+                said += (
+                    f"; after {self.patience} evaluations in a row without a better {what.replace('_', '-')} on them "
+                )
+                said += "a replica stops, and ends with its best weights"
+            self.facts = {**self.facts, "validation": said}
         self.minibatches = Minibatches(settings, dataset)
         self.shares = min(settings.batch_size or len(dataset.y), len(dataset.y))
         decay = along(settings.l2, torch.empty(1, 1, 1, dtype=torch.float64))
         self.decay: Decay = decay.numpy() if isinstance(decay, Tensor) else decay  # or [R, 1, 1] or [R, D, 1]
-
-    def _validation(self, examples: int) -> str:
-        """What is said of the validation part at first."""
-        told, figure = self.settings.early_stopping, self.model.family.judged.replace("_", "-")
-        every = self.settings.evaluation.every_steps or self.settings.evaluation.every_updates
-        unit = "examples" if self.settings.evaluation.every_steps else "updates"
-        stops = told and f"a replica stops after {told.patience} evaluations in a row without a better {figure} on them"
-        ends = stops and f"; {stops}, one every {every} {unit}, and ends with its best weights"
-        return f"{examples} examples are kept apart{ends or ''}"
 
     def identity(self) -> Mapping[str, str]:
         return self.dataset.identity

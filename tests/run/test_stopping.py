@@ -104,8 +104,8 @@ def test_it_is_announced_and_needs_a_validation_part(tmp_path: Path, capsys, mon
     Path("config.yaml").write_text(write(STOPPED))
     assert main(["train", "--config", "config.yaml"]) == 0
     said = capsys.readouterr().out
-    first = "validation: 228 examples are kept apart; a replica stops after 3 evaluations in a row without a better "
-    assert f"{first}log-loss on them, one every 2 updates, and ends with its best weights" in said
+    first = "validation: 228 examples are kept apart; after 3 evaluations in a row without a better log-loss on them a "
+    assert f"{first}replica stops, and ends with its best weights" in said
     assert "4 of 4 replicas stopped early at update" in said
     assert main(["train", "--config", "config.yaml", "--validation_fraction", "0"]) == 2
     error = capsys.readouterr().err
