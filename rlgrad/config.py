@@ -68,8 +68,16 @@ class Config:
         other.settings, other.name, other.folder = settings, name or self.name, settings.imports_from or ""
         return other
 
+    def resolve(self) -> RunSettings:
+        """The settings, from now on with what hangs on the data in numbers. Raises UsageError."""
+        with self.located():
+            self.settings = self.settings.resolved()
+            check_sweeps(self.settings)
+            return self.settings
+
     def build(self) -> "Built":
         """What the settings describe. Raises UsageError."""
+        self.resolve()
         with self.located():
             self._import(self.settings.imports)
             self._check_given()
@@ -330,7 +338,7 @@ def check_sweeps(settings: Section) -> None:
         if len(set(values)) < len(values):
             raise SettingError(path, f"each value is to be there once (here: {short(str(values))})")
     if len(settings.seeds) > MAX_REPLICAS:
-        message = f"{len(settings.cells)} values of a sweep times {settings.replicas} are more than {MAX_REPLICAS}"
+        message = f"{len(settings.cells)} values of a sweep times {int(settings.replicas)} are more than {MAX_REPLICAS}"
         raise SettingError(("replicas",), message)
     settings.each()
 

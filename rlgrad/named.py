@@ -30,8 +30,8 @@ def build_optimizer(settings: RunSettings, problem: Problem) -> optim.Optimizer:
     """Any optimizer in rlgrad.optimizers (torch's are). Raises SettingError for a wrong name or argument."""
     each = settings.each()
     for path in settings.optimizers_of_parts():
-        beside(path, [one.optimizers_of_parts()[path] for one in each], settings.replicas)
-    arguments = beside(("optimizer",), [one.optimizer for one in each], settings.replicas)
+        beside(path, [one.optimizers_of_parts()[path] for one in each], int(settings.replicas))
+    arguments = beside(("optimizer",), [one.optimizer for one in each], int(settings.replicas))
     return made_optimizer(settings, problem, arguments)
 
 
@@ -42,7 +42,7 @@ def beside(path: Key, each: Sequence[Named], replicas: int) -> dict[str, Any]:
     for name in told[0]:
         if any(one[name] != told[0][name] for one in told) and not all(fractional(one[name]) for one in told):
             raise SettingError((*path, name), SHARED)
-    return {name: side_by_side([one[name] for one in told for _ in range(replicas)]) for name in told[0]}
+    return {name: side_by_side([one[name] for one in told], replicas) for name in told[0]}
 
 
 def fractional(value: Any) -> bool:
@@ -150,7 +150,7 @@ def try_out(settings: RunSettings, problem: Problem) -> None:
     Raises SettingError where one of them fails, moves nothing, or leads to what is not finite.
     """
     for number, each in enumerate(settings.each()):
-        try_alone(each, problem, number * settings.replicas)
+        try_alone(each, problem, number * int(settings.replicas))
 
 
 def try_alone(settings: RunSettings, problem: Problem, replica: int) -> None:

@@ -47,6 +47,21 @@ class Sweep(BaseModel, Generic[Number]):
     sweep: Annotated[tuple[Number, ...], Field(min_length=1)]
 
 
+def either(kind: Any, **mappings: type[BaseModel]) -> Any:
+    """The annotation of a number, or of a mapping in its place. mappings: their models, by a key that tells them apart;
+    one with none of the keys is meant as the last."""
+
+    def chosen(given: Any) -> str:
+        if isinstance(given, Mapping):
+            return next((key for key in mappings if key in given), list(mappings)[-1])
+        return next((key for key, model in mappings.items() if isinstance(given, model)), "number")
+
+    union: Any = Annotated[kind, Tag("number")]
+    for key, model in mappings.items():
+        union = union | Annotated[model, Tag(key)]
+    return Annotated[union, Discriminator(chosen)]
+
+
 if TYPE_CHECKING:
     Each: TypeAlias = Number | Tensor
 else:
@@ -56,9 +71,7 @@ else:
         `spread` makes a tensor [R] of the latter."""
 
         def __class_getitem__(cls, kind: Any) -> Any:
-            one, several = Annotated[kind, Tag("number")], Annotated[Sweep[kind], Tag("sweep")]
-            chosen = Discriminator(lambda given: "sweep" if isinstance(given, Mapping | Sweep) else "number")
-            return Annotated[one | several, chosen]
+            return either(kind, sweep=Sweep[kind])
 
 
 class Section(BaseModel):
@@ -178,7 +191,7 @@ class FollowSettings(Section):
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seed of each of the R replicas: those of a value of a sweep stand side by side."""
-        own = tuple(range(self.seed, self.seed + self.replicas))
+        own = tuple(range(self.seed, self.seed + int(self.replicas)))
         return self._seeds or own * math.prod(len(values) for values in self.grid.values())
 
     @property
@@ -190,7 +203,7 @@ class FollowSettings(Section):
     def cells(self) -> list["Cell"]:
         """What is tried side by side: the points of the grid, the last setting changing fastest. A run that sweeps
         nothing has one."""
-        return cells(self.grid, self.replicas)
+        return cells(self.grid, int(self.replicas))
 
     def each(self) -> list[Self]:
         """The settings of each cell, as those of a run alone."""
@@ -202,16 +215,15 @@ class FollowSettings(Section):
     def spread(self) -> Self:
         """The same for a problem that has all R replicas at once: `replicas` is R, and a number that is swept is a
         tensor [R]."""
-        if not self.grid:
+        if not self.grid and isinstance(self.replicas, int):
             return self
-        every = [each for each in self.each() for _ in range(self.replicas)]
-        whole: Self = side_by_side(every).model_copy(update={"replicas": len(every)})
+        whole: Self = side_by_side(self.each(), int(self.replicas)).model_copy(update={"replicas": len(self.seeds)})
         whole._seeds = self.seeds
         return whole
 
     def alone(self, replica: int) -> Self:
         """The settings of one replica as a run of its own."""
-        cell = self._at(self.cells[replica // self.replicas])
+        cell = self._at(self.cells[replica // int(self.replicas)])
         return cell.model_copy(update={"seed": self.seeds[replica], "replicas": 1})
 
     @property
@@ -255,6 +267,11 @@ class RunSettings(FollowSettings):
     takes: ClassVar[tuple[str, ...]] = ()  # the settings in whose place an object may be given from Python
     observers: tuple[Importable, ...] = ()
     """your own classes that watch the run, as module:Class; the module stands in `imports`"""
+
+    def resolved(self) -> Self:
+        """The same, with what hangs on the data said in numbers: as the config.yaml of a run has it. Raises
+        SettingError."""
+        return self
 
     def build(self, **objects: Any) -> Trainable:
         """The problem that these settings describe. Raises SettingError where it cannot be built.
@@ -338,17 +355,18 @@ def swept(value: Any, path: Key = (), open: bool = False) -> Iterator[tuple[Key,
             yield from swept(inner, (*path, str(number)), open)
 
 
-def side_by_side(each: Sequence[Any]) -> Any:
-    """What R settings say, in one: a number that is not the same in all of them becomes a tensor [R]."""
+def side_by_side(each: Sequence[Any], replicas: int) -> Any:
+    """What the settings of some cells say, each of so many replicas, in one: a number that is not the same in all of
+    them becomes a tensor [R]."""
     first = each[0]
     if isinstance(first, Section):
-        inner = {name: side_by_side([dict(one)[name] for one in each]) for name, _ in first}
-        return first.model_copy(update=inner)
+        all_of = zip(*each, strict=True)  # pairs of a name and a value
+        return first.model_copy(update={pairs[0][0]: side_by_side([v for _, v in pairs], replicas) for pairs in all_of})
     if isinstance(first, tuple | list):
-        return type(first)(map(side_by_side, zip(*each, strict=True)))
+        return type(first)(side_by_side(values, replicas) for values in zip(*each, strict=True))
     if all(one == first for one in each):
         return first
-    return torch.tensor(each, dtype=torch.float64)
+    return torch.tensor(each, dtype=torch.float64).repeat_interleave(replicas)
 
 
 def refusal(error: ValidationError, data: Any) -> tuple[tuple[str, ...], str]:
@@ -363,7 +381,7 @@ def refusal(error: ValidationError, data: Any) -> tuple[tuple[str, ...], str]:
         elif isinstance(data, list) and isinstance(part, int) and part < len(data):
             data = data[part]
         else:
-            break
+            continue
         path.append(str(part))
     return tuple(path), message[0].lower() + message[1:] + given
 

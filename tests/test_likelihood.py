@@ -192,8 +192,9 @@ def test_numbers_too_large_are_not_finite_and_nothing_is_said(classes: int) -> N
 @pytest.mark.parametrize("xp", [np, torch])
 def test_sums_over_pieces_are_taken_in_double_precision(xp: Any) -> None:
     """In single precision 2²⁴ + 1 is 2²⁴."""
-    parts = [xp.ones(1, dtype=xp.float32) * 2**24, *[xp.ones(1, dtype=xp.float32)] * 4]
-    assert likelihood.total(xp, parts).tolist() == [2**24 + 4]
+    parts = [(xp.ones(1, dtype=xp.float32) * 2**24,), *[(xp.ones(1, dtype=xp.float32),)] * 4]
+    (found,) = likelihood.total(xp, iter(parts))
+    assert found.tolist() == [2**24 + 4]
 
 
 @pytest.mark.parametrize("classes", [2, 3])

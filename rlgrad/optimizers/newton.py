@@ -133,11 +133,13 @@ def either(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float, *s
 def direct(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float, *sizes: np.ndarray) -> np.ndarray:
     """|H|⁻¹ times the gradient [R, P]. bowl: 1 where H is positive at the extremum that is sought, else -1. eps: what
     rounding leaves of a zero, as a part of the largest."""
-    matrix, unit = bowl * curvature.matrix(), np.ones((len(gradient), 1))
+    matrix, unit = curvature.matrix(), np.ones((len(gradient), 1))
     if curvature.eps:
         eps, size = curvature.eps, np.abs(matrix.diagonal(axis1=1, axis2=2))
         unit = np.divide(1.0, np.sqrt(size), out=np.ones_like(size), where=(size > 0) & (size < np.inf))  # [R, P]
-        matrix, gradient = unit[:, :, None] * matrix * unit[:, None], unit * gradient
+        gradient = unit * gradient
+    matrix = bowl * unit[:, :, None] * matrix
+    matrix *= unit[:, None]
     step, flattest, steepest = (few if matrix.shape[1] <= FEW else many)(matrix, gradient)
     good = flattest > eps**0.5 * steepest  # [R]
     if not good.all():

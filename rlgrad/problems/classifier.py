@@ -36,12 +36,12 @@ class Settings(LikelihoodSettings):
 class Classifier(Likelihood):
     """The likelihood of the labels under a network."""
 
-    def __init__(self, settings: Settings, dataset: Dataset):
-        settings = settings.spread()
+    def __init__(self, told: Settings, dataset: Dataset):
+        settings = told.spread()
         drawn = [stream(seed, Purpose.INITIAL) for seed in settings.seeds]
-        told = dataset.classes, settings.family, settings.hidden, settings.activation
-        model = NetworkClassifier(dataset.x.shape[1], *told, drawn).to(dataset.x.dtype)
-        super().__init__(settings, dataset, model, bool(torch.as_tensor(settings.l2).any()))
+        form = dataset.classes, settings.family, settings.hidden, settings.activation
+        model = NetworkClassifier(dataset.x.shape[1], *form, drawn).to(dataset.x.dtype)
+        super().__init__(told, settings, dataset, model, bool(torch.as_tensor(settings.l2).any()))
 
     def description(self) -> dict[str, Any]:
         """The classifier's, with the form of its network."""

@@ -8,12 +8,12 @@ same point, and both gradients are the same but for the sign (Hastie, Tibshirani
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 import numpy as np
 import torch
-from pydantic import FiniteFloat, NonNegativeFloat, PositiveInt
+from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveInt, PrivateAttr
 from torch import Tensor
 
 from rlgrad import distributed, ranks
@@ -21,23 +21,32 @@ from rlgrad.errors import SettingError
 from rlgrad.loop import Direction, Estimate, Lazy, Update
 from rlgrad.optimizers.curvature import Curvature, Shared
 from rlgrad.replicas import along
-from rlgrad.settings import Each, Section
+from rlgrad.settings import MAX_REPLICAS, Each, Key, Section, Sweep, either, replaced
 from rlgrad.streams import Purpose, stream
 from rlgrad.supervised import data, judgement
 from rlgrad.supervised.classifier import LinearClassifier
 from rlgrad.supervised.conclusions import Conclusion, concluded
-from rlgrad.supervised.families import NUMERIC
+from rlgrad.supervised.families import NUMERIC, family_of
 from rlgrad.supervised.formulas import parsed
-from rlgrad.supervised.likelihood import Decay, Information, penalised
+from rlgrad.supervised.likelihood import Decay, Information, for_each, given, penalised, scored
 from rlgrad.supervised.minibatches import Batch, Minibatches, MinibatchSettings
 from rlgrad.supervised.preprocessing import Preprocessing
 from rlgrad.supervised.quality import auc
+from rlgrad.supervised.resampling import Path, Resampling, chosen, deviations, resampled, steepest
 from rlgrad.supervised.settings import DataSettings
 from rlgrad.supervised.trained import TrainedClassifier, TrainedRegression, description
 from rlgrad.trainable import Trainable
 
 ENOUGH = 100_000  # examples, for a curvature that only says how near the optimum is
 DIRECTIONS = {"log_likelihood": Direction.MAXIMIZE, "negative_log_likelihood": Direction.MINIMIZE}
+
+
+if TYPE_CHECKING:
+    Penalty: TypeAlias = float | Tensor
+    Replicas: TypeAlias = Any
+else:
+    Penalty = either(NonNegativeFloat, path=Path, sweep=Sweep[NonNegativeFloat])
+    Replicas = either(Annotated[int, Field(gt=0, le=MAX_REPLICAS)], folds=Resampling)
 
 
 class EarlyStopping(Section):
@@ -51,6 +60,10 @@ class EarlyStopping(Section):
 class LikelihoodSettings(DataSettings, MinibatchSettings):
     """The likelihood of labels, whatever model has it."""
 
+    replicas: Replicas = 1
+    """how many copies are trained side by side, in a sweep so many for each value; or on which rows of the training
+    part: {folds: 10}, {folds: 10, groups: COLUMN}, {by: COLUMN} or {bootstrap: 200}"""
+
     family: Literal["logistic", "poisson", "gaussian"] = "logistic"
     """the distribution of the labels. logistic: classes, two or more. poisson: counts, by the logarithm of their mean.
     gaussian: numbers, by their mean"""
@@ -58,21 +71,60 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
     """the cost to descend, or the score to ascend"""
     reduction: Literal["mean", "sum"] = "mean"
     """whether the objective is the mean over the examples of an update or their sum"""
-    l2: Each[NonNegativeFloat] = 0.0
+    l2: Penalty = 0.0
     """strength of the penalty l2/2 ||w||^2, intercepts left out; scikit-learn's C is 1 / (l2 * examples) for the mean,
-    and 1 / l2 for the sum"""
+    and 1 / l2 for the sum. {path: 100}: so many values, down from where weights are next to nothing"""
     class_weights: Literal["balanced"] | dict[str, NonNegativeFloat] | None = None
     """how many times the examples of each class count in learning, by label; balanced: so that all classes count the
     same; null: once. Standard errors beside them should be the sandwich's"""
     early_stopping: EarlyStopping | None = None
     """null: the run goes on to its end, and ends with its last weights"""
 
-    def dataset(self, keep_constant: bool = False) -> data.Dataset:
+    _read: data.Dataset | None = PrivateAttr(None)  # what `resolved` has looked at already
+
+    @property
+    def keeps_constant(self) -> bool:
+        """Whether a column of one value is learned from, as one that stands for an intercept."""
+        return not dict(self).get("intercept", True)
+
+    @property
+    def grouping(self) -> int | str | None:
+        how = self.replicas
+        return (how.by if how.groups is None else how.groups) if isinstance(how, Resampling) else None
+
+    def resolved(self) -> Self:
+        """The same with the values of all paths, and the number of folds."""
+        how, paths = self.replicas, {name: path for name, path in self if isinstance(path, Path)}
+        unsaid = isinstance(how, Resampling) and how.by is not None and how.folds is None
+        if not paths and not unsaid:
+            return self
+        dataset = self.examples()
+        family, rows = family_of(self.family, dataset.classes), len(dataset.y) if self.reduction == "sum" else 1
+        slope = rows * steepest(family, dataset, not self.keeps_constant)
+        found: dict[Key, Any] = {(name,): {"sweep": path.values(name, slope)} for name, path in paths.items()}
+        if unsaid and dataset.groups is not None:
+            found["replicas", "folds"] = int(dataset.groups.max()) + 1
+        same: Self = self.model_validate(replaced(self.model_dump(), found))
+        same._read = dataset
+        return same
+
+    def dataset(self) -> data.Dataset:
+        """The examples, as each replica learns from them. Raises SettingError."""
+        dataset = self._read or self.examples()
+        if not isinstance(self.replicas, Resampling):
+            return dataset
+        seeds = self.seeds[: int(self.replicas)]
+        return resampled(dataset, self.replicas, seeds, self.split_seed, self.reduction == "mean")
+
+    def examples(self) -> data.Dataset:
         """The examples, with labels that the family can have. Raises SettingError."""
         numeric = NUMERIC.get(self.family)
+        if self.grouping is not None and self.test_fraction and self.test_data is None:
+            message = "would have rows of one group in both parts: set it to 0, or let test_data name a file"
+            raise SettingError(("test_fraction",), message)
         if numeric and self.positive is not None:
             raise SettingError(("positive",), f"family: {self.family} has no classes: its labels are numbers")
-        dataset = data.load_dataset(self, numeric is not None, keep_constant=keep_constant)
+        dataset = data.load_dataset(self, numeric is not None, keep_constant=self.keeps_constant)
         if self.early_stopping and dataset.validation is None:
             hint = "it watches a validation part: set validation_fraction, such as 0.1"
             raise SettingError(("early_stopping",), hint)
@@ -100,6 +152,9 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
         return dataset._replace(sample_weight=counts * each.to(once)[y])
 
     def trained(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any], **objects: Any) -> Any:
+        if isinstance(self.replicas, Resampling):
+            message = "what it has learned are folds' or resamples': train one with what you choose, with --replicas 1"
+            raise SettingError(("replicas",), message)
         return (TrainedClassifier if self.family == "logistic" else TrainedRegression)(tensors, description)
 
 
@@ -107,7 +162,7 @@ class Settings(LikelihoodSettings):
     """A linear classifier with a probability for each class."""
 
     problem: Literal["logistic"] = "logistic"
-    l1: Each[NonNegativeFloat] = 0.0
+    l1: Penalty = 0.0
     """strength of the penalty l1 ||w||_1, which makes weights exactly 0; with l2 it is the elastic net. It goes with
     the optimizers Newton and Proximal, and the gradient that is logged is that of the rest"""
     intercept: bool = True
@@ -137,7 +192,10 @@ class Settings(LikelihoodSettings):
             raise SettingError(
                 ("intercept",), f"{hint}: set intercept: {str(not self.intercept).lower()}, or change it"
             )
-        return Logistic(self, self.dataset(keep_constant=not self.intercept))
+        if isinstance(self.replicas, Resampling) and self.standardise and not self.intercept:
+            message = "without one, features that each replica standardises need standardise: false"
+            raise SettingError(("intercept",), message)
+        return Logistic(self, self.dataset())
 
     def check_kink(self) -> None:
         """Raises SettingError where the penalty l1 cannot be had with the other settings."""
@@ -152,6 +210,11 @@ class Settings(LikelihoodSettings):
             raise SettingError(("l1",), f"it does not go with {other}")
 
 
+def of_weights(penalty: float | Tensor) -> Decay:
+    """A penalty, or one for each replica as [R, 1, 1]."""
+    return penalty.numpy()[:, None, None] if isinstance(penalty, Tensor) else penalty
+
+
 class Likelihood(Trainable):
     """The likelihood of the labels under a model, by way of its distribution."""
 
@@ -159,11 +222,13 @@ class Likelihood(Trainable):
     curved = True
     work = "batch/examples"  # the metric that counts what was learned from
 
-    def __init__(self, settings: Any, dataset: data.Dataset, model: Any, penalty: bool):
-        """settings: spread over the replicas. penalty: whether there is one."""
+    def __init__(self, told: Any, settings: Any, dataset: data.Dataset, model: Any, penalty: bool):
+        """told: the settings as they are told. settings: the same, spread over the replicas. penalty: whether there is
+        one."""
         self.direction, self.dataset = DIRECTIONS[settings.objective], dataset
         self.facts, self.model = dataset.facts, model
         self.measures = settings.objective.replace("_", " ") + (" and penalty" if penalty else "")
+        self.how, self.cells, self.concluded = told.replicas, told.cells, Conclusion([], {}, {})
         self.settings = settings
         self.headline, self.judged = model.family.headline, (model.family.judged, Direction.MINIMIZE)
         if dataset.validation:
@@ -178,8 +243,7 @@ class Likelihood(Trainable):
             self.facts = {**self.facts, "validation": said}
         self.minibatches = Minibatches(settings, dataset)
         self.shares = min(settings.batch_size or len(dataset.y), len(dataset.y))
-        decay = along(settings.l2, torch.empty(1, 1, 1, dtype=torch.float64))
-        self.decay: Decay = decay.numpy() if isinstance(decay, Tensor) else decay  # or [R, 1, 1] or [R, D, 1]
+        self.decay: Decay = of_weights(settings.l2)  # or [R, D, 1]
 
     def identity(self) -> Mapping[str, str]:
         return self.dataset.identity
@@ -194,7 +258,8 @@ class Likelihood(Trainable):
         scale, batch = self._scale(examples), batch.shared()
         value, scores = self._likelihood(batch, scale)
         value, slopes = distributed.differentiated(value, self.model.parameters())
-        metrics = Lazy(functools.partial(self._metrics, scores.detach().mT, batch, examples))
+        parts = [(scores.detach().mT, batch.y, *given(batch.sample_weight))]
+        metrics = Lazy(functools.partial(self._metrics, parts, examples))
         return Estimate(value, metrics, slopes, lambda: self._differentiated(batch, scale))
 
     def _likelihood(self, batch: Batch, scale: float) -> tuple[Tensor, Tensor]:
@@ -202,7 +267,7 @@ class Likelihood(Trainable):
         of the examples, and of the penalty."""
         counts, scores = batch.sample_weight, self.model.scores(batch.x)
         each = self.model.predict(scores).log_prob(batch.y)
-        each = each if counts is None else each * counts
+        each = each if counts is None else each * for_each(torch, counts, len(each))
         decay = torch.as_tensor(self.decay, dtype=scores.dtype) / ranks.here.size
         penalties = ((decay / 2 * weight.square()).sum((1, 2)) for weight in self.model.weights)
         return self.direction.sign * (scale * each.sum(1) - sum(penalties)), scores
@@ -215,10 +280,16 @@ class Likelihood(Trainable):
             return Shared(self._likelihood(batch, scale)[0], self.model.parameters())
 
     @torch.no_grad()
-    def _metrics(self, scores: Tensor, batch: Batch, examples: int) -> dict[str, Tensor]:
-        found = self.model.family.quality(self.model.predict(scores.mT), batch.y, batch.sample_weight)
-        one = scores.new_ones(len(scores))
-        counted = one * batch.y.shape[1] if batch.sample_weight is None else batch.sample_weight.sum(1)
+    def _metrics(self, parts: Iterable[tuple[Tensor, ...]], examples: int) -> dict[str, Tensor]:
+        """parts: scores [R, K, B], labels and what they count, of some examples at a time."""
+        found, counted = dict[str, Tensor](), torch.zeros(())
+        for scores, y, *counts in parts:
+            one, weight = scores.new_ones(len(scores)), [for_each(torch, each, len(scores)) for each in counts]
+            own = weight[0].sum(1) if weight else one * y.shape[1]
+            more = self.model.family.quality(self.model.predict(scores.mT), y, *weight)
+            counted = counted + own
+            found = found or dict.fromkeys(more, torch.zeros(()))
+            found = {name: old + (more[name] - old) * own / counted for name, old in found.items()}
         found = distributed.averaged(found, counted)
         return {f"batch/{name}": figure for name, figure in found.items()} | {"batch/examples": one * examples}
 
@@ -235,24 +306,41 @@ class Likelihood(Trainable):
     def evaluate(self, step: int) -> Mapping[str, Tensor]:
         """Accuracy, log-loss and, of two classes, AUC [R] on the held-out part; beside them, what predicting the
         training part's class frequencies for every example would give: a classifier that is no better has learned
-        nothing (such a constant has an AUC of one half); and by what models are compared, on the validation part."""
-        family, (scores, y) = self.model.family, self._scores(self.dataset.test_x, self.dataset.test_y)
-        learned: dict[str, Tensor] = family.quality(family.distribution(scores), y)
+        nothing (such a constant has an AUC of one half); and by what models are compared, on the validation part. Each
+        replica is judged on its own held-out part, where it has one."""
+        parts = [self._judged(*part) for part in self.dataset.held_out()]
+        common = [name for name in parts[0] if all(name in part for part in parts)]
+        found = {name: torch.stack([part[name] for part in parts], 1).flatten() for name in common}
         if self.dataset.validation:
-            seen, labels = self._scores(*self.dataset.validation)
-            found = family.quality(family.distribution(seen), labels)
-            learned[f"validation_{family.judged}"] = found[family.judged]
-        if self.dataset.classes == 2 and 0 < self.dataset.test_y.mean() < 1:
-            learned["auc"] = auc(scores.squeeze(-1), self.dataset.test_y)
-        constant = family.distribution(
-            family.constant(self.dataset.y, self.dataset.classes).to(scores).expand_as(scores)
-        )
-        return learned | {f"prior_{name}": value for name, value in family.quality(constant, y).items()}
+            judged = self.model.family.judged
+            found[f"validation_{judged}"] = self._judged(slice(None), *self.dataset.validation, None)[judged]
+        return found
 
-    def _scores(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Of examples x [M, D]: scores [R, M, K], and their labels y [M] as [R, M]."""
-        replicas = self.settings.replicas
-        return self.model.scores(x.expand(replicas, -1, -1)), y.expand(replicas, -1)
+    def _judged(self, own: slice, x: Tensor, y: Tensor, counts: Tensor | None) -> dict[str, Tensor]:
+        """The same of some replicas, on x [M, D] and y [M]. counts: [N] of the examples to learn from."""
+        family, classes = self.model.family, self.dataset.classes
+        theirs = {name: parameter[own] for name, parameter in self.model.named_parameters()}
+        replicas = len(next(iter(theirs.values())))
+        distribution = torch.func.functional_call(self.model, theirs, (x.expand(replicas, -1, -1),))
+        learned: dict[str, Tensor] = family.quality(distribution, y.expand(replicas, -1))
+        if classes == 2 and 0 < y.mean() < 1:
+            learned["auc"] = auc(distribution.logits, y)
+        level = family.constant(self.dataset.y, classes, counts).to(x.dtype)
+        constant = family.quality(family.distribution(level.expand(replicas, len(y), -1)), y.expand(replicas, -1))
+        return learned | {f"prior_{name}": value for name, value in constant.items()}
+
+    @torch.no_grad()
+    def conclusion(self) -> Sequence[str]:
+        """Of a sweep on folds, which value is the best."""
+        sentences, findings, documents = self.concluded
+        if isinstance(self.how, Resampling) and self.how.folds and len(self.cells) > 1:
+            values = self.evaluate(0)[self.model.family.judged].double().reshape(len(self.cells), -1).numpy()
+            said, choice = chosen(self.cells, values, self.model.family.judged)
+            self.concluded = Conclusion([*sentences, said], findings | {"choice": choice}, documents)
+        return self.concluded.sentences
+
+    def findings(self) -> Mapping[str, Any]:
+        return self.concluded.findings
 
 
 class Logistic(Likelihood):
@@ -260,24 +348,21 @@ class Logistic(Likelihood):
 
     informed, shown = True, "coefficients.md"
 
-    def __init__(self, settings: Settings, dataset: data.Dataset):
-        settings, width = settings.spread(), dataset.x.shape[1]
+    def __init__(self, told: Settings, dataset: data.Dataset):
+        settings, width = told.spread(), dataset.x.shape[1]
         model = LinearClassifier(settings.replicas, width, dataset.classes, settings.family).to(dataset.x.dtype)
-        super().__init__(
-            settings,
-            dataset,
-            model,
-            penalty := any(bool(torch.as_tensor(each).any()) for each in (settings.l2, settings.l1)),
-        )
+        penalty = any(bool(torch.as_tensor(each).any()) for each in (settings.l2, settings.l1))
+        super().__init__(told, settings, dataset, model, penalty)
         if not settings.standardise and settings.optimizer.name == "Newton":
             self.facts = {**self.facts, "scaling": "Newton's curvature is scaled, and worked out in double precision"}
         linear = self.model.linear
+        self.kink: Decay = of_weights(settings.l1)  # likewise
         exactly = torch.empty(1, 1, 1, dtype=torch.float64)
-        told = settings.l1, settings.initial_value, settings.initial_deviation
-        kink, start, deviation = (along(each, exactly) for each in told)
-        self.kink: Decay  # of l1, likewise
-        self.kink = kink.numpy() if isinstance(kink, Tensor) else kink
+        start, deviation = (along(each, exactly) for each in (settings.initial_value, settings.initial_deviation))
         self.kinked, self.penalised = bool(np.any(self.kink)), penalty
+        if dataset.drawn is not None and settings.standardise:  # each standardises by what it learns from
+            unit = for_each(np, deviations(dataset.drawn, dataset.x).numpy(), settings.replicas)[:, :, None]
+            self.decay, self.kink = self.decay * unit**2, self.kink * unit
         with torch.no_grad():
             linear.bias.copy_(torch.as_tensor(start if settings.intercept else 0.0, dtype=torch.float64))
             linear.weight.copy_(torch.as_tensor(start, dtype=torch.float64))
@@ -286,7 +371,6 @@ class Logistic(Likelihood):
                 deviates = np.stack([rng.standard_normal(tuple(linear.weight.shape[1:])) for rng in drawn])
                 linear.weight.copy_(start + deviation * torch.from_numpy(deviates))
         linear.bias.requires_grad_(settings.intercept)
-        self.concluded = Conclusion([], {}, {})
 
     def objective(self, batch: Batch) -> Estimate:
         closed = self.settings.gradient == "closed_form"
@@ -296,14 +380,16 @@ class Logistic(Likelihood):
         """The objective with its derivatives in closed form. curved: of how many examples there is a curvature."""
         sign, linear, examples = self.direction.sign, self.model.linear, batch.y.shape[1]
         scale, batch = self._scale(examples), batch.shared()
-        at = linear.weight, linear.bias, batch.x, batch.y
-        found = penalised(self.model.family, *at, sign * scale, sign * self.decay, batch.sample_weight)
+        at = linear.weight.detach().clone(), linear.bias.detach().clone()
+        x, y, *counts = batch.x, batch.y, *given(batch.sample_weight)
+        found = penalised(self.model.family, *at, x, y, sign * scale, sign * self.decay, *counts)
         if not self.penalised and batch.sample_weight is None and examples == len(self.dataset.y):
             certain = found.value * sign / scale + math.log(2) > 0  # then each example's own class has p > 1/2
             self.finished = self.dataset.classes > 1 and bool(certain.all())
-        metrics = Lazy(functools.partial(self._metrics, found.scores, batch, examples))
+        kept = [] if found.scores is None else [(found.scores, y, *counts)]
+        metrics = Lazy(lambda: self._metrics(kept or scored(*at, x, y, *counts), examples))
         gradient = found.weight, found.bias if self.settings.intercept else None
-        curvature = functools.partial(self._information, batch, examples, found.means, curved)
+        curvature = functools.partial(self._information, batch, examples, at, found.means, curved)
         if not self.kinked:
             return Estimate(found.value, metrics, gradient, curvature)
         value = found.value - sign * self._absolute()
@@ -321,22 +407,24 @@ class Logistic(Likelihood):
             promised = promised - self.direction.sign * (self._absolute() - update.passes[-1].notes)
         return super().diagnose(update, promised)
 
-    def _information(self, batch: Batch, examples: int, means: Tensor, curved: int | None) -> Curvature:
+    def _information(
+        self, batch: Batch, examples: int, at: tuple[Tensor, Tensor], means: Tensor | None, curved: int | None
+    ) -> Curvature:
         """The curvature of the objective, over weights [D, K] and intercepts [K]. means: [R, K, B], of the examples of
-        this process."""
+        this process; None: too many to keep."""
         settings, first = self.settings, ranks.share(examples).start
         every = max(1, examples // (curved or examples))
         some = slice(every * math.ceil(first / every) - first, None, every)
-        x, means, taken = batch.x[:, some], means[:, :, some], math.ceil(examples / every)
+        x, taken = batch.x[:, some], math.ceil(examples / every)
+        means = None if means is None else means[:, :, some]
         counts = None if batch.sample_weight is None else batch.sample_weight[:, some]
         scale = self._scale(examples) * examples / taken
         sign = self.direction.opposite.sign  # a log-likelihood curves downwards
-        found = Information(self.model.family, x, means, sign, scale, self.decay, settings.intercept, counts)
+        found = Information(self.model.family, x, at, means, sign, scale, self.decay, settings.intercept, counts)
         if self.kinked:
-            found.kink = np.zeros(
-                (len(means), self.model.linear.weight[0].numel() + settings.intercept * means.shape[1])
-            )
-            found.kink[:, : found.decay.shape[1]] = np.broadcast_to(self.kink, found.shape).reshape(len(means), -1)
+            replicas, _, classes = found.shape
+            found.kink = np.zeros((replicas, found.decay.shape[1] + settings.intercept * classes))
+            found.kink[:, : found.decay.shape[1]] = np.broadcast_to(self.kink, found.shape).reshape(replicas, -1)
         return found if settings.standardise else found.widened()
 
     def begin_from(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
@@ -360,15 +448,22 @@ class Logistic(Likelihood):
     @torch.no_grad()
     def conclusion(self) -> Sequence[str]:
         """Whether it has converged; unless there is a penalty, which columns others determine, and which separate the
-        labels. With that go the coefficients, those of the first replica, in the units of the file."""
-        self.concluded = concluded(self, self._closed(self.minibatches.everything(), ENOUGH))
-        if self.dataset.classes > 1 and len(self.dataset.test_y):
+        labels. With that go the coefficients, those of the first replica, in the units of the file; or of all resamples
+        together."""
+        curved = ENOUGH // max(1, self.settings.replicas // 10)
+        self.concluded = concluded(self, self._closed(self.minibatches.everything(), curved))
+        if self.judges:
             judged = self._judgement()
             sentences, findings, documents = self.concluded
             sentences.append(judgement.sentence(judged))
             documents["judgement.md"] = judgement.markdown(judged)
             self.concluded = Conclusion(sentences, findings | {"judgement": judged}, documents)
-        return self.concluded.sentences
+        return super().conclusion()
+
+    @property
+    def judges(self) -> bool:
+        """Whether its first replica is judged on the test set."""
+        return self.dataset.classes > 1 and len(self.dataset.test_y) > 0 and self.dataset.drawn is None
 
     @torch.no_grad()
     def _probabilities(self, x: Tensor) -> np.ndarray:
@@ -392,16 +487,13 @@ class Logistic(Likelihood):
 
     def pictures(self) -> Mapping[str, bytes]:
         """Of a classifier on its test set: calibration, ROC, the boundary of two features; and its coefficients."""
-        if self.dataset.classes < 2 or not len(self.dataset.test_y):
+        if not self.judges:
             return {}
         from rlgrad.pages.drawing import png
         from rlgrad.supervised.figures import pictures
 
         self.conclusion()
         return {f"classifier/{name}": png(figure) for name, figure in pictures(self.concluded.findings).items()}
-
-    def findings(self) -> Mapping[str, Any]:
-        return self.concluded.findings
 
     def documents(self) -> Mapping[str, str]:
         if self.settings.pictures_every_updates is None:

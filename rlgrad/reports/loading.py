@@ -55,7 +55,7 @@ def load(
         replica, because = (0, "") if count == 1 else best(config, found)
     told = ""
     if config.settings.grid:
-        cell = config.settings.cells[replica // config.settings.replicas]
+        cell = config.settings.cells[replica // int(config.settings.replicas)]
         told, config = f" ({cell.name})", config.with_settings(config.settings.alone(replica))
     model: Any = config.trained({name: tensor[[replica]] for name, tensor in found.tensors.items()}, found.description)
     weights.check(found, found.description, model.description())

@@ -63,7 +63,8 @@ class Recorded:
 
     @property
     def replicas(self) -> int:
-        return int(self.settings.get("replicas", 1))
+        told = self.settings.get("replicas", 1)
+        return int((told.get("folds") or told.get("bootstrap") or 1) if isinstance(told, Mapping) else told)
 
     @property
     def by_chance(self) -> bool:

@@ -65,8 +65,8 @@ def resume(
         extend_to = None  # the process before this one has seen to it
     if config is not None or given:
         source = path / "config.yaml" if config is None else config
-        asked = load_config(source, given, allow_imports, None if isinstance(source, Config) else objects).settings
-        refuse_changes(path, recorded.settings, asked, extend_to)
+        asked = load_config(source, given, allow_imports, None if isinstance(source, Config) else objects)
+        refuse_changes(path, recorded.settings, asked.resolve(), extend_to)
     with distributed.together(recorded.settings.update_seconds_limit), directory.held(path):
         settings = recorded.settings if extend_to is None else longer(path, recorded, extend_to)
         found = checkpoint.newest(path, fits(path))

@@ -149,7 +149,7 @@ class State:
         if several:
             solved = [{} if problem.solved is None else {"first_solved": self.solved.get(n)} for n in range(len(cells))]
             result["sweep"] = [
-                {"settings": cell.named, "seeds": list(settings.seeds[: settings.replicas])}
+                {"settings": cell.named, "seeds": list(settings.seeds[: int(settings.replicas)])}
                 | {unit(problem): self.steps_of(cell.replicas), "by_chance": by_chance}
                 | self.measured(by_chance, cell)
                 | own

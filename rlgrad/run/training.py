@@ -77,7 +77,7 @@ def launch(
         check_alike(settings, built.problem)
         path = distributed.from_first(lambda: directory.claim(config.name, out, here))
         with directory.held(path):
-            return begin(Following(settings, *built, [*theirs, *observers], path, here=here), quiet, profile)
+            return begin(Following(config.settings, *built, [*theirs, *observers], path, here=here), quiet, profile)
 
 
 @running()

@@ -11,6 +11,7 @@ from torch import Tensor
 from rlgrad.loop import Estimate
 from rlgrad.optimizers.newton import ahead, either, joined
 from rlgrad.supervised.inference import Design, Fitted, estimates, fitted, listed, moments
+from rlgrad.supervised.resampling import spread
 from rlgrad.supervised.separation import separated
 
 CONVERGED = 1e-7  # of the objective: what may be left to gain
@@ -63,9 +64,15 @@ def concluded(problem: Any, estimate: Estimate) -> Conclusion:
     weight, bias = (part[0].detach().double().numpy() for part in (model.linear.weight, model.linear.bias))
     if len(done.columns) != len(weight):  # they have no names
         return Conclusion(sentences, findings, {})
+    if dataset.drawn is not None and (len(problem.cells) > 1 or not problem.how.bootstrap):
+        return Conclusion(sentences, findings, {})
     why, size = "none, as the optimum is a penalised one", (weight.shape[0] + 1) * weight.shape[1]
     table = estimates(model.family, weight, bias[0] if settings.intercept else None, done, dataset.labels)
-    if not problem.penalised and len(dataset.y) * size**2 <= WORK:
+    if dataset.drawn is not None:
+        every = (part.detach().double().numpy() for part in (model.linear.weight, model.linear.bias))
+        table = spread(model.family, *every, settings.intercept, done, dataset.labels)
+        why = "the deviations of resamples, and intervals are the middle 95% of these"
+    elif not problem.penalised and len(dataset.y) * size**2 <= WORK:
         counts = dataset.sample_weight
         counts = counts if counts is None or counts.ndim == 1 else counts[0]
         design = Design(dataset.x, dataset.y, counts, done.columns, settings.intercept)

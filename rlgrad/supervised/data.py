@@ -30,9 +30,19 @@ class Dataset(NamedTuple):
     labels: Sequence[int | str] = ()  # [K] the labels that the numbers stand for
     preprocessing: Preprocessing = Preprocessing((), "error")  # from the source's features to D
     identity: Mapping[str, str] = {}  # what was read: how much, and a digest of it
-    sample_weight: Tensor | None = None  # [N] or [R, N] how many times each example to learn from counts; None: once
+    sample_weight: Tensor | None = None  # [N] or [M, N] how many times each example to learn from counts; None: once
     facts: Mapping[str, str] = {}  # what was found out in reading it, in words
     validation: tuple[Tensor, Tensor] | None = None  # x [V, D] and y [V], which are neither learned from nor tested on
+    groups: np.ndarray | None = None  # [N] the number of the group that each example to learn from belongs to
+    drawn: Tensor | None = None  # [M, N] how often it is among those of each replica; then `sample_weight` is [M, N]
+
+    def held_out(self) -> Iterator[tuple[slice, Tensor, Tensor, Tensor | None]]:
+        """What replicas are judged on: which of them, x, y, and how often each example to learn from is theirs [N]."""
+        drawn = [] if self.drawn is None else list(self.drawn)
+        if not drawn:
+            yield slice(None), self.test_x, self.test_y, None
+        for number, times in enumerate(drawn):
+            yield slice(number, None, len(drawn)), self.x[times == 0], self.y[times == 0], times
 
 
 class Part:
@@ -44,9 +54,10 @@ class Part:
         y: np.ndarray,
         blocks: Callable[[Sequence[Column]], Iterator[np.ndarray]],
         weight: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
     ):
-        """weight: [N] how many times each counts; None: once."""
-        self.y, self.blocks, self.weight = y, blocks, weight
+        """weight: [N] how many times each counts; None: once. groups: [N] the number of each one's group."""
+        self.y, self.blocks, self.weight, self.groups = y, blocks, weight, groups
 
     def within(self, found: Sequence[Column], place: np.ndarray, stop: int) -> Iterator[np.ndarray]:
         """The blocks of those rows whose place is before `stop`; in its order, where there is one block."""
@@ -102,16 +113,19 @@ def load_dataset(settings: DataSettings, numeric: bool = False, keep_constant: b
         held = [(x[~gone], y[~gone]) for (x, y), gone in zip(held, unknown, strict=True)]
     names = {"columns": ", ".join(column.name for column in found), "classes": ", ".join(map(str, source.labels))}
     kind = getattr(torch, settings.dtype) if len(source.labels) in (0, 2) else torch.long
-    counts = None
-    if source.train.weight is not None:
-        identity["digest of the weights"] = hashlib.sha256(source.train.weight.tobytes()).hexdigest()[:12]
-        counts = torch.from_numpy(source.train.weight[np.argsort(place)[:stop]].astype(settings.dtype))
+    counts, groups = source.train.weight, source.train.groups
+    for name, column in (("weights", counts), ("groups", groups)):
+        if column is not None:
+            identity[f"digest of the {name}"] = hashlib.sha256(column.tobytes()).hexdigest()[:12]
+    own = np.argsort(place)[:stop]
+    weight = None if counts is None else torch.from_numpy(counts[own].astype(settings.dtype))
+    groups = None if groups is None else np.unique(groups[own], return_inverse=True)[1]
     train, test, validation = (
         (torch.from_numpy(x), torch.from_numpy(y).to(kind)) for x, y in [(x[:stop], y[:stop]), *held]
     )
     names, facts = names | identity, {**source.facts, **facts}
     kept = validation if end > stop else None
-    return Dataset(*train, *test, len(source.labels) or 1, source.labels, done, names, counts, facts, kept)
+    return Dataset(*train, *test, len(source.labels) or 1, source.labels, done, names, weight, facts, kept, groups)
 
 
 def matrix(
@@ -173,10 +187,11 @@ def bundled(settings: DataSettings, numeric: bool) -> Source:
     plain = DataSettings(data=settings.data)
     for name in (
         "test_data", "separator", "decimal", "header", "encoding", "label", "positive", "columns", "drop", "weight",
-        "formula", "categorical", "missing", "not_missing",
+        "formula", "categorical", "missing", "not_missing", "grouping",
     ):  # fmt: skip
         if getattr(settings, name) != getattr(plain, name):
-            raise SettingError((name,), f"is for data from a file; {settings.data} is taken as it is")
+            path = "replicas" if name == "grouping" else name
+            raise SettingError((path,), f"is for data from a file; {settings.data} is taken as it is")
     found = getattr(sklearn.datasets, f"load_{settings.data}")()
     features = [Column(str(name)) for name in found.feature_names]
 
@@ -195,10 +210,10 @@ def tabular(settings: DataSettings, numeric: bool) -> Source:
     else:
         hint = "no data set {!r}, and no file, as a file's name has a suffix or a folder"
         raise SettingError(("data",), hint.format(settings.data), BUNDLED, settings.data)
-    label, places, counted = chosen(table, settings)
+    label, places, counted, grouped = chosen(table, settings)
     forced = table.grouped | {*tables.positions(table, settings.categorical, "categorical")}
-    text = forced | (set() if numeric else {label})
-    table.keep([*places, label, *counted], text)
+    text = forced | (set() if numeric else {label}) | {*grouped}
+    table.keep([*places, label, *counted, *grouped], text)
     found: list[tuple[int, Column]] = []
     empty: list[tuple[int, Column]] = []
     for place, (known, has_numbers) in zip(places, columns.vocabulary(table, places, forced), strict=True):
@@ -214,7 +229,7 @@ def tabular(settings: DataSettings, numeric: bool) -> Source:
         raise SettingError(("data",), f"{table.source}: {what}")
     named = labels.Labels(table, label, settings, numeric)
     facts["data"] += named.words()
-    train = examples(table, places, features, named.y, settings, counted)
+    train = examples(table, places, features, named.y, settings, counted, grouped)
     if settings.test_data is None:
         return Source(train, None, features, named.labels, facts)
     other = settings.table(Path(settings.test_data), "test_data")
@@ -227,20 +242,23 @@ def tabular(settings: DataSettings, numeric: bool) -> Source:
     return Source(train, test, features, named.labels, facts)
 
 
-def chosen(table: Table, settings: DataSettings) -> tuple[int, list[int], list[int]]:
-    """Where the label is, where the features are, and where the weight is, if it is anywhere. Raises SettingError."""
+def chosen(table: Table, settings: DataSettings) -> tuple[int, list[int], list[int], list[int]]:
+    """Where the label is, where the features are, and where weight and groups are, if they are anywhere. Raises
+    SettingError."""
     counted = [] if settings.weight is None else [tables.position(table, settings.weight, "weight")]
-    used = [place for place in range(len(table.names)) if place not in {*table.unused, *counted}]
+    grouped = [] if settings.grouping is None else [tables.position(table, settings.grouping, "replicas")]
+    used = [place for place in range(len(table.names)) if place not in {*table.unused, *counted, *grouped}]
     label = used[-1] if settings.label is None else tables.position(table, settings.label, "label")
     places = tables.positions(table, settings.columns, "formula" if settings.formula else "columns")
-    if label in counted or set(places) & {*counted}:
-        raise SettingError(("weight",), f"{table.column(counted[0])} is the label, or one of `columns`, besides")
+    for name, other in (("weight", counted), ("replicas", grouped)):
+        if {label, *places} & {*other}:
+            raise SettingError((name,), f"{table.column(other[0])} is the label, or one of `columns`, besides")
     if label in places:
         raise SettingError(("columns",), f"{table.column(label)} is the label, and so none to learn from")
     dropped = tables.positions(table, settings.drop, "drop")
     places = places if settings.columns else [place for place in used if place != label]
     if left := [place for place in places if place not in dropped]:
-        return label, left, counted
+        return label, left, counted, grouped
     raise SettingError(("columns",), f"{table.source} has no column to learn from besides the label")
 
 
@@ -268,9 +286,10 @@ def examples(
     y: np.ndarray,
     settings: DataSettings,
     counted: Sequence[int] = (),
+    grouped: Sequence[int] = (),
 ) -> Part:
     """The rows that have a label, and if rows with missing values are to be dropped, no such value. y: [N], NaN where
-    the label is missing. counted: where their weight is."""
+    the label is missing. counted: where their weight is. grouped: where their groups are."""
     absent, strict = settings.absent, settings.missing_values == "error"
     where = {column.name: place for column, place in zip(features, places, strict=True)}
     known = ~np.isnan(y)
@@ -287,13 +306,26 @@ def examples(
             yield x if here.all() else x[here]
             start += len(x)
 
+    groups = None
+    for place in grouped:
+        codes, words = columns.coded(table, place)
+        lost = known & np.isin(codes, [-1, *(k for k, word in enumerate(words) if absent(word))])
+        if lost.any():
+            cell = f"{table.where(int(lost.argmax()))}: {table.column(place)}"
+            raise SettingError(("replicas",), f"{cell}: which rows belong together is missing")
+        groups = codes[known]
     if not counted:
-        return Part(y[known], blocks)
+        return Part(y[known], blocks, groups=groups)
     name = table.name(counted[0])
     weight = np.concatenate([*columns.blocks(table, counted, [Column(name)], absent, True)])[known, 0]
     if not ((weight >= 0) & (weight < np.inf)).all() or not weight.any():
         raise SettingError(("weight",), f"{table.source}: column {name}: a row counts 0 times or more, and not all 0")
-    return Part(y[known], blocks, weight)
+    return Part(y[known], blocks, weight, groups)
+
+
+def generator(seed: int) -> int | np.random.RandomState:
+    """Of random numbers, as scikit-learn takes them."""
+    return seed if seed < 2**32 else np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
 
 
 def split(source: Source, settings: DataSettings) -> tuple[np.ndarray, int, int]:
@@ -324,9 +356,8 @@ def cut(source: Source, rows: np.ndarray, settings: DataSettings, setting: str) 
             shown = short(", ".join(map(str, alone)))
             hint = "`test_data` names a file for that" if setting == "test_fraction" else "it needs another row"
             raise SettingError((setting,), f"only one row has the label {shown}, so none of it can be held out: {hint}")
-    rng = seed if seed < 2**32 else np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
     try:
-        first, second = train_test_split(rows, test_size=fraction, random_state=rng, stratify=stratify)
+        first, second = train_test_split(rows, test_size=fraction, random_state=generator(seed), stratify=stratify)
     except ValueError as error:
         raise SettingError((setting,), f"these examples cannot be split so: {error}") from error
     return first, second

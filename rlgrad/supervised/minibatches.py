@@ -22,7 +22,7 @@ class Batch(NamedTuple):
 
     x: Tensor  # [R, B, D]
     y: Tensor  # [R, B]
-    sample_weight: Tensor | None = None  # [R, B] how many times each counts; None: once
+    sample_weight: Tensor | None = None  # [R, B] how many times each counts; or [M, B], of replicas m, m + M, ...
 
     def shared(self) -> "Batch":
         """The share of this process."""
@@ -82,15 +82,15 @@ class Minibatches:
         """All examples, the same memory for every replica."""
         replicas = self.settings.replicas
         x, y, counts = self.dataset.x, self.dataset.y, self.dataset.sample_weight
-        return Batch(
-            x.expand(replicas, -1, -1), *(part.expand(replicas, -1) for part in (y, counts) if part is not None)
-        )
+        counts = counts.expand(replicas, -1) if counts is not None and counts.ndim == 1 else counts
+        return Batch(x.expand(replicas, -1, -1), y.expand(replicas, -1), counts)
 
     def gathered(self, rows: Tensor) -> Batch:
         """The examples of rows [R, B]."""
         x, y, counts = self.dataset.x, self.dataset.y, self.dataset.sample_weight
         x, y = (part.index_select(0, rows.reshape(-1)) for part in (x, y))  # faster than part[rows]
-        drawn = None if counts is None else counts.expand(len(rows), -1).gather(1, rows)
+        counts = None if counts is None else counts.reshape(-1, len(self.dataset.y))
+        drawn = None if counts is None else counts[torch.arange(len(rows))[:, None] % len(counts), rows]
         return Batch(x.reshape(*rows.shape, -1), y.reshape(rows.shape), drawn)
 
     def _grown(self, step: int, size: int) -> Batch:

@@ -82,6 +82,11 @@ class DataSettings(Section):
         return str(Path(value).expanduser().absolute()) if value is not None and is_file else value
 
     @property
+    def grouping(self) -> int | str | None:
+        """The column that says which rows belong together, if one does."""
+        return None
+
+    @property
     def absent(self) -> Absent:
         return Absent(self.missing, self.not_missing)
 

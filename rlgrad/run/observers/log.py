@@ -44,7 +44,7 @@ class Log(Observer):
         settings, evaluated = run.settings, [f"evaluation/{name}" for name in run.problem.headline]
         self.events.version()
         names = [cell.name for cell in run.swept]
-        self.events.layout(charts(evaluated, settings.replicas > 1 and run.problem.by_chance, names))
+        self.events.layout(charts(evaluated, int(settings.replicas) > 1 and run.problem.by_chance, names))
         given = settings.model_dump(mode="json", exclude_defaults=True) | {"seed": settings.seed}
         self.events.session(dotted(given), ["objective/value", *(f"{tag}/mean" for tag in evaluated)])
         self.events.text("config", f"```yaml\n{dump(settings)}```")

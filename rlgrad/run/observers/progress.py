@@ -26,6 +26,7 @@ from rlgrad.run.statistics import interval, number
 NEXT = {"evaluate": "evaluate it:", "play": "watch it play:"}
 ROWS = 12  # of a table that is shown
 LINES = 10  # how many lines a run prints where the output is no terminal
+SHOWN = 25  # values of a sweep in a table
 
 
 class Output:
@@ -233,7 +234,9 @@ def compared(swept: Sequence[Mapping[str, Any]], metric: str) -> Table:
     first = metric.rpartition(".")[2].replace("_", " ")
     for heading in (first, "IQM", "95% interval", "lowest", "highest", *(["solved after"] if solved else [])):
         table.add_column(heading, justify="right", no_wrap=True)
-    for cell in swept:
+    every = math.ceil(len(swept) / SHOWN)
+    table.caption = f"every {every}th of {len(swept)} values: summary.json has all" if every > 1 else None
+    for cell in swept[::every]:
         after = [f"{cell['first_solved']['env_steps']:,}" if cell["first_solved"] else ""] if solved else []
         found = columns(cell[metric]) if cell[metric] else [""] * 5
         table.add_row(*(f"{value:g}" for value in cell["settings"].values()), *found, *after)

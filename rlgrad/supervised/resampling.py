@@ -1,0 +1,166 @@
+"""Replicas as statistics: folds, resamples, and paths of penalties. All learn from the same examples, and differ in how
+many times each of these counts.
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+from rlgrad.errors import SettingError
+from rlgrad.settings import Cell, Section
+from rlgrad.streams import Purpose, stream
+from rlgrad.supervised.data import Dataset, generator
+from rlgrad.supervised.families import Family
+from rlgrad.supervised.inference import Fitted, Row, estimates
+from rlgrad.supervised.likelihood import penalised, pieces
+
+CONSTANT = 1e-10  # of a feature's mean square in a fold, below which its variance there is rounding
+PENALTIES = {"l1": 1.0, "l2": 1e3}  # times the largest slope, where a path of each begins
+END = 1e-3  # times the largest slope, where paths end
+
+
+class Resampling(Section):
+    """Replicas that each learn from some of the examples, or from some drawn again, and are judged on the others."""
+
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """so many replicas, each for a fold of the rows: it learns from the others. Each class is in every fold in its
+    proportion"""
+    bootstrap: Annotated[int, Field(ge=2)] | None = None
+    """so many replicas: each learns from as many rows as there are, drawn with replacement"""
+    groups: int | str | None = None
+    """the column that says which rows belong together: these are in the same fold, or are drawn together"""
+    by: int | str | None = None
+    """the column that says which fold a row is in"""
+
+    @model_validator(mode="after")
+    def told_once(self) -> "Resampling":
+        folds = self.folds is not None or self.by is not None
+        if folds == (self.bootstrap is not None) or (self.groups is not None and self.by is not None):
+            raise ValueError("say a number, folds, by or bootstrap; groups goes with folds or bootstrap")
+        return self
+
+    def __int__(self) -> int:
+        """How many replicas that makes, for each value of a sweep; 1 where the data has to say."""
+        return self.folds or self.bootstrap or 1
+
+
+class Path(BaseModel):
+    """So many values of a penalty in the place of one, `{path: 100}`: they fall geometrically, from where nothing or
+    next to nothing is left of the weights (Friedman, Hastie & Tibshirani 2010, section 2.5,
+    https://doi.org/10.18637/jss.v033.i01)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: Annotated[int, Field(ge=2, le=10_000)]
+
+    def values(self, name: str, slope: float) -> list[float]:
+        """slope: the largest. Raises SettingError."""
+        if not 0 < slope < math.inf:
+            raise SettingError((name,), "a path begins by the largest slope, which is 0 or infinite here: sweep values")
+        return [float(f"{value:.6g}") for value in np.geomspace(PENALTIES[name] * slope, END * slope, self.path)]
+
+
+def steepest(family: Family, dataset: Dataset, intercept: bool) -> float:
+    """The largest slope of the mean log-likelihood where all weights are 0, and the intercept is at its optimum."""
+    x, y, weight, classes = dataset.x, dataset.y, dataset.sample_weight, dataset.classes
+    scores = 1 if classes == 2 else classes
+    level = family.constant(y, classes, weight) if intercept else torch.zeros(scores)
+    start, counted = x.new_zeros(1, x.shape[1], scores), None if weight is None else weight[None]
+    found = penalised(family, start, level.to(x).reshape(1, 1, -1), x[None], y[None], 1 / len(y), 0.0, counted)
+    return float(found.weight.abs().max())
+
+
+def resampled(dataset: Dataset, how: Resampling, seeds: Sequence[int], split_seed: int, mean: bool) -> Dataset:
+    """The same examples, of which each replica has its own. seeds: [M] of the replicas of one value of a sweep. mean:
+    whether the objective is a mean: then that is over what a replica learns from. Raises SettingError."""
+    rows, together = len(dataset.y), how.by if how.groups is None else how.groups
+    if how.bootstrap:
+        units = np.arange(rows) if dataset.groups is None else dataset.groups
+        count = int(units.max()) + 1
+        each = [stream(seed, Purpose.SPLIT).multinomial(count, [1 / count] * count) for seed in seeds]
+        drawn = np.stack(each)[:, units]
+    else:
+        drawn = folds(dataset, how, split_seed) != np.arange(len(seeds))[:, None]
+    times = torch.from_numpy(drawn).to(dataset.x.dtype)
+    weight = times * (rows / times.sum(1, keepdim=True)) if mean else times
+    weight = weight if dataset.sample_weight is None else weight * dataset.sample_weight
+    fact = f"{len(seeds)} {'resamples' if how.bootstrap else 'folds'} of {rows} rows"
+    facts = {**dataset.facts, "replicas": fact + (f", by {together}" if together is not None else "")}
+    return dataset._replace(sample_weight=weight, drawn=times, facts=facts)
+
+
+def folds(dataset: Dataset, how: Resampling, seed: int) -> np.ndarray:
+    """[N] the fold of each row. Raises SettingError."""
+    from sklearn import model_selection as sklearn  # more than a second, so only where it is needed
+
+    groups, place = dataset.groups, ("replicas", "folds")
+    if how.by is not None and groups is not None:
+        if (count := int(groups.max()) + 1) != how.folds:
+            raise SettingError(place, f"{how.by} has {count} different values, and so there are as many folds")
+        return groups
+    kinds = sklearn.KFold, sklearn.GroupKFold, sklearn.StratifiedKFold, sklearn.StratifiedGroupKFold
+    kind = kinds[2 * (dataset.classes > 1) + (groups is not None)]
+    splitter = kind(how.folds, shuffle=True, random_state=generator(seed))
+    found: np.ndarray = np.zeros(len(dataset.y), int)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of classes with fewer rows than there are folds
+            for number, (_, held) in enumerate(splitter.split(found, dataset.y.long().numpy(), groups)):
+                found[held] = number if len(held) else 1 / len(held)
+    except (ValueError, ZeroDivisionError) as error:
+        raise SettingError(place, f"these examples cannot be split so: {error}") from error
+    return found
+
+
+def deviations(drawn: Tensor, x: Tensor) -> Tensor:
+    """[M, D] of each feature in what each replica learns from, in the units of x [N, D]; 1 where it is constant there.
+    drawn: [M, N]."""
+    sums = squares = torch.zeros(())
+    for known, times in pieces(len(drawn), x[None], drawn):
+        z = known[0].double()
+        sums, squares = sums + times.double() @ z, squares + times.double() @ z.square()
+    rows = drawn.sum(1, dtype=torch.float64)[:, None]
+    variance = squares / rows - (sums / rows).square()
+    return torch.where(variance > CONSTANT * squares / rows, variance, 1.0).sqrt()
+
+
+def chosen(cells: Sequence[Cell], values: np.ndarray, metric: str) -> tuple[str, dict[str, Any]]:
+    """Which value of a sweep is the best on the folds; and by the rule of one standard error, which is the strongest
+    penalty that is not worse than that by more than its standard error (Breiman et al. 1984; Hastie, Tibshirani &
+    Friedman 2009, section 7.10). values: [cells, folds], the less the better."""
+    count = values.shape[1]
+    means, errors = values.mean(1), values.std(1, ddof=1) / math.sqrt(count)
+    best = int(np.argmin(np.where(np.isfinite(means), means, np.inf)))
+    each = [{name: value for name, value in cell.named.items() if name in PENALTIES} for cell in cells]
+    others = [cell.named.items() - own.items() for cell, own in zip(cells, each, strict=True)]
+
+    def told(number: int) -> dict[str, Any]:
+        return {"settings": cells[number].named, "mean": float(means[number]), "standard_error": float(errors[number])}
+
+    said = f"{metric.replace('_', ' ')} over {count} folds is least with {cells[best].name}: {means[best]:.4g}"
+    said += f", with a standard error of {errors[best]:.2g}"
+    findings = {"metric": metric, "folds": count, "best": told(best)}
+    good = [n for n, mean in enumerate(means) if mean <= means[best] + errors[best] and others[n] == others[best]]
+    if each[best] and good:
+        simple = max(good, key=lambda n: sum(each[n].values()))
+        said += f"; the strongest penalty within one standard error of it is {cells[simple].name}: {means[simple]:.4g}"
+        findings["one_standard_error"] = told(simple)
+    return said, findings
+
+
+def spread(family: Family, weight: np.ndarray, bias: np.ndarray, intercept: bool, *told: Any) -> Fitted:
+    """The coefficients over resamples: their means, deviations, which are standard errors, and the middle 95% of them
+    (Efron & Tibshirani 1993, chapters 6 and 13). weight [R, D, K], bias [R, 1, K]. told: as `estimates` is told."""
+    parts = zip(weight, bias[:, 0] if intercept else [None] * len(weight), strict=True)
+    every = [estimates(family, w, b, *told).rows for w, b in parts]
+    found = np.array([[row.estimate for row in rows] for rows in every], float)
+    numbers = [found.mean(0), found.std(0, ddof=1), *np.quantile(found, (0.025, 0.975), 0)]
+    columns = zip(every[0], *(part.tolist() for part in numbers), strict=True)
+    rows = [Row(row.name, row.label, mean, error, None, None, low, high) for row, mean, error, low, high in columns]
+    return Fitted(rows, "z", {"estimates": f"means over {len(found)} resamples"})
