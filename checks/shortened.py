@@ -58,6 +58,17 @@ SHORTENED = {
     "python benchmarks/sweep.py [--write] [--rounds N] [--updates N]": "python benchmarks/sweep.py --help",
     "rlgrad plot RUN": f"{TRAINED} && rlgrad plot runs/cartpole-1",
     "rlgrad report RUN": f"{TRAINED} && rlgrad report runs/cartpole-1",
+    "rlgrad train --config breast_cancer_newton --replicas '{folds: 10}' --l2 '{path: 50}'": (
+        "rlgrad train --config breast_cancer_newton --replicas '{folds: 3}' --l2 '{path: 4}'"
+    ),
+    "rlgrad train --config breast_cancer_newton --replicas 1 --l2 0.02": AS_IS,
+    "rlgrad train --config breast_cancer_newton --replicas '{bootstrap: 200}' --l2 0.02": (
+        "rlgrad train --config breast_cancer_newton --replicas '{bootstrap: 20}' --l2 0.02"
+    ),
+    "python examples/nested_folds.py 5": "python examples/nested_folds.py 2",
+    "python benchmarks/folds.py --examples 200000 --write": (
+        "python benchmarks/folds.py --only rlgrad --examples 500 --penalties 4 --rounds 1 --write"
+    ),
     "python benchmarks/sweep.py --write": "python benchmarks/sweep.py --rounds 1 --updates 1",
     "rlgrad lesson": "rlgrad lesson --help",  # test_pages.py writes it
     "rlgrad train --config my.yaml --help": "cp configs/acrobot.yaml my.yaml && rlgrad train --config my.yaml --help",

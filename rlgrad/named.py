@@ -149,8 +149,13 @@ def try_out(settings: RunSettings, problem: Problem) -> None:
 
     Raises SettingError where one of them fails, moves nothing, or leads to what is not finite.
     """
+    parts, tried = [module for module in problem.model.modules() if isinstance(module, Apart)], list[Any]()
     for number, each in enumerate(settings.each()):
-        try_alone(each, problem, number * int(settings.replicas))
+        replica = number * int(settings.replicas)
+        told = [each.optimizer, *(of_one([part.arguments, part.optimizer], replica) for part in parts)]
+        if told not in tried:  # of many penalties one will do
+            try_alone(each, problem, replica)
+            tried.append(told)
 
 
 def try_alone(settings: RunSettings, problem: Problem, replica: int) -> None:

@@ -7,8 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_breast_cancer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import rlgrad
 from rlgrad.testing import check_problem
@@ -106,3 +113,17 @@ def test_a_problem_of_one_s_own_resumes_to_the_same_bits(tmp_path: Path, monkeyp
     assert not (tmp_path / "broken" / "summary.json").exists()
     main(120, "broken")
     assert_same(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_folds_within_folds_have_an_honest_error(run: Any) -> None:
+    """The same by scikit-learn, with the penalties that were chosen."""
+    printed = run("nested_folds", "2")
+    found = [[float(word) for word in line] for line in re.findall(r"l2=(\S+) promises (\S+) and has (\S+)", printed)]
+    x, y = load_breast_cancer(return_X_y=True)
+    splits = StratifiedKFold(2, shuffle=True, random_state=0).split(x, y)
+    for (l2, promised, honest), (inside, outside) in zip(found, splits, strict=True):
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=1 / (l2 * len(inside)), tol=1e-8, max_iter=1000))
+        model.fit(x[inside], y[inside])
+        assert honest == pytest.approx(log_loss(y[outside], model.predict_proba(x[outside])), abs=1e-3)
+        assert promised == pytest.approx(honest, abs=0.05)
+    assert f"honest {np.mean([honest for *_, honest in found]):.4f}" in printed

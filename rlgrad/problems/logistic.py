@@ -231,6 +231,9 @@ class Likelihood(Trainable):
         self.how, self.cells, self.concluded = told.replicas, told.cells, Conclusion([], {}, {})
         self.settings = settings
         self.headline, self.judged = model.family.headline, (model.family.judged, Direction.MINIMIZE)
+        if len(self.cells) > 1:  # which are compared by it
+            self.headline = tuple(dict.fromkeys((model.family.judged, *self.headline)))
+        self.by_chance = not (isinstance(self.how, Resampling) and self.how.bootstrap)
         if dataset.validation:
             self.judged, what = (f"validation_{model.family.judged}", Direction.MINIMIZE), model.family.judged
             said = f"{len(dataset.validation[1])} examples are kept apart"

@@ -235,7 +235,7 @@ def compared(swept: Sequence[Mapping[str, Any]], metric: str) -> Table:
     for heading in (first, "IQM", "95% interval", "lowest", "highest", *(["solved after"] if solved else [])):
         table.add_column(heading, justify="right", no_wrap=True)
     every = math.ceil(len(swept) / SHOWN)
-    table.caption = f"every {every}th of {len(swept)} values: summary.json has all" if every > 1 else None
+    table.caption = f"1 in {every} of the {len(swept)} values; summary.json has all" if every > 1 else None
     for cell in swept[::every]:
         after = [f"{cell['first_solved']['env_steps']:,}" if cell["first_solved"] else ""] if solved else []
         found = columns(cell[metric]) if cell[metric] else [""] * 5
