@@ -1,7 +1,6 @@
 """Code of a user's own: modules that a config names, and objects that are given from Python."""
 
 import functools
-import itertools
 import os
 import subprocess
 import sys
@@ -174,22 +173,21 @@ def test_a_users_run_goes_on_to_the_same_bits(place: Path, name: str) -> None:
 def test_modules_are_found_from_every_command(place: Path) -> None:
     """Beside the config when it is begun and when it goes on, or in the working directory, and not anywhere else."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    ways = itertools.cycle([["-m", "rlgrad", "train"], [str(ROOT / "scripts" / "train.py")]])
 
-    def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, *next(ways), "--allow-imports", "--quiet", *words]
+    def run(way: list[str], *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *way, "--allow-imports", "--quiet", *words]
         return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
     there = Path().absolute() / "run"
-    done = run("--config", str(place / "problem.yaml"), "--out", str(there), cwd=Path())
-    assert (done.returncode, done.stderr) == (0, "")
-    done = run("--resume", str(there), "--extend-to", "8", cwd=Path())
-    assert (done.returncode, done.stderr) == (0, "")
+    rlgrad.train(place / "problem.yaml", out=there, allow_imports=True)
+    del sys.modules[module_of(place)]
+    rlgrad.resume(there, extend_to=8, allow_imports=True)
     place.rename(moved := place.parent / "moved")
-    done = run("--resume", str(there), "--extend-to", "9", cwd=moved)
+    script = [str(ROOT / "scripts" / "train.py")]
+    done = run(script, "--resume", str(there), "--extend-to", "9", cwd=moved)
     assert (done.returncode, done.stderr) == (0, "")
     assert summary(there)["updates"] == 9
-    done = run("--resume", str(there), "--extend-to", "10", cwd=Path())
+    done = run(["-m", "rlgrad", "train"], "--resume", str(there), "--extend-to", "10", cwd=Path())
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "it is looked for beside the config and in the working directory" in done.stderr

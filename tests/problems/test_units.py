@@ -1,5 +1,6 @@
 """The optimum in the units of the file, in single precision: scipy's, in double precision on the same numbers."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,19 @@ def raw(path: Path, classes: int = 2) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
-@pytest.mark.parametrize("l2", [0.0, 1e-4])
-@pytest.mark.parametrize("intercept", [True, False])
-@pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("solver", ["direct", "cg"])
+@pytest.mark.parametrize(
+    (
+        "solver",
+        "classes",
+        "intercept",
+        "l2",
+    ),  # each choice with each other one, and half of the ways to put them together
+    [
+        each
+        for each in itertools.product(["direct", "cg"], [2, 3], [True, False], [0.0, 1e-4])
+        if (each[0] == "cg") ^ (each[1] == 3) ^ each[2] ^ (each[3] > 0)
+    ],
+)
 def test_the_optimum_is_that_of_the_file_s_units(
     tmp_path: Path, solver: str, classes: int, intercept: bool, l2: float
 ) -> None:
