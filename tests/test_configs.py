@@ -17,14 +17,14 @@ NAMES = sorted(path.stem for path in SHIPPED.glob("*.yaml") if not path.stem.sta
 
 # Smaller where episodes are long, and longer where the first reward comes late, or the critic has to learn first.
 SETTINGS = {
-    "acrobot": {"replicas": 2, "episodes": 8, "updates": 16},
+    "acrobot": {"replicas": 1, "episodes": 8, "updates": 10},
     "frozen_lake": {"replicas": 4, "updates": 24},
-    "half_cheetah": {"replicas": 1, "episodes": 2, "updates": 5},
-    "hopper": {"replicas": 1, "segment": 128, "updates": 6},
+    "half_cheetah": {"replicas": 1, "episodes": 2, "environment_options.max_episode_steps": 300, "updates": 5},
+    "hopper": {"replicas": 1, "episodes": 6, "segment": 64, "updates": 5},
     "inverted_pendulum": {"replicas": 4, "updates": 6},
-    "lunar_lander": {"replicas": 2, "updates": 3},
+    "lunar_lander": {"replicas": 1, "episodes": 4, "updates": 2},
     "ppo_cartpole": {"replicas": 4, "updates": 4},
-    "walker2d": {"replicas": 1, "batch_steps": 300, "updates": 6},
+    "walker2d": {"replicas": 1, "batch_steps": 300, "updates": 5},
     "pendulum": {"replicas": 2, "episodes": 8, "updates": 4},
     "pong": {"episodes": 2, "segment": 8, "updates": 2},
 }

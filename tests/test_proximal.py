@@ -23,9 +23,15 @@ def solved(steps: int = 3, **settings: Any) -> Any:
     return built.problem
 
 
-@pytest.mark.parametrize(("l1", "l2"), [(0.02, 0.0), (0.01, 0.05)])
-@pytest.mark.parametrize("data", ["breast_cancer", "iris"])
-@pytest.mark.parametrize("objective", ["log_likelihood", "negative_log_likelihood"])
+@pytest.mark.parametrize(
+    ("objective", "data", "l1", "l2"),
+    [
+        ("log_likelihood", "iris", 0.02, 0.0),
+        ("log_likelihood", "breast_cancer", 0.01, 0.05),
+        ("negative_log_likelihood", "iris", 0.01, 0.05),
+        ("negative_log_likelihood", "breast_cancer", 0.02, 0.0),
+    ],
+)
 def test_the_optimum_and_its_zeros_are_scikit_learn_s(objective: str, data: str, l1: float, l2: float) -> None:
     from sklearn.linear_model import LogisticRegression
 
