@@ -33,6 +33,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of which only the words are looked at: their pictures take most of the time."""
+    monkeypatch.setattr("rlgrad.reports.report.svg", lambda _: "<svg/>")
+
+
 def test_a_run_is_read_as_it_was_logged(runs: Path) -> None:
     run = read_run(runs / "agent")
     lines = [json.loads(line) for line in (runs / "agent" / "metrics.jsonl").read_text().splitlines()]
@@ -47,6 +53,7 @@ def test_a_run_is_read_as_it_was_logged(runs: Path) -> None:
     assert seconds[-1] <= run.summary["wall_seconds"] + 1e-3
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_starting_points_have_no_interval_in_a_report(runs: Path) -> None:
     """Their run is read without its summary, too: it may be going on."""
     agent, points = read_run(runs / "agent"), read_run(runs / "surface")
@@ -101,6 +108,7 @@ def test_what_a_run_says_is_text_and_never_markup(runs: Path, tmp_path: Path) ->
     assert "<img src=x" not in (forged / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_several_runs_are_compared(runs: Path, tmp_path: Path) -> None:
     both = [str(runs / "agent"), str(runs / "other")]
     assert main(["report", *both, "--to", str(tmp_path / "page.html")]) == 0
@@ -111,6 +119,7 @@ def test_several_runs_are_compared(runs: Path, tmp_path: Path) -> None:
     assert "<td>seed</td><td>0</td><td>7</td>" in page  # where they differ
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_says_what_random_actions_earn(runs: Path, tmp_path: Path) -> None:
     """In CartPole some 22 (Barto, Sutton & Anderson's cart falls by itself); in a countdown the numbers up to its end."""
     found = returns_by_chance(runs / "agent")
@@ -129,6 +138,7 @@ def test_a_report_says_what_random_actions_earn(runs: Path, tmp_path: Path) -> N
     assert returns_by_chance(runs / "classifier") == []
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_shows_a_slice_if_it_is_asked_for(runs: Path, tmp_path: Path, capsys) -> None:
     for flags, count in (([], 0), (["--slice"], 1)):
         to = tmp_path / f"{count}.html"
