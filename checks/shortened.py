@@ -142,6 +142,9 @@ SHORTENED = {
     "python benchmarks/peers.py sb3 tianshou jax": PEERS,
     "python benchmarks/estimator.py": ESTIMATOR,
     "python benchmarks/estimator.py [--rounds 7] [--only breast_cancer digits 200000x100] [--threads 1 2]": ESTIMATOR,
+    "python benchmarks/folds.py [--examples 20000] [--penalties 100] [--rounds N] [--threads N] [--write]": (
+        "python benchmarks/folds.py --examples 300 --penalties 3 --rounds 1 --threads 1"
+    ),
     "python benchmarks/learning.py [TASK ...] [--column reinforce natural ppo] [--seeds 20] [--write]": (
         "python benchmarks/learning.py --help"
     ),
