@@ -180,6 +180,8 @@ def picture() -> str:
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             axes.xaxis.set_major_locator(MaxNLocator(4))
         lines = [figure.axes[0].plot([], [], color=colour)[0] for colour in COLOURS[: len(COLUMNS)]]
+        figure.supxlabel("environment steps", fontsize=10)
+        figure.supylabel("return of the greedy policy", fontsize=10)
         figure.legend(lines, COLUMNS.values(), loc="outside lower center", ncols=len(COLUMNS))
     return svg_file(figure)
 
