@@ -145,6 +145,10 @@ SHORTENED = {
     "python benchmarks/folds.py [--examples 20000] [--penalties 100] [--rounds N] [--threads N] [--write]": (
         "python benchmarks/folds.py --examples 300 --penalties 3 --rounds 1 --threads 1"
     ),
+    "python benchmarks/learning.py TASK ...": (
+        "rm -r benchmarks/learning/results && "
+        "python benchmarks/learning.py CartPole-v1 --column reinforce --seeds 2 --write"
+    ),
     "python benchmarks/learning.py [TASK ...] [--column reinforce natural ppo] [--seeds 20] [--write]": (
         "python benchmarks/learning.py --help"
     ),
