@@ -56,7 +56,10 @@ def main() -> None:
         rows.append([name, *each, *(times if name != "one sweep" else ("", ""))])
     head = ["", "seconds: median (range)", "core seconds", "times the sweep's seconds", "times its core seconds"]
     text = harness.table(head, rows)
-    text += f"\n\n{options.updates} updates, {options.rounds} rounds. {harness.machine()}; {harness.own_version()}."
+    others = harness.spread(other for name in found for other in harness.column(found, name, "others"))
+    text += f"\n\n{options.updates} updates; median (lowest to highest) of rounds: {options.rounds}; ratios within a round. "
+    text += f"{harness.machine()}; rlgrad {harness.own_version()}. "
+    text += f"Other processes kept {others.text('{:.1f}'.format)} cores busy meanwhile."
     print(text)
     if options.write:
         harness.write("sweep.py", text)

@@ -264,9 +264,9 @@ def test_another_search_of_the_same_name_is_refused(tmp_path: Path) -> None:
         (of(0.1, 0.2) | {"updates": 2}, "updates: 1 -> 2"),
         (of(0.1) | {"updates": 1}, "optimizer.lr.search"),
     ):
-        with pytest.raises(UsageError, match=f"this search was begun with other settings.*{said}"):
+        with pytest.raises(UsageError, match=f"s: it was begun with other settings.*{said}"):
             Search(Space(more), tmp_path / "s", 20)
-    with pytest.raises(UsageError, match="or another storage"):
+    with pytest.raises(UsageError, match="its trials stand in another storage"):
         Search(Space(of(0.1, 0.2) | {"updates": 1}), tmp_path / "s", 20, str(tmp_path / "other.log"))
 
 

@@ -174,14 +174,15 @@ class Search:
                 self.study = self.opened(storage or str(self.path / "journal.log"))
                 if not self.study.user_attrs and not any(self.path.glob("trial-*")):
                     self.study.set_user_attr("config", asked)
-                begun = self.study.user_attrs.get("config", {})
+                begun = self.study.user_attrs.get("config")
                 for point in grid if len(grid) <= trials and begun == asked else ():
                     self.study.enqueue_trial(point, skip_if_exists=True)
             except Exception as error:  # whatever a database raises; its address may hold a password
                 raise UsageError(f"--storage: it cannot be reached: {said(error)}") from error
+        if begun is None:
+            raise UsageError(f"{path}: its trials stand in another storage; --out begins another search")
         if changed := listed(dotted(begun), dotted(asked)):
-            message = f"{path}: this search was begun with other settings, or another storage: {changed}"
-            raise UsageError(f"{message}; --out begins another")
+            raise UsageError(f"{path}: it was begun with other settings: {changed}; --out begins another search")
 
     def opened(self, storage: str) -> optuna.Study:
         """The study that has the name of the directory: in a database, or in the file of a journal."""
