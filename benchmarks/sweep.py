@@ -57,7 +57,9 @@ def main() -> None:
     head = ["", "seconds: median (range)", "core seconds", "times the sweep's seconds", "times its core seconds"]
     text = harness.table(head, rows)
     others = harness.spread(other for name in found for other in harness.column(found, name, "others"))
-    text += f"\n\n{options.updates} updates; median (lowest to highest) of rounds: {options.rounds}; ratios within a round. "
+    text += (
+        f"\n\n{options.updates} updates; medians (lowest to highest) of {options.rounds} rounds, ratios within one. "
+    )
     text += f"{harness.machine()}; rlgrad {harness.own_version()}. "
     text += f"Other processes kept {others.text('{:.1f}'.format)} cores busy meanwhile."
     print(text)
