@@ -123,6 +123,26 @@ def test_a_trial_that_fails_is_named_and_the_others_go_on(tmp_path: Path, capsys
         searched(of(1e30), tmp_path / "t")
 
 
+def test_a_storage_that_is_away_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def away(*words: Any, **how: Any) -> None:
+        raise optuna.exceptions.StorageInternalError("gone")
+
+    monkeypatch.chdir(tmp_path)
+    command = ["search", "--config", "bowl", "--updates", "4", "--optimizer.lr", "0.1"]
+    command = [*command, "0.2", "--evaluation.every_updates", "1"]
+    with monkeypatch.context() as patched:
+        patched.setattr(optuna.Trial, "report", away)
+        patched.setattr(optuna.Study, "tell", away)
+        assert main(command) == 1
+    assert "the storage cannot be reached any more: StorageInternalError: gone; the same" in capsys.readouterr().err
+    ended = (tmp_path / "runs/bowl-search/trial-0/metrics.jsonl").read_bytes()
+    assert main(command) == 0
+    assert (tmp_path / "runs/bowl-search/trial-0/metrics.jsonl").read_bytes() == ended
+    assert [trial.state.name for trial in known(tmp_path / "runs/bowl-search")] == ["COMPLETE"] * 2
+
+
 def at_update(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], Any], trial: str = "trial-1") -> None:
     """Do something once a trial has come so far."""
     original = Log.seen
@@ -147,7 +167,22 @@ def test_a_killed_worker_s_trial_goes_on_to_the_same_bits(tmp_path: Path, monkey
         child = forked(lambda: searched(config, tmp_path / "s"))
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert [trial.state.name for trial in known(tmp_path / "s")][:2] == ["COMPLETE", "RUNNING"]
-    searched(config, tmp_path / "s")
+    again: list[int] = []
+    with monkeypatch.context() as patched:
+        original = Log.seen
+        patched.setattr(Log, "seen", lambda *told: (again.append(told[2].step), original(*told)))
+        searched(config, tmp_path / "s")
+    assert again == [
+        3,
+        4,
+        5,
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]  # the rest of trial 1 from its checkpoint, and the winner on fresh seeds
     for each in ("trial-1", "trial-0-fresh-seeds"):
         assert_same(tmp_path / "whole" / each, tmp_path / "s" / each)
     ours, theirs = known(tmp_path / "s"), known(tmp_path / "whole")
@@ -180,11 +215,14 @@ def test_two_workers_share_the_trials(tmp_path: Path, monkeypatch: pytest.Monkey
         at_update(patched, 1, lambda: (os.write(ready, b"."), os.read(hold, 1)))
         child = forked(lambda: Search(Space(of(*rates)), tmp_path / "s", 20, where)())
     os.read(at, 1)
-    assert Search(Space(of(*rates)), tmp_path / "s", 20, where)() is None  # it leaves the other's trial alone
-    states = [trial.state.name for trial in known(tmp_path / "s", where)]
-    assert (states, (tmp_path / "s" / "search.json").exists()) == (["COMPLETE", "RUNNING", "COMPLETE"], False)
-    os.write(go, b".")
-    assert os.waitpid(child, 0)[1] == 0
+    try:
+        assert Search(Space(of(*rates)), tmp_path / "s", 20, where)() is None  # it leaves the other's trial alone
+        states = [trial.state.name for trial in known(tmp_path / "s", where)]
+        assert (states, (tmp_path / "s" / "search.json").exists()) == (["COMPLETE", "RUNNING", "COMPLETE"], False)
+    finally:
+        os.write(go, b".")
+        status = os.waitpid(child, 0)[1]
+    assert status == 0
     assert json.loads((tmp_path / "s" / "search.json").read_text())["best"] == 1
     assert [trial.params["optimizer.lr"] for trial in known(tmp_path / "s", where)] == rates
     assert [len(rows(tmp_path / "s" / f"trial-{k}")) for k in range(3)] == [6] * 3
