@@ -54,6 +54,8 @@ class Config:
         self.folder = str(data.get("imports_from") or "")
         self.objects = {key: thing for key, thing in (objects or {}).items() if thing is not None}
         with self.located():
+            for path in meant(data, "search"):
+                raise SettingError(path, "a run has one value: rlgrad search tries several, one run after the other")
             if ":" in str(data.get("problem")):  # its settings are in a module
                 self._import(listed(data.get("imports")))
             self.settings = validate(data)
@@ -298,10 +300,7 @@ def listed(value: Any) -> list[str]:
 def valid(cls: type[Anything], data: Mapping[str, Any]) -> Anything:
     """Settings of a class that a config can hold. Raises SettingError for the first thing that is wrong."""
     try:
-        data = plain(data)
-        for path in meant(data, "search"):
-            raise SettingError(path, "a run has one value: rlgrad search tries several, one run after the other")
-        data = with_lists(cls, data)
+        data = with_lists(cls, plain(data))
         settings = cls.model_validate(data)
         check_sweeps(settings)
     except ValidationError as error:

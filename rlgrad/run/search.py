@@ -71,9 +71,9 @@ class Space:
         """What a trial tries."""
         return {path: value_of(trial, ".".join(path), asked) for path, asked in self.asked.items()}
 
-    def grid(self) -> list[dict[str, Any]]:
-        """All points, as Optuna has them; none where there is a range among the values."""
-        if not all(isinstance(asked, list) for asked in self.asked.values()):
+    def grid(self, most: int) -> list[dict[str, Any]]:
+        """All points, as Optuna has them; none where there are more than that, as in a range."""
+        if math.prod(len(asked) if isinstance(asked, list) else math.inf for asked in self.asked.values()) > most:
             return []
         points = itertools.product(*map(labels, self.asked.values()))
         return [dict(zip(map(".".join, self.asked), point, strict=True)) for point in points]
@@ -157,8 +157,8 @@ class Search:
 
     def __init__(self, space: Space, path: Path, trials: int, storage: str | None = None, quiet: bool = True):
         """Raises UsageError."""
-        self.space, self.path, self.shown, grid = space, path.absolute(), path, space.grid()
-        self.quiet, self.trials = quiet, min(trials, len(grid) or trials)
+        self.space, self.path, self.shown, grid = space, path.absolute(), path, space.grid(trials)
+        self.quiet, self.trials = quiet, len(grid) or trials
         problem = space.first.build().problem
         judged, self.direction = problem.judged or ("", problem.direction)
         problem.close()
@@ -175,7 +175,7 @@ class Search:
                 if not self.study.user_attrs and not any(self.path.glob("trial-*")):
                     self.study.set_user_attr("config", asked)
                 begun = self.study.user_attrs.get("config")
-                for point in grid if len(grid) <= trials and begun == asked else ():
+                for point in grid if begun == asked else ():
                     self.study.enqueue_trial(point, skip_if_exists=True)
             except Exception as error:  # whatever a database raises; its address may hold a password
                 raise UsageError(f"--storage: it cannot be reached: {said(error)}") from error
@@ -307,4 +307,4 @@ class Search:
 
 def named(point: Mapping[Key, Any]) -> str:
     """episodes=32, policy.hidden=[64, 64]"""
-    return ", ".join(f"{'.'.join(k)}={number(v) if isinstance(v, float) else v}" for k, v in point.items())
+    return ", ".join(f"{'.'.join(k)}={number(v) if isinstance(v, float) else labels([v])[0]}" for k, v in point.items())
