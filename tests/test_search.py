@@ -92,6 +92,8 @@ def test_a_trial_is_judged_by_the_worse_end_of_its_interval(direction: Direction
     assert (value, place) == (pytest.approx(1 - direction.sign * margin), 1)
     assert best([summarize([2.0, 2.0])], direction)[0] == 2
     assert math.isnan(best([summarize([2.0, 3.0, 4.0], [1])], direction)[0])
+    endless = {"mean": None, "ci95": [None, None], "per_replica": [1.7e308, 1.6e308]}
+    assert math.isnan(best([endless], direction)[0])
 
 
 def test_the_winner_runs_again_on_seeds_that_no_trial_had(tmp_path: Path) -> None:

@@ -137,7 +137,8 @@ def best(found: Sequence[Mapping[str, Any]], direction: Direction) -> tuple[floa
     ends = []
     for each in found:
         end = each["ci95"][0 if direction.sign > 0 else 1]
-        ends.append(math.nan if None in each["per_replica"] else each["mean"] if end is None else end)
+        end = each["mean"] if end is None else end
+        ends.append(math.nan if end is None or None in each["per_replica"] else end)
     place = max(range(len(ends)), key=lambda k: -math.inf if math.isnan(ends[k]) else direction.sign * ends[k])
     return ends[place], place
 
