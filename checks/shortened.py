@@ -66,7 +66,7 @@ SHORTENED = {
         "rlgrad train --config breast_cancer_newton --replicas '{bootstrap: 20}' --l2 0.02"
     ),
     "python examples/nested_folds.py 5": "python examples/nested_folds.py 2",
-    "python benchmarks/folds.py --examples 200000 --write": (
+    "python benchmarks/folds.py --write": (
         "python benchmarks/folds.py --only rlgrad --examples 500 --penalties 4 --rounds 1 --write"
     ),
     "python benchmarks/sweep.py --write": "python benchmarks/sweep.py --rounds 1 --updates 1",

@@ -119,9 +119,11 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
     def examples(self) -> data.Dataset:
         """The examples, with labels that the family can have. Raises SettingError."""
         numeric = NUMERIC.get(self.family)
-        if self.grouping is not None and self.test_fraction and self.test_data is None:
-            message = "would have rows of one group in both parts: set it to 0, or let test_data name a file"
-            raise SettingError(("test_fraction",), message)
+        cut = "validation_fraction" if self.validation_fraction or self.test_data is not None else "test_fraction"
+        if self.grouping is not None and getattr(self, cut):
+            raise SettingError(
+                (cut,), "rows of one group would be in both parts: set it to 0; test_data may name a file"
+            )
         if numeric and self.positive is not None:
             raise SettingError(("positive",), f"family: {self.family} has no classes: its labels are numbers")
         dataset = data.load_dataset(self, numeric is not None, keep_constant=self.keeps_constant)
