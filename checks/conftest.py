@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from checks.shortened import TRAINING
+from rlgrad.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = (".git", ".venv", ".peers", "build", "dist", "runs", "shared", "__pycache__", "*_cache", "*.egg-info")
@@ -60,6 +61,22 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = copied(tmp_path_factory.mktemp("trained") / "project")
     ran(TRAINING, project)
     return project / "runs"
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, Path]:
+    """The lesson: its page, its Markdown, and the folder in which they are."""
+    folder = tmp_path_factory.mktemp("lesson")
+    assert main(["lesson", "--out", str(folder / "page.html"), "--markdown", str(folder / "why-ascent.md")]) == 0
+    return (folder / "page.html").read_text(), (folder / "why-ascent.md").read_text(), folder
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built without a warning."""
+    project = copied(tmp_path_factory.mktemp("site") / "project")
+    assert "No issues" in ran("python scripts/build_site.py 2>&1", project).stdout
+    return project / "build" / "site"
 
 
 def ran(line: str, project: Path, timeout: float = 180, **known: str) -> "subprocess.CompletedProcess[str]":

@@ -13,13 +13,6 @@ from rlgrad.pages.drawing import THEME
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, Path]:
-    folder = tmp_path_factory.mktemp("lesson")
-    assert main(["lesson", "--out", str(folder / "page.html"), "--markdown", str(folder / "why-ascent.md")]) == 0
-    return (folder / "page.html").read_text(), (folder / "why-ascent.md").read_text(), folder
-
-
 def column(page: str, heading: str) -> list[str]:
     """The cells below a heading of the page's tables."""
     lines = page.splitlines()

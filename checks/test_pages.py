@@ -62,10 +62,8 @@ def seen(page: Page, name: str, often: bool) -> list[str]:
 
 
 @in_browser
-def test_every_page_of_the_site(project: Path, shell: Shell) -> None:
+def test_every_page_of_the_site(site: Path) -> None:
     """It is built without a warning, shows its heading, and nothing is missing on it or loaded from elsewhere."""
-    assert "No issues" in shell("python scripts/build_site.py 2>&1").stdout
-    site = project / "build" / "site"
     pages = sorted(path for path in site.rglob("index.html"))
     assert len(pages) >= 18
     wrong = {}
@@ -81,11 +79,9 @@ def test_every_page_of_the_site(project: Path, shell: Shell) -> None:
     assert not wrong
 
 
-def test_the_reference_has_every_public_name(project: Path, shell: Shell) -> None:
+def test_the_reference_has_every_public_name(site: Path) -> None:
     import rlgrad
 
-    shell("python scripts/build_site.py")
-    site = project / "build" / "site"
     page = (site / "api" / "rlgrad" / "index.html").read_text(encoding="utf-8")
     missing = [name for name in rlgrad.__all__ if f'id="rlgrad.{name}"' not in page]
     assert not missing
@@ -111,10 +107,9 @@ CHARTS = """
 
 
 @in_browser
-def test_the_lesson(project: Path, shell: Shell) -> None:
+def test_the_lesson(written: tuple[str, str, Path]) -> None:
     """The page that `rlgrad lesson` writes needs nothing but itself, on a desk, on a phone, by night and on paper."""
-    shell("rlgrad lesson --out why.html", timeout=300)
-    with browser() as running, running.page((project / "why.html").as_uri(), "Why ascent, why descent") as page:
+    with browser() as running, running.page((written[2] / "page.html").as_uri(), "Why ascent, why descent") as page:
         assert len(looked_at(page, "lesson", smallest=8.5)) > 20
         assert page.ask('getComputedStyle(document.getElementById("try")).display') == "none"
         assert page.wrong() == []
