@@ -193,7 +193,10 @@ def page() -> str:
     rows = [row for task, told in everything["tasks"].items() for row in rows_of(task, told)]
     text = (FOLDER / "page.md").read_text(encoding="utf-8")
     thresholds = ", ".join(f"{told['threshold']} on {task}" for task, told in everything["tasks"].items())
-    measured = sorted({each["measured"] for each in results().values()})
+    on: dict[str, list[str]] = {}  # machine -> versions
+    for where, version in sorted({tuple(each["measured"].rsplit("; ", 1)) for each in results().values()}):
+        on.setdefault(where, []).append(version)
+    measured = [f"{where}: {', '.join(versions)}" for where, versions in on.items()]
     filled = {"table": table(head, rows), "thresholds": thresholds, "measured": "; ".join(measured)}
     for name, value in filled.items():
         text = text.replace("{{" + name + "}}", value)
