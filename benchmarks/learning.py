@@ -10,6 +10,7 @@ benchmarks/learning/results/TASK-COLUMN.json; --write makes the page of all that
 """
 
 import argparse
+import functools
 import itertools
 import json
 import sys
@@ -29,6 +30,7 @@ COLUMNS = {"reinforce": "REINFORCE, no critic", "natural": "natural gradient", "
 EPISODES = 20
 
 
+@functools.cache
 def asked() -> Mapping[str, Any]:
     return dict(yaml.safe_load((FOLDER / "tasks.yaml").read_text(encoding="utf-8")))
 
@@ -120,12 +122,12 @@ def iqm(values: np.ndarray, axis: int = -1) -> Any:
     return stats.trim_mean(values, 0.25, axis=axis)
 
 
-def rows_of(task: str, told: Mapping[str, Any]) -> Iterator[list[str]]:
-    for column, name in COLUMNS.items():
-        file = RESULTS / f"{task.replace('/', '-')}-{column}.json"
-        if not file.exists():
-            continue
-        found = json.loads(file.read_text())
+Found = Mapping[tuple[str, str], Mapping[str, Any]]  # results, by task and column
+
+
+def rows_of(results: Found) -> Iterator[list[str]]:
+    for (task, column), found in results.items():
+        told, name = asked()["tasks"][task], COLUMNS[column]
         steps, returns = np.array(found["steps"]), np.array(found["returns"])
         for budget in told["budgets"]:
             k = min(int(np.searchsorted(steps, budget)), len(steps) - 1)
@@ -148,7 +150,7 @@ def rows_of(task: str, told: Mapping[str, Any]) -> Iterator[list[str]]:
             ]
 
 
-def results() -> dict[tuple[str, str], dict[str, Any]]:
+def results() -> Found:
     """What is there, by task and column, in the order of tasks.yaml."""
     found = [json.loads(file.read_text()) for file in RESULTS.glob("*.json")]
     by_name = {(each["task"], each["column"]): each for each in found}
@@ -157,7 +159,7 @@ def results() -> dict[tuple[str, str], dict[str, Any]]:
     return {key: by_name[key] for key in itertools.product(asked()["tasks"], COLUMNS) if key in by_name}
 
 
-def picture() -> str:
+def picture(found: Found) -> str:
     """The curves as SVG: for each task the mean over seeds, and its interval."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter, MaxNLocator
@@ -165,7 +167,6 @@ def picture() -> str:
     from rlgrad.pages.drawing import FAINT, style, svg_file
     from rlgrad.reports.figures import COLOURS
 
-    found = results()
     tasks = list(dict.fromkeys(task for task, _ in found))
     with style():
         figure = Figure(figsize=(9.6, 2.7 * -(-len(tasks) // 3)), layout="constrained")
@@ -186,18 +187,17 @@ def picture() -> str:
     return svg_file(figure)
 
 
-def page() -> str:
+def page(found: Found) -> str:
     """docs/results.md."""
     everything = asked()
     head = ["task", "", "steps", "mean [95%]", "IQM [95%]", "seeds", "solved and stays", "since step", "seconds a seed"]
-    rows = [row for task, told in everything["tasks"].items() for row in rows_of(task, told)]
     text = (FOLDER / "page.md").read_text(encoding="utf-8")
     thresholds = ", ".join(f"{told['threshold']} on {task}" for task, told in everything["tasks"].items())
     on: dict[str, list[str]] = {}  # machine -> versions
-    for where, version in sorted({tuple(each["measured"].rsplit("; ", 1)) for each in results().values()}):
+    for where, version in sorted({tuple(each["measured"].rsplit("; ", 1)) for each in found.values()}):
         on.setdefault(where, []).append(version)
     measured = [f"{where}: {', '.join(versions)}" for where, versions in on.items()]
-    filled = {"table": table(head, rows), "thresholds": thresholds, "measured": "; ".join(measured)}
+    filled = {"table": table(head, list(rows_of(found))), "thresholds": thresholds, "measured": "; ".join(measured)}
     for name, value in filled.items():
         text = text.replace("{{" + name + "}}", value)
     return text
@@ -219,8 +219,9 @@ def main() -> None:
             train(task, column, given.seeds, given.together)
             print(task, column, "is there", flush=True)
     if given.write:
-        PAGE.write_text(page(), encoding="utf-8")
-        PAGE.with_suffix(".svg").write_text(picture(), encoding="utf-8")
+        found = results()
+        PAGE.write_text(page(found), encoding="utf-8")
+        PAGE.with_suffix(".svg").write_text(picture(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -64,10 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if arguments is None:
             warnings.showwarning = warn
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler and arguments is None:
-            signal.signal(signal.SIGINT, interrupt)
-            if (asks := vars(signal).get("SIGUSR1")) and signal.getsignal(asks) is signal.SIG_DFL:
-                signal.signal(asks, too_early)
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                signal.signal(signal.SIGINT, interrupt)
+                if (asks := vars(signal).get("SIGUSR1")) and signal.getsignal(asks) is signal.SIG_DFL:
+                    signal.signal(asks, too_early)
         code = run_command(sys.argv[1:] if arguments is None else arguments, began)
         if sys.stdout is not None:
             sys.stdout.flush()
