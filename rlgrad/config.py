@@ -256,7 +256,7 @@ def with_sweeps(source: str | Path, words: Sequence[str], allow_imports: bool = 
             holder = holder.get(key) if isinstance(holder, Mapping) else None
         once[name] = values if isinstance(holder, list | tuple) else {"sweep": values}
     config = load_config(source, once, allow_imports)
-    if not config.settings.grid:
+    if not config.resolve().grid:
         raise UsageError("nothing is swept: give a setting several values, as --optimizer.lr 0.003 0.01 0.03")
     return config
 

@@ -15,7 +15,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 import rlgrad
-from rlgrad.config import load_config
+from rlgrad.config import load_config, with_sweeps
 from rlgrad.errors import UsageError
 from rlgrad.loop import make_optimizer, updates
 from rlgrad.problems.logistic import Logistic, Settings
@@ -260,10 +260,15 @@ def test_curvature_that_is_lent_leads_to_the_same_optimum(
     assert np.linalg.norm(matrix - plain, axis=(1, 2)).max() < 0.3 * np.linalg.norm(plain, axis=(1, 2)).min()
 
 
-def test_folds_of_a_network_train_as_on_their_rows_alone(tmp_path: Path, float64: None) -> None:
-    x, y = table()
-    given = {"problem": "classifier", "hidden": [4], "optimizer": {"name": "SGD", "lr": 0.5}, "standardise": False}
-    given |= {"test_fraction": 0, "updates": 5, "dtype": "float64", "seed": 3, "l2": 0.1}
+@pytest.mark.parametrize("problem", ["classifier", "logistic"])
+def test_folds_prepare_their_features_as_runs_on_their_rows_alone(tmp_path: Path, float64: None, problem: str) -> None:
+    """Means, deviations, medians and what a formula measures: none of them knows of the rows that judge."""
+    x, y = table(rows=90)
+    x[::7, 1] = np.nan
+    x[:, 0] = np.exp(x[:, 0])  # so that the median is none of the mean
+    given = {"problem": problem, "optimizer": {"name": "SGD", "lr": 0.5}, "missing_values": "median_and_indicator"}
+    given |= {"updates": 5, "dtype": "float64", "seed": 3, "l2": 0.1, "formula": "y ~ poly(x0, 2) + x1 + x2"}
+    given |= {"hidden": [4]} if problem == "classifier" else {}
 
     def trained(file: str, **more: Any) -> Any:
         built = load_config(given | {"data": file} | more).build()
@@ -271,12 +276,82 @@ def test_folds_of_a_network_train_as_on_their_rows_alone(tmp_path: Path, float64
             pass
         return built.problem
 
-    (folder := tmp_path / "all").mkdir()
-    problem = trained(written(folder, x / 5, y), replicas={"folds": 3})
-    own = problem.dataset.drawn[1].numpy() > 0
-    single = trained(written(tmp_path, x[own] / 5, y[own]), seed=4)
-    for many, one in zip(problem.model.parameters(), single.model.parameters(), strict=True):
-        torch.testing.assert_close(many[1], one[0], rtol=1e-9, atol=1e-9)
+    def part(name: str, rows: np.ndarray) -> str:
+        (tmp_path / name).mkdir()
+        return written(tmp_path / name, x[rows], y[rows])
+
+    folds = trained(part("all", y > -1), test_fraction=0, replicas={"folds": 3}, l2={"sweep": [0.3, 0.1]})
+    own = folds.dataset.drawn[1].numpy() > 0
+    alone = trained(part("own", own), test_data=part("held", ~own), seed=4)
+    for many, one in zip(folds.model.parameters(), alone.model.parameters(), strict=True):
+        torch.testing.assert_close(many[4], one[0], rtol=1e-9, atol=1e-9)
+    for name, value in alone.evaluate(0).items():
+        assert folds.evaluate(0)[name][4] == pytest.approx(value[0].item(), abs=1e-7)
+
+
+def test_minibatches_of_a_fold_and_its_validation_part_are_prepared_by_its_rows(tmp_path: Path, float64: None) -> None:
+    x, y = table()
+    given = {"problem": "classifier", "data": written(tmp_path, x, y), "optimizer": {"name": "SGD", "lr": 0.1}}
+    given |= {"validation_fraction": 0.2, "updates": 1, "replicas": {"folds": 3}, "batch_size": 16, "dtype": "float64"}
+    problem = load_config(given).build().problem
+    plain = load_config(given | {"standardise": False}).build().problem
+    for replica in range(3):
+        rows = plain.dataset.drawn[replica] > 0
+        assert torch.equal(rows, problem.dataset.drawn[replica] > 0)
+        scaler = StandardScaler().fit(plain.dataset.x[rows].numpy())
+        expected = scaler.transform(plain.sample(0).x[replica].numpy())
+        assert problem.sample(0).x[replica].numpy() == pytest.approx(expected, abs=1e-12)
+        assert problem.dataset.validation[0][replica].numpy() == pytest.approx(
+            scaler.transform(plain.dataset.validation[0].numpy()), abs=1e-12
+        )
+
+
+def test_a_category_that_a_fold_does_not_have_moves_nothing_there(tmp_path: Path) -> None:
+    x, y = table(rows=60)
+    words = np.array(["a", "b"] * 30)
+    words[7] = "c"
+    given = {"problem": "classifier", "data": written(tmp_path, x, y, words=words), "updates": 1, "test_fraction": 0}
+    given |= {"optimizer": {"name": "SGD", "lr": 0.1}, "replicas": {"folds": 3}}
+    dataset = load_config(given).build().problem.dataset
+    seldom = dataset.preprocessing.columns.index("words=c")
+    for replica, times in enumerate(dataset.drawn):
+        assert (dataset.x[replica, 7, seldom] != 0) == (times[7] > 0)
+
+
+def test_medians_of_resamples_are_in_the_units_of_the_file(tmp_path: Path, float64: None) -> None:
+    """Of least squares, as scikit-learn finds them."""
+    x, y = table(1, rows=60)
+    x[::9, 0] = np.nan
+    given = {"family": "gaussian", "missing_values": "median_and_indicator", "replicas": {"bootstrap": 3}}
+    problem = solved(written(tmp_path, x, y), **given)
+    problem.conclusion()
+    found = []
+    for times in problem.dataset.drawn.numpy().astype(int):
+        rows = np.repeat(x, times, axis=0)
+        filled = np.where(np.isnan(rows), np.nanmedian(rows, 0), rows)
+        model = LinearRegression().fit(np.column_stack([filled, np.isnan(rows[:, 0])]), np.repeat(y, times))
+        found.append([model.intercept_, *model.coef_])
+    rows = problem.findings()["coefficients"]["rows"]
+    assert [row["estimate"] for row in rows] == pytest.approx(np.mean(found, 0), rel=1e-6)
+    assert [row["error"] for row in rows] == pytest.approx(np.std(found, 0, ddof=1), rel=1e-5)
+
+
+@pytest.mark.parametrize("folds", [None, 3])
+def test_without_an_intercept_features_are_scaled_and_not_moved(
+    tmp_path: Path, float64: None, folds: int | None
+) -> None:
+    x, y = table()
+    file = written(tmp_path, x, y)
+    problem = solved(file, l2=0.05, intercept=False, **({"replicas": {"folds": folds}} if folds else {}))
+    raw = solved(file, l2=0.05, standardise=False).dataset.x.numpy()  # in the same order
+    for replica in range(folds or 1):
+        own = problem.dataset.drawn[replica].numpy() > 0 if folds else np.full(len(raw), True)
+        labels = problem.dataset.y.numpy()
+        scaler = StandardScaler(with_mean=False).fit(raw[own])
+        model = LogisticRegression(C=1 / (0.05 * own.sum()), fit_intercept=False, tol=1e-12, max_iter=1000)
+        model.fit(scaler.transform(raw[own]), labels[own])
+        expected = model.predict_proba(scaler.transform(raw))
+        assert probabilities(problem, replica) == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_run_says_its_choice_goes_on_and_is_not_predicted_with(tmp_path: Path) -> None:
@@ -300,6 +375,19 @@ def test_a_run_says_its_choice_goes_on_and_is_not_predicted_with(tmp_path: Path)
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["facts"]["replicas"] == "3 folds of 180 rows"
 
 
+def test_a_path_is_swept_by_the_command_too(tmp_path: Path) -> None:
+    x, y = table()
+    config = {"problem": "logistic", "data": written(tmp_path, x, y), "optimizer": {"name": "Newton"}, "updates": 2}
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    words = ["--l2", "{path: 4}", "--replicas", "{folds: 3}"]
+    swept = with_sweeps(tmp_path / "config.yaml", words)
+    told = load_config(config | {"l2": {"path": 4}, "replicas": {"folds": 3}}).resolve()
+    assert swept.settings.model_dump() == told.model_dump()
+    assert len(swept.settings.cells) == 4
+    with pytest.raises(UsageError, match="nothing is swept"):
+        with_sweeps(tmp_path / "config.yaml", words[2:])
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "two ways": ({"replicas": {"folds": 3, "bootstrap": 3}}, "say a number, folds, by or bootstrap"),
     "nothing": ({"replicas": {"groups": "g"}}, "say a number, folds, by or bootstrap"),
@@ -312,7 +400,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "groups in the validation part": ({"replicas": {"folds": 3, "groups": "g"}, "test_fraction": 0, "validation_fraction": 0.2},
                                       "validation_fraction: rows of one group"),
     "bundled": ({"replicas": {"folds": 3, "groups": "g"}, "data": "iris", "test_fraction": 0}, "replicas: is for data"),
-    "no intercept": ({"replicas": {"folds": 3}, "intercept": False}, "intercept: .*standardise: false"),
     "a path of one": ({"l2": {"path": 1}}, "l2.path: input should be greater"),
     "a path of a rate": ({"optimizer": {"name": "Newton", "lr": {"path": 3}}}, "optimizer"),
     "too many": ({"l2": {"path": 400}, "replicas": {"bootstrap": 300}}, "400 values of a sweep times 300"),

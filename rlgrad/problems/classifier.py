@@ -40,7 +40,7 @@ class Classifier(Likelihood):
         settings = told.spread()
         drawn = [stream(seed, Purpose.INITIAL) for seed in settings.seeds]
         form = dataset.classes, settings.family, settings.hidden, settings.activation
-        model = NetworkClassifier(dataset.x.shape[1], *form, drawn).to(dataset.x.dtype)
+        model = NetworkClassifier(dataset.x.shape[-1], *form, drawn).to(dataset.x.dtype)
         super().__init__(told, settings, dataset, model, bool(torch.as_tensor(settings.l2).any()))
 
     def description(self) -> dict[str, Any]:

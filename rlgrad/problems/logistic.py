@@ -9,7 +9,7 @@ same point, and both gradients are the same but for the sign (Hastie, Tibshirani
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -80,12 +80,13 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
     early_stopping: EarlyStopping | None = None
     """null: the run goes on to its end, and ends with its last weights"""
 
+    linear: ClassVar[bool] = False  # whether weights can make up for other means and deviations of features
     _read: data.Dataset | None = PrivateAttr(None)  # what `resolved` has looked at already
 
     @property
-    def keeps_constant(self) -> bool:
-        """Whether a column of one value is learned from, as one that stands for an intercept."""
-        return not dict(self).get("intercept", True)
+    def intercepted(self) -> bool:
+        """Whether the model has an intercept."""
+        return bool(dict(self).get("intercept", True))
 
     @property
     def grouping(self) -> int | str | None:
@@ -100,7 +101,7 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
             return self
         dataset = self.examples()
         family, rows = family_of(self.family, dataset.classes), len(dataset.y) if self.reduction == "sum" else 1
-        slope = rows * steepest(family, dataset, not self.keeps_constant)
+        slope = rows * steepest(family, dataset, self.intercepted)
         found: dict[Key, Any] = {(name,): {"sweep": path.values(name, slope)} for name, path in paths.items()}
         if unsaid and dataset.groups is not None:
             found["replicas", "folds"] = int(dataset.groups.max()) + 1
@@ -113,8 +114,10 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
         dataset = self._read or self.examples()
         if not isinstance(self.replicas, Resampling):
             return dataset
-        seeds = self.seeds[: int(self.replicas)]
-        return resampled(dataset, self.replicas, seeds, self.split_seed, self.reduction == "mean")
+        seeds, done = self.seeds[: int(self.replicas)], dataset.preprocessing
+        own = any(done.indicated) or bool(done.learned) or (bool(done.mean) and not self.linear)
+        copies = len(self.cells) if own else 0
+        return resampled(dataset, self.replicas, seeds, self.split_seed, self.reduction == "mean", copies)
 
     def examples(self) -> data.Dataset:
         """The examples, with labels that the family can have. Raises SettingError."""
@@ -126,7 +129,7 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
             )
         if numeric and self.positive is not None:
             raise SettingError(("positive",), f"family: {self.family} has no classes: its labels are numbers")
-        dataset = data.load_dataset(self, numeric is not None, keep_constant=self.keeps_constant)
+        dataset = data.load_dataset(self, numeric is not None, self.intercepted)
         if self.early_stopping and dataset.validation is None:
             hint = "it watches a validation part: set validation_fraction, such as 0.1"
             raise SettingError(("early_stopping",), hint)
@@ -163,6 +166,7 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
 class Settings(LikelihoodSettings):
     """A linear classifier with a probability for each class."""
 
+    linear = True
     problem: Literal["logistic"] = "logistic"
     l1: Penalty = 0.0
     """strength of the penalty l1 ||w||_1, which makes weights exactly 0; with l2 it is the elastic net. It goes with
@@ -194,9 +198,6 @@ class Settings(LikelihoodSettings):
             raise SettingError(
                 ("intercept",), f"{hint}: set intercept: {str(not self.intercept).lower()}, or change it"
             )
-        if isinstance(self.replicas, Resampling) and self.standardise and not self.intercept:
-            message = "without one, features that each replica standardises need standardise: false"
-            raise SettingError(("intercept",), message)
         return Logistic(self, self.dataset())
 
     def check_kink(self) -> None:
@@ -354,7 +355,7 @@ class Logistic(Likelihood):
     informed, shown = True, "coefficients.md"
 
     def __init__(self, told: Settings, dataset: data.Dataset):
-        settings, width = told.spread(), dataset.x.shape[1]
+        settings, width = told.spread(), dataset.x.shape[-1]
         model = LinearClassifier(settings.replicas, width, dataset.classes, settings.family).to(dataset.x.dtype)
         penalty = any(bool(torch.as_tensor(each).any()) for each in (settings.l2, settings.l1))
         super().__init__(told, settings, dataset, model, penalty)
@@ -365,7 +366,9 @@ class Logistic(Likelihood):
         exactly = torch.empty(1, 1, 1, dtype=torch.float64)
         start, deviation = (along(each, exactly) for each in (settings.initial_value, settings.initial_deviation))
         self.kinked, self.penalised = bool(np.any(self.kink)), penalty
-        if dataset.drawn is not None and settings.standardise:  # each standardises by what it learns from
+        if (
+            dataset.drawn is not None and settings.standardise and not dataset.own
+        ):  # each standardises by what it learns from
             unit = for_each(np, deviations(dataset.drawn, dataset.x).numpy(), settings.replicas)[:, :, None]
             self.decay, self.kink = self.decay * unit**2, self.kink * unit
         with torch.no_grad():

@@ -18,6 +18,8 @@ from rlgrad.agents.policies import BernoulliPolicy, CategoricalPolicy, GaussianP
 from rlgrad.agents.trained import TrainedPolicy
 from rlgrad.config import Config
 from rlgrad.errors import UsageError
+from rlgrad.reports.loading import stage
+from rlgrad.run import weights
 from rlgrad.run.resuming import content_of
 from rlgrad.supervised.trained import TrainedClassifier, TrainedRegression
 
@@ -160,7 +162,8 @@ def model_card(
         usage = template("card_classifier.py.txt").format(name=name, count=len(model.features))
     summary, replica = content_of(run / "summary.json"), int(model.origin.split()[1])
     rows, results = [], []
-    for key, kind in metrics.items() if f"after {summary.get('updates')} updates" in model.origin else ():
+    last = stage(run, weights.read(weights.where(run, None)), replica)  # of those that the summary judges
+    for key, kind in metrics.items() if last in model.origin else ():
         if found := summary.get(f"evaluation.{key}"):
             value = found["per_replica"][replica]
             rows.append(f"Held-out {key}: {value:.4g}; the mean of all replicas is {found['mean']:.4g}.")

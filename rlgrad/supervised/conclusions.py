@@ -69,8 +69,9 @@ def concluded(problem: Any, estimate: Estimate) -> Conclusion:
     why, size = "none, as the optimum is a penalised one", (weight.shape[0] + 1) * weight.shape[1]
     table = estimates(model.family, weight, bias[0] if settings.intercept else None, done, dataset.labels)
     if dataset.drawn is not None:
-        every = (part.detach().double().numpy() for part in (model.linear.weight, model.linear.bias))
-        table = spread(model.family, *every, settings.intercept, done, dataset.labels)
+        w, b = (part.detach().double().numpy() for part in (model.linear.weight, model.linear.bias))
+        every = dataset.own or [done] * len(w)
+        table = spread(model.family, w, b, settings.intercept, every, dataset.labels)
         why = "the deviations of resamples, and intervals are the middle 95% of these"
     elif not problem.penalised and len(dataset.y) * size**2 <= WORK:
         counts = dataset.sample_weight

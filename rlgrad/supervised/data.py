@@ -5,7 +5,7 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from rlgrad.supervised.tables import Table
 class Dataset(NamedTuple):
     """Training and held-out part of a data set."""
 
-    x: Tensor  # [N, D] to learn from
+    x: Tensor  # [N, D] to learn from, or [R, N, D] where each replica has prepared them itself
     y: Tensor  # [N] class numbers 0 … K-1, as floats where K = 2 and as integers otherwise; or numbers
     test_x: Tensor  # [M, D]
     test_y: Tensor  # [M]
@@ -32,9 +32,11 @@ class Dataset(NamedTuple):
     identity: Mapping[str, str] = {}  # what was read: how much, and a digest of it
     sample_weight: Tensor | None = None  # [N] or [M, N] how many times each example to learn from counts; None: once
     facts: Mapping[str, str] = {}  # what was found out in reading it, in words
-    validation: tuple[Tensor, Tensor] | None = None  # x [V, D] and y [V], which are neither learned from nor tested on
+    validation: tuple[Tensor, Tensor] | None = None  # x [V, D] or [R, V, D], y [V]: neither learned from nor tested on
     groups: np.ndarray | None = None  # [N] the number of the group that each example to learn from belongs to
     drawn: Tensor | None = None  # [M, N] how often it is among those of each replica; then `sample_weight` is [M, N]
+    own: Sequence[Preprocessing] = ()  # [R] by what each replica has prepared its x itself
+    prepare: Callable[[np.ndarray], tuple[Preprocessing, Tensor, Tensor]] | None = None  # by counts [N] alone
 
     def held_out(self) -> Iterator[tuple[slice, Tensor, Tensor, Tensor | None]]:
         """What replicas are judged on: which of them, x, y, and how often each example to learn from is theirs [N]."""
@@ -42,7 +44,8 @@ class Dataset(NamedTuple):
         if not drawn:
             yield slice(None), self.test_x, self.test_y, None
         for number, times in enumerate(drawn):
-            yield slice(number, None, len(drawn)), self.x[times == 0], self.y[times == 0], times
+            x = self.x[number] if self.own else self.x
+            yield slice(number, None, len(drawn)), x[times == 0], self.y[times == 0], times
 
 
 class Part:
@@ -68,6 +71,13 @@ class Part:
             yield x[np.argsort(here)[:stop]] if len(x) == len(place) else x[inside]
             start += len(x)
 
+    def repeated(self, found: Sequence[Column], counts: np.ndarray) -> Iterator[np.ndarray]:
+        """The blocks with each row as often as it counts [rows]."""
+        start = 0
+        for x in self.blocks(found):
+            yield np.repeat(x, counts[start : start + len(x)], axis=0)
+            start += len(x)
+
 
 class Source(NamedTuple):
     """What a data set is before anything is done to it."""
@@ -80,52 +90,77 @@ class Source(NamedTuple):
     keep_constant: bool = True
 
 
-def load_dataset(settings: DataSettings, numeric: bool = False, keep_constant: bool = False) -> Dataset:
+def load_dataset(settings: DataSettings, numeric: bool = False, intercept: bool = True) -> Dataset:
     """The examples that the settings describe. Raises SettingError where there is no such data.
 
     Everything that is measured on examples (medians, means, deviations, categories) is measured on the training part
     alone.
 
-    numeric: whether labels are numbers, and not classes. keep_constant: whether a column of one value is kept, as one
-    that stands for an intercept.
+    numeric: whether labels are numbers, and not classes. intercept: whether the model has one. Without, a column of one
+    value is kept, as it may stand for one, and none is centred.
     """
     if settings.data in BUNDLED:
         source = bundled(settings, numeric)
     else:
         source = tabular(settings.spelt_out(), numeric)
-        source = source._replace(keep_constant=keep_constant or settings.formula is not None)
+        source = source._replace(keep_constant=not intercept or settings.formula is not None)
     place, stop, end = split(source, settings)
     found, known, facts = informative(source, place, stop)
-    training = functools.partial(source.train.within, found, place, stop)
-    told = settings.missing_values, settings.standardise, settings.formula or ""
-    done = fitted(training, found, known, *told)
-    done = done._replace(missing=list(settings.missing), not_missing=list(settings.not_missing))
-    x, y, identity = matrix(source.train, found, done, place, settings)
+    prepared = functools.partial(preparing, source, found, place, settings, intercept)
+    done, x, y, identity = prepared(functools.partial(source.train.within, found, place, stop), known)
     if source.test:
         test_x, test_y, digests = matrix(source.test, found, done, np.arange(len(source.test.y)), settings)
         identity |= {f"held-out {name}": text for name, text in digests.items()}
     else:
         test_x, test_y = (x[end:], y[end:]) if end < len(y) else (x[:stop], y[:stop])
     held = [(test_x, test_y), (x[stop:end], y[stop:end])]
-    unknown = [np.isnan(x).any(1) for x, _ in held]
-    if settings.missing_values == "drop" and (count := sum(gone.sum() for gone in unknown)):
+    whole = [~np.isnan(x).any(1) for x, _ in held]
+    if settings.missing_values == "drop" and (count := sum((~kept).sum() for kept in whole)):
         facts["dropped"] = f"{count} held-out rows with categories that the training part does not have"
-        held = [(x[~gone], y[~gone]) for (x, y), gone in zip(held, unknown, strict=True)]
+        held = [(x[kept], y[kept]) for (x, y), kept in zip(held, whole, strict=True)]
+
+    def prepare(times: np.ndarray) -> tuple[Preprocessing, Tensor, Tensor]:
+        counts = np.append(times, np.zeros(len(place) - stop)).astype(int)[place]
+        blocks = functools.partial(source.train.repeated, found, counts)
+        again, x, *_ = prepared(blocks, measured(blocks()), done.indicated)
+        drawn = x[:stop][times > 0]
+        if not source.keep_constant:  # what is constant here is as good as left out
+            x[:, (drawn == drawn[0]).all(0)] = 0.0
+        return again, torch.from_numpy(x[:stop]), torch.from_numpy(x[stop:end][whole[1]])
+
     names = {"columns": ", ".join(column.name for column in found), "classes": ", ".join(map(str, source.labels))}
     kind = getattr(torch, settings.dtype) if len(source.labels) in (0, 2) else torch.long
-    counts, groups = source.train.weight, source.train.groups
-    for name, column in (("weights", counts), ("groups", groups)):
-        if column is not None:
-            identity[f"digest of the {name}"] = hashlib.sha256(column.tobytes()).hexdigest()[:12]
-    own = np.argsort(place)[:stop]
-    weight = None if counts is None else torch.from_numpy(counts[own].astype(settings.dtype))
-    groups = None if groups is None else np.unique(groups[own], return_inverse=True)[1]
     train, test, validation = (
         (torch.from_numpy(x), torch.from_numpy(y).to(kind)) for x, y in [(x[:stop], y[:stop]), *held]
     )
-    names, facts = names | identity, {**source.facts, **facts}
-    kept = validation if end > stop else None
-    return Dataset(*train, *test, len(source.labels) or 1, source.labels, done, names, weight, facts, kept, groups)
+    weight, groups, digests = own(source.train, place, stop, settings)
+    return Dataset(
+        *train, *test, len(source.labels) or 1, source.labels, done, names | identity | digests, weight,
+        {**source.facts, **facts}, validation if end > stop else None, groups, prepare=prepare,
+    )  # fmt: skip
+
+
+def preparing(
+    source: Source, found: Sequence[Column], place: np.ndarray, settings: DataSettings, intercept: bool, *measured: Any
+) -> tuple[Preprocessing, np.ndarray, np.ndarray, dict[str, str]]:
+    """What is done to the examples, by what is measured of some of them; and `matrix` of all that comes of it."""
+    blocks, known, *more = measured
+    told = settings.missing_values, settings.standardise, intercept, settings.formula or ""
+    done = fitted(blocks, found, known, *told, *more)
+    done = done._replace(missing=list(settings.missing), not_missing=list(settings.not_missing))
+    return done, *matrix(source.train, found, done, place, settings)
+
+
+def own(
+    part: Part, place: np.ndarray, stop: int, settings: DataSettings
+) -> tuple[Tensor | None, np.ndarray | None, dict[str, str]]:
+    """How many times each example of the training part counts [N], and the number of its group [N], if the table says
+    so; and digests of them."""
+    rows, found = np.argsort(place)[:stop], {"weights": part.weight, "groups": part.groups}
+    known = {name: column for name, column in found.items() if column is not None}
+    digests = {f"digest of the {k}": hashlib.sha256(each.tobytes()).hexdigest()[:12] for k, each in known.items()}
+    weight = None if part.weight is None else torch.from_numpy(part.weight[rows].astype(settings.dtype))
+    return weight, None if part.groups is None else np.unique(part.groups[rows], return_inverse=True)[1], digests
 
 
 def matrix(

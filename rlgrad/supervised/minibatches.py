@@ -70,7 +70,7 @@ class Minibatches:
         if self.settings.batch_growth > 1:
             return self._grown(step, size)
         epoch, number = divmod(step, math.ceil(examples / size))
-        together = max(1, GATHERED // (self.settings.replicas * size * self.dataset.x.shape[1]))
+        together = max(1, GATHERED // (self.settings.replicas * size * self.dataset.x.shape[-1]))
         block, place = divmod(number, together)
         if self._gathered[0] != (epoch, block):
             rows = self.order(epoch)[:, block * together * size : (block + 1) * together * size]  # [R, several B]
@@ -88,9 +88,11 @@ class Minibatches:
     def gathered(self, rows: Tensor) -> Batch:
         """The examples of rows [R, B]."""
         x, y, counts = self.dataset.x, self.dataset.y, self.dataset.sample_weight
-        x, y = (part.index_select(0, rows.reshape(-1)) for part in (x, y))  # faster than part[rows]
+        each = torch.arange(len(rows))[:, None]
+        x = x[each, rows] if self.dataset.own else x.index_select(0, rows.reshape(-1))  # faster than x[rows]
+        y = y.index_select(0, rows.reshape(-1))
         counts = None if counts is None else counts.reshape(-1, len(self.dataset.y))
-        drawn = None if counts is None else counts[torch.arange(len(rows))[:, None] % len(counts), rows]
+        drawn = None if counts is None else counts[each % len(counts), rows]
         return Batch(x.reshape(*rows.shape, -1), y.reshape(rows.shape), drawn)
 
     def _grown(self, step: int, size: int) -> Batch:

@@ -139,17 +139,25 @@ def medians(blocks: Blocks, wanted: np.ndarray) -> np.ndarray:
 
 
 def fitted(
-    blocks: Blocks, columns: Sequence[Column], known: Measured, missing: Missing, standardise: bool, formula: str = ""
+    blocks: Blocks,
+    columns: Sequence[Column],
+    known: Measured,
+    missing: Missing,
+    standardise: bool,
+    centred: bool = True,
+    formula: str = "",
+    indicated: Sequence[bool] | None = None,
 ) -> Preprocessing:
     """What is measured on the training part: medians of the known values, and 0/1 features for those that miss any;
-    what the formula measures; then mean and deviation. known: what is measured of the columns as they are. Raises
-    SettingError."""
+    what the formula measures; then mean and deviation. known: what is measured of the columns as they are. centred:
+    whether standardised features have the mean 0: a model without an intercept goes through the origin, and would have
+    it moved. indicated: which features have a further one, if that is known. Raises SettingError."""
     categories = {column.name: list(column.categories) for column in columns if column.categories is not None}
     found = Preprocessing([column.name for column in columns], missing, categories=categories, formula=formula)
     whole = (known.known == known.rows).all()
     if missing == "median_and_indicator":
-        numbers = np.array([column.categories is None for column in columns])
-        indicated = (known.known < known.rows).tolist()
+        numbers = np.array([column.categories is None for column in columns]) & (known.known > 0)
+        indicated = (known.known < known.rows).tolist() if indicated is None else indicated
         found = found._replace(median=medians(blocks, numbers).tolist(), indicated=indicated)
     if formula:
         found = found.learning(blocks())
@@ -163,6 +171,5 @@ def fitted(
             message = f"the values of {name} are too large: their deviation is not finite; `drop` leaves the column out"
             raise SettingError(("standardise",), message)
         deviation[known.low == known.high] = 1  # a constant feature stays one
-        centred = not formula or parsed(formula).intercept  # without one, the formula's model goes through the origin
-        found = found._replace(mean=(known.mean * centred).tolist(), deviation=deviation.tolist())
+        found = found._replace(mean=(known.mean if centred else 0 * known.mean).tolist(), deviation=deviation.tolist())
     return found

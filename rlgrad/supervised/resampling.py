@@ -76,9 +76,12 @@ def steepest(family: Family, dataset: Dataset, intercept: bool) -> float:
     return float(found.weight.abs().max())
 
 
-def resampled(dataset: Dataset, how: Resampling, seeds: Sequence[int], split_seed: int, mean: bool) -> Dataset:
+def resampled(
+    dataset: Dataset, how: Resampling, seeds: Sequence[int], split_seed: int, mean: bool, copies: int = 0
+) -> Dataset:
     """The same examples, of which each replica has its own. seeds: [M] of the replicas of one value of a sweep. mean:
-    whether the objective is a mean: then that is over what a replica learns from. Raises SettingError."""
+    whether the objective is a mean: then that is over what a replica learns from. copies: of what each prepares by what
+    it learns from, as many as there are values; 0: all have the same x. Raises SettingError."""
     rows, together = len(dataset.y), how.by if how.groups is None else how.groups
     if how.bootstrap:
         units = np.arange(rows) if dataset.groups is None else dataset.groups
@@ -92,7 +95,13 @@ def resampled(dataset: Dataset, how: Resampling, seeds: Sequence[int], split_see
     weight = weight if dataset.sample_weight is None else weight * dataset.sample_weight
     fact = f"{len(seeds)} {'resamples' if how.bootstrap else 'folds'} of {rows} rows"
     facts = {**dataset.facts, "replicas": fact + (f", by {together}" if together is not None else "")}
-    return dataset._replace(sample_weight=weight, drawn=times, facts=facts)
+    dataset = dataset._replace(sample_weight=weight, drawn=times, facts=facts)
+    if not (copies and dataset.prepare):
+        return dataset
+    own, x, validation = zip(*map(dataset.prepare, drawn), strict=True)
+    x, *held = (torch.stack(each).repeat(copies, 1, 1) for each in (x, validation))
+    kept = dataset.validation and (held[0], dataset.validation[1])
+    return dataset._replace(x=x, own=own * copies, validation=kept)
 
 
 def folds(dataset: Dataset, how: Resampling, seed: int) -> np.ndarray:
@@ -154,11 +163,13 @@ def chosen(cells: Sequence[Cell], values: np.ndarray, metric: str) -> tuple[str,
     return said, findings
 
 
-def spread(family: Family, weight: np.ndarray, bias: np.ndarray, intercept: bool, *told: Any) -> Fitted:
+def spread(
+    family: Family, weight: np.ndarray, bias: np.ndarray, intercept: bool, done: Sequence[Any], labels: Sequence[Any]
+) -> Fitted:
     """The coefficients over resamples: their means, deviations, which are standard errors, and the middle 95% of them
-    (Efron & Tibshirani 1993, chapters 6 and 13). weight [R, D, K], bias [R, 1, K]. told: as `estimates` is told."""
-    parts = zip(weight, bias[:, 0] if intercept else [None] * len(weight), strict=True)
-    every = [estimates(family, w, b, *told).rows for w, b in parts]
+    (Efron & Tibshirani 1993, chapters 6 and 13). weight [R, D, K], bias [R, 1, K], done [R]: as in `estimates`."""
+    parts = zip(weight, bias[:, 0] if intercept else [None] * len(weight), done, strict=True)
+    every = [estimates(family, w, b, preprocessing, labels).rows for w, b, preprocessing in parts]
     found = np.array([[row.estimate for row in rows] for rows in every], float)
     numbers = [found.mean(0), found.std(0, ddof=1), *np.quantile(found, (0.025, 0.975), 0)]
     columns = zip(every[0], *(part.tolist() for part in numbers), strict=True)

@@ -68,7 +68,7 @@ class DataSettings(Section):
     split_seed: NonNegativeInt = 0
     """which examples are held out: the same for all replicas, and whatever the seed of the run"""
     standardise: bool = True
-    """mean 0 and deviation 1 in every feature, measured on the training part"""
+    """mean 0 and deviation 1 in every feature, measured on the training part; without an intercept the mean stays"""
     dtype: Literal["float32", "float64"] = "float32"
     """precision of data and parameters"""
 

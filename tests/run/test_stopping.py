@@ -14,10 +14,12 @@ from sklearn.model_selection import train_test_split
 import rlgrad
 from rlgrad.cli import main
 from rlgrad.notation import write
+from rlgrad.reports.exporting import model_card
 from rlgrad.run import Run, resume, train
 from rlgrad.run.observer import Observer
 from rlgrad.run.observers.stopping import EarlyStopping
 from rlgrad.run.reproduction import reproduce
+from rlgrad.run.resuming import recorded_config
 from rlgrad.run.weights import read
 from tests.run.support import crashing, rows, summary
 
@@ -67,6 +69,14 @@ def test_each_replica_ends_with_its_best_weights_as_if_it_were_alone(run: Run, t
     last = run.summary["evaluation.validation_log_loss"]["per_replica"]  # what is reported is of these weights
     assert last == [seen[best][k] for k, (_, best) in enumerate(each)]
     assert f"stopped early at updates {EVERY * (1 + min(s for s, _ in each))} to" in run.summary["conclusion"][0]
+
+
+def test_the_model_card_of_a_run_that_stopped_early_has_its_accuracy(run: Run) -> None:
+    config = recorded_config(run.directory, False)
+    for replica in (0, 3):
+        card = model_card(rlgrad.load(run.directory, replica=replica), config, run.directory, "model.onnx", ["class"])
+        value = summary(run.directory)["evaluation.accuracy"]["per_replica"][replica]
+        assert f"Held-out accuracy: {value:.4g}" in card
 
 
 def test_it_goes_on_to_the_same_bits_after_a_crash_and_again_from_the_start(run: Run, tmp_path: Path) -> None:
