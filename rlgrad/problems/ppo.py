@@ -1,11 +1,12 @@
 """Proximal policy optimization (Schulman et al. 2017, https://arxiv.org/abs/1707.06347).
 
-Several passes over the same steps, in minibatches. An action that has become more probable counts by its ratio
-r = π(a|s) / π_played(a|s), but no more than the clip allows, so that no pass goes far (equation 7):
+An update makes several passes over the same steps, in minibatches. Each action is weighted by the ratio
+r = π(a|s) / π_played(a|s). The clip ε limits this weight, so that no pass moves the policy far (equation 7):
 
     L(θ) = E[ min(r A, clip(r, 1 − ε, 1 + ε) A) ],    which is maximized, as the paper writes it
 
-The advantages A are those of `reinforce`, once for the whole update; the critic goes down its error in the same passes.
+The advantages A are those of `reinforce`, computed once for the whole update. The critic minimizes its error in the
+same passes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,14 +38,14 @@ class Settings(reinforce.Settings):
 
     problem: Literal["ppo"] = "ppo"  # type: ignore[assignment]
     clip: Each[Annotated[float, Field(gt=0, lt=1)]] = 0.2
-    """epsilon: by how much the ratio of an action's probabilities may leave 1 and still count"""
+    """epsilon: how far the ratio of an action's probabilities may move from 1 before it no longer counts"""
     epochs: PositiveInt = 10
-    """how often the steps of an update are gone through"""
+    """number of passes through all steps of an update"""
     minibatches: PositiveInt = 4
-    """into how many parts an epoch's steps are dealt, for a step of the optimizer each"""
+    """number of parts into which each epoch divides the steps; each part gives one step of the optimizer"""
     kl_stop: Each[PositiveFloat] | None = None
-    """a replica whose policy has come this far, by its divergence from the one that played (nats), rests until the next
-    update; then each replica has an optimizer of its own. null: none rests"""
+    """limit of the KL divergence (nats) from the policy that played: a replica above it does not move until the next
+    update. With a limit each replica has its own optimizer. null: no limit"""
     baseline: Baseline = "critic"
     discount: Each[Annotated[float, Field(gt=0, le=1)]] = 0.99
     discount_weighting: bool = False
@@ -58,19 +59,19 @@ class Settings(reinforce.Settings):
 
 @dataclass
 class Course:
-    """What all passes of an update share, and what has come of them so far."""
+    """What all passes of an update share, and the results of the passes so far."""
 
     played: Rollout
-    told: Weights
-    before: PolicyGradient  # what the policy that played says
+    told: Weights  # of the steps in the gradient
+    before: PolicyGradient  # log-probabilities and entropies of the policy that played
     metrics: Mapping[str, Tensor]
-    resting: Tensor  # [R] bool: the replicas that have come far enough
-    taken: Tensor  # [R] passes
-    clipped: Tensor  # [R] sum over these of the share of steps that the clip has stopped
-    kl: Tensor  # [R] the divergence from the policy that played, as the last one found it
-    surrogate: Tensor  # [R] the value of L there
+    resting: Tensor  # [R] bool: the replicas above the limit of the KL divergence, which do not move any more
+    taken: Tensor  # [R] number of passes
+    clipped: Tensor  # [R] sum over these passes of the share of steps that the clip has stopped
+    kl: Tensor  # [R] KL divergence from the policy that played, in the last pass
+    surrogate: Tensor  # [R] value of L in the last pass
 
-    def came_to(self) -> dict[str, Tensor]:
+    def logged(self) -> dict[str, Tensor]:
         passes = self.taken.clamp(min=1)
         found = {"ppo/clip_fraction": self.clipped / passes, "ppo/kl": self.kl, "ppo/passes": self.taken}
         return {**self.metrics, **found, "ppo/surrogate": self.surrogate}
@@ -80,7 +81,7 @@ class Minibatch(NamedTuple):
     """The steps of one pass."""
 
     course: Course
-    at: Tensor  # [R, M] into T * B
+    at: Tensor  # [R, M] indices of the steps, into T * B
     weight: Tensor  # [R, M] 1, or 0 where a replica has fewer steps than others
 
     @property
@@ -89,10 +90,10 @@ class Minibatch(NamedTuple):
 
 
 class PPO(Reinforce):
-    """The return is the objective, and is logged; its gradient is that of the clipped surrogate."""
+    """Proximal policy optimization: it logs the return as the objective, and follows the clipped surrogate."""
 
     settings: Settings
-    informed = False  # its passes are many, and the Fisher information is that of the first
+    informed = False  # it makes many passes, and the Fisher information is right for the first one only
 
     def __init__(self, settings: Settings, policy: nn.Module | None = None):
         if settings.critic.passes > 1:
@@ -104,7 +105,7 @@ class PPO(Reinforce):
         self.rests, self.line_search = settings.kl_stop is not None, False
 
     def passes(self, data: Rollout) -> Iterator[Minibatch]:  # type: ignore[override]
-        """`epochs` times `minibatches`, or fewer where all replicas rest."""
+        """Yield `epochs` times `minibatches` minibatches, or fewer if all replicas rest."""
         settings, course = self.settings, self.course(data)
         drawn = self.experience.streams(Purpose.MINIBATCH, data.step)
         for index, weight in minibatches(drawn, data.alive, settings.epochs, settings.minibatches):
@@ -114,7 +115,7 @@ class PPO(Reinforce):
 
     @torch.no_grad()
     def course(self, batch: Rollout) -> Course:
-        """Advantages and probabilities, as they are before the first pass."""
+        """Return the advantages and probabilities of a batch before the first pass."""
         told, metrics = self._weigh(batch)
         keep = batch.step % self.settings.diagnose_every_updates == 0
         before, alive = looked_at(self.model, batch, keep), batch.alive
@@ -123,7 +124,8 @@ class PPO(Reinforce):
         return Course(batch, told, before, metrics, nothing > 0, nothing, nothing, nothing, nothing)
 
     def objective(self, batch: Minibatch) -> Estimate:  # type: ignore[override]
-        """The mean return [R] at the first pass, later the surrogate; the gradient is that of the surrogate."""
+        """Return the mean return [R] in the first pass, and the surrogate in later ones; always with the gradient of
+        the surrogate."""
         (course, at, weight), settings, model = batch, self.settings, self.model
         told, played, share = course.told, course.played, weight / weight.sum(1, keepdim=True)
         parameters = list(model.parameters())
@@ -137,7 +139,7 @@ class PPO(Reinforce):
             log_ratio = policy.log_prob(gather(played.action, at)) - gather(course.before.log_prob, at)
             surrogate = (clipped(log_ratio.exp(), advantage, settings.clip) * share).sum(1)
             sought = surrogate + along(self._coefficient(played.step), surrogate) * (policy.entropy() * share).sum(1)
-            if model.critic:  # it has parameters of its own, and goes down its error
+            if model.critic:  # it has its own parameters, and minimizes its error
                 unit = told.unit.reshape(-1, 1) if told.unit.dim() else told.unit
                 error = (model.critic(observation) - gather(told.target, at)) / unit
                 sought = sought + (error.square() * share).sum(1) / 2
@@ -151,16 +153,16 @@ class PPO(Reinforce):
         self._note(course, surrogate, kl, stopped)
         value = told.value if first else surrogate
         notes = Played(course.before, (told.advantage * told.share).to(value.dtype), told.unit) if first else None
-        return Estimate(value, Lazy(course.came_to), list(slopes), notes=notes, resting=course.resting)
+        return Estimate(value, Lazy(course.logged), list(slopes), notes=notes, resting=course.resting)
 
     def _seen(self, log_ratio: Tensor, advantage: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-        """The divergence [R] from the policy that played, and the share [R] of the steps that the clip has stopped."""
+        """Return the KL divergence [R] from the policy that played, and the share [R] of steps that are clipped."""
         ratio = log_ratio.exp()
         stopped = clipped(ratio, advantage, self.settings.clip) != ratio * advantage
         return ((log_ratio.expm1() - log_ratio) * share).sum(1), (stopped * share).sum(1)
 
     def _note(self, course: Course, surrogate: Tensor, kl: Tensor, stopped: Tensor) -> None:
-        """What a pass found: its divergence decides who rests from here on."""
+        """Record a pass. Replicas whose KL divergence is above the limit rest for the remaining passes."""
         goes_on = ~course.resting
         if self.settings.kl_stop is not None:
             course.resting = course.resting | (kl > self.settings.kl_stop)
@@ -171,6 +173,6 @@ class PPO(Reinforce):
 
 
 def clipped(ratio: Tensor, advantage: Tensor, clip: float | Tensor) -> Tensor:
-    """min(r A, clip(r, 1 − ε, 1 + ε) A), equation 7."""
-    own: Any = along(clip, ratio)
-    return torch.minimum(ratio * advantage, ratio.clamp(1 - own, 1 + own) * advantage)
+    """Return min(r A, clip(r, 1 − ε, 1 + ε) A), equation 7."""
+    epsilon: Any = along(clip, ratio)
+    return torch.minimum(ratio * advantage, ratio.clamp(1 - epsilon, 1 + epsilon) * advantage)

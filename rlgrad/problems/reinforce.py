@@ -3,13 +3,13 @@
     ∇J(θ) = E[ Σₜ γᵗ ∇log π(aₜ|sₜ) · (Gₜ − bₜ) ]
 
 Gₜ is the reward-to-go from step t, bₜ a baseline that depends on no action of the same episode. The expectation is
-estimated by the mean over B whole episodes, played with the parameters as they are. Nothing is negated: the return is
-to be maximized, and `Direction.MAXIMIZE` says so. A critic, where there is one, is a part of the same model; it goes
-down its own error in the same backward pass.
+estimated by the mean over B whole episodes, played with the current parameters. No sign is flipped: the return is
+maximized, and `Direction.MAXIMIZE` says so. If there is a critic, it is part of the same model; it minimizes its own
+error in the same backward pass.
 
-Instead of whole episodes, segments of a fixed number of steps do where a critic guesses what comes after them: the
-n-step actor-critic, A2C (Mnih et al. 2016, https://arxiv.org/abs/1602.01783). Its objective is the return still to come
-from the states that the policy visits.
+An update can also play segments of a fixed number of steps instead of whole episodes, if a critic guesses what comes
+after them: the n-step actor-critic, A2C (Mnih et al. 2016, https://arxiv.org/abs/1602.01783). Its objective is the
+return still to come from the states that the policy visits.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -58,7 +58,7 @@ class Settings(CreditSettings):
         return TrainedPolicy(self.registered(objects.get("environment")), tensors, description, objects.get("policy"))
 
     def registered(self, environment: Any = None) -> "Settings":
-        """The same, with an id in the place of an environment that is given, or that is named as module:Class."""
+        """Return these settings with the id of an environment that is given, or named as module:Class. Register it."""
         if self.environment.partition(":")[0] in self.imports:
             environment = self.named(("environment",), self.environment)
         if environment is None:
@@ -72,22 +72,23 @@ class Settings(CreditSettings):
 
 
 class Played(NamedTuple):
-    """What an update is diagnosed by: the policy that played it, and what it was told."""
+    """What `diagnose` needs of an update: the policy that played it, and its advantages."""
 
     found: PolicyGradient
-    advantage: Tensor  # [R, T, B] in the objective's unit, each step with its share in the mean
-    unit: Tensor  # [R, 1, 1] of the advantages that the gradient used
+    advantage: Tensor  # [R, T, B] in the objective's unit, times the share of each step in the mean
+    unit: Tensor  # [R, 1, 1] the unit of the advantages that the gradient used
 
 
 def objective_of(settings: Settings, batch: Rollout, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The objective [R], and the share [R, T, B] of each step in it. target: [R, T, B] what each is credited with."""
+    """Return the objective [R], and the share [R, T, B] of each step in it. target: [R, T, B] the return that each step
+    is credited with."""
     alive = batch.alive
     if settings.segment:
         steps = alive.sum((1, 2))
         return total(target * alive) / steps, alive / steps.reshape(-1, 1, 1)
     if settings.batch_steps:
         goes_on = alive & ~batch.over
-        first = alive & ~torch.cat([torch.zeros_like(goes_on[:, :1]), goes_on[:, :-1]], 1)  # steps of episodes
+        first = alive & ~torch.cat([torch.zeros_like(goes_on[:, :1]), goes_on[:, :-1]], 1)  # first steps of episodes
         episodes = first.sum((1, 2))
         returns = reward_to_go(batch.reward, settings.discount, batch.over)
         return total(returns * first) / episodes, alive / episodes.reshape(-1, 1, 1)
@@ -96,8 +97,8 @@ def objective_of(settings: Settings, batch: Rollout, target: Tensor) -> tuple[Te
 
 
 def promises(settings: Settings) -> bool:
-    """Whether the gradient is, but for its unit and the noise, that of the objective: in segments, of the objective of
-    the same steps, weighted as `Reinforce.after` does."""
+    """Return whether the gradient is that of the objective, up to its unit and to noise. In segments this means the
+    objective of the same steps, weighted as in `Reinforce.after`."""
     if settings.standardise_advantages or settings.entropy_bonus:
         return False
     guessed = settings.gae_lambda < 1 or settings.time_limit == "bootstrap"
@@ -106,7 +107,7 @@ def promises(settings: Settings) -> bool:
 
 
 class Reinforce(Trainable):
-    """Whole episodes and a baseline: the gradient of the expected return, estimated without bias unless asked for."""
+    """The policy gradient from whole episodes or segments, with a baseline: unbiased, unless a setting adds a bias."""
 
     direction = Direction.MAXIMIZE
     model: Agent
@@ -117,13 +118,13 @@ class Reinforce(Trainable):
     informed = True
 
     def __init__(self, settings: Settings, policy: nn.Module | None = None):
-        """policy: its network, instead of one that the settings describe."""
+        """policy: the policy's network, instead of the one that the settings describe."""
         self.given = policy is not None
         cells = settings.each()
         for cell in cells:
             check(cell)
-        self.line_search = not settings.baseline.startswith("optimal")  # there the gradient has no surrogate
-        if settings.baseline == "critic":  # whose error is no part of it
+        self.line_search = not settings.baseline.startswith("optimal")  # their gradient has no surrogate
+        if settings.baseline == "critic":  # the surrogate does not contain the critic's error
             self.line_search = settings.critic.optimizer is not None
         self.measures = "return" + (" still to come" if settings.segment else "")
         self.measures = "discounted " * any(cell.discount < 1 for cell in cells) + self.measures
@@ -166,28 +167,29 @@ class Reinforce(Trainable):
         return known
 
     def close(self) -> None:
-        """Let go of the environments. They are made again if more is asked of it."""
+        """Close the environments. They are made again when they are needed again."""
         self.experience.close()
 
     def sample(self, step: int) -> Rollout:
-        """B whole episodes for each replica, or the next segment of B, played with the policy as it is."""
+        """Play B whole episodes for each replica, or the next segment in each of B slots, with the current policy."""
         for module in self.model.modules():
             if isinstance(module, Normaliser | RunningMean):
-                module.advance()  # what earlier updates have seen counts from here on
+                module.advance()  # use what earlier updates have observed
         played = self.experience.sample(self.model.policy, step)
         self._observe(played)
         return played
 
     def passes(self, data: Rollout) -> Iterator[Batch | Guesses]:
-        """The batch once; then, where the critic has epochs of its own, its minibatches."""
+        """Yield the batch once; then, if the critic has epochs of its own, the minibatches of the critic."""
         yield (batch := Batch(data))
         if self.settings.critic_alone:
             drawn = self.experience.streams(Purpose.MINIBATCH, data.step)
             yield from guesses(drawn, batch, self.settings.critic)
 
     def objective(self, batch: Rollout | Batch | Guesses) -> Estimate:
-        """The objective [R], with the policy gradient as its gradient: the mean return, discounted if the settings say
-        so; in segments the mean over their steps of what is still to come, guessed by the critic after their end."""
+        """Return the objective [R] and the policy gradient. The objective is the mean return, discounted if the
+        settings say so. In segments it is the mean over their steps of the return still to come; the critic guesses
+        the part after their end."""
         if isinstance(batch, Guesses):
             return self._of_the_critic(batch)
         whole, moving = batch if isinstance(batch, Batch) else Batch(batch), torch.is_grad_enabled()
@@ -195,29 +197,29 @@ class Reinforce(Trainable):
             return self._again(whole, moving) if whole.first else self._first(whole)
 
     def _first(self, whole: Batch) -> Estimate:
-        """At the parameters that have played."""
+        """Evaluate a batch for the first time, at the parameters that played it."""
         settings, batch, alive = self.settings, whole.played, whole.played.alive
-        told, metrics = self._weigh(batch)
+        weights, metrics = self._weigh(batch)
         diagnosed = batch.step % settings.diagnose_every_updates == 0
         optimal = settings.baseline.startswith("optimal")
-        credited = 0 * told.credited if optimal else told.credited
-        found = policy_gradient(self.model, batch, credited, told.bonus, told.pull, keep=diagnosed)
+        credited = 0 * weights.credited if optimal else weights.credited
+        found = policy_gradient(self.model, batch, credited, weights.bonus, weights.pull, keep=diagnosed)
         if optimal:
             each = settings.baseline == "optimal_per_parameter"
-            best = with_optimal_baseline(self.model, batch, told.weight * alive, told.used, each)
+            best = with_optimal_baseline(self.model, batch, weights.weight * alive, weights.used, each)
             for whole_gradient, part in zip(found.gradient, best, strict=True):
                 whole_gradient += part
         else:
-            whole.first = First(told, found)
+            whole.first = First(weights, found)
             if diagnosed and settings.episodes > 1 and not settings.batch_steps:
                 metrics |= quality_of_gradient(*by_halves(self.model, batch, credited))
         metrics |= self._episodes(batch) | {"policy/entropy": total(found.entropy * alive) / alive.sum((1, 2))}
-        notes = Played(found, (told.advantage * told.share).to(told.value.dtype), told.unit)
+        notes = Played(found, (weights.advantage * weights.share).to(weights.value.dtype), weights.unit)
         gradient, fisher = self._for_all(found.gradient), self._fisher(batch)
-        return Estimate(told.value, metrics, gradient, fisher, notes, surrogate=0 * told.value)
+        return Estimate(weights.value, metrics, gradient, fisher, notes, surrogate=0 * weights.value)
 
     def _weigh(self, batch: Rollout) -> tuple[Weights, dict[str, Tensor]]:
-        """What each step counts in the gradient, and what is said of that."""
+        """Return the weight of each step in the gradient, and metrics of the baseline and the critic."""
         settings, alive, metrics = self.settings, batch.alive, {}
         value = values(self.model.critic, batch.observation) if self.model.critic else None
         target, advantage = credit(settings, self.model, batch, value)
@@ -230,36 +232,38 @@ class Reinforce(Trainable):
         used, bonus, pull = standardised(settings, advantage / unit, alive, target), None, None
         if settings.entropy_bonus:
             bonus = along(self._coefficient(batch.step), target) * alive / steps
-        if value is not None:  # down the squared error, in the same units
+        if value is not None:  # the critic minimizes its squared error, in the same units
             error = (value - target) * alive
             pull = None if settings.critic_alone else error / steps / unit.square()
             metrics["critic/error"] = total(error.square()) / steps.flatten() / 2
         return Weights(mean, target, advantage, unit, share, weight, used, used * weight * share, bonus, pull), metrics
 
     def _coefficient(self, step: int) -> float | Tensor:
-        """Of the entropy bonus, at this update."""
+        """Return the coefficient of the entropy bonus at this update."""
         wanted, updates = self.settings.entropy_bonus, self.settings.updates
         return wanted.at(step / max(1, updates - 1) if updates else self.progress) if wanted else 0.0
 
     def _again(self, whole: Batch, moving: bool) -> Estimate:
-        """At other parameters, which an optimizer tries on the same data: the value is what it was, and the surrogate
-        is what the return has gained to first order, by how much more probable each action has become. moving: whether
-        the gradient is wanted."""
+        """Evaluate the same data again, at other parameters that an optimizer tries. The value stays the same. The
+        surrogate is the gain in return to first order: the credit of each action, times how much more probable it has
+        become. moving: whether the gradient is wanted."""
         batch, gradient = whole.played, None
         assert whole.first
-        told, before = whole.first
+        weights, before = whole.first
         if moving:
-            found = policy_gradient(self.model, batch, told.credited, told.bonus, told.pull, played=before.log_prob)
+            found = policy_gradient(
+                self.model, batch, weights.credited, weights.bonus, weights.pull, played=before.log_prob
+            )
             gradient = self._for_all(found.gradient)
         else:
             found = looked_at(self.model, batch)
-        gained = (found.log_prob - before.log_prob).expm1() * told.credited
-        if told.bonus is not None:
-            gained = gained + (found.entropy - before.entropy) * told.bonus
-        return Estimate(told.value, {}, gradient, self._fisher(batch), surrogate=total(gained))
+        gained = (found.log_prob - before.log_prob).expm1() * weights.credited
+        if weights.bonus is not None:
+            gained = gained + (found.entropy - before.entropy) * weights.bonus
+        return Estimate(weights.value, {}, gradient, self._fisher(batch), surrogate=total(gained))
 
     def _of_the_critic(self, batch: Guesses) -> Estimate:
-        """Its squared error [R], halved, on a minibatch."""
+        """Return half the critic's mean squared error [R] on a minibatch, and its gradient."""
         assert self.model.critic
         parameters, steps = list(self.model.critic.parameters()), batch.weight.sum(1)
         if shared := ranks.shared(count := batch.weight.shape[1]):
@@ -274,7 +278,7 @@ class Reinforce(Trainable):
         return Estimate(value, {}, [found.get(parameter) for parameter in self.model.parameters()])
 
     def _for_all(self, gradient: Sequence[Tensor]) -> list[Tensor | None]:
-        """A gradient of the policy alone, with None for all other parameters."""
+        """Return a gradient of the first parameters, such as the policy's, with None for all others."""
         return [*gradient, *[None] * (len(list(self.model.parameters())) - len(gradient))]
 
     def _fisher(self, batch: Rollout) -> Callable[[], Fisher]:
@@ -282,9 +286,9 @@ class Reinforce(Trainable):
 
     @torch.no_grad()
     def after(self, update: Update) -> Tensor:
-        """The mean return [R] of episodes with the same random numbers. In segments, which cannot be played again, the
-        objective of the same steps, weighted by how much more probable their actions have become (Kakade & Langford
-        2002, eq. 4.1).
+        """Return the mean return [R] of episodes that are played again with the same random numbers. Segments cannot be
+        played again: there it is the objective of the same steps, weighted by how much more probable their actions have
+        become (Kakade & Langford 2002, eq. 4.1).
         """
         batch: Rollout = update.passes[0].batch.played
         if not self.settings.flowing:
@@ -294,14 +298,14 @@ class Reinforce(Trainable):
         return update.value + total((log_ratio.exp() - 1) * played.advantage)
 
     def final(self, update: Update) -> Tensor:
-        """The mean return [R] of episodes that no update has learned from: those of the update that would come next. In
-        segments, as `after` has it."""
+        """Return the mean return [R] of episodes that no update has learned from: those of the next update, if there
+        were one. In segments it is the result of `after`."""
         return self.after(update) if self.settings.flowing else self._discounted(update.step + 1)
 
     @torch.no_grad()
     def diagnose(self, update: Update, promised: Tensor) -> Mapping[str, Tensor]:
-        """How far the policy has moved from the one that played, and what that came to. What the gradient promised is
-        left out where it is no gradient of the objective: docs/tags.md says when."""
+        """Return how far the policy has moved from the one that played, and how much the objective has changed. The
+        predicted change is left out if the gradient is not that of the objective: docs/tags.md says when."""
         batch, played = update.passes[0].batch.played, update.passes[0].notes
         log_ratio = (looked_at(self.model, batch).log_prob - played.found.log_prob) * batch.alive
         seen = (batch.observation[:, piece] for piece in batch.pieces())
@@ -317,12 +321,12 @@ class Reinforce(Trainable):
         return found
 
     def description(self) -> dict[str, Any]:
-        """The policy's."""
+        """Return the description of the policy, which is saved with its weights."""
         return description(self.settings, *self.spaces)
 
     def evaluate(self, step: int) -> Mapping[str, Tensor]:
-        """Undiscounted return and length [R] of the greedy policy, over new episodes; and the share of those that were
-        cut off, where there are such. Of a task without an end the reward per step."""
+        """Return the mean undiscounted return and length [R] of new episodes of the greedy policy; and the share of
+        episodes that were cut off, if there are any. For a task without an end it is the reward per step."""
         wanted = self.settings.evaluation
         limit = wanted.steps or wanted.episode_limit
         returns, lengths, cut = self.experience.returns(
@@ -334,7 +338,7 @@ class Reinforce(Trainable):
         return found | ({"cut_off": cut.to(returns.dtype).mean(1)} if cut.any() else {})
 
     def pictures(self) -> Mapping[str, bytes]:
-        """The beginning of an episode of the greedy policy of the first replica, as a film."""
+        """Return a film of the beginning of an episode, played by the greedy policy of the first replica."""
         from rlgrad.agents.films import Show, beginning, film
 
         if self.given:
@@ -348,7 +352,7 @@ class Reinforce(Trainable):
 
     @torch.no_grad()
     def _observe(self, played: Rollout) -> None:
-        """What the normalisers and the running mean remember of an update."""
+        """Let the normalisers and the running mean observe an update."""
         modules = [module for module in self.model.modules() if isinstance(module, Normaliser | RunningMean)]
         units = [module for module in modules if isinstance(module, ReturnUnit | RunningMean)]
         guess = None
@@ -378,15 +382,15 @@ class Reinforce(Trainable):
         return found
 
     def _discounted(self, step: int) -> Tensor:
-        """The mean discounted return [R] of the episodes of an update, played with the policy as it is now."""
+        """Return the mean discounted return [R] of the episodes of an update, played with the current policy."""
         settings, policy = self.settings, self.model.policy
         how = {"discount": settings.discount, "limit": settings.episode_limit}
         return self.experience.returns(policy, Purpose.SAMPLE, step, settings.episodes, **how)[0].mean(1)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The episodes that segments have not finished."""
+        """Return the unfinished episodes of segments."""
         return self.experience.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Raises RunError where the environment does not come to the same state again."""
+        """Play the unfinished episodes again. Raises RunError if this does not lead to the same state."""
         self.experience.load_state_dict(state)
