@@ -1,13 +1,13 @@
 """One training loop, two directions.
 
-An objective knows whether it is to be maximized or minimized. `make_optimizer` turns that into the one sign of the
-project, and `updates` moves the parameters without asking which way they go:
+A problem states whether its objective is to be maximized or minimized. `make_optimizer` turns that into the one sign
+of the project, and `updates` moves the parameters without knowing the direction:
 
     θ ← θ + α ∇J(θ)    ascent, where J is to be maximized: an expected return, a log-likelihood
     θ ← θ − α ∇J(θ)    descent, where J is to be minimized: a loss, a cost
 
-Every parameter carries a leading axis R of replicas: independent copies trained side by side. An objective returns
-one value per replica; as replicas share no parameter, the gradient of the sum gives each exactly its own.
+Every parameter has a leading axis R of replicas: independent copies trained side by side. An objective returns one
+value per replica. Replicas share no parameters, so the gradient of the sum is exactly the gradient of each replica.
 """
 
 import enum
@@ -27,15 +27,15 @@ from rlgrad.replicas import Gradient, norm_per_replica
 
 
 class Direction(enum.Enum):
-    """Which way an objective is to go. The values are also the modes of `ReduceLROnPlateau`."""
+    """Whether an objective is to be maximized or minimized. The values are also the modes of `ReduceLROnPlateau`."""
 
     MAXIMIZE = "max"
     MINIMIZE = "min"
 
     @property
     def sign(self) -> Literal[1, -1]:
-        """The sign in θ ± α∇J. It also turns a score into this direction's objective: a score s is maximized as it is,
-        and its cost, −s, is minimized; both have the same optimum, and their gradients differ in nothing but the sign.
+        """The sign in θ ± α∇J. It also turns a quantity to maximize into an objective of this direction: q is maximized
+        as it is, or its cost −q is minimized. Both have the same optimum, and their gradients differ only in the sign.
         """
         return 1 if self is Direction.MAXIMIZE else -1
 
@@ -45,24 +45,24 @@ class Direction(enum.Enum):
 
 
 class Estimate(NamedTuple):
-    """What a problem says of one batch."""
+    """What a problem computes from one batch."""
 
-    value: Tensor  # [R] the objective; its gradient, unless stated below, is the gradient estimate
-    metrics: Mapping[str, Tensor]  # [R] each, detached: what else is worth logging
-    gradient: Gradient | None = None  # of each parameter, where the problem knows it
+    value: Tensor  # [R] the objective; autograd differentiates it, unless `gradient` is given below
+    metrics: Mapping[str, Tensor]  # [R] each, detached: other quantities to log
+    gradient: Gradient | None = None  # one tensor per parameter, if the problem computes it itself
     curvature: Callable[[], Curvature] | None = None  # the second derivatives, for Newton and the natural gradient
-    notes: Any = None  # what the problem wants to find again when the update is diagnosed
-    resting: Tensor | None = None  # [R] bool: the replicas that are not to move in this pass, if the problem `rests`
-    surrogate: Tensor | None = None  # [R] whose gradient it is, where the value stays the same on data drawn already
+    notes: Any = None  # what the problem keeps for the diagnosis of the update
+    resting: Tensor | None = None  # [R] bool: the replicas that do not move in this pass, if the problem `rests`
+    surrogate: Tensor | None = None  # [R] same gradient; changes with θ on data drawn already (`value` may not)
 
     @property
     def compared(self) -> Tensor:
-        """What tells [R] whether a step was good, to an optimizer that compares values on the same data."""
+        """[R] the value that a line search compares on the same data: the surrogate, if there is one."""
         return self.value if self.surrogate is None else self.surrogate
 
 
 class Lazy(Mapping[str, Tensor]):
-    """Metrics that are computed when the first of them is asked for: not every update is watched."""
+    """Metrics that are computed when the first of them is read, because many updates are not logged."""
 
     def __init__(self, compute: Callable[[], Mapping[str, Tensor]]):
         self._compute = compute
@@ -84,15 +84,15 @@ class Lazy(Mapping[str, Tensor]):
 class Problem:
     """Anything the loop can train: derive from it, and give it a direction, a model and an objective.
 
-    Data and batches are the problem's own business: the loop only hands them on.
+    The form of data and batches is up to the problem: the loop only passes them on.
     """
 
     direction: Direction
-    model: nn.Module  # its parameters are [R, ...]
-    curved = False  # whether its estimates have second derivatives, so that Newton's method is possible
+    model: nn.Module  # the parameters are [R, ...]
+    curved = False  # whether the estimates have second derivatives, so that Newton's method is possible
     rests = False  # whether some replicas may rest in a pass while others move
-    informed = False  # whether their curvature is a Fisher information, so that the natural gradient is possible
-    line_search = True  # whether its value, or a surrogate, changes with all parameters on the same data
+    informed = False  # whether the curvature is a Fisher information, so that the natural gradient is possible
+    line_search = True  # whether the value, or the surrogate, changes with all parameters on the same data
 
     def __getattr__(self, name: str) -> Any:
         if name in ("direction", "model"):
@@ -100,19 +100,19 @@ class Problem:
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def sample(self, step: int) -> Any:
-        """The data of update `step`: play episodes, draw a minibatch, or nothing at all."""
+        """Return the data of update `step`: episodes, a minibatch, or None."""
         return None
 
     def passes(self, data: Any) -> Iterable[Any]:
-        """The batches of an update, one for each step of the optimizer: the data once, unless the problem says more."""
+        """The batches of an update, one for each step of the optimizer. By default: one batch, which is the data."""
         return (data,)
 
     def objective(self, batch: Any) -> Estimate:
-        """The objective on that batch, at the parameters as they are now."""
+        """The objective on this batch, at the current parameters."""
         raise NotImplementedError
 
 
-Transform = Callable[[Gradient], Gradient]  # what happens to a gradient before the optimizer sees it, such as clipping
+Transform = Callable[[Gradient], Gradient]  # changes a gradient before the optimizer sees it, such as clipping
 
 
 class Evaluation:
@@ -125,7 +125,7 @@ class Evaluation:
     value: Tensor  # [R]
     metrics: Mapping[str, Tensor]  # [R] each
     notes: Any
-    gradient: Gradient = ()  # of each parameter, [R, ...] or None; of an update's first pass only
+    gradient: Gradient = ()  # for each parameter [R, ...] or None; empty in the later passes of an update
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class Evaluation:
         self.calls = 0
 
     def __call__(self) -> Any:  # torch's annotations expect a float
-        """The value [R], or its surrogate; each parameter's `grad` is the gradient there, transformed."""
+        """Return the value [R], or its surrogate, and set each parameter's `grad` to the transformed gradient."""
         estimate = self.problem.objective(self.batch)
         if self.check:
             check_contract(type(self.problem).__name__, estimate, self.parameters)
@@ -161,7 +161,7 @@ class Evaluation:
 
     @torch.no_grad()
     def value_alone(self) -> Tensor:
-        """The same [R] at the parameters as they are now, without a gradient: all that a line search asks for."""
+        """The value [R], or its surrogate, at the current parameters, without a gradient: enough for a line search."""
         self.calls += 1
         return self.problem.objective(self.batch).compared
 
@@ -173,7 +173,7 @@ class Evaluation:
 
 
 class Update(NamedTuple):
-    """One update of the parameters, as `updates` yields it. What it says is what was so before its first step."""
+    """One update of the parameters, as `updates` yields it. All its values are from before its first step."""
 
     step: int
     passes: Sequence[Evaluation]
@@ -185,12 +185,12 @@ class Update(NamedTuple):
 
     @property
     def metrics(self) -> Mapping[str, Tensor]:
-        """[R] each."""
+        """The metrics, [R] each."""
         return self.passes[0].metrics
 
     @property
     def gradient(self) -> Gradient:
-        """Of each parameter, [R, ...] or None, before any transform."""
+        """The gradient of each parameter, [R, ...] or None, before any transform."""
         return self.passes[0].gradient
 
     @property
@@ -207,14 +207,14 @@ class Update(NamedTuple):
 def updates(
     problem: Problem, optimizer: torch.optim.Optimizer, first: int = 0, transform: Transform | None = None
 ) -> Iterator[Update]:
-    """Train for ever, one update at a time; whoever iterates decides what to watch, what to keep and when to stop.
+    """Train forever, one update at a time. The caller's `for` loop decides what to log, what to save and when to stop.
 
-    The data of an update is drawn with the parameters that the previous one left behind: rollouts are on-policy.
+    The data of an update is drawn with the parameters after the previous update: rollouts are on-policy.
 
-    first: the number of the first update, where a run is continued.
-    transform: what is done to each gradient before the optimizer sees it, such as `replicas.clipping(1.0)`.
+    first: the number of the first update; not 0 if a run is continued.
+    transform: changes each gradient before the optimizer sees it, such as `replicas.clipping(1.0)`.
 
-    Raises RunError in a sentence where the problem does not return what the loop needs.
+    Raises RunError, with a sentence, if the problem does not return what the loop needs.
     """
     if not isinstance(problem, Problem):
         raise RunError(f"{type(problem).__name__} must derive from rlgrad.Problem, or from rlgrad.Trainable")
@@ -230,7 +230,7 @@ def updates(
 
 
 def differentiate(estimate: Estimate, parameters: Sequence[nn.Parameter]) -> None:
-    """Give each parameter its gradient of the objective, in place of any that it had."""
+    """Set the `grad` of each parameter to its gradient of the objective, and discard any earlier one."""
     stated = estimate.gradient or itertools.repeat(None)
     for parameter, gradient in zip(parameters, stated, strict=False):
         parameter.grad = gradient
@@ -239,7 +239,7 @@ def differentiate(estimate: Estimate, parameters: Sequence[nn.Parameter]) -> Non
 
 
 def check_contract(name: str, estimate: Estimate, parameters: Sequence[nn.Parameter]) -> None:
-    """Raises RunError, in a sentence, where a problem's estimate is not what the loop needs. name: the problem's."""
+    """Raise RunError, with a sentence, if a problem's estimate is not what the loop needs. name: the problem's name."""
     said = f"{name}.objective must return an Estimate"
     shapes = [list(parameter.shape) for parameter in parameters]
     replicas = shapes[0][0] if shapes and shapes[0] else 0
@@ -254,7 +254,7 @@ def check_contract(name: str, estimate: Estimate, parameters: Sequence[nn.Parame
         raise RunError(f"{message}{list(value.shape)}; take sums and means over all axes but the first")
     if not value.is_floating_point():
         raise RunError(f"{said} whose value is a real number, not {value.dtype}")
-    if not value.isfinite().any():  # of one replica among others it is for the run to judge
+    if not value.isfinite().any():  # if only some replicas are not finite, the run decides
         raise RunError(f"{said} whose value is finite: at the first parameters it is {value.tolist()[:5]}")
     if stated is None and not value.requires_grad:
         message = f"{said} whose value depends on the parameters, or whose gradient is stated: this one does neither; "
@@ -264,28 +264,28 @@ def check_contract(name: str, estimate: Estimate, parameters: Sequence[nn.Parame
 
 
 class Apart(nn.Module):
-    """A part of a model that goes its own way: a critic descends its error while the policy that it judges ascends."""
+    """A part of a model with a direction of its own: a critic minimizes its error, its policy maximizes the return."""
 
     direction: Direction
-    arguments: Mapping[str, Any] = {}  # of the optimizer, for this part only, such as a learning rate
-    optimizer: tuple[str, Mapping[str, Any]] | None = None  # name and arguments of one of its own
+    arguments: Mapping[str, Any] = {}  # optimizer arguments for this part only, such as a learning rate
+    optimizer: tuple[str, Mapping[str, Any]] | None = None  # name and arguments of the part's own optimizer
 
 
 def parameters_apart(model: nn.Module) -> set[nn.Parameter]:
-    """Those of the parts that go their own way."""
+    """Return the parameters of the parts that are `Apart`."""
     return {p for module in model.modules() if isinstance(module, Apart) for p in module.parameters()}
 
 
 def make_optimizer(
     problem: Problem, name: str = "SGD", *, direction: Direction | None = None, **arguments: Any
 ) -> torch.optim.Optimizer:
-    """The optimizer of that name in rlgrad.optimizers, where torch's are too, going the problem's way.
+    """Make the optimizer of that name in rlgrad.optimizers, which includes torch's, for the problem's direction.
 
-    A part of the model that is `Apart` goes its own way, and by its own optimizer if it has one.
+    A part of the model that is `Apart` has its own direction, and its own optimizer if it names one.
 
-    direction: another way than the problem's own (to see what the wrong sign does).
-    arguments: the optimizer's own. Raises what it raises where they are wrong, and ValueError where the problem does
-    not offer what the optimizer needs.
+    direction: replaces the problem's direction (to see what the wrong sign does).
+    arguments: the optimizer's arguments. Raises what the optimizer raises if they are wrong, and ValueError if the
+    problem does not have what the optimizer needs.
     """
     if name == "Newton" and not problem.curved:
         raise ValueError("it needs second derivatives of the objective, which this problem does not have")

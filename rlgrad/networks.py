@@ -1,7 +1,7 @@
 """Models [R, ...]: from inputs to distributions, R replicas at a time.
 
-A model returns a `torch.distributions.Distribution`. That is the kinship of the two problems: the classifier climbs
-`model(x).log_prob(y)`, the policy `model(observation).log_prob(action)` weighted by the advantage.
+A model returns a `torch.distributions.Distribution`. That is what the two problems have in common: a classifier
+maximizes `model(x).log_prob(y)`, a policy `model(observation).log_prob(action)` weighted by the advantage.
 """
 
 import functools
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Activation = Literal["tanh", "relu"]
-# in place, and a number of which each makes exactly 1
+# the function, in place, and an input that it maps to exactly 1
 ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
     "tanh": (torch.tanh_, 20.0),
     "relu": (torch.relu_, 1.0),
@@ -25,9 +25,9 @@ Frozen = Callable[[np.ndarray], np.ndarray]  # [R, N, ...] -> [R, N, ...]
 
 
 def frozen(network: nn.Module) -> Frozen:
-    """What a network says with its parameters as they are now, without a gradient, in numpy: for the few observations
-    of one time step that is several times as fast as torch. The network's own `forward` is the plain twin, and what is
-    called where a network has no such form.
+    """Return the network with its current parameters as a numpy function, without a gradient. For the few observations
+    of one time step that is several times as fast as torch. It computes the same as the network's own `forward`, which
+    is called if a network has no numpy form.
     """
     if isinstance(network, nn.Sequential):
         parts = [frozen(part) for part in network]
@@ -39,7 +39,7 @@ def frozen(network: nn.Module) -> Frozen:
 
 
 def plain(network: nn.Module) -> Frozen:
-    """The network's `forward` for numpy's arrays."""
+    """Return the network's `forward` as a function of numpy arrays."""
 
     @torch.no_grad()
     def forward(x: np.ndarray) -> np.ndarray:
@@ -49,17 +49,17 @@ def plain(network: nn.Module) -> Frozen:
 
 
 class Actable(nn.Module):
-    """A network with a fast twin for acting."""
+    """A network that has a fast numpy form for acting."""
 
     def frozen(self) -> Frozen:
-        """What `forward` says with the parameters as they are now, in numpy."""
+        """Return `forward` with the current parameters, as a numpy function."""
         raise NotImplementedError
 
 
 class Linear(nn.Module):
     """R affine maps side by side: [R, N, inputs] -> [R, N, outputs].
 
-    weight [R, inputs, outputs], bias [R, 1, outputs]; both zero until somebody sets them.
+    weight [R, inputs, outputs], bias [R, 1, outputs]; both are zero at first.
     """
 
     def __init__(self, replicas: int, inputs: int, outputs: int):
@@ -87,7 +87,7 @@ class MLP(Actable):
         activation: Activation = "tanh",
         output_gain: float | Tensor = 0.01,
     ):
-        """output_gain: of the last layer's weights, or one [R] for each replica."""
+        """output_gain: the gain of the last layer's weights: one number, or one per replica [R]."""
         super().__init__()
         sizes = [inputs, *hidden, outputs]
         last = output_gain.tolist() if isinstance(output_gain, Tensor) else [output_gain] * len(streams)
@@ -107,11 +107,11 @@ class MLP(Actable):
         return torch.bmm(last, seen).mT.reshape(*x.shape[:-1], -1)
 
     def products(self) -> list[Tensor]:
-        """The layers as mere products, each [R, outputs, inputs + 1]: a bias is the weight of one more input, which is
-        always 1, and each hidden layer has one more unit, which hands the 1 on.
+        """The layers as matrices, each [R, outputs, inputs + 1]. A bias is the weight of one more input, which is
+        always 1; each hidden layer has one more unit, which passes the 1 on.
 
-        So no layer passes through its outputs once more to add a bias, nor to sum up its gradient. This way round,
-        [outputs, inputs] times [inputs, N], products and sums over few outputs are several times as fast.
+        So no layer needs another pass over its outputs to add a bias or to sum its gradient. In this order, [outputs,
+        inputs] times [inputs, N], products and sums over few outputs are several times as fast.
         """
         *hidden, last = [torch.cat([layer.weight.mT, layer.bias.mT], 2) for layer in self.layers]  # type: ignore[list-item]
         result = []
@@ -122,18 +122,18 @@ class MLP(Actable):
         return [*result, last]
 
     def frozen(self) -> Frozen:
-        """The same for x [R, N, inputs], in numpy."""
+        """Return `forward` for x [R, N, inputs], as a numpy function."""
         *weights, last = [weight.detach().numpy() for weight in self.products()]
         last = np.ascontiguousarray(last.swapaxes(1, 2))
 
         @functools.cache
         def memory(count: int) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray, Tensor]]]:
-            """Of the inputs, and of each hidden layer beside its weights: the same at every call."""
+            """Arrays for the inputs and for each hidden layer's outputs, with its weights; every call reuses them."""
             units = [np.empty((*weight.shape[:2], count), last.dtype) for weight in weights]
             hidden = [(weight, one, torch.from_numpy(one)) for weight, one in zip(weights, units, strict=True)]
             return np.ones((len(last), self.inputs + 1, count), last.dtype), hidden
 
-        @np.errstate(invalid="ignore")  # an observation that is not finite gets a message of its own
+        @np.errstate(invalid="ignore")  # a later check reports observations that are not finite
         def forward(x: np.ndarray) -> np.ndarray:
             seen, layers = memory(x.shape[1])
             seen[:, :-1] = x.swapaxes(1, 2)
@@ -146,7 +146,7 @@ class MLP(Actable):
 
 
 class AnyMLP(MLP):
-    """The same with any activation function, tensor -> tensor, and none of the shortcuts."""
+    """An MLP with any activation function, tensor -> tensor, without the faster forms."""
 
     def __init__(
         self,
@@ -178,20 +178,20 @@ def orthogonal(rows: int, columns: int, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(q if rows >= columns else q.T)
 
 
-Filters = Sequence[tuple[int, int, int]]  # of each layer: how many, their size, and the stride
+Filters = Sequence[tuple[int, int, int]]  # for each layer: number of filters, their size, stride
 NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # Mnih et al. 2015 (https://doi.org/10.1038/nature14236)
-SMALL, LARGE = ((16, 3, 2), (32, 3, 2)), 36  # of pictures that are not LARGE along each side
+SMALL, LARGE = ((16, 3, 2), (32, 3, 2)), 36  # SMALL: for pictures with a side shorter than LARGE pixels
 
 
 class Convolutions(nn.Module):
-    """R small stacks of convolutions with ReLU, asked one at a time: pictures [N, C, H, W] -> [N, features].
+    """R small stacks of convolutions with ReLU, called for one replica at a time: [N, C, H, W] -> [N, features].
 
-    Where strides do not come out even, zeros stand right and below, so that every pixel is seen. That is as fast as
-    groups of one convolution, and a replica's bits do not depend on how many there are.
+    If the strides do not divide a side evenly, zeros are added right and below, so that every pixel is used. One call
+    per replica is as fast as one grouped convolution, and a replica's bits do not depend on the number of replicas.
     """
 
     def __init__(self, shape: Sequence[int], streams: Sequence[np.random.Generator], filters: Filters | None = None):
-        """shape: channels, height, width. filters: None: by the size of the pictures."""
+        """shape: channels, height, width. filters: None chooses them by the size of the pictures."""
         super().__init__()
         depth, *sides = shape
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()

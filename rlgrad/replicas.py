@@ -1,15 +1,15 @@
-"""The replicas' axis R: what belongs to each replica of tensors [R, ...], side by side, and its Euclidean norm."""
+"""Functions on the replica axis R of tensors [R, ...]: flattening, norms and products per replica."""
 
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-Gradient = Sequence[Tensor | None]  # of each parameter [R, ...]; None where there is none
+Gradient = Sequence[Tensor | None]  # for each parameter [R, ...], or None if it has no gradient
 
 
 def flatten(tensors: Iterable[Tensor]) -> Tensor:
-    """[R, ...] each -> [R, P], P counting all elements of all tensors."""
+    """[R, ...] each -> [R, P], where P counts all elements of all tensors."""
     return torch.cat([tensor.reshape(tensor.shape[0], -1) for tensor in tensors], 1)
 
 
@@ -33,19 +33,19 @@ def product_per_replica(a: Gradient, b: Iterable[Tensor]) -> Tensor:
 
 
 def along(number: float | Tensor, x: Tensor) -> float | Tensor:
-    """A number for each replica [R], in the dimensions and the precision of x [R, ...]; one for all as it is."""
+    """Reshape one number per replica [R] to broadcast over x [R, ...], in x's precision; a float is unchanged."""
     if not isinstance(number, Tensor):
         return number
     return number.to(x.dtype if x.is_floating_point() else number.dtype).reshape(-1, *[1] * (x.dim() - 1))
 
 
 def clipping(max_norm: float | Tensor) -> Callable[[Gradient], Gradient]:
-    """A function that scales each replica's gradient down to this Euclidean norm, or to one [R] for each; the gradient
-    given stays as it is."""
+    """Return a function that scales each replica's gradient down to at most this Euclidean norm: one number, or one per
+    replica [R]. The gradient that it is given is not changed."""
 
     def clip(gradient: Gradient) -> Gradient:
         norm = norm_per_replica(g for g in gradient if g is not None)
-        scale = (along(max_norm, norm) / norm).clamp(max=1.0)  # a norm of zero gives infinity, and so 1
+        scale = (along(max_norm, norm) / norm).clamp(max=1.0)  # a norm of zero gives infinity, which clamps to 1
         return [None if g is None else g * scale.reshape(-1, *[1] * (g.dim() - 1)) for g in gradient]
 
     return clip

@@ -1,5 +1,5 @@
-"""The optimizers of a config: all of torch's, and three that torch does not have. They know a sign: 1 where
-an objective is to be maximized, -1 where it is to be minimized.
+"""The optimizers of a config: all of torch's, and three that torch does not have. They take a sign: 1 to
+maximize an objective, -1 to minimize it.
 """
 
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ from rlgrad.optimizers.proximal import Proximal
 
 __all__ = ["ByPart", "Composite", "NaturalGradient", "Newton", "Part", "PerReplica", "Proximal", "make"]
 
-# These update every element on its own, so one optimizer serves all replicas at once. Any other couples the elements
-# of its parameters (LBFGS by its line search, Muon and Adafactor by their norms): there each replica gets its own.
+# These update every element on its own, so one optimizer serves all replicas at once. The others couple the elements
+# of their parameters (LBFGS by its line search, Muon and Adafactor by norms), so each replica has its own.
 ELEMENTWISE = frozenset(
     {"SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "Adagrad", "Adadelta", "ASGD"}
 )
 
 
 def make(name: str, parts: Sequence[Part], arguments: Arguments, rests: bool = False) -> Optimizer:
-    """The optimizer of that name for all replicas of these parts. Raises what it raises where arguments are wrong.
+    """Make the optimizer of that name for all replicas of these parts. Raises its errors if arguments are wrong.
 
-    arguments: its own. A number that is not to be the same for all R replicas is a tensor [R].
-    rests: whether some replicas may rest in a pass while others move: then each has an optimizer of its own.
+    arguments: the optimizer's arguments. A number that differs between the R replicas is a tensor [R].
+    rests: whether some replicas may rest in a pass while others move: then each replica has its own optimizer.
     """
     optimizer_class: Any = globals()[name]
     if name in ("Newton", "NaturalGradient", "Proximal"):
@@ -40,7 +40,7 @@ def make(name: str, parts: Sequence[Part], arguments: Arguments, rests: bool = F
         return made
     if rests or name not in ELEMENTWISE:
         return PerReplica(parts, optimizer_class, arguments)
-    if "fused" not in arguments:  # what torch chooses on a CPU, where asking it at every step takes as long as SGD
+    if "fused" not in arguments:  # torch's own choice on a CPU; making it at every step takes as long as SGD
         arguments = {"foreach": False, **arguments}
 
     def elementwise(groups: list[dict[str, Any]], arguments: Arguments) -> Optimizer:

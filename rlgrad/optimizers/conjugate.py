@@ -1,4 +1,4 @@
-"""Conjugate gradients, for the systems of R replicas side by side."""
+"""Conjugate gradients for R linear systems at once, one per replica."""
 
 from collections.abc import Callable
 
@@ -10,13 +10,13 @@ Product = Callable[[np.ndarray], np.ndarray]  # [R, P] -> [R, P]
 def conjugate_gradients(
     times: Product, undo: Product, b: np.ndarray, iterations: int, left_over: float | np.ndarray
 ) -> np.ndarray:
-    """About A⁻¹ b [R, P], for a symmetric A that is known by its products: Nocedal & Wright 2006, algorithm 7.1.
+    """About A⁻¹ b [R, P], for a symmetric A that is given by its products: Nocedal & Wright 2006, algorithm 7.1.
 
-    A direction in which A does not bend upwards ends the search of a replica; where the first one does not, that is the
-    answer, as no other is better.
+    A direction v with vᵀ A v ≤ 0 ends the search of a replica. If already the first direction is one, it is the
+    result, because no better one is known.
 
-    times: A v. undo: about A⁻¹ v, from which the search starts (v itself where nothing better is known).
-    left_over: a replica is done when no more than this part of b, a number or [R], is left, in the measure of `undo`.
+    times: v -> A v. undo: v -> about A⁻¹ v, the preconditioner (v itself if nothing better is known).
+    left_over: a replica is done when the residual is at most this part of b, a number or [R], in the norm of `undo`.
     """
     found, residual = np.zeros(b.shape), b.astype(np.float64)
     way = better = undo(residual)

@@ -11,39 +11,39 @@ from rlgrad.replicas import flatten, unflatten
 
 
 class Curvature:
-    """The second derivatives of an objective; for an expected return, with the sign that it would have, the Fisher
-    information of the policy. P counts all elements of the parameters that are trained, in order."""
+    """The second derivatives of an objective. For an expected return: −F, where F is the policy's Fisher
+    information (F itself for a cost). P counts all elements of the trained parameters, in order."""
 
-    eps: float | None = None  # where parameters have scales of their own: what rounding leaves of a zero in its matrix
-    by_products = False  # whether its inverse is found faster by products with it than from its matrix
+    eps: float | None = None  # rounding error of a zero in the matrix, if parameters have different scales; else None
+    by_products = False  # whether conjugate gradients with `times` invert it faster than `matrix` is factorised
 
-    kink: np.ndarray | None = None  # [R, P] where ∓ Σ kink |θ| belongs to the objective, and not to its gradient
+    kink: np.ndarray | None = None  # [R, P] if ∓ Σ kink |θ| belongs to the objective, but not to its gradient
 
     def matrix(self) -> np.ndarray:
-        """[R, P, P]"""
+        """The second derivatives [R, P, P]."""
         raise NotImplementedError
 
     def times(self, v: np.ndarray) -> np.ndarray:
-        """Its product with v [R, P]: [R, P]."""
+        """The product [R, P] of the matrix with v [R, P]."""
         raise NotImplementedError
 
     def undo(self, v: np.ndarray) -> np.ndarray:
-        """Roughly its inverse times v [R, P], eigenvalues taken as positive; v itself where nothing better is known."""
+        """About |H|⁻¹ v [R, P], as a preconditioner; v itself if nothing better is known."""
         return v
 
     def felt(self, v: np.ndarray) -> np.ndarray:
-        """v [R, P] without what is known to change nothing: there the objective is flat, and rounding is no slope."""
+        """v [R, P] without directions in which the objective is known to be flat: a slope there is rounding error."""
         return v
 
     def distance(self, moved: np.ndarray) -> np.ndarray:
-        """How far [R] the model has come since, when its parameters have moved by this much [R, P]: a Kullback-Leibler
-        divergence where this is a Fisher information. As the quadratic has it, where nothing better is known."""
+        """How far [R] the model moves when its parameters move by `moved` [R, P]: a Kullback-Leibler divergence if this
+        is a Fisher information. By default: the quadratic approximation."""
         half: np.ndarray = np.abs((moved * self.times(moved)).sum(1)) / 2
         return half
 
 
 class Dense(Curvature):
-    """A curvature that is known as matrices [R, P, P]."""
+    """A curvature that is given as matrices [R, P, P]."""
 
     def __init__(self, matrices: np.ndarray):
         self.matrices = matrices
@@ -82,7 +82,7 @@ class Differentiated(Curvature):
 
 
 class Shared(Differentiated):
-    """The same where the value is a sum over the processes that train together, each of which has a part of it."""
+    """`Differentiated` for a value that is a sum over the ranks, each of which has one term of it."""
 
     def times(self, v: np.ndarray) -> np.ndarray:
         (product,) = distributed.summed(torch.from_numpy(super().times(v)))

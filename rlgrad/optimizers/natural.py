@@ -1,4 +1,4 @@
-"""The natural gradient: the steepest way where a step is measured by how much it changes what the model says."""
+"""The natural gradient: the steepest direction if a step is measured by how much it changes the model's output."""
 
 from collections.abc import Iterable
 from typing import Literal, Protocol
@@ -10,31 +10,32 @@ from rlgrad.optimizers.conjugate import conjugate_gradients
 from rlgrad.optimizers.newton import Evaluated, evaluated, joined, move
 from rlgrad.optimizers.parts import Together
 
-SHRINK = 0.8  # of a step that a line search does not take
-SHRINKINGS = 15  # after which none is taken
-SLACK = 1.5  # how many times the radius the divergence may be that a line search finds
+SHRINK = 0.8  # factor of a step that the line search rejects
+SHRINKINGS = 15  # at most; then no step is taken
+SLACK = 1.5  # a line search accepts a divergence up to this many times the radius
 
 
 class Searched(Evaluated, Protocol):
-    """What the step asks of its closure."""
+    """What the step needs of its closure."""
 
     def value_alone(self) -> Tensor: ...
 
 
 class NaturalGradient(Together):
     """The natural gradient F⁻¹∇J for R replicas at once (Amari 1998; for policies Kakade 2001,
-    https://papers.nips.cc/paper/2073-a-natural-policy-gradient), as long as the divergence `kl` allows:
+    https://papers.nips.cc/paper/2073-a-natural-policy-gradient), scaled to the divergence `kl`:
 
         θ ± √(2 kl / ∇Jᵀ F⁻¹ ∇J) F⁻¹∇J
 
-    F is the Fisher information: of a policy at the states that it has visited, or of a classifier at its examples,
-    where it is the Hessian of the likelihood and, without `kl`, this is Newton's step. Only products with F are needed.
+    F is the Fisher information: of a policy at the states that it has visited, or of a linear model at its examples.
+    There F is minus the Hessian of the log-likelihood, and without `kl` this is Newton's step. Only products with F are
+    needed.
 
     sign: 1 where J is to be maximized, -1 where it is to be minimized.
-    kl: the radius: the mean Kullback-Leibler divergence between the model before the step and after it, in nats, as the
-    quadratic has it. It is the `lr` of the parameter group, which a schedule changes. None: the whole step is taken.
-    damping: added to F's diagonal, so that what the data say nothing of moves little.
-    iterations: of conjugate gradients, at most, and tolerance: the part of the gradient that they may leave.
+    kl: the radius: the mean Kullback-Leibler divergence between the model before and after the step, in nats, in its
+    quadratic approximation. It is the `lr` of the parameter group, which a schedule changes. None: the whole step.
+    damping: added to F's diagonal, so that directions which the data do not determine move little.
+    iterations: of conjugate gradients, at most. tolerance: the part of the gradient that they may leave.
     line_search: shorten a step until J, or its surrogate, improves and the true divergence is at most 1.5 times `kl`:
     TRPO (Schulman et al. 2015, appendix C, https://arxiv.org/abs/1502.05477).
     """
@@ -61,7 +62,7 @@ class NaturalGradient(Together):
         super().__init__(list(params), {"lr": 1.0 if kl is None else kl, "bounded": kl is not None, **told})
         self.sign = sign
 
-    @np.errstate(all="ignore")  # of a replica that has diverged, which rests
+    @np.errstate(all="ignore")  # a replica that has diverged rests
     def step(self, closure: Searched) -> None:  # type: ignore[override]
         """closure() evaluates J [R] and its gradient; closure.curvature() is ±F at the same place."""
         group, radius = self.param_groups[0], self.of_each("lr")

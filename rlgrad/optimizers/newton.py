@@ -1,4 +1,4 @@
-"""Newton's method, and the two ways to its step: by factorising the curvature, and by products with it."""
+"""Newton's method, with two ways to compute its step: factorising the curvature, or products with it."""
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
@@ -13,33 +13,33 @@ from rlgrad.optimizers.curvature import Curvature
 from rlgrad.optimizers.parts import Together
 from rlgrad.optimizers.proximal import coordinates
 
-FEW = 64  # parameters, up to which numpy is faster
-HALVINGS = 12  # of a step that does not improve the objective as it should; then it is not taken
-LEFT = 0.5  # how much of the gradient, in the measure of about H⁻¹, conjugate gradients may leave at most
-ENOUGH = 1e-4  # of the improvement that the slope promises (Armijo 1966; Nocedal & Wright 2006, section 3.1)
+FEW = 64  # with up to this many parameters numpy is faster than torch
+HALVINGS = 12  # at most, of a step that improves the objective too little; then no step is taken
+LEFT = 0.5  # the part of the gradient, in the norm of `undo`, that conjugate gradients may leave at most
+ENOUGH = 1e-4  # the required part of the improvement promised by the slope (Nocedal & Wright 2006, section 3.1)
 
 
 class Evaluated(Protocol):
-    """What the step asks of its closure."""
+    """What the step needs of its closure."""
 
     def __call__(self) -> Tensor: ...
     def curvature(self) -> Curvature: ...
 
 
 class Newton(Together):
-    """Newton's method for R replicas at once: θ − H⁻¹∇J, where a quadratic has its extremum.
+    """Newton's method for R replicas at once: θ − H⁻¹∇J, the extremum of the quadratic approximation.
 
-    The step is the same whether J or −J is sought, as H and ∇J turn their signs together: left alone, it goes to any
-    point without slope. So that it goes to an extremum of the right kind, H counts with the absolute values of its
-    eigenvalues (Dauphin et al. 2014, https://arxiv.org/abs/1406.2572), and a step that improves J too little is halved.
-    Directions in which J does not curve, but for rounding, are left as they are.
+    This step is the same for J and −J, because H and ∇J change sign together: plain Newton goes to any point with zero
+    slope. To reach an extremum of the right kind, H is used with the absolute values of its eigenvalues (Dauphin et al.
+    2014, https://arxiv.org/abs/1406.2572), and a step that improves J too little is halved. No step is taken along
+    directions in which J has no curvature except rounding error.
 
     sign: 1 where J is to be maximized, -1 where it is to be minimized.
-    lr: what part of the step is taken.
+    lr: the part of the step that is taken.
     max_iter: steps in an update, on the same data.
-    tolerance: a replica rests where a step would change, or has changed, J by no more than this part of it.
-    solver: direct computes H. cg, for many parameters, computes products with it only, and stops short on the way along
-    conjugate gradients (Nocedal & Wright 2006, algorithm 7.1). auto: what the curvature says is faster.
+    tolerance: a replica rests when a step would change, or has changed, J by no more than this part of |J|.
+    solver: direct computes H. cg, for many parameters, computes only products with H and stops conjugate gradients
+    early (Nocedal & Wright 2006, algorithm 7.1). auto: the one that the curvature says is faster.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class Newton(Together):
         super().__init__(list(params), {"lr": lr, "max_iter": max_iter, "tolerance": tolerance, "solver": solver})
         self.sign = sign
 
-    @np.errstate(all="ignore")  # infinite and nan are rested upon
+    @np.errstate(all="ignore")  # a replica with inf or nan rests
     def step(self, closure: Evaluated) -> None:  # type: ignore[override]
-        """closure() evaluates J [R] and its gradient; closure.curvature() is the curvature at the same place.
+        """closure() evaluates J [R] and its gradient; closure.curvature() is the curvature at the same point.
 
-        The few numbers in between are numpy's: on so few its calls are faster than torch's.
+        The computation in between uses numpy, whose calls are faster than torch's on so few numbers.
         """
         group, rate, tolerance = self.param_groups[0], self.of_each("lr"), self.of_each("tolerance")
         parameters = [parameter for parameter in group["params"] if parameter.requires_grad]
@@ -87,20 +87,20 @@ class Newton(Together):
                 uphill[~active] = 0.0
             last = promised <= 2 * little  # this step is taken, and none after it
             length = np.where(last, np.minimum(rate, 1.0), rate) * active  # [R]
-            if last[active].all():  # so little is as the quadratic has it: there is nothing to halve, nor to evaluate
+            if last[active].all():  # for so small a step the quadratic is exact enough: no halving, no evaluation
                 move(places, at + sign * length[:, None] * uphill)
                 return
             for halving in itertools.count():
                 there = at + sign * length[:, None] * uphill
                 move(places, there)
                 new, gradient = evaluated(closure, parameters)
-                enough = ENOUGH * length * promised - 10 * eps * size  # but for rounding
+                enough = ENOUGH * length * promised - 10 * eps * size  # up to rounding error
                 good = sign * (new - value) >= enough
                 if (good | (length == 0)).all():
                     break
                 length = np.where(good, length, length / 2 if halving < HALVINGS else 0.0)
             active &= ~last & (np.abs(new - value) > little)
-            if not active.any():  # before H is computed once more
+            if not active.any():  # before H is computed again
                 return
             value, at = new, there
 
@@ -113,9 +113,9 @@ def ahead(
     sign: int,
     *known: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The step [R, P] uphill, and how much its slope promises [R]. Where the objective has a kink besides, that is the
-    way to the extremum of both, where elements may be zero (Lee, Sun & Saunders 2014, proximal Newton methods,
-    https://arxiv.org/abs/1206.1623). known: what `towards` is told besides."""
+    """The step [R, P] uphill, and the improvement [R] that its slope promises. If the objective has a kink, the step
+    goes to the extremum of the quadratic plus the kink, where elements may be zero (Lee, Sun & Saunders 2014, proximal
+    Newton methods, https://arxiv.org/abs/1206.1623). known: further arguments of `towards`."""
     bowl = 1 if sign < 0 else -1  # J curves upwards at a minimum, downwards at a maximum
     if curvature.kink is None:
         uphill = curvature.felt(towards(curvature, curvature.felt(gradient), bowl, *known))
@@ -126,13 +126,13 @@ def ahead(
 
 
 def either(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float, *sizes: np.ndarray) -> np.ndarray:
-    """By the way that the curvature says is faster."""
+    """`conjugate` or `direct`: the one that the curvature says is faster."""
     return (conjugate if curvature.by_products else direct)(curvature, gradient, bowl, eps, *sizes)
 
 
 def direct(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float, *sizes: np.ndarray) -> np.ndarray:
-    """|H|⁻¹ times the gradient [R, P]. bowl: 1 where H is positive at the extremum that is sought, else -1. eps: what
-    rounding leaves of a zero, as a part of the largest."""
+    """|H|⁻¹ times the gradient [R, P]. bowl: 1 if H is positive at the extremum that is sought, else -1. eps: the
+    rounding error of a zero, relative to the largest element."""
     matrix, unit = curvature.matrix(), np.ones((len(gradient), 1))
     if curvature.eps:
         eps, size = curvature.eps, np.abs(matrix.diagonal(axis1=1, axis2=2))
@@ -150,7 +150,7 @@ def direct(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float, *s
 
 def many(matrix: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """H⁻¹ times the gradient [R, P], and the least and the largest element [R] on the diagonal of H's Cholesky factor.
-    Both are 0 where H is not positive definite."""
+    Both are 0 if H is not positive definite."""
     factor, failed = torch.linalg.cholesky_ex(torch.from_numpy(matrix))
     step = torch.cholesky_solve(torch.from_numpy(gradient).unsqueeze(2), factor).squeeze(2)
     ends = (torch.where(failed == 0, end, 0.0) for end in factor.diagonal(dim1=1, dim2=2).aminmax(dim=1))
@@ -159,11 +159,11 @@ def many(matrix: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def few(matrix: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same by numpy, whose calls take less time."""
+    """`many` by numpy, whose calls take less time."""
     try:
         diagonal = np.linalg.cholesky(matrix).diagonal(axis1=1, axis2=2)
         return np.linalg.solve(matrix, gradient[:, :, None])[:, :, 0], diagonal.min(1), diagonal.max(1)
-    except np.linalg.LinAlgError:  # of one replica at least
+    except np.linalg.LinAlgError:  # for at least one replica
         if len(matrix) == 1:
             return np.zeros_like(gradient), np.zeros(1), np.zeros(1)
         each = [few(m[None], g[None]) for m, g in zip(matrix, gradient, strict=True)]
@@ -173,7 +173,7 @@ def few(matrix: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def spectral(matrix: np.ndarray, gradient: np.ndarray, eps: float) -> np.ndarray:
     """|H|⁻¹ times the gradient [R, P], where eigenvalues [R, P] below `eps` times the largest element on the diagonal
-    count as 0, and so do their inverses."""
+    and their inverses count as 0."""
     usable = np.isfinite(matrix).all((1, 2))[:, None, None]
     flattest = eps * np.abs(matrix.diagonal(axis1=1, axis2=2)).max(1, keepdims=True)
     usual = torch.from_numpy(np.where(usable, matrix, np.eye(matrix.shape[1])))
@@ -186,9 +186,9 @@ def spectral(matrix: np.ndarray, gradient: np.ndarray, eps: float) -> np.ndarray
 
 
 def conjugate(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float, *sizes: np.ndarray) -> np.ndarray:
-    """About H⁻¹ times the gradient [R, P], but for the products with H in double precision. It is the more accurate,
-    the nearer the extremum is (Nocedal & Wright 2006, equation 7.3). sizes: |J| [R], and a change of J [R] that counts
-    as none."""
+    """About H⁻¹ times the gradient [R, P], in double precision except for the products with H. It is more accurate
+    near the extremum (Nocedal & Wright 2006, equation 7.3). sizes: |J| [R], and the change of J [R] that counts as
+    none."""
 
     def times(v: np.ndarray) -> np.ndarray:
         return bowl * curvature.times(v)
@@ -200,13 +200,13 @@ def conjugate(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float,
 
 
 def evaluated(closure: Evaluated, parameters: Iterable[Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """The value [R] and the gradient [R, P] at the parameters as they are now."""
+    """The value [R] and the gradient [R, P] at the current parameters."""
     value: np.ndarray = closure().numpy()
     return value, joined(parameter.grad.numpy() for parameter in parameters if parameter.grad is not None)
 
 
 def move(places: Sequence[np.ndarray], there: np.ndarray) -> None:
-    """Write what is side by side in `there` [R, P] into the parameters [R, ...]."""
+    """Write `there` [R, P] into the parameters [R, ...], one after the other."""
     first = 0
     for place in places:
         end = first + place[0].size

@@ -1,4 +1,4 @@
-"""Parts of a model, and optimizers that are made of others."""
+"""Parts of a model, and optimizers that consist of other optimizers."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-Arguments = Mapping[str, Any]  # of an optimizer; a number that is not the same for all R replicas is a tensor [R]
+Arguments = Mapping[str, Any]  # of an optimizer; a number that differs between the R replicas is a tensor [R]
 
 
 class Part(NamedTuple):
-    """Parameters that go one way."""
+    """Parameters that have one direction: all maximize, or all minimize."""
 
     parameters: list[nn.Parameter]
     sign: Literal[1, -1]
-    arguments: Arguments = {}  # of the optimizer, for these parameters only
+    arguments: Arguments = {}  # optimizer arguments for these parameters only
 
 
 class Stretch(NamedTuple):
@@ -32,7 +32,7 @@ class Stretch(NamedTuple):
 
 
 def stretches(parts: Sequence[Part], arguments: Arguments) -> list[Stretch]:
-    """All replicas, one stretch after the other."""
+    """Divide all replicas into stretches, in order."""
     told, count = [arguments, *(part.arguments for part in parts)], len(parts[0].parameters[0])
     if not any(varies(value) for each in told for value in each.values()):
         return [Stretch(slice(0, count), arguments, told[1:])]
@@ -42,12 +42,13 @@ def stretches(parts: Sequence[Part], arguments: Arguments) -> list[Stretch]:
 
 
 def varies(value: Any) -> bool:
+    """Return whether an argument, or an element of it, is a tensor [R]."""
     inner = value if isinstance(value, list | tuple) else ()
     return (isinstance(value, Tensor) and value.ndim == 1) or any(map(varies, inner))
 
 
 def of_one(value: Any, replica: int) -> Any:
-    """An argument, or all of them, as one replica has it."""
+    """The value of an argument, or of all of them, for one replica."""
     if isinstance(value, Mapping):
         return {name: of_one(inner, replica) for name, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -57,7 +58,7 @@ def of_one(value: Any, replica: int) -> Any:
 
 class Together(torch.optim.Optimizer):
     """An optimizer that moves all replicas at once. It has a group for each stretch of replicas with the same
-    arguments, so that a schedule reaches them; the parameters are those of the first."""
+    arguments, so that a schedule reaches them; all parameters are in the first group."""
 
     def __init__(self, parameters: Sequence[Tensor], arguments: Arguments):
         found = stretches([Part(list(parameters), 1)], arguments)  # type: ignore[arg-type]
@@ -66,12 +67,12 @@ class Together(torch.optim.Optimizer):
         super().__init__(groups, dict(found[0].arguments))
 
     def of_each(self, name: str) -> Any:
-        """A number of the groups: [R], or the one that they all have."""
+        """A number of the groups: [R], or the one value that they all have."""
         return of_each(self, name)
 
 
 def of_each(optimizer: torch.optim.Optimizer, name: str) -> Any:
-    """A number of the groups of an optimizer's first part: [R], or the one that all replicas have."""
+    """A number of the groups of an optimizer's first part: [R], or the one value that all replicas have."""
     inner = optimizer.each[0] if isinstance(optimizer, ByPart) else optimizer
     widths = vars(inner).get("widths", [1])  # of the stretches of replicas
     values = [group[name] for group in inner.param_groups[:: len(inner.param_groups) // len(widths)]]
@@ -79,7 +80,7 @@ def of_each(optimizer: torch.optim.Optimizer, name: str) -> Any:
 
 
 def groups_of_each(optimizer: torch.optim.Optimizer) -> list[list[dict[str, Any]]]:
-    """The groups of each stretch of replicas; none where the parts of a model have different ones."""
+    """The groups of each stretch of replicas; an empty list if the parts of a model have different stretches."""
     found: dict[tuple[int, ...], list[list[dict[str, Any]]]] = {}
     for inner in optimizer.each if isinstance(optimizer, ByPart) else [optimizer]:
         widths = tuple(vars(inner).get("widths", ()))
@@ -90,7 +91,7 @@ def groups_of_each(optimizer: torch.optim.Optimizer) -> list[list[dict[str, Any]
 
 
 class Composite(torch.optim.Optimizer):
-    """An optimizer that is made of others, `each`, whose states are its own."""
+    """An optimizer that consists of other optimizers, `each`; its state includes their states."""
 
     each: list[torch.optim.Optimizer]
 
@@ -104,15 +105,15 @@ class Composite(torch.optim.Optimizer):
 
 
 class ByPart(Composite):
-    """Optimizers of their own for parts of a model. One that has no gradient in a pass does not move its part then.
+    """One optimizer for each part of a model. A part that has no gradient in a pass is not moved in it.
 
-    All see the gradient where the pass began, and so two optimizers of one kind move as one with two groups would. One
-    that evaluates more often than once sees the parts before it where they have come to: put it first.
+    All get the gradient from the start of the pass, so two optimizers of one kind move as one with two groups would. An
+    optimizer that evaluates more than once sees the earlier parts already moved: put it first.
     """
 
     def __init__(self, each: Sequence[torch.optim.Optimizer]):
         self.each = list(each)
-        # the very groups of the others, so that a schedule reaches them
+        # the same group objects, so that a schedule reaches them
         super().__init__([group for optimizer in each for group in optimizer.param_groups], {})
 
     @torch.no_grad()
@@ -133,7 +134,7 @@ class ByPart(Composite):
 
 
 class Known:
-    """A closure whose first call is answered already; all else is asked of the closure behind it."""
+    """A closure whose first call returns a known value; everything else is passed on to the inner closure."""
 
     def __init__(self, closure: Callable[[], Tensor], value: Tensor):
         self.closure, self.answers = closure, iter((value,))

@@ -1,5 +1,5 @@
-"""An optimizer for some replicas each: for those of torch's that couple the elements of their parameters, and where
-replicas have different arguments."""
+"""One optimizer per replica, or per stretch of replicas: for those of torch's optimizers that couple the elements of
+their parameters, and for replicas with different arguments."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -9,14 +9,14 @@ from torch import Tensor
 
 from rlgrad.optimizers.parts import Arguments, Composite, Part, Stretch, stretches
 
-COST: Literal[-1] = -1  # the sign of what is minimized
+COST: Literal[-1] = -1  # the sign of a minimized objective
 
 
 class Sliced(Composite):
-    """Optimizers for some replicas each, on views of their slice of the parameters. Its groups are, for each stretch of
-    replicas with the same arguments, those of the parts; the parameters as a whole are those of the first stretch.
+    """Several optimizers, each for some replicas, on views of their slice of the parameters. Each stretch of replicas
+    with the same arguments has one group per part; all parameters are in the groups of the first stretch.
 
-    places: for each optimizer, which replicas it moves; one number, without an axis, or a slice.
+    places: for each optimizer, the replicas it moves (a number, which drops the axis, or a slice) and their stretch.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Sliced(Composite):
         self.parameters = [parameter for part in parts for parameter in part.parameters]
         self.views: list[list[Tensor]] = []
         self.each = []
-        self.stretch = [found.index(stretch) for _, stretch in places]  # of each optimizer
+        self.stretch = [found.index(stretch) for _, stretch in places]  # for each optimizer, the number of its stretch
         for place, stretch in places:
             views = [[p.detach()[place].requires_grad_() for p in part.parameters] for part in parts]
             groups = [{"params": view, **own} for view, own in zip(views, stretch.of_parts, strict=True)]
@@ -44,7 +44,7 @@ class Sliced(Composite):
         self.found, self.parts, self.widths = found, len(parts), [each.width for each in found]
 
     def tell(self) -> None:
-        """Hand the groups' numbers on, as a schedule set them."""
+        """Pass the groups' numbers, which a schedule may have changed, on to the inner optimizers."""
         for optimizer, number in zip(self.each, self.stretch, strict=True):
             outer = self.param_groups[number * self.parts : (number + 1) * self.parts]
             for inner, group in zip(optimizer.param_groups, outer, strict=True):
@@ -52,7 +52,7 @@ class Sliced(Composite):
 
 
 class PerStretch(Sliced):
-    """One optimizer for each stretch of replicas, for those of torch's that treat every element alike."""
+    """One optimizer for each stretch of replicas, for those of torch's optimizers that work element by element."""
 
     def __init__(
         self,
@@ -74,12 +74,12 @@ class PerStretch(Sliced):
 
 
 class PerReplica(Sliced):
-    """One optimizer for each replica, so that no replica feels another.
+    """One optimizer for each replica, so that no replica affects another.
 
-    All of them minimize, and so see the objective and its gradient with the sign that makes a minimum of what is
-    sought: this serves optimizers without `maximize=` too. They step side by side: one evaluation, of all replicas
-    together, answers all that wait for one. So a step takes as many evaluations as the slowest replica needs. A replica
-    that the problem lets rest is not moved, nor is what its optimizer remembers.
+    All of them minimize: an objective to maximize is given to them with the sign changed, because some have no
+    `maximize=`. They step side by side: one evaluation of all replicas serves all optimizers that wait for one. So a
+    step takes as many evaluations as the slowest replica needs. If a replica rests, neither it nor the state of its
+    optimizer changes.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class PerReplica(Sliced):
         optimizer_class: Callable[..., torch.optim.Optimizer],
         arguments: Arguments,
     ):
-        self.signs = [COST * part.sign for part in parts for _ in part.parameters]  # +1 where it is a cost already
+        self.signs = [COST * part.sign for part in parts for _ in part.parameters]  # +1 if it is minimized already
         found = stretches(parts, arguments)
         places = [(k, each) for each in found for k in range(each.replicas.start, each.replicas.stop)]
         super().__init__(parts, found, places, lambda groups, arguments: optimizer_class(groups, **arguments))
@@ -116,7 +116,7 @@ class PerReplica(Sliced):
             return lambda wait: self.each[replica].step(lambda: cost(wait))
 
         evaluate()
-        resting = getattr(closure, "resting", None)  # of an evaluation whose problem lets replicas rest
+        resting = getattr(closure, "resting", None)  # known if the problem lets replicas rest
         active = [k for k in range(len(self.each)) if resting is None or not resting[k]]
         if len(active) == 1:
             steps(active[0])(evaluate)
@@ -125,8 +125,8 @@ class PerReplica(Sliced):
 
 
 def side_by_side(steps: Sequence[Callable[[Callable[[], Any]], Any]], evaluate: Callable[[], None]) -> None:
-    """Run some functions side by side. Each is given a function that it calls to wait for an evaluation; when all that
-    are not done are waiting, there is one for all of them."""
+    """Run several functions side by side. Each is given a function that it calls to wait for an evaluation. When all
+    functions that are not done are waiting, `evaluate` is called once for all of them."""
     from greenlet import getcurrent, greenlet
 
     here = getcurrent()

@@ -1,4 +1,4 @@
-"""Steps for objectives with a kink at zero, such as a penalty on absolute values: they end at true zeros."""
+"""Steps for objectives with a kink at zero, such as a penalty on absolute values. They reach exact zeros."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
@@ -10,19 +10,19 @@ from torch import Tensor
 from rlgrad.optimizers.parts import Together
 from rlgrad.replicas import along, unflatten
 
-ROUNDS = 1000  # over all coordinates, at most
-SETTLED = 1e-12  # of the first round's changes, below which the last one's count as none
+ROUNDS = 1000  # at most, over all coordinates
+SETTLED = 1e-12  # part of the first round's change; a round that changes less counts as settled
 
 
 def soft(x: Any, by: Any) -> Any:
-    """x, nearer to zero by so much, and zero where that is beyond it: the proximal step of by |x|."""
+    """Move x towards zero by `by`, at most to zero: the proximal step of by·|x| (soft thresholding)."""
     return x - x.clip(0 - by, by)
 
 
 def coordinates(matrix: np.ndarray, slope: np.ndarray, at: np.ndarray, kink: np.ndarray) -> np.ndarray:
     """The step v [R, P] to the minimum of slope v + v matrix v / 2 + Σ kink |at + v|, one coordinate after the other
-    (Friedman, Hastie & Tibshirani 2010, https://doi.org/10.18637/jss.v033.i01). After each round over all of them come
-    rounds over those that are not zero, until these have settled."""
+    (Friedman, Hastie & Tibshirani 2010, https://doi.org/10.18637/jss.v033.i01). After each round over all
+    coordinates come rounds over those that are not zero, until these have settled."""
     bend = np.einsum("rpp->rp", matrix)
     inverse = np.divide(1.0, bend, out=np.zeros_like(bend), where=bend > 0)
     here, slope, threshold = at.astype(np.float64), slope.astype(np.float64), kink * inverse
@@ -52,7 +52,7 @@ class Proximal(Together):
                                                              https://arxiv.org/abs/1404.4805)
 
     sign: 1 where J is to be maximized, -1 where it is to be minimized.
-    lr: the learning rate. momentum: what part of the last step is taken again.
+    lr: the learning rate. momentum: the part of the last step that is repeated.
     """
 
     def __init__(self, params: Iterable[Tensor], sign: Literal[1, -1], lr: float = 1e-3, momentum: float = 0.0):

@@ -1,4 +1,4 @@
-"""The schedules of a config: all of torch's, and those that torch can only be given as a function."""
+"""The schedules of a config: all of torch's, and some that torch offers only through a function."""
 
 import math
 import warnings
@@ -13,20 +13,20 @@ from rlgrad.optimizers.parts import groups_of_each
 
 
 def move_to(schedule: LRScheduler, place: int) -> None:
-    """Set the learning rate to that of a place on the schedule, however far from the last one. Raises TypeError for one
-    that only knows the next place, as SequentialLR."""
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # torch would have everyone go step by step
+    """Set the learning rate to the schedule's value at update `place`, however far from the last one. Raises TypeError
+    for a schedule that can only move to the next place, such as SequentialLR."""
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # torch warns unless place is the next one
         schedule.step(place)
 
 
 class Hyperbolic(LRScheduler):
     """lr / (1 + decay (j + i)) + floor, at update i of epoch j.
 
-    Near its start an epoch of long ago takes smaller steps than one of today took; within an epoch the steps shrink
-    as well, and begin anew with the next. It is the schedule of Harrington's "Machine Learning in Action", section 5.2.
+    The learning rate falls within an epoch. Each epoch starts again at lr / (1 + decay j) + floor, which falls from
+    epoch to epoch. It is the schedule of Harrington's "Machine Learning in Action", section 5.2.
 
     epoch_length: updates in an epoch.
-    floor: what the learning rate never falls below.
+    floor: the learning rate never falls below this.
     """
 
     def __init__(
@@ -49,11 +49,11 @@ class Hyperbolic(LRScheduler):
 
 
 class ReduceLROnPlateau(optim.lr_scheduler.ReduceLROnPlateau):  # type: ignore[no-redef]
-    """torch's, where an objective below zero has a plateau too.
+    """torch's ReduceLROnPlateau, corrected for objectives below zero.
 
-    A relative threshold asks for an improvement by so much of the best so far. torch takes best · (1 ± threshold) for
-    that, which below zero is no improvement but a loss: there a constant objective counts as better each time, and the
-    learning rate is never reduced. Here it is best ± threshold · |best|.
+    A relative threshold requires an improvement by a part of the best value so far. torch requires best · (1 ±
+    threshold), which is worse than `best` below zero: there a constant objective counts as better each time, and the
+    learning rate is never reduced. Here the requirement is best ± threshold · |best|.
     """
 
     def _is_better(self, value: float, best: float) -> bool:
@@ -64,14 +64,14 @@ class ReduceLROnPlateau(optim.lr_scheduler.ReduceLROnPlateau):  # type: ignore[n
 
 
 class PlateauOfEach(ReduceLROnPlateau):
-    """The same for each value of a sweep, which has groups of its own: `step` is told what each has come to."""
+    """One ReduceLROnPlateau for each value of a sweep, on its own groups. `step` takes one objective per value."""
 
     def __init__(self, optimizer: optim.Optimizer, **arguments: Any):
         self.optimizer = optimizer
         self.each = list(self.apart(lambda _: ReduceLROnPlateau(optimizer, **arguments)))
 
     def apart(self, act: Callable[[int], Any]) -> Iterator[Any]:
-        """Let act(n) see the groups of the n-th value alone."""
+        """Yield act(n) for each value n of the sweep, with the optimizer reduced to the groups of that value."""
         every = self.optimizer.param_groups
         try:
             for number, own in enumerate(groups_of_each(self.optimizer)):
