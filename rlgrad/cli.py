@@ -1,7 +1,7 @@
 """The command `rlgrad`; scripts/train.py is `rlgrad train`.
 
-torch takes seconds to import: help and refusals come before it. A command first looks at what it was told, then calls
-`import_torch`, and only then imports what it needs.
+torch takes seconds to import, so help and errors in the command line come first. A command first checks its arguments,
+then calls `import_torch`, and only then imports what it needs.
 """
 
 import argparse
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 
     Commands = argparse._SubParsersAction["Parser"]
 
-# When the interpreter started. The system only tells when the process did: that may be a shell that has slept since,
-# and then become this. So it is counted back by the CPU time until here; what was waited for, as files, is not in it.
+# When the interpreter started. The system only knows when the process started, which may have been a shell that slept
+# before it became this program. So we subtract the CPU time used so far; time spent waiting, as for files, is left out.
 BEGAN = time.monotonic() - time.process_time()
 
 DONE, FAILED, USAGE = 0, 1, 2
 
 
 class Parser(argparse.ArgumentParser):
-    """Refuses with a UsageError, and an example of how it is done. commands: the parsers of the commands, by name."""
+    """A parser that raises UsageError with an example of correct use. commands: the parser of each command, by name."""
 
     commands: Mapping[str, "Parser"] = {}
 
@@ -58,7 +58,8 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. The exit code: 0 done, 1 the run failed, 2 bad usage or config, 128 + the signal that ended it.
 
-    arguments: the command line, if left out; then the clock of a run starts with the process, and not with this call.
+    arguments: the words of the command; None: those of the process's command line. Then the clock of a run starts with
+    the process, and not with this call.
     """
     code, began = DONE, BEGAN if arguments is None else time.monotonic()
     try:
@@ -92,12 +93,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def interrupt(number: int, frame: Any) -> NoReturn:
-    """Ctrl-C, with its number: so it is known from what an environment may raise (`rlgrad.errors.strange`)."""
+    """Raise Ctrl-C with its number, to tell it from a KeyboardInterrupt of an environment (`rlgrad.errors.strange`)."""
     raise KeyboardInterrupt(number)
 
 
 def run_command(words: Sequence[str], began: float) -> int:
-    """What the words say. began: when the clock of a run starts, in time.monotonic()."""
+    """Run the command that the words name; return the exit code. began: when a run's clock starts, time.monotonic()."""
     parser = make_parser()
     check_first_word(words, list(parser.commands))
     options, leftovers = parser.parse_known_args(words)
@@ -109,8 +110,8 @@ def run_command(words: Sequence[str], began: float) -> int:
 
 
 def import_torch(own: bool = True) -> None:
-    """Import torch with no search for garbage: it makes some hundred thousand objects that stay, and there is none
-    among them, neither now nor, in a process of our own, each time that it is looked for later."""
+    """Import torch without garbage collection: it makes some hundred thousand objects that all stay, so the search is
+    wasted time. own: whether the process is ours; then later collections skip these objects too."""
     if "torch" in sys.modules:
         return
     collecting = gc.isenabled()
@@ -157,7 +158,7 @@ def make_parser() -> Parser:
 
 
 def add(commands: "Commands", run: Callable[[argparse.Namespace], int], help: str, example: str, **more: Any) -> Parser:
-    """A parser for the command that a function of this file runs: `train` for train_command."""
+    """Add the parser of a command that a function of this file runs: `train` for train_command."""
     name = run.__name__.removesuffix("_command")
     more = {"description": f"{help[0].upper()}{help[1:]}."} | more
     epilog = f"for example: rlgrad {name} {example}"
@@ -247,7 +248,7 @@ def add_commands_for_runs(commands: "Commands") -> None:
 
 def train_command(options: argparse.Namespace) -> int:
     if options.config:
-        find(options.config)  # a wrong name is refused before torch is imported
+        find(options.config)  # refuse a wrong name before torch is imported
     if options.help:
         options.parser.print_help()
         if options.config:
@@ -266,7 +267,7 @@ def train_command(options: argparse.Namespace) -> int:
 
 
 def import_for(options: argparse.Namespace) -> None:
-    """Raises UsageError for what is wrong whatever the config says, and otherwise imports torch."""
+    """Check what does not depend on the config, then import torch. Raises UsageError."""
     if not options.config:
         raise which_config(options.overrides)
     find(options.config)
@@ -308,7 +309,7 @@ def sweep_command(options: argparse.Namespace) -> int:
 
 
 def check_train(options: argparse.Namespace) -> None:
-    """Raises UsageError for what is wrong whatever the config says."""
+    """Raises UsageError for options that are wrong whatever the config says."""
     if options.resume and options.out:
         raise UsageError("--resume continues a run where it is: it takes no --out")
     if os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0" and not (options.out or options.resume):
@@ -325,7 +326,7 @@ def check_train(options: argparse.Namespace) -> None:
 
 
 def run_of(options: argparse.Namespace) -> "Run":
-    """Train, or go on with a run."""
+    """Train a new run, or continue one."""
     from rlgrad.config import load_config
     from rlgrad.run import resume, train
     from rlgrad.run.resuming import recorded_config
@@ -344,7 +345,7 @@ def run_of(options: argparse.Namespace) -> "Run":
 
 
 def print_settings(source: str, allow_imports: bool) -> None:
-    """All settings of a config: their values in it, and what they mean."""
+    """Print all settings of a config, with their values and meanings."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -368,7 +369,7 @@ def print_settings(source: str, allow_imports: bool) -> None:
             row(f"--{prefix}{name}", value, f"argument of {settings.name}" if isinstance(settings, Named) else "")
 
     def row(*cells: Any) -> None:
-        table.add_row(*(Text(printable(str(cell))) for cell in cells))  # text of a stranger's config is no markup
+        table.add_row(*(Text(printable(str(cell))) for cell in cells))  # Text: a config must not be read as markup
 
     rows(load_config(source, allow_imports=allow_imports).settings, "")
     Console(soft_wrap=not sys.stdout.isatty()).print(table)
@@ -418,7 +419,7 @@ def check_command(options: argparse.Namespace) -> int:
     module, _, id = options.environment.rpartition(":")
     try:
         if module:
-            sys.path.append(str(Path().absolute()))  # as the imports of a config
+            sys.path.append(str(Path().absolute()))  # as for the imports of a config
             importlib.import_module(module)
         found = report(id, {})
     except SettingError as error:

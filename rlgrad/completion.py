@@ -1,4 +1,4 @@
-"""How a shell completes a command line: commands and options are shtab's to know; configs and runs are said here."""
+"""Completion of a command line in a shell. shtab completes commands and options; this file adds configs and runs."""
 
 import argparse
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ _rlgrad_runs() {{ compgen -d -- "${{1:-runs/}}"; }}
 
 
 def completes(action: argparse.Action, how: Mapping[str, str]) -> None:
-    """Say what an argument is completed with: `CONFIG` or `RUN`."""
+    """Set what an argument is completed with: `CONFIG` or `RUN`."""
     action.complete = how  # type: ignore[attr-defined]
 
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:
-    """The script that a shell reads."""
+    """The completion script for a shell."""
     import shtab
 
     text: str = shtab.complete(parser, shell, preamble=BASH if shell == "bash" else "")

@@ -1,6 +1,6 @@
-"""From a YAML file and overrides to validated settings. Nothing in a config is ever executed.
+"""Turns a YAML file and overrides into validated settings. Nothing in a config is ever executed.
 
-Every value remembers where it was written, so that an error can name the file and line, or the option.
+The place where each value was written is remembered, so that an error can name the file and line, or the option.
 """
 
 import copy
@@ -39,7 +39,7 @@ Thing = TypeVar("Thing")
 
 
 class Config:
-    """Settings, and where each was written."""
+    """The settings of a run, and the place where each was written."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Config:
         allow_imports: bool = False,
         objects: Mapping[str, Any] | None = None,
     ):
-        """objects: what is given from Python in the place of settings, by their names."""
+        """objects: what is given from Python instead of settings, by the names of the settings."""
         self.sources, self.name, self.allow_imports = sources, name, allow_imports
         self.folder = str(data.get("imports_from") or "")
         self.objects = {key: thing for key, thing in (objects or {}).items() if thing is not None}
@@ -61,7 +61,7 @@ class Config:
             self.settings = validate(data)
 
     def located(self) -> AbstractContextManager[None]:
-        """Turns a SettingError into a UsageError that says where the setting was written."""
+        """Turn a SettingError into a UsageError that says where the setting was written."""
         return located(self.sources)
 
     def with_settings(self, settings: RunSettings, name: str | None = None) -> "Config":
@@ -71,14 +71,14 @@ class Config:
         return other
 
     def resolve(self) -> RunSettings:
-        """The settings, from now on with what hangs on the data in numbers. Raises UsageError."""
+        """Replace what depends on the data by numbers, and return the settings. Raises UsageError."""
         with self.located():
             self.settings = self.settings.resolved()
             check_sweeps(self.settings)
             return self.settings
 
     def build(self) -> "Built":
-        """What the settings describe. Raises UsageError."""
+        """Build the problem, optimizer and schedule that the settings describe. Raises UsageError."""
         self.resolve()
         with self.located():
             self._import(self.settings.imports)
@@ -94,19 +94,19 @@ class Config:
                 return Built(problem, optimizer, schedule)
             except (SettingError, RunError):
                 raise
-            except Exception as error:  # an environment that cannot be made, too little memory: it can be anything
+            except Exception as error:  # anything can go wrong here: an environment that fails, too little memory
                 raise SettingError((), f"what it describes cannot be made: {said(error)}") from error
 
     def _check_replicas(self, problem: Any) -> None:
-        """Raises SettingError where a problem of somebody's own knows nothing of sweeps."""
+        """Raises SettingError if the user's own problem does not support sweeps."""
         count, cells = len(next(problem.model.parameters(), ())), len(self.settings.cells)
         if cells > 1 and count != len(self.settings.seeds):
             message = f"its model has {count} replicas where the sweep needs {len(self.settings.seeds)}: build it of "
             raise SettingError(next(iter(self.settings.grid)), message + "settings.spread(), and with settings.seeds")
 
     def trained(self, tensors: Mapping[str, Any], description: Mapping[str, Any]) -> Any:
-        """What one replica has learned, to be used: from its tensors [1, ...] and what was said beside them. Raises
-        UsageError."""
+        """The trained model of one replica, ready for use, from its tensors [1, ...] and the description beside them.
+        Raises UsageError."""
         with self.located():
             self._import(self.settings.imports)
             self._check_given()
@@ -114,12 +114,12 @@ class Config:
                 return self.settings.trained(tensors, description, **self.objects)
             except SettingError:
                 raise
-            except Exception as error:  # a stranger's words: they lead to whatever they lead to
+            except Exception as error:  # the file may come from anyone, so any error is possible
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
                 raise SettingError((), f"the weights do not belong to this config: {reason}") from error
 
     def _check_given(self) -> None:
-        """Raises SettingError where an object is not what the settings say that was given."""
+        """Raises SettingError if an object is not the one that `given` in the settings names."""
         asked = self.settings.given
         for name in sorted(asked.keys() | self.objects.keys()):
             if name not in self.settings.takes:
@@ -131,7 +131,7 @@ class Config:
                 raise SettingError(("given", name), f"the run was begun with {asked.get(name, 'none')}, not {found}")
 
     def observers(self, kind: type[Thing]) -> list[Thing]:
-        """Those that the config names, all of this class. Raises UsageError."""
+        """Make the observers that the config names; each must be of this class. Raises UsageError."""
         made = []
         with self.located():
             for number, name in enumerate(self.settings.observers):
@@ -142,7 +142,7 @@ class Config:
         return made
 
     def _import(self, modules: Iterable[str]) -> None:
-        """The only place where a config makes code run, and only where the user has said so."""
+        """Import modules. This is the only place where a config can run code, and only if the user has allowed it."""
         for module in modules:
             if not self.allow_imports:
                 message = f"importing {module!r} runs its code; say --allow-imports if you trust it"
@@ -161,8 +161,8 @@ class Config:
 
     @contextmanager
     def importing(self) -> Iterator[None]:
-        """Modules are also found beside the config and in the working directory, where they may be imported at all:
-        the config's own, and those that they import themselves, be it later on."""
+        """Let Python find modules beside the config and in the working directory too, if imports are allowed. This
+        covers the config's own modules and those that they import themselves, also later."""
         folders = {str(Path(self.folder).absolute()): None, str(Path().absolute()): None} if self.allow_imports else {}
         added = [folder for folder in folders if folder not in sys.path]
         sys.path += added
@@ -175,7 +175,7 @@ class Config:
 
 
 class Built(NamedTuple):
-    """All that a run trains with."""
+    """What a run trains with."""
 
     problem: Any
     optimizer: optim.Optimizer
@@ -184,7 +184,7 @@ class Built(NamedTuple):
 
 @contextmanager
 def located(sources: Sources) -> Iterator[None]:
-    """Turns a SettingError into a UsageError that says where the setting was written."""
+    """Turn a SettingError into a UsageError that says where the setting was written."""
     try:
         yield
     except SettingError as error:
@@ -205,10 +205,11 @@ def load_config(
     allow_imports: bool = False,
     objects: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Settings from a file (a path, or a name in configs/) or a mapping, with overrides on top; a Config as it is.
+    """The config in a file (a path, or a name in configs/) or a mapping, with overrides. A Config is returned as it is.
 
     overrides: as on a command line, ["--optimizer.lr", "0.01"], or a mapping {"optimizer.lr": 0.01}.
     allow_imports: whether the config may import modules, and so run code.
+    objects: what is given from Python instead of settings, by the names of the settings.
     Raises UsageError in one line.
     """
     if isinstance(source, Config):
@@ -219,7 +220,7 @@ def load_config(
     for key, thing in (objects or {}).items():
         if thing is not None:
             data.setdefault("given", {})[key] = called(thing)
-            if key == "environment":  # an id that it is registered by
+            if key == "environment":  # the setting gets the id under which the object is registered
                 data[key] = given_id(thing)
     return Config(data, sources, name, allow_imports, objects)
 
@@ -227,7 +228,7 @@ def load_config(
 def gathered(
     source: str | Path | Mapping[str, Any], overrides: Sequence[str] | Mapping[str, Any]
 ) -> tuple[dict[str, Any], Sources, str]:
-    """What a config and the overrides say, before any of it is validated; where each was written; the config's name."""
+    """The content of a config with its overrides, not yet validated; the place of each value; the config's name."""
     folder = Path()
     if isinstance(source, Mapping):
         name = "config"
@@ -244,7 +245,7 @@ def gathered(
 
 
 def with_sweeps(source: str | Path, words: Sequence[str], allow_imports: bool = False) -> Config:
-    """The same from a command line on which a setting with several values is swept, unless it is a list. Raises
+    """The config of `rlgrad sweep`: a setting that is given several values is swept, unless it is a list. Raises
     UsageError in one line."""
     given = parse_overrides(words)
     several = {name: values for name, values in given.items() if isinstance(values, list)}
@@ -262,18 +263,18 @@ def with_sweeps(source: str | Path, words: Sequence[str], allow_imports: bool = 
 
 
 def problem_names() -> list[str]:
-    """The problems there are: the files in rlgrad/problems."""
+    """The names of all problems: the files in rlgrad/problems."""
     return [module.name for module in pkgutil.iter_modules(rlgrad.problems.__path__)]
 
 
 def settings_class(problem: str) -> type[RunSettings]:
-    """The settings of a problem: `Settings` in its file."""
+    """The class of a problem's settings: `Settings` in its file."""
     module = importlib.import_module(f"rlgrad.problems.{problem}")
     return module.Settings  # type: ignore[no-any-return]
 
 
 def validate(data: Mapping[str, Any]) -> RunSettings:
-    """Settings from nested mappings. Raises SettingError for the first thing that is wrong."""
+    """The settings that nested mappings hold. Raises SettingError for the first thing that is wrong."""
     problem = data.get("problem")
     if problem is None and isinstance(given := data.get("given"), dict) and "problem" in given:
         message = (
@@ -293,12 +294,12 @@ def validate(data: Mapping[str, Any]) -> RunSettings:
 
 
 def listed(value: Any) -> list[str]:
-    """The modules of `imports`, before anything has been validated."""
+    """The modules in `imports`, as a list, from a config that is not yet validated."""
     return [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)] if value else []
 
 
 def valid(cls: type[Anything], data: Mapping[str, Any]) -> Anything:
-    """Settings of a class that a config can hold. Raises SettingError for the first thing that is wrong."""
+    """Validate the data as settings of this class. Raises SettingError for the first thing that is wrong."""
     try:
         data = with_lists(cls, plain(data))
         settings = cls.model_validate(data)
@@ -323,8 +324,8 @@ def valid(cls: type[Anything], data: Mapping[str, Any]) -> Anything:
 
 
 def check_sweeps(settings: Section) -> None:
-    """Raises SettingError where something is swept that cannot be, and ValidationError where a value does not go
-    together with the other settings."""
+    """Raises SettingError if something is swept that cannot be, and ValidationError if a value of a sweep does not fit
+    the other settings."""
     if not isinstance(settings, FollowSettings):
         return
     grid = settings.grid
@@ -343,7 +344,7 @@ def check_sweeps(settings: Section) -> None:
 
 
 def meant(value: Any, word: str, path: Key = ()) -> dict[Key, Any]:
-    """What is said of all that is meant as several values, by the path of the setting, be it possible there or not.
+    """The content of every `{sweep: ...}` or `{search: ...}`, by the path of the setting, also where none is allowed.
     word: `sweep` or `search`."""
     if is_meant(value, word):
         return {path: value[word]}
@@ -355,7 +356,7 @@ def meant(value: Any, word: str, path: Key = ()) -> dict[Key, Any]:
 
 
 def check_readable(settings: Section) -> None:
-    """Raises SettingError where the settings, written as YAML, would not be read back as they are."""
+    """Raises SettingError if the settings, written as YAML, would not read back the same."""
     content = settings.model_dump()
     for path, value in leaves(content):
         if isinstance(value, int) and abs(value) >= 2**63:
@@ -374,7 +375,7 @@ def check_readable(settings: Section) -> None:
 
 
 def leaves(value: Any, path: Key = ()) -> Iterator[tuple[Key, Any]]:
-    """Everything in nested mappings and lists that is neither, with its path."""
+    """Yield each single value in nested mappings and lists, with its path."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if not isinstance(key, str):
@@ -388,7 +389,7 @@ def leaves(value: Any, path: Key = ()) -> Iterator[tuple[Key, Any]]:
 
 
 def unknown(cls: type[Section], data: Mapping[str, Any], path: Key) -> SettingError:
-    """What is said of a setting that there is not: `lr` may be meant for `optimizer.lr`."""
+    """The error for a setting that does not exist. It suggests the setting that is meant: `optimizer.lr` for `lr`."""
     key = path[-1]
     if key == "device":
         return SettingError(path, "there is no such setting: rlgrad trains on the CPU")
@@ -398,7 +399,7 @@ def unknown(cls: type[Section], data: Mapping[str, Any], path: Key) -> SettingEr
 
 
 def nested_names(cls: type[Section], data: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """The full names of all nested settings, the arguments of the optimizer that `data` names included."""
+    """Yield the full names of all nested settings, including the arguments of the optimizer that `data` names."""
     for name, field in cls.model_fields.items():
         if inner := settings_in(field.annotation):
             yield from (f"{prefix}{name}.{key}" for key in inner.model_fields)
@@ -410,7 +411,7 @@ def nested_names(cls: type[Section], data: Mapping[str, Any], prefix: str = "") 
 
 
 def with_lists(cls: type[BaseModel], data: Any) -> Any:
-    """A single value stands for a list of one where a list is asked for: `hidden: 64`."""
+    """Replace a single value by a list of one where the setting is a list: `hidden: 64`."""
     if not isinstance(data, Mapping):
         return data
     result = dict(data)
@@ -427,7 +428,7 @@ def with_lists(cls: type[BaseModel], data: Any) -> Any:
 
 
 def settings_in(annotation: Any) -> type[Section] | None:
-    """The settings class that an annotation names, if any: `Schedule | None` -> Schedule."""
+    """The settings class in an annotation, if any: `Schedule | None` -> Schedule."""
     for candidate in () if get_origin(annotation) is tuple else (annotation, *get_args(annotation)):
         if isinstance(candidate, type) and issubclass(candidate, Section):
             return candidate
@@ -442,7 +443,7 @@ def keys_at(cls: type[Section] | None, path: Key) -> list[str]:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of a config, for editors: one of the problems' settings."""
+    """The JSON Schema of a config, for editors: the settings of any one of the problems."""
     from pydantic import TypeAdapter
 
     classes = tuple(settings_class(name) for name in problem_names())

@@ -1,4 +1,4 @@
-"""The errors that a person gets to read: one line that says what is wrong, where, and what to do."""
+"""The errors that a user reads: one line that says what is wrong, where, and what to do."""
 
 import contextlib
 import difflib
@@ -14,13 +14,13 @@ from typing import Any, TextIO
 
 
 class OneLine(Exception):
-    """An error whose message is one line, whatever it quotes: a stranger's file does not get to steer the terminal."""
+    """An error with a one-line message. Quoted text, such as that of a file, cannot control the terminal."""
 
-    said: bool | None = None  # whether another process that trains with this one has said it; None: nobody has asked
+    said: bool | None = None  # whether another process of this run has printed it; None: not yet known
 
     @property
     def quiet(self) -> bool:
-        """Whether this process is not to say it: before they know of each other, one on each machine does."""
+        """Whether this process must not print it. While that is not known, one process on each machine prints it."""
         return os.environ.get("LOCAL_RANK", "0") != "0" if self.said is None else self.said
 
     def __init__(self, message: str):
@@ -28,7 +28,7 @@ class OneLine(Exception):
 
 
 def printable(text: str) -> str:
-    """The same in one line, and without what steers a terminal."""
+    """The text in one line, without characters that control a terminal."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 
@@ -37,10 +37,10 @@ class UsageError(OneLine):
 
 
 class SettingError(OneLine):
-    """A setting is wrong: its path in the config, what is wrong, and the valid values that a mistyped one is held to.
+    """A setting is wrong. path: its path in the config. message: what is wrong with it.
 
-    meant: the settings that were probably meant, by their full names.
-    Whoever knows where the setting was written turns it into a UsageError with file and line.
+    valid: the valid values; the one most like `given` is suggested. meant: the full names of the settings that were
+    probably meant. Code that knows where the setting was written turns this into a UsageError with file and line.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class RunError(OneLine):
     """A run cannot go on; the message is one line that says why."""
 
 
-WARNED: set[str] = set()  # Python forgets what it has warned of where code sets filters of its own
+WARNED: set[str] = set()  # the warnings shown so far: Python forgets its own list when code changes the filters
 
 
 def say(text: str) -> None:
-    """A line on standard error. Where nobody can read it any more, it is lost, and nothing else is."""
+    """Print a line on standard error. If that stream is broken, only the line is lost and no error is raised."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError, RuntimeError):  # broken, closed, or in use as a signal comes in
             print(text, file=sys.stderr, flush=True)
@@ -78,7 +78,7 @@ def warn(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """A warning of Python's in one line, without colours, and once, in the place of `warnings.showwarning`."""
+    """Show a Python warning once, in one line without colours. It replaces `warnings.showwarning`."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(message)).strip()
     if (said := f"{category.__name__}: {printable(text)} ({Path(filename).name}:{lineno})") not in WARNED:
         WARNED.add(said)
@@ -86,20 +86,20 @@ def warn(
 
 
 def settle(stream: Any) -> None:
-    """Flush a standard stream. What cannot be written goes nowhere: else the interpreter would try again as it ends,
-    and make an error of it."""
+    """Flush a standard stream. If it cannot be written, send the rest to the null device: otherwise the interpreter
+    would try again at its end, and report an error."""
     with contextlib.suppress(OSError, ValueError):
         try:
             if stream is not None:
                 stream.flush()
         except OSError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:
-    """'; did you mean …?' with the valid words that resemble this one, or the list of them if it is short."""
+    """'; did you mean …?' with the valid words most like this one, or else the list of all valid words, if short."""
     valid = sorted(valid)
     same = [each for each in valid if each.lower() == word.lower()]
     close = same or difflib.get_close_matches(word, valid, n=3, cutoff=0.5)
@@ -109,19 +109,19 @@ def nearest(word: str, valid: Iterable[str]) -> str:
 
 
 def short(text: object) -> str:
-    """What is quoted of something, which may be long."""
+    """The text for a quotation, cut to 60 characters."""
     text = str(text)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def said(error: BaseException) -> str:
-    """'ValueError: no such move', in one line."""
+    """The class and text of an error in one line: 'ValueError: no such move'."""
     text = " ".join(str(error).split())[:300]
     return f"{type(error).__name__}{': ' if text else ''}{text}"
 
 
 def called(thing: object) -> str:
-    """What an object from Python is called: 'module.Class', or 'module.function'."""
+    """The full name of a Python object: 'module.Class', or 'module.function'."""
     while isinstance(thing, functools.partial):
         thing = thing.func
     named: Any = thing if hasattr(thing, "__qualname__") else type(thing)
@@ -129,21 +129,21 @@ def called(thing: object) -> str:
 
 
 def strange(error: BaseException) -> bool:
-    """Whether it is for the code of a stranger, such as an environment, to blame: all but a person's Ctrl-C, which is
-    Python's own KeyboardInterrupt where nobody else handles the signal, and otherwise has its number."""
+    """Whether an error comes from foreign code, such as an environment: every error except the user's own Ctrl-C. That
+    is Python's KeyboardInterrupt if nobody else handles the signal; otherwise it carries the number of the signal."""
     if not isinstance(error, KeyboardInterrupt):
         return True
     return not error.args and signal.getsignal(signal.SIGINT) is not signal.default_int_handler
 
 
 class Elsewhere(Exception):
-    """What another process has raised: here is a class of that name, its text, and the line where it was raised."""
+    """An error that another process raised. It has the class's name and text, and the line where it was raised."""
 
     place = ""
 
 
 def blame(error: BaseException) -> str:
-    """'ValueError: no such move (my_environment.py:31)', with the innermost line that is nobody's library."""
+    """'ValueError: no such move (my_environment.py:31)', with the innermost line that is not in a library."""
     return f"{said(error)} ({error.place if isinstance(error, Elsewhere) else place(error)})"
 
 

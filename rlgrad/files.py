@@ -1,5 +1,5 @@
-"""Writing files: whatever happens in between, there is the old content or the new one, never half of either. And
-reading them: nothing but files, as a pipe may never end."""
+"""Writes files so that, whatever happens, the disk has the old content or the new one, never a part. Reads only regular
+files, because a pipe may never end."""
 
 import contextlib
 import errno
@@ -13,15 +13,15 @@ from rlgrad.errors import say
 
 
 def write(path: Path, content: bytes, previous: Path | None = None) -> None:
-    """Put `content` on the disk under another name, and only then give it its own.
+    """Write `content` to a temporary file, then rename it to `path`.
 
-    previous: the name that the old file gets; None: it is gone.
+    previous: the new name of the old file; None: the old file is replaced.
     Raises OSError. The old file is then still there, under its own name or as `previous`.
     """
     temporary = path.with_name(path.name + ".tmp")
-    temporary.unlink(missing_ok=True)  # of a process that was killed while it wrote
+    temporary.unlink(missing_ok=True)  # it may be left from a process that was killed while it wrote
     try:
-        with open(temporary, "xb") as file:  # "x" follows no link that somebody else has put there
+        with open(temporary, "xb") as file:  # "x" does not follow a link that somebody else has put there
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -36,18 +36,18 @@ def write(path: Path, content: bytes, previous: Path | None = None) -> None:
 
 
 def read(path: Path) -> bytes:
-    """The content of a regular file, or of one that a link leads to. Raises OSError."""
+    """The content of a regular file, or of the regular file that a link points to. Raises OSError."""
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
     return path.read_bytes()
 
 
 class Growing:
-    """A file that only grows. It knows the digest of its content, and is written again where somebody removes it."""
+    """A file that only grows. It knows the digest of its content, and is written again if somebody removes it."""
 
     def __init__(self, path: Path, state: Any = None):
-        """state: of the beginning that is there already; None: a new file. Raises OSError, and ValueError where the
-        beginning is another."""
+        """state: the state of the beginning that is kept; None: a new file. Raises OSError, and ValueError if the
+        file's beginning is different."""
         self.path, self.digest, self.length = path, hashlib.sha256(), 0
         self.file = open(path, "x+b" if state is None else "r+b", opener=without_links)  # noqa: SIM115
         if state is None:
@@ -59,7 +59,7 @@ class Growing:
             raise
 
     def _check(self, length: int, digest: str | None) -> None:
-        """digest: None where the state is of a version that knew the length alone."""
+        """Read the beginning and check it. digest: None if the state is of an old version, with the length only."""
         if not isinstance(length, int) or not 0 <= length <= os.fstat(self.file.fileno()).st_size:
             raise ValueError(f"{self.path.name} is shorter than it was at that time")
         while block := self.file.read(min(length - self.length, 2**20)):
@@ -83,12 +83,12 @@ class Growing:
         self.file.flush()
 
     def cut(self) -> None:
-        """Leave nothing after the beginning that was checked."""
+        """Delete everything after the beginning that was checked."""
         self.file.truncate(self.length)
         self.file.seek(self.length)
 
     def keep(self) -> None:
-        """Bring it to the disk, and if its name leads to it no more, write it again. Raises OSError."""
+        """Flush the file to the disk. If somebody removed it, write it again under its name. Raises OSError."""
         os.fsync(self.file.fileno())
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.stat(self.path), os.fstat(self.file.fileno())):
@@ -111,7 +111,7 @@ def without_links(path: str, flags: int) -> int:
 
 
 def sync_directory(path: Path) -> None:
-    """Bring the names in a directory to the disk, as `fsync` does with the content of a file."""
+    """Flush the names in a directory to the disk, as `fsync` does for the content of a file."""
     if os.name != "posix":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -122,6 +122,6 @@ def sync_directory(path: Path) -> None:
 
 
 def reason(error: OSError) -> str:
-    """'checkpoint.pt.tmp: No space left on device'."""
+    """The file and the reason of an error: 'checkpoint.pt.tmp: No space left on device'."""
     what = f"{error.filename}: " if error.filename else ""
     return what + (error.strerror or str(error))

@@ -1,4 +1,4 @@
-"""Optimizers and schedules by their names: arguments are checked as settings are, and tried before a run begins."""
+"""Builds optimizers and schedules by name. Arguments are checked like settings, and tried out before a run begins."""
 
 import collections.abc
 import difflib
@@ -21,13 +21,13 @@ from rlgrad.optimizers.parts import groups_of_each, of_one
 from rlgrad.settings import SHARED, Named, RunSettings, refusal, side_by_side
 
 SET_BY_US = ("params", "optimizer", "maximize", "sign", "last_epoch", "schedulers")  # arguments that no config gives
-TRIED = 100  # steps of a schedule, at most
+TRIED = 100  # steps of a schedule that are tried, at most
 
 Key = tuple[str, ...]
 
 
 def build_optimizer(settings: RunSettings, problem: Problem) -> optim.Optimizer:
-    """Any optimizer in rlgrad.optimizers (torch's are). Raises SettingError for a wrong name or argument."""
+    """Build any optimizer in rlgrad.optimizers, including torch's. Raises SettingError for a wrong name or argument."""
     each = settings.each()
     for path in settings.optimizers_of_parts():
         beside(path, [one.optimizers_of_parts()[path] for one in each], int(settings.replicas))
@@ -36,13 +36,14 @@ def build_optimizer(settings: RunSettings, problem: Problem) -> optim.Optimizer:
 
 
 def beside(path: Key, each: Sequence[Named], replicas: int) -> dict[str, Any]:
-    """The arguments of all cells of a sweep, each of so many replicas; a number that is swept is a tensor [R]. Raises
-    SettingError."""
-    told = [arguments_of(path, one) for one in each]
-    for name in told[0]:
-        if any(one[name] != told[0][name] for one in told) and not all(fractional(one[name]) for one in told):
+    """Join the arguments of all cells of a sweep, each with this number of replicas; a swept number is a tensor [R].
+    Raises SettingError."""
+    arguments = [arguments_of(path, one) for one in each]
+    first = arguments[0]
+    for name in first:
+        if any(one[name] != first[name] for one in arguments) and not all(fractional(one[name]) for one in arguments):
             raise SettingError((*path, name), SHARED)
-    return {name: side_by_side([one[name] for one in told], replicas) for name in told[0]}
+    return {name: side_by_side([one[name] for one in arguments], replicas) for name in first}
 
 
 def fractional(value: Any) -> bool:
@@ -60,7 +61,7 @@ def made_optimizer(settings: RunSettings, problem: Problem, arguments: Mapping[s
 def build_schedule(
     settings: RunSettings, optimizer: optim.Optimizer, direction: Direction
 ) -> optim.lr_scheduler.LRScheduler | None:
-    """Any scheduler in rlgrad.schedules (torch's are), nested ones included. Raises SettingError."""
+    """Build any scheduler in rlgrad.schedules, including torch's and nested ones. Raises SettingError."""
     if settings.schedule is None:
         return None
     if settings.schedule.name == "ReduceLROnPlateau" and settings.grid:
@@ -100,7 +101,7 @@ def make_schedule(path: Key, named: Named, optimizer: optim.Optimizer, mode: str
         if named.name == "ChainedScheduler":
             return optim.lr_scheduler.ChainedScheduler(**arguments, optimizer=optimizer)
         return getattr(schedules, named.name)(optimizer, **arguments)  # type: ignore[no-any-return]
-    except Exception as error:  # torch checks little, and fails where it must
+    except Exception as error:  # torch checks little, so wrong arguments can raise anything
         raise SettingError(path, f"{named.name}: {said(error)}") from error
 
 
@@ -112,10 +113,11 @@ def nested(path: Key, inner: Any) -> Named:
 
 
 class Trial(Problem):
-    """A bowl, or its opposite, with two parameters, and two more for each part of a model that goes its own way."""
+    """A test problem: a quadratic bowl (or its opposite), with two parameters, and two more for each part that is
+    `Apart`."""
 
     def __init__(self, problem: Problem, direction: Direction, replica: int = 0):
-        """replica: whose arguments the parts have."""
+        """replica: the replica whose arguments the parts have."""
         self.direction, self.line_search = direction, problem.line_search
         self.curved, self.informed, self.rests = problem.curved, problem.informed, problem.rests
         parts = [module for module in problem.model.modules() if isinstance(module, Apart)]
@@ -145,21 +147,21 @@ class Copy(Apart):
 
 
 def try_out(settings: RunSettings, problem: Problem) -> None:
-    """Let the optimizer and the schedule take some steps, on a problem that they cannot spoil.
+    """Let the optimizer and the schedule take some steps on a test problem, so that the real one stays untouched.
 
-    Raises SettingError where one of them fails, moves nothing, or leads to what is not finite.
+    Raises SettingError if one of them fails, moves nothing, or gives values that are not finite.
     """
     parts, tried = [module for module in problem.model.modules() if isinstance(module, Apart)], list[Any]()
     for number, each in enumerate(settings.each()):
         replica = number * int(settings.replicas)
-        told = [each.optimizer, *(of_one([part.arguments, part.optimizer], replica) for part in parts)]
-        if told not in tried:  # of many penalties one will do
+        arguments = [each.optimizer, *(of_one([part.arguments, part.optimizer], replica) for part in parts)]
+        if arguments not in tried:  # cells that differ only in other settings, such as a penalty, need one trial
             try_alone(each, problem, replica)
-            tried.append(told)
+            tried.append(arguments)
 
 
 def try_alone(settings: RunSettings, problem: Problem, replica: int) -> None:
-    """The same of what one replica has."""
+    """Try the optimizer and the schedule of one replica. Raises SettingError."""
     settings = settings.model_copy(update={"replicas": 1})
     trial = Trial(problem, settings.heading(problem.direction), replica)
     optimizer = build_optimizer(settings, trial)
@@ -187,7 +189,7 @@ def try_alone(settings: RunSettings, problem: Problem, replica: int) -> None:
 
 
 def take(schedule: optim.lr_scheduler.LRScheduler, settings: RunSettings) -> None:
-    """A step of the schedule. Raises SettingError."""
+    """Let the schedule take one step. Raises SettingError."""
     try:
         if isinstance(schedule, optim.lr_scheduler.ReduceLROnPlateau):
             schedule.step(0.0)
@@ -201,7 +203,7 @@ def take(schedule: optim.lr_scheduler.LRScheduler, settings: RunSettings) -> Non
 
 
 def arguments_of(path: Key, named: Named) -> dict[str, Any]:
-    """The arguments, of the types that torch asks for. Raises SettingError for a wrong name or argument."""
+    """The arguments, in the types that torch expects. Raises SettingError for a wrong name or argument."""
     kind = "schedule" if path[0] == "schedule" else "optimizer"
     if named.name not in (valid := offered(kind)):
         raise SettingError((*path, "name"), f"torch has no {kind} {named.name!r} to offer here", valid, named.name)
@@ -227,7 +229,7 @@ def arguments_of(path: Key, named: Named) -> dict[str, Any]:
 
 
 def check_numbers(path: Key, value: Any, given: Any, default: Any) -> None:
-    """Raises SettingError where a number is negative, and none of the default's is, or is not finite, or was none."""
+    """Raises SettingError if a value is not a number, not finite, or negative where no number of the default is."""
     if isinstance(value, list | tuple):
         for number, (each, was) in enumerate(zip(value, given, strict=True)):
             check_numbers((*path, str(number)), each, was, default)
@@ -243,7 +245,7 @@ def check_numbers(path: Key, value: Any, given: Any, default: Any) -> None:
 
 @functools.cache
 def types_of(chosen: type) -> type[BaseModel]:
-    """The arguments of an optimizer or a schedule as settings, by the types that its signature states."""
+    """A settings class for the arguments of an optimizer or a schedule, with the types in its signature."""
     unseen = vars(collections.abc) | {"Iterable": list}  # names that torch imports for type checkers only
     stated = get_type_hints(chosen.__init__, localns=unseen)  # type: ignore[misc]
     fields: dict[str, Any] = {}
@@ -251,7 +253,7 @@ def types_of(chosen: type) -> type[BaseModel]:
         if name in SET_BY_US:
             continue
         default = ... if parameter.default is parameter.empty else parameter.default
-        plain = {bool: bool, str: str, int: float, float: float}.get(type(default), Any)  # where it states none
+        plain = {bool: bool, str: str, int: float, float: float}.get(type(default), Any)  # if no type is stated
         fields[name] = (stated.get(name, plain), default)
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
     return create_model(chosen.__name__, __config__=config, **fields)
@@ -261,14 +263,14 @@ def types_of(chosen: type) -> type[BaseModel]:
 def offered(kind: str) -> frozenset[str]:
     """The names that an `optimizer` or a `schedule` can have."""
     if kind == "optimizer":
-        ours = {"ByPart", "Composite", "PerReplica"}  # are made of others
-        return subclasses_in(optimizers, optim.Optimizer) - ours - {"SparseAdam"}  # it serves sparse gradients only
+        ours = {"ByPart", "Composite", "PerReplica"}  # they are made of other optimizers
+        return subclasses_in(optimizers, optim.Optimizer) - ours - {"SparseAdam"}  # it takes only sparse gradients
     base = optim.lr_scheduler.LRScheduler
     return subclasses_in(schedules, base) - {"LRScheduler", "LambdaLR", "MultiplicativeLR", "PlateauOfEach"}
 
 
 def name_meant(kind: str, given: str) -> str:
-    """How the optimizer or schedule that is most like the one given is asked for: `optimizer.name Adam`."""
+    """The setting for the optimizer or schedule whose name is most like the given one: `optimizer.name Adam`."""
     names = {name.lower(): name for name in sorted(offered(kind))}
     word = given.lower()
     close = difflib.get_close_matches(word, names, n=1) or [name for name in names if word in name]

@@ -1,7 +1,7 @@
-"""YAML as configs are written: how a plain word is read, and that it is written so that it reads back.
+"""The YAML of configs: how a plain word is read, and how values are written so that they read back the same.
 
-These are the scalars of YAML 1.2's core schema, where PyYAML has those of 1.1: yes, no, on and off are words, and so
-are dates and times; 010 is ten; 1e-3 is a number. There are no other types: a tag such as !!binary is refused.
+The scalars are those of YAML 1.2's core schema; PyYAML has those of 1.1. So yes, no, on, off, dates and times are text,
+010 is ten, and 1e-3 is a number. There are no other types: a tag such as !!binary is refused.
 """
 
 import re
@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-LARGEST = 2**20  # bytes of a config: far more than anyone writes, and few enough that none takes long to refuse
+LARGEST = 2**20  # bytes of a config: far more than anyone writes, and few enough to be read and refused fast
 
 TAG = "tag:yaml.org,2002:"
-SCALARS = {  # how each type looks, and what it can begin with
+SCALARS = {  # the pattern of each type, and the characters that it can begin with
     "bool": ("true|True|TRUE|false|False|FALSE", "tTfF"),
     "float": (
         r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
@@ -21,7 +21,7 @@ SCALARS = {  # how each type looks, and what it can begin with
         "-+.0123456789",
     ),
     "int": ("[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
-    "merge": ("<<", "<"),  # of YAML 1.1: where it stands for a name it is refused, and not taken for one
+    "merge": ("<<", "<"),  # of YAML 1.1: as a setting's name it is refused
     "null": ("~|null|Null|NULL|", ["~", "n", "N", ""]),
 }
 
@@ -38,18 +38,18 @@ class Loader(yaml.SafeLoader):
 
 
 class Unaliased:
-    """Writes whatever occurs twice in full each time."""
+    """Writes an object that occurs twice in full each time, without YAML's aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 class Dumper(Unaliased, yaml.SafeDumper):
-    """Writes a config. Text is in quotes where any YAML, 1.1 or 1.2, would take it for something else."""
+    """Writes a config. Text is in quotes if YAML 1.1 or 1.2 would read it as another type."""
 
 
 class Quick(Unaliased, getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """The same in C, ten times as fast. It knows no text that is no Unicode, as the names of some files are."""
+    """The same in C, ten times as fast. It cannot write text that is not valid Unicode, such as some file names."""
 
 
 def whole(loader: Loader, node: yaml.ScalarNode) -> int:
@@ -64,8 +64,8 @@ for name, (pattern, first) in SCALARS.items():
 
 
 def write(settings: Mapping[str, Any]) -> str:
-    """Nested settings as YAML that reads back to the same. Raises yaml.YAMLError for what is neither text, number,
-    true, false, null, nor a list or a mapping of them."""
+    """Nested settings as YAML that reads back the same. Raises yaml.YAMLError for a value that is not text, a number,
+    true, false, null, or a list or mapping of these."""
     form: dict[str, Any] = {"sort_keys": False, "default_flow_style": None, "width": 120}
     try:
         text: str = yaml.dump(settings, Dumper=Quick, **form)

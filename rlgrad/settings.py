@@ -1,4 +1,4 @@
-"""What every run can be told, whatever its problem; and the errors that a person gets to read.
+"""The settings that every run has, whatever its problem.
 
 A problem's own settings derive from `RunSettings`, in the problem's file.
 """
@@ -40,7 +40,7 @@ SHARED = "all replicas of a run share it, so that it cannot be swept: rlgrad sea
 
 
 class Sweep(BaseModel, Generic[Number]):
-    """Several values of one number, which are tried side by side: `{sweep: [0.01, 0.1]}`."""
+    """Several values of one number, tried side by side: `{sweep: [0.01, 0.1]}`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -48,8 +48,8 @@ class Sweep(BaseModel, Generic[Number]):
 
 
 def either(kind: Any, **mappings: type[BaseModel]) -> Any:
-    """The annotation of a number, or of a mapping in its place. mappings: their models, by a key that tells them apart;
-    one with none of the keys is meant as the last."""
+    """The annotation of a number, or of a mapping instead of it. mappings: the models of the mappings, each by the key
+    that identifies it; a mapping with none of these keys is read as the last model."""
 
     def chosen(given: Any) -> str:
         if isinstance(given, Mapping):
@@ -67,21 +67,21 @@ if TYPE_CHECKING:
 else:
 
     class Each:
-        """`Each[float]`: a number that may be another for each replica. A config has a number or a `Sweep` there;
-        `spread` makes a tensor [R] of the latter."""
+        """`Each[float]`: a number that may differ from replica to replica. A config has a number or a `Sweep` there;
+        `spread` turns a `Sweep` into a tensor [R]."""
 
         def __class_getitem__(cls, kind: Any) -> Any:
             return either(kind, sweep=Sweep[kind])
 
 
 class Section(BaseModel):
-    """A part of a config: unknown keys are refused, and it does not change once read."""
+    """A part of a config. Unknown keys are refused, and nothing in it can be changed after it is read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Named(Section):
-    """Something of torch's by its name, with its own arguments beside it: `{name: Adam, lr: 0.01}`."""
+    """An object of torch by its name, with its arguments as further keys: `{name: Adam, lr: 0.01}`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -102,81 +102,81 @@ class Schedule(Named):
 
 
 class Evaluation(Section):
-    """How often the run is evaluated; after its last update it always is."""
+    """How often the run is evaluated. It is always evaluated after its last update."""
 
     every_updates: PositiveInt = 10
     """updates between evaluations"""
     every_steps: PositiveInt | None = None
-    """instead of updates: how much work of one replica, such as environment steps, lies between them"""
+    """instead of updates: the work of one replica between evaluations, such as environment steps"""
 
 
 class Checkpoint(Section):
-    """How often the run is saved, besides at its end; whichever of the two comes first."""
+    """How often the run is saved; the limit that is reached first counts. It is always saved at its end."""
 
     every_updates: PositiveInt | None = None
-    """updates between checkpoints; null: as often as the seconds say"""
+    """updates between checkpoints; null: only `every_seconds` counts"""
     every_seconds: PositiveFloat | None = 60.0
-    """seconds between checkpoints, but at least 50 times as long as one takes; null: as often as the updates say"""
+    """seconds between checkpoints, but at least 50 times the time to save one; null: only `every_updates` counts"""
 
 
 class Keep(Section):
-    """Which weights stay, besides those of the last update: as files in kept/."""
+    """Which weights are kept as files in kept/. The weights of the last update are always kept."""
 
     every_updates: PositiveInt | None = None
-    """updates between those that are kept, each in a file with its number; null: none"""
+    """updates between the weights that are kept, each in a file with its number; null: none are kept"""
     every_steps: PositiveInt | None = None
-    """the same by the work of one replica, such as environment steps"""
+    """instead of updates: the work of one replica between the weights that are kept, such as environment steps"""
     best: bool = False
-    """whether the weights of each replica's best evaluation are kept, as best.safetensors"""
+    """keep the weights of each replica's best evaluation, as best.safetensors"""
 
 
 class FollowSettings(Section):
-    """How a problem is followed while it is trained, whatever it is."""
+    """The settings of `rlgrad.follow`: how any problem is trained, watched and saved."""
 
     updates: PositiveInt | None = None
-    """how many times the parameters are moved; or say `steps`"""
+    """the number of updates of the run; set this or `steps`"""
     steps: PositiveInt | None = None
-    """instead of `updates`: how much work each replica does, such as environment steps (their mean where they differ);
-    the run ends with the first update that gets there, and a schedule counts these steps, not updates"""
+    """instead of `updates`: how much work each replica does, such as environment steps (the mean, if replicas differ);
+    the run ends with the first update that reaches it, and a schedule counts these steps, not updates"""
     seed: NonNegativeInt = 0
-    """replica k draws all its random numbers from streams of seed + k; in a sweep those of every value do"""
+    """replica k draws all its random numbers from streams of seed + k; in a sweep every value has the same seeds"""
     replicas: Annotated[int, Field(gt=0, le=MAX_REPLICAS)] = 1
-    """how many independent copies are trained side by side; in a sweep so many for each value"""
+    """how many independent copies are trained side by side; in a sweep: how many for each value"""
     max_gradient_norm: Each[PositiveFloat] | None = None
-    """scale each replica's gradient down to this Euclidean norm, taken over all its parameters, those of a critic too;
-    null: leave it as it is"""
+    """scale each replica's gradient down to this Euclidean norm, taken over all its parameters, including a critic's;
+    null: do not scale it"""
     wrong_sign: bool = False
-    """go against the objective, up a cost or down a return, to see what a wrong sign does; also --wrong-sign"""
+    """move against the objective, up a cost or down a return, to see what a wrong sign does; also --wrong-sign"""
     evaluation: Evaluation = Evaluation()
     diagnose_every_updates: PositiveInt = 25
-    """updates between looks at the gradient's quality and at what the step came to; each costs about one update more"""
+    """updates between measurements of the gradient's quality and the step's effect; each takes as long as an update"""
     log_every_updates: PositiveInt = 1
-    """updates between points in metrics.jsonl and TensorBoard; an evaluation, and the last update, are always there"""
+    """updates between points in metrics.jsonl and TensorBoard; evaluations and the last update are always logged"""
     pictures_every_updates: PositiveInt | None = None
-    """updates between pictures in TensorBoard, where the problem has some: a film of the greedy policy at play, a
-    surface with the path on it, or a classifier's calibration, ROC curve, boundary and coefficients, which are then in
-    the run directory, too; they take at most a tenth of the time; null: none"""
+    """updates between pictures in TensorBoard, if the problem has any: a film of the greedy policy at play, a surface
+    with the path on it, or a classifier's calibration, ROC curve, boundary and coefficients, which are also written to
+    the run directory; pictures take at most a tenth of the time; null: none"""
     checkpoint: Checkpoint = Checkpoint()
     keep: Keep = Keep()
     initial: str | None = None
-    """a run, or a file of its weights, to begin with: all replicas with that of one, or each with its own; null: with
-    initial weights"""
+    """a run, or a file of its weights, to start from: all replicas from the weights of one replica, or each from its
+    own; null: from new initial weights"""
     on_divergence: Literal["stop", "set_aside"] = "stop"
-    """what is done where a replica's objective, gradient or step is not finite. stop: the run fails. set_aside: that
-    replica keeps its last finite parameters and counts no more, and the others go on"""
+    """what happens when a replica's objective, gradient or step is not finite. stop: the run fails. set_aside: that
+    replica keeps its last finite parameters and no longer counts, and the others go on"""
     update_seconds_limit: PositiveFloat | None = 3600.0
-    """the run fails where an update or an evaluation takes longer, as with an environment that hangs; null: never"""
+    """the run fails if an update or an evaluation takes longer, for example if an environment hangs; null: never"""
     stop_when_solved: bool = False
     """end the run at the first evaluation at which every replica reaches the environment's reward threshold"""
     threads: Annotated[int, Field(gt=0, le=1024)] = 1
-    """threads of torch; small networks are fastest on one. numpy, which has the small work, gets one"""
+    """number of threads of torch; small networks are fastest with one. numpy does little work and always gets one"""
     given: dict[str, str] = {}
-    """what was given as an object from Python, and so cannot stand in a config: resuming asks for the same again"""
+    """what was given as an object from Python, which a config cannot hold: to resume, give the same object again"""
 
     @field_validator("initial")
     @classmethod
     def from_anywhere(cls, value: str | None) -> str | None:
-        """It is the same one wherever the run is continued from."""
+        """Make the path absolute, so that it names the same file wherever the run is continued from."""
         return value and str(Path(value).expanduser().absolute())
 
     @model_validator(mode="after")
@@ -190,31 +190,31 @@ class FollowSettings(Section):
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The seed of each of the R replicas: those of a value of a sweep stand side by side."""
+        """The seed of each of the R replicas. In a sweep the replicas of one value follow each other."""
         own = tuple(range(self.seed, self.seed + int(self.replicas)))
         return self._seeds or own * math.prod(len(values) for values in self.grid.values())
 
     @property
     def grid(self) -> dict[Key, Sequence[float]]:
-        """What is swept, by the path of the setting."""
+        """The values of each swept setting, by the path of the setting."""
         return dict(swept(self))
 
     @property
     def cells(self) -> list["Cell"]:
-        """What is tried side by side: the points of the grid, the last setting changing fastest. A run that sweeps
-        nothing has one."""
+        """The points of the grid, which are tried side by side; the last setting changes fastest. A run without a sweep
+        has one cell."""
         return cells(self.grid, int(self.replicas))
 
     def each(self) -> list[Self]:
-        """The settings of each cell, as those of a run alone."""
+        """The settings of each cell, as if it were a run of its own."""
         return [self._at(cell) for cell in self.cells]
 
     def _at(self, cell: "Cell") -> Self:
         return self.model_validate(replaced(self.model_dump(), cell.values)) if cell.values else self
 
     def spread(self) -> Self:
-        """The same for a problem that has all R replicas at once: `replicas` is R, and a number that is swept is a
-        tensor [R]."""
+        """The settings for a problem that holds all R replicas at once: `replicas` is R, and a swept number is a tensor
+        [R]."""
         if not self.grid and isinstance(self.replicas, int):
             return self
         whole: Self = side_by_side(self.each(), int(self.replicas)).model_copy(update={"replicas": len(self.seeds)})
@@ -228,21 +228,21 @@ class FollowSettings(Section):
 
     @property
     def length(self) -> int:
-        """How many updates, or steps, the run has."""
+        """The length of the run, in updates or steps."""
         return self.updates or self.steps or 0
 
     @property
     def counts(self) -> Literal["updates", "steps"]:
-        """What the run is told in."""
+        """The unit of the run's length."""
         return "updates" if self.updates else "steps"
 
     def heading(self, direction: Direction) -> Direction:
-        """Which way the run goes, if its objective is to go in this direction."""
+        """The direction in which the run moves the objective: the given one, or its opposite with `wrong_sign`."""
         return direction.opposite if self.wrong_sign else direction
 
     def bound_to_updates(self) -> str | None:
-        """The setting, if there is one, that means something else where `updates` is another: such a run cannot be
-        extended, as its past would not be that of the longer run."""
+        """The setting, if any, whose meaning depends on `updates`. A run with such a setting cannot be extended: its
+        past updates would not be those of the longer run."""
         return None
 
 
@@ -250,12 +250,12 @@ class RunSettings(FollowSettings):
     """The settings that every problem of a config shares."""
 
     imports: tuple[str, ...] = ()
-    """modules to import before anything else, as those that register environments; that runs their code, and so needs
-    --allow-imports"""
+    """modules to import before anything else, such as those that register environments; this runs their code, so it
+    needs --allow-imports"""
     imports_from: str | None = None
-    """a folder in which they are looked for, as in the working directory; null: that of the config's file"""
+    """a folder in which the imports are found, besides the working directory; null: the folder of the config's file"""
     problem: str
-    """what kind of problem: a file in rlgrad/problems"""
+    """the kind of problem: a file in rlgrad/problems"""
     optimizer: Optimizer
     """name: any optimizer of torch.optim, or one that needs the objective's curvature: Newton {max_iter, tolerance,
     solver} for classifiers and surfaces, NaturalGradient {kl, damping, iterations, line_search} for agents too; the
@@ -264,37 +264,37 @@ class RunSettings(FollowSettings):
     """name: any scheduler of torch.optim.lr_scheduler, or Hyperbolic {epoch_length, decay, floor}; stepped after every
     update"""
 
-    takes: ClassVar[tuple[str, ...]] = ()  # the settings in whose place an object may be given from Python
+    takes: ClassVar[tuple[str, ...]] = ()  # the settings for which an object may be given from Python
     observers: tuple[Importable, ...] = ()
-    """your own classes that watch the run, as module:Class; the module stands in `imports`"""
+    """your own classes that watch the run, as module:Class; the module must be in `imports`"""
 
     def resolved(self) -> Self:
-        """The same, with what hangs on the data said in numbers: as the config.yaml of a run has it. Raises
+        """The settings with everything that depends on the data as numbers, as config.yaml of a run has them. Raises
         SettingError."""
         return self
 
     def build(self, **objects: Any) -> Trainable:
-        """The problem that these settings describe. Raises SettingError where it cannot be built.
+        """The problem that these settings describe. Raises SettingError if it cannot be built.
 
-        objects: what was given from Python in the place of settings, by their names.
+        objects: what was given from Python instead of settings, by the names of the settings.
         """
         raise NotImplementedError
 
     def optimizers_of_parts(self) -> dict[tuple[str, ...], Optimizer]:
-        """Those that parts of the model have as their own, by the path of the setting."""
+        """The optimizers of the parts of the model that have their own, by the path of the setting."""
         return {}
 
     def trained(self, tensors: Mapping[str, Any], description: Mapping[str, Any], **objects: Any) -> Any:
-        """What one replica has learned, to be used: from its tensors [1, ...], and what was said beside them. Raises
-        SettingError where there is nothing to be asked, and whatever tensors and words that do not fit lead to."""
+        """The trained model of one replica, ready for use, from its tensors [1, ...] and the description beside them.
+        Raises SettingError if the problem has no such model, and any exception if tensors or description do not fit."""
         raise SettingError(("problem",), f"what a run of {self.problem} has learned is no policy and no classifier")
 
     def named(self, path: tuple[str, ...], text: str) -> Any:
-        """What module:name stands for, of a module in `imports`. Raises SettingError."""
+        """The object that `module:name` names; the module is in `imports`. Raises SettingError."""
         return imported(self.imports, path, text)
 
     def made(self, path: tuple[str, ...], text: str, *arguments: Any) -> Any:
-        """What comes of calling it. Raises SettingError, also where it raises anything."""
+        """Call the object that `module:name` names; return the result. Raises SettingError, also if the call fails."""
         thing = self.named(path, text)
         try:
             return thing(*arguments)
@@ -305,8 +305,8 @@ class RunSettings(FollowSettings):
 class Cell(NamedTuple):
     """One point of the grid of a sweep."""
 
-    values: Mapping[Key, float]  # of what is swept
-    replicas: range  # those that have them
+    values: Mapping[Key, float]  # of the swept settings
+    replicas: range  # the replicas that have these values
 
     @property
     def named(self) -> dict[str, float]:
@@ -318,13 +318,13 @@ class Cell(NamedTuple):
 
 
 def cells(grid: Mapping[Key, Sequence[float]], replicas: int) -> list[Cell]:
-    """The points of a grid, with so many replicas each."""
+    """The points of a grid, with this number of replicas each."""
     each = (dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values()))
     return [Cell(values, range(n * replicas, (n + 1) * replicas)) for n, values in enumerate(each)]
 
 
 def replaced(value: Any, others: Mapping[Key, Any], path: Key = ()) -> Any:
-    """Nested mappings and lists with other values at some paths."""
+    """Nested mappings and lists, with the values at some paths replaced by those of `others`."""
     if path in others:
         return others[path]
     if isinstance(value, Mapping):
@@ -335,14 +335,14 @@ def replaced(value: Any, others: Mapping[Key, Any], path: Key = ()) -> Any:
 
 
 def is_meant(value: Any, word: str) -> bool:
-    """Whether it stands for several values of one setting: `{sweep: ...}`, or `{search: ...}`."""
+    """Whether the value holds several values of one setting: `{sweep: ...}` or `{search: ...}`. word: which of both."""
     kinds = list | tuple | Mapping if word == "search" else list | tuple
     return isinstance(value, Mapping) and list(value) == [word] and isinstance(value[word], kinds)
 
 
 def swept(value: Any, path: Key = (), open: bool = False) -> Iterator[tuple[Key, Sequence[float]]]:
-    """The path and the values of everything in some settings that may be swept. open: whether that is any number, as
-    among the arguments of an optimizer."""
+    """Yield the path and the values of each swept setting. open: whether any number here may be swept, as among the
+    arguments of an optimizer."""
     if isinstance(value, Sweep):
         yield path, value.sweep
     elif open and is_meant(value, "sweep"):
@@ -356,8 +356,8 @@ def swept(value: Any, path: Key = (), open: bool = False) -> Iterator[tuple[Key,
 
 
 def side_by_side(each: Sequence[Any], replicas: int) -> Any:
-    """What the settings of some cells say, each of so many replicas, in one: a number that is not the same in all of
-    them becomes a tensor [R]."""
+    """Join the settings of several cells, each with this number of replicas: a number that differs between cells
+    becomes a tensor [R]."""
     first = each[0]
     if isinstance(first, Section):
         all_of = zip(*each, strict=True)  # pairs of a name and a value
@@ -370,12 +370,12 @@ def side_by_side(each: Sequence[Any], replicas: int) -> Any:
 
 
 def refusal(error: ValidationError, data: Any) -> tuple[tuple[str, ...], str]:
-    """The first setting that is wrong, by its path in what was given, and what is wrong with it."""
+    """The path of the first setting that is wrong, and the message that says what is wrong with it."""
     first = error.errors(include_url=False)[0]
     message = re.sub("unable to parse string as an? .*", "in digits", first["msg"].removeprefix("Value error, "))
     given = "" if isinstance(first["input"], dict) else f" (here: {short(first['input'])})"
     path = []
-    for part in first["loc"]:  # which also names the type that was tried, below a setting that may have several
+    for part in first["loc"]:  # it also holds the name of a type, below a setting that may have several types
         if isinstance(data, dict) and (part in data or first["type"] == "missing"):
             data = data.get(part)
         elif isinstance(data, list) and isinstance(part, int) and part < len(data):
@@ -387,7 +387,8 @@ def refusal(error: ValidationError, data: Any) -> tuple[tuple[str, ...], str]:
 
 
 def imported(modules: Iterable[str], path: tuple[str, ...], text: str) -> Any:
-    """What module:name stands for, of modules that were imported. Raises SettingError for the setting at this path."""
+    """The object that `module:name` names, in one of the imported modules. Raises SettingError for the setting at this
+    path."""
     module, _, name = text.partition(":")
     if module not in modules:
         raise SettingError(path, f"{text} is in a module that is not in `imports`: set imports: [{module}]")

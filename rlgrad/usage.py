@@ -1,4 +1,4 @@
-"""What the words of a command line mean, as far as neither torch nor YAML is needed: a mistake is answered at once."""
+"""Checks the words of a command line without torch or YAML, so that a mistake is answered at once."""
 
 import argparse
 import difflib
@@ -11,7 +11,7 @@ from typing import Any
 
 from rlgrad.errors import UsageError, nearest, short
 
-PACKAGED = Path(__file__).parent / "configs"  # where a wheel carries them; a checkout has them at its top
+PACKAGED = Path(__file__).parent / "configs"  # where a wheel has the configs; a checkout has them at its top
 SHIPPED = PACKAGED if PACKAGED.is_dir() else Path(__file__).parent.parent / "configs"
 
 
@@ -21,7 +21,7 @@ def shipped() -> list[str]:
 
 
 def find(source: str | Path) -> Path:
-    """The file that a person means: a path, or a name in configs/, with or without .yaml."""
+    """The file of a config: a path, or a name in configs/, with or without .yaml. Raises UsageError."""
     given = Path(source).expanduser()
     for folder in (Path(), SHIPPED):
         for candidate in (folder / given, folder / f"{given}.yaml"):
@@ -31,25 +31,25 @@ def find(source: str | Path) -> Path:
 
 
 def whole(text: str) -> int:
-    """A number that an option gives, in the range that those of a config have."""
+    """The whole number in an option's text, within 64 bits, like the numbers of a config."""
     if not re.fullmatch("-?[0-9]{1,19}", text) or abs(int(text)) >= 2**63:
         raise argparse.ArgumentTypeError(f"must be a whole number below 2^63 (here: {short(text)})")
     return int(text)
 
 
 def too_early(number: int, frame: Any) -> None:
-    """What a signal that asks for a checkpoint leads to before there is anything to save."""
+    """Ignore a signal that asks for a checkpoint, because there is nothing to save yet."""
 
 
 def check_run(run: str) -> None:
-    """Raises UsageError where there is no run in a directory."""
+    """Raises UsageError if there is no run in a directory."""
     if not os.path.isfile(os.path.join(run, "config.yaml")):
         there = (str(path.parent) for path in Path("runs").glob("*/config.yaml"))
         raise UsageError(f"{run}: there is no run here (no config.yaml)" + nearest(run, there))
 
 
 def check_trained(run: str) -> None:
-    """Raises UsageError where there is no run in a directory, or none that has saved anything yet."""
+    """Raises UsageError if there is no run in a directory, or if it has not saved a model yet."""
     check_run(run)
     if not os.path.isfile(os.path.join(run, "model.safetensors")):
         hint = f"rlgrad train --resume {shlex.quote(run)} goes on with it"
@@ -57,7 +57,7 @@ def check_trained(run: str) -> None:
 
 
 def check_first_word(words: Sequence[str], commands: Sequence[str]) -> None:
-    """Raises UsageError where a command line begins with no command, and says which is probably meant."""
+    """Raises UsageError if a command line does not begin with a command; the error names the probable one."""
     if not words:
         raise UsageError(f"which command? {', '.join(commands)}; rlgrad --help says what they do")
     first = words[0]
@@ -75,7 +75,7 @@ def check_first_word(words: Sequence[str], commands: Sequence[str]) -> None:
 
 
 def which_config(words: Sequence[str]) -> UsageError:
-    """What is said to somebody who names no config in the right way: the words may hold one all the same."""
+    """The error for a command line without --config. It suggests a config or run that the words name."""
     for word in words:
         if os.path.isfile(os.path.join(word, "config.yaml")):
             return UsageError(f"which config? did you mean --resume {shlex.quote(word)}?")

@@ -1,6 +1,6 @@
-"""What a config's file and the options of a command say, and where each value was written.
+"""Reads a config's file and a command's options, and remembers where each value was written.
 
-An error in a value can so name the file and line, or the option. Nothing that is read is ever executed.
+So an error in a value can name the file and line, or the option. Nothing that is read is ever executed.
 """
 
 import re
@@ -16,14 +16,14 @@ from rlgrad.named import name_meant
 from rlgrad.notation import LARGEST, Loader
 from rlgrad.usage import SHIPPED, split_overrides
 
-MAX_NODES = 10_000  # values in a config: far more than anyone writes, and few enough that no alias bomb goes off
+MAX_NODES = 10_000  # values in a config: far more than anyone writes, and few enough to stop an alias bomb
 
 Key = tuple[str, ...]  # the path of a setting: ("optimizer", "lr")
-Sources = dict[Key, str]  # where each was written: "cartpole.yaml:7", "--optimizer.lr"
+Sources = dict[Key, str]  # where each value was written: "cartpole.yaml:7", "--optimizer.lr"
 
 
 def read(path: Path) -> tuple[dict[str, Any], Sources]:
-    """A YAML file's mapping, and the place of each key in it as 'file:line'. Raises UsageError."""
+    """The mapping in a YAML file, and the place of each key as 'file:line'. Raises UsageError."""
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST + 1)
@@ -35,7 +35,7 @@ def read(path: Path) -> tuple[dict[str, Any], Sources]:
 
 
 def parse(text: str, path: Path) -> tuple[dict[str, Any], Sources]:
-    """The same of a text. path: what it is called in messages. Raises UsageError."""
+    """The mapping in a YAML text, and the place of each key. path: the text's name in messages. Raises UsageError."""
     sources: Sources = {(): str(path)}
     try:
         loader = Loader(text)
@@ -56,7 +56,7 @@ def parse(text: str, path: Path) -> tuple[dict[str, Any], Sources]:
 
 
 def locate(node: yaml.Node, path: Path, sources: Sources) -> None:
-    """Note the place of each key below a node. Raises UsageError where there are too many, or one is no key."""
+    """Note the place of each key below a node. Raises UsageError if there are too many, or if a key is not a word."""
     left = MAX_NODES
 
     def visit(node: yaml.Node, at: Key) -> None:
@@ -99,7 +99,7 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_value(name: str, text: str) -> Any:
-    """The value as it would be in a file; but there is nothing that an anchor could be for. Raises UsageError."""
+    """The value of an option, read as in a file; a leading & is text here, not a YAML anchor. Raises UsageError."""
     if text.startswith("&"):
         return text
     option, given = Path(f"--{name}"), short(repr(text))
@@ -141,8 +141,7 @@ def override(data: dict[str, Any], sources: Sources, path: Key, value: Any) -> N
 
 
 def plain(value: Any) -> Any:
-    """Copies of nested mappings and lists, so that nothing reaches into the caller's, and numpy's numbers as
-    Python's."""
+    """Copy nested mappings and lists, so that the caller's never change, and turn numpy's numbers into Python's."""
     if isinstance(value, Mapping):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
