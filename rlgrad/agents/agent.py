@@ -1,4 +1,4 @@
-"""What learns: a policy, and what it is judged by."""
+"""The agent: a policy, with its critic, baseline and statistics."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -21,12 +21,13 @@ from rlgrad.networks import MLP, AnyMLP
 
 
 class Agent(nn.Module):
-    """All that a run learns or remembers. It answers as its policy does: observation -> distribution over actions."""
+    """The trained state of a run: policy, critic and statistics. Calling it calls the policy: observation ->
+    distribution over actions."""
 
     def __init__(self, policy: Policy, critic: Critic | None, memory: RunningMean | None, unit: ReturnUnit | None):
         super().__init__()
         self.policy, self.critic, self.memory, self.unit = policy, critic, memory, unit
-        self.moments: nn.Module | None = None  # of an environment that normalises
+        self.moments: nn.Module | None = None  # running moments of an environment that normalises
 
     def forward(self, observation: Tensor) -> Any:
         return self.policy(observation)
@@ -39,11 +40,11 @@ def make_agent(
     streams: Sequence[np.random.Generator],
     given: nn.Module | None = None,
 ) -> Agent:
-    """The agent for an environment's spaces; its initial parameters come from the replicas' streams.
+    """Return the agent for an environment's spaces; its initial parameters come from the replicas' streams.
 
-    given: the policy's network, instead of one that the settings describe.
+    given: the policy's network, instead of the one that the settings describe.
 
-    Raises SettingError where the spaces cannot be served.
+    Raises SettingError if no policy can read the observations or give the actions.
     """
     policy, replicas = settings.policy, settings.replicas
     wanted = outputs(action, policy.deviation)
@@ -70,16 +71,16 @@ def make_agent(
 
     if settings.baseline == "critic":
         guess = network(settings, "critic", seen, shown, 1, 1.0, streams)
-        told = settings.critic.optimizer
-        own = (told.name, told.arguments) if told else None
-        critic = Critic(masked(guess, False), unit(), settings.critic.learning_rate, own)
+        own = settings.critic.optimizer
+        optimizer = (own.name, own.arguments) if own else None
+        critic = Critic(masked(guess, False), unit(), settings.critic.learning_rate, optimizer)
     if settings.baseline == "running_mean":
         memory = RunningMean(replicas)
     return Agent(made, critic, memory, unit())
 
 
 def visible(settings: CreditSettings, observation: spaces.Space[Any]) -> tuple[spaces.Space[Any], list[Picture]]:
-    """What the networks see of the observations, and which pictures are in it. Raises SettingError."""
+    """Return the space of observations as the networks see it, and the pictures in it. Raises SettingError."""
     id = settings.environment
     try:
         seen, shown = visible_space(observation), pictures(observation, settings.pictures)
@@ -103,7 +104,7 @@ def network(
     gain: float | Tensor,
     streams: Sequence[np.random.Generator],
 ) -> nn.Module:
-    """From what is seen to numbers [R, ..., outputs]. gain: of the last layer's initial weights."""
+    """Return a network from observations to numbers [R, ..., outputs]. gain: scale of the last layer's weights."""
     described = settings.policy if part == "policy" else settings.critic
     layers: list[nn.Module] = []
     size = seen.shape[0]  # type: ignore[index]
@@ -127,7 +128,7 @@ def network(
 def checked(
     settings: CreditSettings, path: tuple[str, ...], network: Any, seen: Sequence[int], outputs: int
 ) -> nn.Module:
-    """A network of somebody's own, if it is one that will do. Raises SettingError for the setting at this path."""
+    """Return a network of the user's own if it fits; otherwise raises SettingError for the setting at this path."""
     replicas = settings.replicas
     if not isinstance(network, nn.Module):
         raise SettingError(path, f"it must be a torch.nn.Module, not {type(network).__name__}")
@@ -148,7 +149,7 @@ def checked(
 
 
 def mixes(result: torch.Tensor, parameters: Sequence[nn.Parameter]) -> bool:
-    """Whether the first replica's result [R, ...] depends on parameters [R, ...] of the others."""
+    """Return whether the first replica's result [R, ...] depends on parameters [R, ...] of the others."""
     if not result.requires_grad:
         return False
     gradient = torch.autograd.grad(result[0].sum(), parameters, allow_unused=True)

@@ -1,4 +1,4 @@
-"""Baselines that need more than the returns of the batch: a memory of earlier ones, or the score of every episode."""
+"""Baselines that need more than the returns of the batch: returns of earlier batches, or the score of every episode."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class RunningMean(nn.Module):
     """The mean return of earlier updates, for each replica: [R].
 
-    An exponential mean, as the policy gets better. It has seen none of the episodes that it is subtracted from, and so
-    leaves the gradient unbiased; before the first update it is 0.
+    An exponential moving mean, because the policy gets better. It contains none of the episodes that it is subtracted
+    from, so the gradient stays unbiased. Before the first update it is 0.
     """
 
     total: Tensor  # weighted sum of mean returns
@@ -29,13 +29,13 @@ class RunningMean(nn.Module):
 
     @torch.no_grad()
     def observe(self, returns: Tensor) -> None:
-        """Take note of the returns [R, B] of an update."""
+        """Observe the returns [R, B] of an update. They count after `advance`."""
         self.pending.copy_(returns.mean(1))
         self.pending_weight.fill_(1)
 
     @torch.no_grad()
     def advance(self) -> None:
-        """From here on, what was observed counts."""
+        """Use the observed returns from now on."""
         kept = torch.where(self.pending_weight > 0, self.memory, 1.0)
         self.total.mul_(kept).add_(self.pending_weight * self.pending)
         self.weight.mul_(kept).add_(self.pending_weight)
@@ -45,15 +45,15 @@ class RunningMean(nn.Module):
 def optimal_constant(
     contributions: Sequence[Sequence[Tensor]], scores: Sequence[Sequence[Tensor]], each: bool
 ) -> list[Tensor]:
-    """The policy gradient with the constant baseline that leaves the least variance.
+    """The policy gradient with the constant baseline that has the least variance.
 
     With gᵦ the gradient that episode β contributes without a baseline and sᵦ its score, Σₜ ∇log π, the gradient with a
     baseline b is gᵦ − b sᵦ, and its variance is least at b = E[gᵦ·sᵦ] / E[sᵦ·sᵦ] (for whole returns: Greensmith,
     Bartlett & Baxter 2004, https://jmlr.org/papers/v5/greensmith04a.html; per parameter: Peters & Schaal 2008, eq. 15).
-    For each episode b is estimated from the others, and so the gradient stays unbiased.
+    For each episode, b is estimated from the other episodes, so the gradient stays unbiased.
 
     contributions, scores: gᵦ and sᵦ of each of B episodes, a tensor [R, ...] for each parameter.
-    each: one constant for each parameter, instead of one for all.
+    each: whether each parameter has its own constant, instead of one for all.
     """
     g = [torch.stack(of_all) for of_all in zip(*contributions, strict=True)]  # each [B, R, ...]
     s = [torch.stack(of_all) for of_all in zip(*scores, strict=True)]
@@ -68,6 +68,6 @@ def optimal_constant(
 
 
 def in_all(parts: Sequence[Tensor]) -> list[Tensor]:
-    """The sum over all elements of all parameters, for each [B, R, ...] in its number of dimensions."""
+    """The sum over all elements of all parameters, once for each of the parts [B, R, ...], as [B, R, 1, ...]."""
     whole = torch.stack([part.flatten(2).sum(2) for part in parts]).sum(0)  # [B, R]
     return [whole.reshape(*whole.shape, *[1] * (part.dim() - 2)) for part in parts]

@@ -1,4 +1,4 @@
-"""What an update learns from, pass by pass."""
+"""The data of each pass of an update."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ from rlgrad.agents.settings import CriticSettings
 
 
 class Weights(NamedTuple):
-    """The objective, and what each step counts in its gradient."""
+    """The objective, and the weight of each step in its gradient."""
 
     value: Tensor  # [R] the objective
-    target: Tensor  # [R, T, B] what each action is credited with, and a critic learns to guess
+    target: Tensor  # [R, T, B] the return that each action is credited with; a critic learns to guess it
     advantage: Tensor  # [R, T, B] in the objective's unit
-    unit: Tensor  # of the gradient's advantages, [R, 1, 1] or a number
-    share: Tensor  # [R, T, B] of each step in the objective
-    weight: Tensor  # [T, 1] of a step that comes late, or 1
-    used: Tensor  # [R, T, B] the advantages of the gradient
-    credited: Tensor  # [R, T, B] what ∇log π counts
-    bonus: Tensor | None  # [R, T, B] what ∇entropy counts
-    pull: Tensor | None  # [R, T, B] what the gradient of the critic's guess counts
+    unit: Tensor  # [R, 1, 1] or a number: the unit of the gradient's advantages
+    share: Tensor  # [R, T, B] the share of each step in the objective
+    weight: Tensor  # [T, 1] or [R, T, 1] the discount weight γᵗ of a time step, or the number 1
+    used: Tensor  # [R, T, B] the advantages that the gradient uses
+    credited: Tensor  # [R, T, B] the weight of ∇log π
+    bonus: Tensor | None  # [R, T, B] the weight of ∇entropy
+    pull: Tensor | None  # [R, T, B] the weight of the gradient of the critic's guess
 
 
 class First(NamedTuple):
-    """What the first evaluation of a batch has found, by which all later ones go."""
+    """The result of the first evaluation of a batch, which all later evaluations use."""
 
     weights: Weights
     found: PolicyGradient
@@ -37,15 +37,15 @@ class First(NamedTuple):
 
 @dataclass
 class Batch:
-    """A batch of an update, and what was found when it was evaluated first: where it is more than once, as by a line
-    search, the advantages stay what they were."""
+    """The batch of an update, and the result of its first evaluation. Later evaluations, such as those of a line
+    search, use the same advantages."""
 
     played: Rollout
     first: First | None = None
 
 
 class Guesses(NamedTuple):
-    """A minibatch from which the critic learns alone."""
+    """A minibatch of a pass in which only the critic learns."""
 
     observation: Tensor  # [R, M, *O]
     target: Tensor  # [R, M]
@@ -53,12 +53,12 @@ class Guesses(NamedTuple):
     unit: Tensor  # [R, 1] or a number
 
     def of(self, steps: slice) -> "Guesses":
-        """Some of the M steps."""
+        """Return some of the M steps."""
         return Guesses(self.observation[:, steps], self.target[:, steps], self.weight[:, steps], self.unit)
 
 
 def guesses(streams: Sequence[Generator], batch: Batch, wanted: CriticSettings) -> Iterator[Guesses]:
-    """So many epochs of so many minibatches."""
+    """Yield the minibatches of all epochs in which only the critic learns."""
     played, first = batch.played, batch.first
     assert first
     unit, target = first.weights.unit, first.weights.target

@@ -1,4 +1,4 @@
-"""Who gets credit: what each action earned, and how much that is more than was to be expected."""
+"""The credit of actions: the return that each one is credited with, and how much that is above the baseline."""
 
 from typing import NamedTuple
 
@@ -22,21 +22,21 @@ from rlgrad.agents.pictures import Frames
 from rlgrad.agents.rollouts import Rollout, check_finite, masked
 from rlgrad.agents.settings import CreditSettings
 
-COARSE = 1e-5  # single precision has a relative one of 1e-7: what is smaller beside the returns suffers from rounding
+COARSE = 1e-5  # advantages below this fraction of the returns suffer from single precision, which rounds at 1e-7
 
 
 class Credit(NamedTuple):
-    """Of each action [R, T, B]."""
+    """The credit of each action [R, T, B]."""
 
-    target: Tensor  # what it is credited with, and what a critic learns to guess
-    advantage: Tensor  # how much that is more than the baseline
+    target: Tensor  # the return that it is credited with; a critic learns to guess it
+    advantage: Tensor  # target minus baseline
 
 
 def credit(settings: CreditSettings, agent: Agent, batch: Rollout, value: Tensor | None) -> Credit:
-    """value: [R, T, B] the critic's of the observations, if there is one.
+    """Return the credit of each action. value: [R, T, B] the critic's values of the observations, if there is a critic.
 
-    Advantages that are to be standardised are in double precision. So are, on the way, those of a replica whose returns
-    are so large that single precision would round away what distinguishes them: a bill, or a portfolio's value.
+    Advantages that will be standardised are in double precision. Advantages of a replica with very large returns, such
+    as a bill or a portfolio's value, are computed in it: single precision would round away the differences.
     """
     single = credited(settings, agent, batch, value)
     if batch.exact_reward is None:
@@ -52,7 +52,7 @@ def credit(settings: CreditSettings, agent: Agent, batch: Rollout, value: Tensor
 
 
 def credited(settings: CreditSettings, agent: Agent, batch: Rollout, value: Tensor | None) -> Credit:
-    """The same, in the precision of the rewards."""
+    """Return the credit of each action, in the precision of the rewards."""
     if agent.critic and value is not None:
         return guessed(settings, agent.critic, batch, value)
     returns = reward_to_go(batch.reward, settings.discount)
@@ -65,12 +65,12 @@ def credited(settings: CreditSettings, agent: Agent, batch: Rollout, value: Tens
     if agent.memory:
         return Credit(target, target - agent.memory().reshape(-1, 1, 1))
     if settings.baseline.startswith("optimal") and target.dtype == torch.float64:
-        target = target - mean_and_variance(target, batch.alive)[0].reshape(-1, 1, 1)  # which changes no gradient
+        target = target - mean_and_variance(target, batch.alive)[0].reshape(-1, 1, 1)  # this changes no gradient
     return Credit(target, target)  # an optimal constant is found with the gradient
 
 
 def guessed(settings: CreditSettings, critic: Critic, batch: Rollout, value: Tensor) -> Credit:
-    """With a critic: generalized advantages, and what they add up to."""
+    """Return the credit with a critic: generalized advantages, and as targets the advantages plus the values."""
     with torch.no_grad():
         after = batch.after(values(critic, batch.last_observation))
     cut = ~batch.terminated if settings.time_limit == "bootstrap" else ~(batch.terminated | batch.truncated)
@@ -84,8 +84,8 @@ def guessed(settings: CreditSettings, critic: Critic, batch: Rollout, value: Ten
 
 
 def check_last(batch: Rollout, cut: Tensor) -> None:
-    """Raises RunError where the critic is to guess what follows an observation that is not finite. cut: [R, T, B] the
-    steps after which it guesses, if they are the last; what follows an end may be anything."""
+    """Raises RunError if the critic has to guess from a last observation that is not finite. cut: [R, T, B] the steps
+    after which it guesses, if they are the last. After any other end the observation may be anything."""
     seen = batch.last_observation.isfinite().flatten(2).all(2)  # [R, E]
     if seen.all():
         return
@@ -95,7 +95,7 @@ def check_last(batch: Rollout, cut: Tensor) -> None:
 
 
 def standardised(settings: CreditSettings, advantage: Tensor, alive: Tensor, target: Tensor) -> Tensor:
-    """The advantages [R, T, B], with mean 0 and deviation 1 where the settings say so."""
+    """The advantages [R, T, B], with mean 0 and deviation 1 if the settings say so."""
     if not settings.standardise_advantages:
         return advantage
     size = target.abs().amax((1, 2))
@@ -105,5 +105,5 @@ def standardised(settings: CreditSettings, advantage: Tensor, alive: Tensor, tar
 
 
 def values(critic: Critic, observation: Tensor | Frames) -> Tensor:
-    """The critic's of observations [R, T, ..., *O], piece by piece: [R, T, ...]."""
+    """The critic's values of observations [R, T, ..., *O], computed piece by piece: [R, T, ...]."""
     return torch.cat([critic(observation[:, piece]) for piece in pieces(observation.shape[1])], 1)

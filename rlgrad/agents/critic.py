@@ -1,4 +1,4 @@
-"""The critic: a guess of the return that is still to come."""
+"""The critic: a network that guesses the return still to come."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,9 +10,9 @@ from rlgrad.loop import Apart, Direction
 
 
 class Critic(Apart):
-    """A guess V(s) of the return that is still to come: observation [R, ..., *O] -> [R, ...].
+    """A network V(s) that guesses the return still to come: observation [R, ..., *O] -> [R, ...].
 
-    Whatever the policy does, the critic descends its own error.
+    It always minimizes its own error, also where the policy's objective is maximized.
     """
 
     direction = Direction.MINIMIZE
@@ -26,7 +26,7 @@ class Critic(Apart):
     ):
         super().__init__()
         self.network = network
-        self.unit = unit  # of what the network says
+        self.unit = unit  # the unit of the network's outputs
         self.arguments = {} if learning_rate is None else {"lr": learning_rate}
         self.optimizer = optimizer
 

@@ -1,4 +1,4 @@
-"""Is this gradient any good? What one batch tells of it, and of the step that was taken along it."""
+"""How good a gradient is: what one batch shows about it, and about the step along it."""
 
 import torch
 from torch import Tensor
@@ -9,11 +9,11 @@ MOST = 1e6  # the largest signal-to-noise ratio that is reported
 
 
 def quality_of_gradient(g: Tensor, h: Tensor) -> dict[str, Tensor]:
-    """How much of the gradient is signal, by the gradients g and h [R, P] of the two halves of the episodes: [R] each.
+    """How much of the gradient is signal: metrics [R] from the gradients g and h [R, P] of both halves of the episodes.
 
-    Both have the same mean, and so g·h is an unbiased estimate of its squared length, and |g - h|²/4 one of the
-    variance of the whole batch's gradient, which is their mean. The ratio of the two is not without bias, and has no
-    bound where both halves agree by chance: it is cut off at MOST, about what single precision can tell.
+    Both have the same mean, so g·h is an unbiased estimate of its squared length. The gradient of the whole batch is
+    (g + h)/2, and |g - h|²/4 is an unbiased estimate of its variance. The ratio of the two is biased, and unbounded if
+    both halves agree by chance: it is limited to MOST, about the largest ratio that single precision can tell.
     """
     variance = (g - h).square().sum(1) / 4
     least = ((g + h) / 2).square().sum(1).clamp(min=torch.finfo(g.dtype).tiny) / MOST
@@ -25,15 +25,15 @@ def quality_of_gradient(g: Tensor, h: Tensor) -> dict[str, Tensor]:
 
 
 def explained_variance(guess: Tensor, target: Tensor, alive: Tensor) -> Tensor:
-    """1 - Var(target - guess) / Var(target) [R] over the steps alive: 1 is perfect, 0 no better than the mean."""
+    """1 - Var(target - guess) / Var(target) [R] over the steps alive: 1 is perfect, 0 is no better than the mean."""
     return 1 - mean_and_variance(target - guess, alive)[1] / mean_and_variance(target, alive)[1].clamp(min=1e-12)
 
 
 def effective_number(log_ratio: Tensor) -> Tensor:
-    """How many of the B episodes still count for the policy after the update: (Σ w)² / Σ w² [R], where w is how much
-    more probable an episode has become (Kong 1992). B where nothing has changed, 1 where one outweighs all others.
+    """The effective number [R] of the B episodes for the policy after the update: (Σ w)² / Σ w², where w is how much
+    more probable an episode has become (Kong 1992). It is B if nothing has changed, and 1 if one outweighs all others.
 
-    log_ratio: [R, T, B], of the probability of each action after the update and before; 0 after an end.
+    log_ratio: [R, T, B] the log-probability of each action after the update minus that before; 0 after an end.
     """
     share = torch.softmax(log_ratio.sum(1), 1)
     return 1 / share.square().sum(1)

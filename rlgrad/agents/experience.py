@@ -1,4 +1,4 @@
-"""What is played for an update, and to find out how good a policy is."""
+"""The episodes that are played, for updates and for evaluations."""
 
 from collections.abc import Mapping
 from contextlib import closing
@@ -22,31 +22,31 @@ from rlgrad.environments.vector import check_spaces
 from rlgrad.errors import SettingError
 from rlgrad.streams import Purpose, stream
 
-WORTHWHILE = 1e-3  # seconds that a step of all copies takes, from which on the exchange with workers is worth it
+WORTHWHILE = 1e-3  # seconds: if a step of all copies takes longer, workers are worth the exchange with them
 
 
 class Experience:
-    """Whole episodes, or segments of episodes that go on, of each of R replicas.
+    """Plays whole episodes for each of R replicas, or segments of episodes that go on in the next update.
 
-    Environments are made when they are needed, and again after `close`. Single copies play for updates and evaluations
-    alike, unless an episode hangs on earlier ones: what is evaluated must not touch what is learned from.
+    Environments are made when they are needed, and again after `close`. The same single copies play for updates and for
+    evaluations, unless an episode depends on earlier ones: an evaluation must not change what a run learns from.
 
-    moments: where wrappers of Gymnasium's normalise, their running moments [R, N, M] as the buffer `numbers`, for each
-    of the N environments that play a replica's updates; they are of the last one, and evaluations leave them alone.
+    moments: the running moments of Gymnasium's normalising wrappers, if there are any: the buffer `numbers` [R, N, M],
+    for the N environments that play a replica's updates. Each update changes them, evaluations do not.
     """
 
     def __init__(self, settings: AgentSettings, spaces: tuple[Space[Any], Space[Any]]):
-        """spaces: of observations and of actions, as the policy is made for."""
+        """spaces: the spaces of observations and actions that the policy is made for."""
         self.settings, self.spaces, self.seeds = settings, spaces, settings.seeds
         self.single = settings.simulator in ("auto", "gymnasium")
-        self._environments: dict[tuple[int, bool], Any] = {}  # of whole episodes, by their number; judged or not
+        self._environments: dict[tuple[int, bool], Any] = {}  # by the number of whole episodes, and whether judged
         self._pool: list[Any] = []  # single copies
-        self._unfinished: Mapping[str, Tensor] = {}  # episodes of segments
+        self._unfinished: Mapping[str, Tensor] = {}  # unfinished episodes of segments
         options, simulator = settings.environment_options, settings.simulator
         with closing(self._one()) as one:
             self.played_by = played_by(one, settings.environment, options, simulator, settings.around)
             self.ours = not played(one)
-            if settings.segment and not one.repeatable:  # then no checkpoint could be gone on from
+            if settings.segment and not one.repeatable:  # no run could go on from a checkpoint
                 message = f"{settings.simulator} cannot begin an episode again from a seed, as segments need: use auto"
                 raise SettingError(("simulator",), message)
             row = np.zeros((1, 0)) if self.ours else moments(played(one))
@@ -59,7 +59,7 @@ class Experience:
 
     @cached_property
     def segments(self) -> Segments | None:
-        """The episodes that go on, from where they were when they were closed or saved."""
+        """The episodes of segments, which go on from where they were closed or saved; None without segments."""
         settings = self.settings
         if not settings.segment:
             return None
@@ -74,18 +74,19 @@ class Experience:
 
     @cached_property
     def memory(self) -> str | None:
-        """What an episode hangs on besides its seed and its actions; None: nothing that was seen in a short trial."""
+        """What an episode depends on besides its seed and its actions, in words; None: a short trial found nothing."""
 
         def one() -> Any:
             made = self._one()
             for env in played(made):
-                set_moments(env, moments([env])[0], frozen=True)  # of these it is known
+                set_moments(env, moments([env])[0], frozen=True)  # episodes depend on these moments, as is known
             return made
 
         return None if self.ours else memory(one, self.spaces[1], self.settings.mask is not None)
 
     def _crew(self) -> Crew | str:
-        """Workers for the environment, or why there can be none. Raises SettingError where they are asked for."""
+        """Return workers for the environment, or why there can be none. Raises SettingError if workers that are not
+        possible are asked for."""
         settings, id = self.settings, self.settings.environment
         if self.ours or not self.single:
             return "none: all copies play at once already" if settings.workers not in ("auto", 0) else ""
@@ -99,7 +100,7 @@ class Experience:
 
     @cached_property
     def workers(self) -> tuple[Crew | None, str]:
-        """Those that step environments beside this process, and in words how many, or why there are none."""
+        """The workers that step environments beside this process, and in words their number, or why there are none."""
         wanted, copies = self.settings.workers, self.settings.replicas * self.settings.episodes
         if isinstance(self.crew, str):
             return None, self.crew
@@ -111,7 +112,7 @@ class Experience:
         return (self.crew, f"{wanted}, beside this process") if wanted else (None, "")
 
     def close(self) -> None:
-        """Let go of all environments. What is played after that is played by new ones, from where these were."""
+        """Close all environments. New ones are made when they are needed; segments go on from where they were."""
         if segments := vars(self).pop("segments", None):
             self._unfinished = segments.state_dict()
             segments.environments.close()
@@ -119,7 +120,7 @@ class Experience:
             self._environments.popitem()[1].close()
 
     def sample(self, policy: Policy, step: int) -> Rollout:
-        """B whole episodes for each replica, or the next segment of B, played with the policy as it is."""
+        """Play B whole episodes for each replica, or the next segment in each of B slots, with the current policy."""
         if self.segments:
             drawn, steps = self.streams(Purpose.SAMPLE, step), self.settings.segment or 0
             rollout = self.segments.play(policy, drawn, steps)
@@ -136,14 +137,14 @@ class Experience:
     def returns(
         self, policy: Policy, purpose: Purpose, step: int, episodes: int, **how: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns, lengths and cuts [R, B] of whole episodes, as `returns_of` has them; nothing else is kept."""
+        """Play whole episodes, and return only what `returns_of` returns: returns, lengths and cuts [R, B]."""
         environments = self._environments_of(episodes, judged=purpose is Purpose.EVALUATE)
         self._recall(environments, episodes, frozen=True)
         return returns_of(policy, environments, self.streams(purpose, step), episodes, **how)
 
     def finished(self, batch: Rollout) -> tuple[Tensor, Tensor]:
-        """Return and length [R, B] of the episodes of an update, or their means [R, 1] where a slot plays several; in
-        segments of the last one that has ended in each slot, NaN before any."""
+        """Return and length [R, B] of the episodes of an update, or their means [R, 1] if a slot plays several. In
+        segments: of the last episode that ended in each slot, NaN before the first one."""
         length = batch.length.to(batch.reward.dtype)
         if self.settings.batch_steps:
             count = batch.over.sum((1, 2))
@@ -154,19 +155,19 @@ class Experience:
         return returns, taken
 
     def streams(self, purpose: Purpose, step: int = 0) -> list[np.random.Generator]:
-        """Of each replica."""
+        """One random stream for each replica."""
         return [stream(seed, purpose, step) for seed in self.seeds]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The episodes that segments have not finished."""
+        """Return the unfinished episodes of segments."""
         return self.segments.state_dict() if self.segments else {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Raises RunError where the environment does not come to the same state again."""
+        """Play the unfinished episodes again. Raises RunError if this does not lead to the same state."""
         if self.settings.segment:
             self.close()
             self._unfinished = state
-            assert self.segments  # made now, so that it is known whether this is possible
+            assert self.segments  # make them now: this raises if it is not possible
 
     def _copies(
         self,
@@ -176,7 +177,8 @@ class Experience:
         judged: bool = False,
         **how: Any,
     ) -> Any:
-        """judged: whether they are to pay what the environment itself pays. how: pool and crew, as of `make`."""
+        """Make copies of the environment. judged: for evaluations, without wrappers that change rewards. how: pool and
+        crew, as of `make`."""
         settings = self.settings
         made = make(
             settings.environment,
@@ -210,7 +212,7 @@ class Experience:
         return self._environments[episodes, judged]
 
     def _recall(self, environments: Any, episodes: int, frozen: bool) -> None:
-        """Let the copies of each replica, however many, go on with the moments of those that play for updates."""
+        """Give the copies of each replica, however many, the moments of the copies that play for updates."""
         if self.moments is None:
             return
         rows = self.moments.get_buffer("numbers").numpy()
