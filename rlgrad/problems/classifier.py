@@ -1,7 +1,7 @@
 """A classifier, or a regression, with hidden layers: the likelihood of labels under a multilayer perceptron.
 
-It has one layer more than logistic regression for every width in `hidden`, and the same objective, direction, data and
-judgement; but no closed form, and no optimum that would be the only one.
+It has one more layer than logistic regression for every width in `hidden`. Objective, direction, data and judgement are
+the same, but there is no closed form, and there can be several optima.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ class Settings(LikelihoodSettings):
     hidden: tuple[PositiveInt, ...] = (32,)
     """widths of the hidden layers; []: a linear classifier"""
     activation: Activation = "tanh"
-    """of the hidden layers"""
+    """activation function of the hidden layers"""
 
     def build(self, **objects: Any) -> "Classifier":
         self.check_order()
@@ -44,13 +44,13 @@ class Classifier(Likelihood):
         super().__init__(told, settings, dataset, model, bool(torch.as_tensor(settings.l2).any()))
 
     def description(self) -> dict[str, Any]:
-        """The classifier's, with the form of its network."""
+        """All that is needed to use the classifier, with the form of its network."""
         found = super().description()
         found["form"] |= {"hidden": list(self.settings.hidden), "activation": self.settings.activation}
         return found
 
     def begin_from(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
-        """The same network. Raises ValueError where its features were standardised otherwise."""
+        """Begin with the same network. Raises ValueError if its features were standardised differently."""
         if dict(description["preprocessing"]) != self.description()["preprocessing"]:
             raise ValueError("its features were prepared by other examples than this run's")
         Trainable.begin_from(self, tensors, description)

@@ -1,9 +1,9 @@
-"""Logistic regression, binary or multinomial: descend the negative log-likelihood, or ascend the log-likelihood.
+"""Logistic regression, binary or multinomial: minimize the negative log-likelihood, or maximize the log-likelihood.
 
     log L(w) = mean over examples of log p(y | x, w)
 
-It is concave, so it has a maximum to climb to; its negative is convex and has a minimum to descend to. Both are the
-same point, and both gradients are the same but for the sign (Hastie, Tibshirani & Friedman 2009, section 4.4.1).
+It is concave, so every local maximum is global; its negative is convex, so every local minimum is global. Both are
+the same point, and the gradients differ only in the sign (Hastie, Tibshirani & Friedman 2009, section 4.4.1).
 """
 
 import functools
@@ -37,7 +37,7 @@ from rlgrad.supervised.settings import DataSettings
 from rlgrad.supervised.trained import TrainedClassifier, TrainedRegression, description
 from rlgrad.trainable import Trainable
 
-ENOUGH = 100_000  # examples, for a curvature that only says how near the optimum is
+ENOUGH = 100_000  # examples, for a curvature that only measures how near the optimum is
 DIRECTIONS = {"log_likelihood": Direction.MAXIMIZE, "negative_log_likelihood": Direction.MINIMIZE}
 
 
@@ -53,35 +53,35 @@ class EarlyStopping(Section):
     """When a replica stops before the run's length."""
 
     patience: PositiveInt
-    """after how many evaluations in a row that are no better on the validation part (`validation_fraction`,
-    `evaluation.every_updates`). Each replica stops alone, and ends with the weights of its best evaluation"""
+    """number of evaluations in a row without a better result on the validation part (`validation_fraction`,
+    `evaluation.every_updates`), after which a replica stops. It ends with the weights of its best evaluation"""
 
 
 class LikelihoodSettings(DataSettings, MinibatchSettings):
-    """The likelihood of labels, whatever model has it."""
+    """Settings of every problem whose objective is a likelihood of labels."""
 
     replicas: Replicas = 1
-    """how many copies are trained side by side, in a sweep so many for each value; or on which rows of the training
-    part: {folds: 10}, {folds: 10, groups: COLUMN}, {by: COLUMN} or {bootstrap: 200}"""
+    """the number of copies trained side by side (in a sweep: for each value); or the rows that each copy learns from:
+    {folds: 10}, {folds: 10, groups: COLUMN}, {by: COLUMN} or {bootstrap: 200}"""
 
     family: Literal["logistic", "poisson", "gaussian"] = "logistic"
-    """the distribution of the labels. logistic: classes, two or more. poisson: counts, by the logarithm of their mean.
-    gaussian: numbers, by their mean"""
+    """the distribution of the labels. logistic: two or more classes. poisson: counts; the model gives the logarithm of
+    their mean. gaussian: numbers; the model gives their mean"""
     objective: Literal["negative_log_likelihood", "log_likelihood"] = "negative_log_likelihood"
-    """the cost to descend, or the score to ascend"""
+    """the cost to minimize, or the log-likelihood to maximize"""
     reduction: Literal["mean", "sum"] = "mean"
-    """whether the objective is the mean over the examples of an update or their sum"""
+    """whether the objective is the mean or the sum over the examples of an update"""
     l2: Penalty = 0.0
-    """strength of the penalty l2/2 ||w||^2, intercepts left out; scikit-learn's C is 1 / (l2 * examples) for the mean,
-    and 1 / l2 for the sum. {path: 100}: so many values, down from where weights are next to nothing"""
+    """strength of the penalty l2/2 ||w||^2, without intercepts; scikit-learn's C is 1 / (l2 * examples) for the mean,
+    and 1 / l2 for the sum. {path: 100}: 100 values, from one where weights are almost zero downwards"""
     class_weights: Literal["balanced"] | dict[str, NonNegativeFloat] | None = None
-    """how many times the examples of each class count in learning, by label; balanced: so that all classes count the
-    same; null: once. Standard errors beside them should be the sandwich's"""
+    """weight of the examples of each class in learning, by label; balanced: all classes have the same total weight;
+    null: every weight is 1. With class weights, use standard errors by `errors: sandwich`"""
     early_stopping: EarlyStopping | None = None
-    """null: the run goes on to its end, and ends with its last weights"""
+    """null: the run does not stop early, and ends with its last weights"""
 
-    linear: ClassVar[bool] = False  # whether weights can make up for other means and deviations of features
-    _read: data.Dataset | None = PrivateAttr(None)  # what `resolved` has looked at already
+    linear: ClassVar[bool] = False  # whether other weights can undo a change of the features' means and deviations
+    _read: data.Dataset | None = PrivateAttr(None)  # the examples, if `resolved` has read them already
 
     @property
     def intercepted(self) -> bool:
@@ -94,7 +94,7 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
         return (how.by if how.groups is None else how.groups) if isinstance(how, Resampling) else None
 
     def resolved(self) -> Self:
-        """The same with the values of all paths, and the number of folds."""
+        """These settings with the values of all paths and the number of folds filled in from the data."""
         how, paths = self.replicas, {name: path for name, path in self if isinstance(path, Path)}
         unsaid = isinstance(how, Resampling) and how.by is not None and how.folds is None
         if not paths and not unsaid:
@@ -110,7 +110,7 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
         return same
 
     def dataset(self) -> data.Dataset:
-        """The examples, as each replica learns from them. Raises SettingError."""
+        """The examples, with the rows of each replica. Raises SettingError."""
         dataset = self._read or self.examples()
         if not isinstance(self.replicas, Resampling):
             return dataset
@@ -120,7 +120,7 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
         return resampled(dataset, self.replicas, seeds, self.split_seed, self.reduction == "mean", copies)
 
     def examples(self) -> data.Dataset:
-        """The examples, with labels that the family can have. Raises SettingError."""
+        """The examples, with labels that are valid for the family. Raises SettingError."""
         numeric = NUMERIC.get(self.family)
         cut = "validation_fraction" if self.validation_fraction or self.test_data is not None else "test_fraction"
         if self.grouping is not None and getattr(self, cut):
@@ -140,7 +140,7 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
         return self.weighted(dataset)
 
     def weighted(self, dataset: data.Dataset) -> data.Dataset:
-        """Its examples count as their class does, times what they count anyway. Raises SettingError."""
+        """Multiply the weight of each example by the weight of its class. Raises SettingError."""
         if self.class_weights is None:
             return dataset
         names, once = [str(label) for label in dataset.labels], torch.ones(len(dataset.y), dtype=dataset.x.dtype)
@@ -169,23 +169,23 @@ class Settings(LikelihoodSettings):
     linear = True
     problem: Literal["logistic"] = "logistic"
     l1: Penalty = 0.0
-    """strength of the penalty l1 ||w||_1, which makes weights exactly 0; with l2 it is the elastic net. It goes with
-    the optimizers Newton and Proximal, and the gradient that is logged is that of the rest"""
+    """strength of the penalty l1 ||w||_1, which makes weights exactly 0; with l2 it is the elastic net. It needs the
+    optimizer Newton or Proximal. The logged gradient leaves this penalty out"""
     intercept: bool = True
-    """whether there is one, or the decision boundary goes through the origin"""
+    """whether the model has an intercept; without it the decision boundary goes through the origin"""
     initial_value: Each[FiniteFloat] = 0.0
-    """where weights and intercept start"""
+    """initial value of weights and intercept"""
     initial_deviation: Each[NonNegativeFloat] = 0.0
-    """initial weights are normal around it with this deviation; 0: none is different"""
+    """standard deviation of normal noise around `initial_value`, for the weights; 0: no noise"""
     gradient: Literal["closed_form", "autograd"] = "closed_form"
-    """closed_form: the textbook's formula, in one pass through the examples. autograd: torch's, by way of the model's
-    distribution, as for any other objective; the same but for rounding, and slower. Newton's curvature likewise"""
+    """closed_form: the textbook's formula, in one pass through the examples. autograd: torch differentiates the model's
+    distribution, as for any other objective; slower, same up to rounding. It applies to Newton's curvature too"""
     errors: Literal["fisher", "sandwich"] = "fisher"
-    """how the standard errors of coefficients are found where there is no penalty: by the Fisher information; or by the
-    sandwich (HC0), which also holds where the model is not quite right"""
+    """how the standard errors of coefficients are computed, if there is no penalty: by the Fisher information, or by
+    the sandwich (HC0), which is also valid if the model is not exactly right"""
     curvature_examples: PositiveInt | None = None
-    """of how many examples, evenly spaced over an update's, Newton computes the curvature; null: of all. The gradient
-    is always all examples', and so the optimum is the same"""
+    """number of examples, evenly spaced over an update's, from which Newton computes the curvature; null: all. The
+    gradient always uses all examples, so the optimum is the same"""
 
     def build(self, **objects: Any) -> "Logistic":
         if self.curvature_examples and self.optimizer.name != "Newton":
@@ -201,7 +201,7 @@ class Settings(LikelihoodSettings):
         return Logistic(self, self.dataset())
 
     def check_kink(self) -> None:
-        """Raises SettingError where the penalty l1 cannot be had with the other settings."""
+        """Raise SettingError if the penalty l1 is not possible with the other settings."""
         name, solver = self.optimizer.name, self.optimizer.arguments.get("solver")
         if name not in ("Newton", "Proximal"):
             message = (
@@ -214,27 +214,27 @@ class Settings(LikelihoodSettings):
 
 
 def of_weights(penalty: float | Tensor) -> Decay:
-    """A penalty, or one for each replica as [R, 1, 1]."""
+    """A penalty: a number as it is, or one per replica [R] as [R, 1, 1]."""
     return penalty.numpy()[:, None, None] if isinstance(penalty, Tensor) else penalty
 
 
 class Likelihood(Trainable):
-    """The likelihood of the labels under a model, by way of its distribution."""
+    """The likelihood of the labels under a model, computed from the model's distribution."""
 
-    model: Any  # from x [R, B, D] to scores [R, B, K], by `scores`; its `weights` are what a penalty is of
+    model: Any  # `scores` maps x [R, B, D] to scores [R, B, K]; the penalty is on `weights`
     curved = True
-    work = "batch/examples"  # the metric that counts what was learned from
+    work = "batch/examples"  # the number of examples of an update
 
     def __init__(self, told: Any, settings: Any, dataset: data.Dataset, model: Any, penalty: bool):
-        """told: the settings as they are told. settings: the same, spread over the replicas. penalty: whether there is
-        one."""
+        """told: the settings as given. settings: the same, with one value per replica for each sweep. penalty: whether
+        there is a penalty."""
         self.direction, self.dataset = DIRECTIONS[settings.objective], dataset
         self.facts, self.model = dataset.facts, model
         self.measures = settings.objective.replace("_", " ") + (" and penalty" if penalty else "")
         self.how, self.cells, self.concluded = told.replicas, told.cells, Conclusion([], {}, {})
         self.settings = settings
         self.headline, self.judged = model.family.headline, (model.family.judged, Direction.MINIMIZE)
-        if len(self.cells) > 1:  # which are compared by it
+        if len(self.cells) > 1:  # the cells of a sweep are compared by it
             self.headline = tuple(dict.fromkeys((model.family.judged, *self.headline)))
         self.by_chance = not (isinstance(self.how, Resampling) and self.how.bootstrap)
         if dataset.validation:
@@ -259,7 +259,7 @@ class Likelihood(Trainable):
         return self.minibatches.sample(step)
 
     def objective(self, batch: Batch) -> Estimate:
-        """The log-likelihood [R] of the batch, as mean or sum, less the penalty; or the same as a cost."""
+        """The log-likelihood [R] of the batch, as mean or sum, minus the penalty; a cost has the other sign."""
         examples = batch.y.shape[1]
         scale, batch = self._scale(examples), batch.shared()
         value, scores = self._likelihood(batch, scale)
@@ -269,8 +269,8 @@ class Likelihood(Trainable):
         return Estimate(value, metrics, slopes, lambda: self._differentiated(batch, scale))
 
     def _likelihood(self, batch: Batch, scale: float) -> tuple[Tensor, Tensor]:
-        """The objective [R], by way of the model's distribution, and the scores. Of several processes each has its part
-        of the examples, and of the penalty."""
+        """The objective [R], by the model's distribution, and the scores. Each rank has its share of the examples and
+        of the penalty."""
         counts, scores = batch.sample_weight, self.model.scores(batch.x)
         each = self.model.predict(scores).log_prob(batch.y)
         each = each if counts is None else each * for_each(torch, counts, len(each))
@@ -287,7 +287,7 @@ class Likelihood(Trainable):
 
     @torch.no_grad()
     def _metrics(self, parts: Iterable[tuple[Tensor, ...]], examples: int) -> dict[str, Tensor]:
-        """parts: scores [R, K, B], labels and what they count, of some examples at a time."""
+        """parts: scores [R, K, B], labels and weights, for some of the examples at a time."""
         found, counted = dict[str, Tensor](), torch.zeros(())
         for scores, y, *counts in parts:
             one, weight = scores.new_ones(len(scores)), [for_each(torch, each, len(scores)) for each in counts]
@@ -300,7 +300,7 @@ class Likelihood(Trainable):
         return {f"batch/{name}": figure for name, figure in found.items()} | {"batch/examples": one * examples}
 
     def description(self) -> dict[str, Any]:
-        """The classifier's."""
+        """All that is needed to use the classifier: labels, preprocessing and family."""
         return description(self.dataset.labels, self.dataset.preprocessing, self.settings.family)
 
     @torch.no_grad()
@@ -310,10 +310,10 @@ class Likelihood(Trainable):
 
     @torch.no_grad()
     def evaluate(self, step: int) -> Mapping[str, Tensor]:
-        """Accuracy, log-loss and, of two classes, AUC [R] on the held-out part; beside them, what predicting the
-        training part's class frequencies for every example would give: a classifier that is no better has learned
-        nothing (such a constant has an AUC of one half); and by what models are compared, on the validation part. Each
-        replica is judged on its own held-out part, where it has one."""
+        """Metrics [R] on the held-out part: accuracy, log-loss and, for two classes, AUC. With `prior_`: the same for a
+        constant prediction of the training part's class frequencies; a classifier that is no better has learned nothing
+        (the constant has an AUC of one half). With `validation_`: the metric by which models are compared, on the
+        validation part. A replica that has its own held-out part is judged on that."""
         parts = [self._judged(*part) for part in self.dataset.held_out()]
         common = [name for name in parts[0] if all(name in part for part in parts)]
         found = {name: torch.stack([part[name] for part in parts], 1).flatten() for name in common}
@@ -323,7 +323,7 @@ class Likelihood(Trainable):
         return found
 
     def _judged(self, own: slice, x: Tensor, y: Tensor, counts: Tensor | None) -> dict[str, Tensor]:
-        """The same of some replicas, on x [M, D] and y [M]. counts: [N] of the examples to learn from."""
+        """The metrics of some replicas on x [M, D] and y [M]. counts: [N] weights of the training examples."""
         family, classes = self.model.family, self.dataset.classes
         theirs = {name: parameter[own] for name, parameter in self.model.named_parameters()}
         replicas = len(next(iter(theirs.values())))
@@ -337,7 +337,7 @@ class Likelihood(Trainable):
 
     @torch.no_grad()
     def conclusion(self) -> Sequence[str]:
-        """Of a sweep on folds, which value is the best."""
+        """For a sweep on folds: which value is the best."""
         sentences, findings, documents = self.concluded
         if isinstance(self.how, Resampling) and self.how.folds and len(self.cells) > 1:
             values = self.evaluate(0)[self.model.family.judged].double().reshape(len(self.cells), -1).numpy()
@@ -362,13 +362,13 @@ class Logistic(Likelihood):
         if not settings.standardise and settings.optimizer.name == "Newton":
             self.facts = {**self.facts, "scaling": "Newton's curvature is scaled, and worked out in double precision"}
         linear = self.model.linear
-        self.kink: Decay = of_weights(settings.l1)  # likewise
+        self.kink: Decay = of_weights(settings.l1)  # or [R, D, 1]
         exactly = torch.empty(1, 1, 1, dtype=torch.float64)
         start, deviation = (along(each, exactly) for each in (settings.initial_value, settings.initial_deviation))
         self.kinked, self.penalised = bool(np.any(self.kink)), penalty
         if (
             dataset.drawn is not None and settings.standardise and not dataset.own
-        ):  # each standardises by what it learns from
+        ):  # in units of each replica's own rows: its resample has other deviations
             unit = for_each(np, deviations(dataset.drawn, dataset.x).numpy(), settings.replicas)[:, :, None]
             self.decay, self.kink = self.decay * unit**2, self.kink * unit
         with torch.no_grad():
@@ -385,14 +385,14 @@ class Logistic(Likelihood):
         return self._closed(batch, self.settings.curvature_examples) if closed else super().objective(batch)
 
     def _closed(self, batch: Batch, curved: int | None) -> Estimate:
-        """The objective with its derivatives in closed form. curved: of how many examples there is a curvature."""
+        """The objective with its derivatives in closed form. curved: number of examples for the curvature."""
         sign, linear, examples = self.direction.sign, self.model.linear, batch.y.shape[1]
         scale, batch = self._scale(examples), batch.shared()
         at = linear.weight.detach().clone(), linear.bias.detach().clone()
         x, y, *counts = batch.x, batch.y, *given(batch.sample_weight)
         found = penalised(self.model.family, *at, x, y, sign * scale, sign * self.decay, *counts)
         if not self.penalised and batch.sample_weight is None and examples == len(self.dataset.y):
-            certain = found.value * sign / scale + math.log(2) > 0  # then each example's own class has p > 1/2
+            certain = found.value * sign / scale + math.log(2) > 0  # then each example's true class has p > 1/2
             self.finished = self.dataset.classes > 1 and bool(certain.all())
         kept = [] if found.scores is None else [(found.scores, y, *counts)]
         metrics = Lazy(lambda: self._metrics(kept or scored(*at, x, y, *counts), examples))
@@ -410,7 +410,7 @@ class Logistic(Likelihood):
         return (torch.as_tensor(self.kink, dtype=weight.dtype) * weight.abs()).sum((1, 2))
 
     def diagnose(self, update: Update, promised: Tensor) -> Mapping[str, Tensor]:
-        """As the gradient is that of all but the penalty l1, what that has become counts as promised."""
+        """Like `Trainable.diagnose`. The gradient leaves the penalty l1 out, so its change is added to the promise."""
         if self.kinked:
             promised = promised - self.direction.sign * (self._absolute() - update.passes[-1].notes)
         return super().diagnose(update, promised)
@@ -418,8 +418,8 @@ class Logistic(Likelihood):
     def _information(
         self, batch: Batch, examples: int, at: tuple[Tensor, Tensor], means: Tensor | None, curved: int | None
     ) -> Curvature:
-        """The curvature of the objective, over weights [D, K] and intercepts [K]. means: [R, K, B], of the examples of
-        this process; None: too many to keep."""
+        """The curvature of the objective, over weights [D, K] and intercepts [K]. means: [R, K, B] of this rank's
+        examples; None: too many to keep."""
         settings, first = self.settings, ranks.share(examples).start
         every = max(1, examples // (curved or examples))
         some = slice(every * math.ceil(first / every) - first, None, every)
@@ -436,13 +436,13 @@ class Logistic(Likelihood):
         return found if settings.standardise else found.widened()
 
     def begin_from(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
-        """The same classifier, in the units of this run's features: these were standardised by other examples."""
+        """Begin with the same classifier, converted to this run's features, which other examples have standardised."""
         super().begin_from(tensors, description)
         linear, here = self.model.linear, self.dataset.preprocessing
         there = Preprocessing(**description["preprocessing"])
 
         def moments(one: Preprocessing) -> np.ndarray:
-            """[2, D'] mean and deviation; 0 and 1 where nothing is standardised."""
+            """[2, D'] mean and deviation; 0 and 1 if nothing is standardised."""
             return np.array([one.mean, one.deviation]) if one.mean else np.array([[0.0], [1.0]])
 
         (mean, deviation), (now, unit) = moments(there), moments(here)
@@ -455,9 +455,8 @@ class Logistic(Likelihood):
 
     @torch.no_grad()
     def conclusion(self) -> Sequence[str]:
-        """Whether it has converged; unless there is a penalty, which columns others determine, and which separate the
-        labels. With that go the coefficients, those of the first replica, in the units of the file; or of all resamples
-        together."""
+        """Whether it has converged; without a penalty, which columns others determine and which separate the labels.
+        Coefficients are included, in the units of the file: of the first replica, or of all resamples together."""
         curved = ENOUGH // max(1, self.settings.replicas // 10)
         self.concluded = concluded(self, self._closed(self.minibatches.everything(), curved))
         if self.judges:
@@ -470,19 +469,19 @@ class Logistic(Likelihood):
 
     @property
     def judges(self) -> bool:
-        """Whether its first replica is judged on the test set."""
+        """Whether the first replica is judged on the test set."""
         return self.dataset.classes > 1 and len(self.dataset.test_y) > 0 and self.dataset.drawn is None
 
     @torch.no_grad()
     def _probabilities(self, x: Tensor) -> np.ndarray:
-        """The first replica's, [M, K], of examples [M, D]."""
+        """Class probabilities [M, K] by the first replica, for examples [M, D]."""
         scores = x.double() @ self.model.linear.weight[0].double() + self.model.linear.bias[0].double()
         scores = torch.cat([torch.zeros_like(scores), scores], 1) if self.dataset.classes == 2 else scores
         found: np.ndarray = scores.softmax(1).numpy()
         return found
 
     def _judgement(self) -> dict[str, Any]:
-        """The first replica on the test set."""
+        """The judgement of the first replica on the test set."""
         data = self.dataset
         y, p = data.test_y.long().numpy(), self._probabilities(data.test_x)
         weight = None if data.sample_weight is None else data.sample_weight.reshape(-1, len(data.y))[0].numpy()
@@ -494,7 +493,7 @@ class Logistic(Likelihood):
         return found
 
     def pictures(self) -> Mapping[str, bytes]:
-        """Of a classifier on its test set: calibration, ROC, the boundary of two features; and its coefficients."""
+        """Pictures: on the test set calibration, ROC and the boundary of two features; and the coefficients."""
         if not self.judges:
             return {}
         from rlgrad.pages.drawing import png

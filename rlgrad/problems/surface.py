@@ -2,9 +2,9 @@
 
     θ ← θ ± α ∇f(θ)
 
-There is no data and no noise: the objective is f itself. R starting points move at once, each a replica. At its end the
-run says from the gradient and the Hessian what each of them has reached, and how f curves: where it is convex, whatever
-descent comes to rest on is the minimum, and where it is concave, ascent comes to rest on the maximum.
+There is no data and no noise: the objective is f itself. R starting points move at once, each a replica. At the end the
+run reports what each point has reached, by the gradient and the Hessian, and how f curves: if f is convex, a point at
+which descent stops is the minimum; if it is concave, a point at which ascent stops is the maximum.
 """
 
 import math
@@ -27,7 +27,7 @@ from rlgrad.surfaces.table import SURFACES, Box
 from rlgrad.trainable import Trainable
 
 COORDINATE = "Coordinate {} of the point, before the update (its own unit); of several replicas in metrics.jsonl only."
-LONGEST, FEW = 1000, 50  # places of a path that are kept, and points whose paths are drawn
+LONGEST, FEW = 1000, 50  # at most: stored places of a path, and points whose paths are drawn
 
 
 class Settings(RunSettings):
@@ -37,25 +37,25 @@ class Settings(RunSettings):
     function: Annotated[str, StringConstraints(strip_whitespace=True)]
     """the name of a built-in surface, or an expression such as x**2 + sin(y)"""
     direction: Literal["minimize", "maximize"] | None = None
-    """what the function is to be; null: a built-in's own direction (an expression has none)"""
+    """whether to minimize or maximize; null: the direction of a built-in surface (an expression has none)"""
     variables: tuple[str, ...] | None = None
-    """an expression's variables in the order of a point's coordinates; null: those that occur in it, sorted"""
+    """an expression's variables in the order of a point's coordinates; null: all its variables, sorted by name"""
     start: tuple[tuple[float, ...], ...] | None = None
     """starting points, one for each replica; null: drawn from the box"""
     box: Box | None = None
-    """low and high of each variable, where starting points are drawn and the curvature is checked; null: a built-in's
-    own, or the surroundings of the starting points"""
+    """low and high of each variable: starting points are drawn and the curvature is checked there; null: the box of a
+    built-in surface, or a box around the starting points"""
     bound: PositiveFloat = 1e6
-    """the run fails where a coordinate, or the function's value, gets larger than this"""
+    """the run fails if a coordinate or the function's value gets larger than this"""
     tolerance: PositiveFloat = 1e-4
-    """up to here the norm of a gradient, or an eigenvalue of the Hessian, counts as zero"""
+    """a gradient norm, or an eigenvalue of the Hessian, up to this size counts as zero"""
 
     def build(self, **objects: Any) -> "SurfaceProblem":
         return SurfaceProblem(self)
 
 
 class Points(nn.Module):
-    """R points of D coordinates. The parameter is [R, 1, D], as a matrix is what some optimizers (Muon) ask for."""
+    """R points of D coordinates. The parameter is [R, 1, D], because some optimizers (Muon) need matrices."""
 
     def __init__(self, start: Tensor):
         super().__init__()
@@ -70,9 +70,9 @@ class SurfaceProblem(Trainable):
 
     model: Points
     curved = True
-    by_chance = False  # starting points are no sample of anything
+    by_chance = False  # starting points are not a random sample
     measures, headline = "value of the function", ("value",)
-    work = "surface/evaluations"  # the metric that counts how often the function was evaluated
+    work = "surface/evaluations"  # how often the function was evaluated
 
     def __init__(self, settings: Settings):
         self.settings = settings = settings.spread()
@@ -86,13 +86,13 @@ class SurfaceProblem(Trainable):
         self.model = Points(start)
         sought = Kind.MAXIMUM if self.direction is Direction.MAXIMIZE else Kind.MINIMUM
         self.tags = {f"point/{name}": COORDINATE.format(name) for name in self.function.variables}
-        self.path: list[Tensor] = []  # [R, D] each, where pictures are wanted
-        self.apart = 1  # updates from one of them to the next
+        self.path: list[Tensor] = []  # [R, D] each, if pictures are drawn
+        self.apart = 1  # updates between two places of the path
         known = [extremum.point for extremum in surface.extrema if extremum.kind is sought] if surface else []
         self.known = torch.tensor(known, dtype=torch.float64)  # [K, D]: the extrema of the kind that is sought
 
     def sample(self, step: int) -> Tensor:
-        """No data: the batch is a counter [R] of the update's evaluations, as a line search makes several."""
+        """No data: the batch [R] counts the evaluations of this update, because a line search makes several."""
         if self.settings.pictures_every_updates and step % self.apart == 0:
             self.path.append(self.model().detach().clone())
             if len(self.path) > LONGEST:
@@ -100,7 +100,7 @@ class SurfaceProblem(Trainable):
         return torch.zeros(self.settings.replicas)
 
     def objective(self, batch: Tensor) -> Estimate:
-        """The function's values [R]. Raises RunError where a point has run away."""
+        """The function's values [R]. Raises RunError if a point is beyond the bound."""
         value = self.function(self.model())
         if not batch.any():  # later evaluations are the trials of a line search, which may go far
             within = self._within(value.detach())
@@ -115,7 +115,7 @@ class SurfaceProblem(Trainable):
         self.initial = self.function(self.model().detach())
 
     def _hessians(self) -> Dense:
-        """[R, D, D] at the points."""
+        """The Hessians [R, D, D] at the points."""
         return Dense(derivatives(self.function, self.model().detach())[2].numpy())
 
     @torch.no_grad()
@@ -124,8 +124,8 @@ class SurfaceProblem(Trainable):
         return self.function(self.model())
 
     def evaluate(self, step: int) -> Mapping[str, Tensor]:
-        """What the points [R] have come to: value, slope, curvature, and the distance to the nearest extremum that is
-        known and of the kind that is sought. Raises RunError where a point has run away."""
+        """Metrics [R] at the points: value, gradient norm, curvature, and the distance to the nearest known extremum of
+        the kind that is sought. Raises RunError if a point is beyond the bound."""
         point = self.model().detach()
         value, gradient, hessian = derivatives(self.function, point)
         self._within(value)
@@ -139,7 +139,7 @@ class SurfaceProblem(Trainable):
         return found | ({"distance": torch.cdist(point, self.known).amin(1)} if len(self.known) else {})
 
     def pictures(self) -> Mapping[str, bytes]:
-        """The surface with the path on it, where it has one or two variables."""
+        """A picture of the surface with the paths, if it has one or two variables."""
         if len(self.box) > 2:
             return {}
         from rlgrad.pages.drawing import png
@@ -157,7 +157,7 @@ class SurfaceProblem(Trainable):
         self.path, self.apart = list(state.get("path", [])), int(state.get("apart", 1))
 
     def conclusion(self) -> list[str]:
-        """What the points have reached, a sentence for all that are at the same place; and how the function curves."""
+        """What the points have reached, one sentence for all points at the same place; and how the function curves."""
         point = self.model().detach()
         value, gradient, hessian = derivatives(self.function, point)
         curvatures = eigenvalues(hessian)
@@ -187,8 +187,8 @@ class SurfaceProblem(Trainable):
         return sentences
 
     def _within(self, value: Tensor) -> Tensor:
-        """Whether points and their values are within the bound: [R]. Raises RunError where one is not, unless it is to
-        be set aside."""
+        """Whether points and their values are within the bound: [R]. Raises RunError if one is not, unless
+        `on_divergence` is set_aside."""
         point, bound = self.model().detach(), self.settings.bound
         within: Tensor = (value.abs() <= bound) & (point.abs() <= bound).all(1)  # [R]; nan is not
         if within.all() or self.settings.on_divergence == "set_aside":
@@ -227,6 +227,7 @@ def find_function(settings: Settings) -> Expression:
 
 
 def find_direction(settings: Settings) -> Direction:
+    """The direction that is set, or that of a built-in surface. Raises SettingError if there is neither."""
     surface = SURFACES.get(settings.function)
     wanted = settings.direction or (surface.direction if surface else None)
     if wanted is None:
@@ -266,7 +267,7 @@ def find_box(settings: Settings, variables: Sequence[str]) -> Tensor:
 
 
 def starting_points(settings: Settings, box: Tensor) -> Tensor:
-    """[R, D]: the points given, or one from each replica's stream, uniformly distributed over the box."""
+    """Starting points [R, D]: those in the settings, or one drawn uniformly from the box by each replica's stream."""
     if settings.start is not None:
         return torch.tensor(settings.start, dtype=torch.float64)
     low, high = box.numpy().T
@@ -275,7 +276,7 @@ def starting_points(settings: Settings, box: Tensor) -> Tensor:
 
 
 def check_start(settings: Settings, function: Expression, start: Tensor) -> Tensor:
-    """The values [R] at the starting points [R, D]. Raises SettingError where one is no place to start from."""
+    """The values [R] at the starting points [R, D]. Raises SettingError if one is not a valid start."""
     value, gradient, _ = derivatives(function, start)
     for replica, point in enumerate(start):
         path = ("box",) if settings.start is None else ("start", str(replica))

@@ -1,6 +1,6 @@
-"""What a function of D variables looks like at a point, and over a box: pure functions of its derivatives.
+"""The kind of a point of a function of D variables, and the curvature over a box, by its derivatives.
 
-Here a function takes points [N, D] to values [N], each point on its own. Its derivatives are exact: autograd's.
+Here a function maps points [N, D] to values [N], each point independently. Its derivatives are exact, by autograd.
 """
 
 import enum
@@ -15,12 +15,12 @@ Function = Callable[[Tensor], Tensor]
 
 
 class Kind(enum.Enum):
-    """What a point is to a function."""
+    """The kind of a point of a function."""
 
     MINIMUM = "a minimum"
     MAXIMUM = "a maximum"
     SADDLE = "a saddle"
-    DEGENERATE = "a degenerate stationary point"  # the Hessian has an eigenvalue of zero, and does not tell which
+    DEGENERATE = "a degenerate stationary point"  # the Hessian has an eigenvalue 0: the test does not decide
     KINK = "a kink"  # the gradient jumps, or is infinite
     NONE = "no stationary point"
 
@@ -42,7 +42,7 @@ def derivatives(function: Function, point: Tensor) -> Derivatives:
 
 
 def differentiate(value: Tensor, x: Tensor) -> Tensor:
-    """The gradients [N, D] of values [N], that of each point by that point; they can be differentiated again."""
+    """The gradient of each value [N] by its own point: [N, D]. The result can be differentiated again."""
     if not value.requires_grad:  # a constant
         return torch.zeros_like(x)
     gradient: Tensor = torch.autograd.grad(value.sum(), x, create_graph=True, materialize_grads=True)[0]
@@ -50,16 +50,16 @@ def differentiate(value: Tensor, x: Tensor) -> Tensor:
 
 
 def eigenvalues(hessian: Tensor) -> Tensor:
-    """Those of Hessians [N, D, D], ascending: [N, D]; nan where a Hessian is not finite."""
+    """The eigenvalues [N, D] of Hessians [N, D, D], ascending; nan if a Hessian is not finite."""
     finite = hessian.isfinite().flatten(1).all(1, keepdim=True)  # [N, 1]
     found: Tensor = torch.linalg.eigvalsh(hessian.where(finite[..., None], torch.zeros_like(hessian)))
     return found.where(finite, torch.full_like(found, math.nan))
 
 
 def classify(gradient: Tensor, eigenvalues: Tensor, tolerance: float) -> list[Kind]:
-    """What N points are, from gradients [N, D] and the eigenvalues [N, D] of the Hessians (the second derivative test).
+    """The kinds of N points, by gradients [N, D] and the eigenvalues [N, D] of Hessians (the second derivative test).
 
-    tolerance: a gradient's norm, or an eigenvalue, counts as zero up to here.
+    tolerance: a gradient norm, or an eigenvalue, up to this size counts as zero.
     """
     up, down = eigenvalues > tolerance, eigenvalues < -tolerance
     result = []
@@ -80,8 +80,8 @@ def classify(gradient: Tensor, eigenvalues: Tensor, tolerance: float) -> list[Ki
 def kinked(function: Function, point: Tensor, tolerance: float, radius: float = 1e-4) -> Tensor:
     """Whether the gradient jumps within `radius` of each point [N, D], along a coordinate: bool [N].
 
-    Where a function is smooth, the gradient's change across a point shrinks with the distance: ten times nearer, a
-    tenth of it. Across a kink it does not shrink.
+    If a function is smooth, the change of the gradient across a point shrinks with the distance: at a tenth of the
+    distance it is a tenth. Across a kink it does not shrink.
     """
 
     def jump(distance: float) -> Tensor:
@@ -98,11 +98,11 @@ def kinked(function: Function, point: Tensor, tolerance: float, radius: float = 
 class Curvature(NamedTuple):
     """How a function curves over a box, as far as that was checked."""
 
-    lowest: float  # eigenvalue of any Hessian that was looked at
-    highest: float
+    lowest: float  # the lowest eigenvalue of all checked Hessians
+    highest: float  # the highest one
     convex: bool
     concave: bool
-    points: int  # where the function and its Hessian were finite, and so looked at
+    points: int  # number of checked points: where the function and its Hessian are finite
 
     def __str__(self) -> str:
         if not self.points:
@@ -113,10 +113,10 @@ class Curvature(NamedTuple):
 
 
 def curvature(function: Function, box: Tensor, points: int = 512) -> Curvature:
-    """Convex, concave, both or neither, at points spread evenly over a box [D, 2] of (low, high).
+    """Whether a function is convex, concave, both or neither, at points spread evenly over a box [D, 2] of (low, high).
 
-    Convex: no Hessian has a negative eigenvalue, and no chord between two of the points is below the function in its
-    middle (that finds the kinks, which no Hessian sees). Concave: the same the other way round.
+    Convex: no Hessian has a negative eigenvalue, and no chord between two of the points is below the function at its
+    midpoint (this finds kinks, which Hessians do not show). Concave: the same with the sign changed.
     """
     low, high = box.unbind(1)
     spread = torch.quasirandom.SobolEngine(len(box)).draw(points, dtype=torch.float64)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""A surface, and the ways of points on it."""
+"""Pictures of a surface and of the paths of points on it."""
 
 import numpy as np
 import torch
@@ -10,11 +10,11 @@ from rlgrad.loop import Direction
 from rlgrad.pages.drawing import COLOUR, EXACT, FAINT, panel
 from rlgrad.surfaces.expressions import Expression
 
-DENSE = 60  # places along each side at which the function is looked at
+DENSE = 60  # points along each side at which the function is evaluated
 
 
 def drawn(function: Expression, box: Tensor, direction: Direction, path: Tensor, size: float = 2.6) -> Figure:
-    """A function of one or two variables, and the path [K, R, D] of R points. box: [D, 2], what is to be seen of it.
+    """Draw a function of one or two variables, and the paths [K, R, D] of R points. box: [D, 2], the part to show.
     size: of the picture, in inches."""
     figure, axes = panel(size, size * 2.7 / 2.6)
     if len(box) == 1:
@@ -32,7 +32,7 @@ def drawn(function: Expression, box: Tensor, direction: Direction, path: Tensor,
 
 
 def contours(axes: Axes, function: Expression, box: Tensor) -> None:
-    """Lines of the same value, an eighth of the places between each two."""
+    """Draw contour lines, with an eighth of the grid points between neighbouring lines."""
     x, y = (torch.linspace(low, high, DENSE, dtype=torch.float64) for low, high in box.tolist())
     grid: Tensor = function(torch.stack(torch.meshgrid(x, y, indexing="xy"), -1))
     ranks = np.nanquantile(grid, np.linspace(0, 1, 9))

@@ -1,7 +1,7 @@
-"""Mathematical expressions that people write, such as "x**2 + 3*y**2", as functions of tensors.
+"""Mathematical expressions as text, such as "x**2 + 3*y**2", as functions of tensors.
 
-Python's parser reads the text, and a short list says which of its nodes mean something here. What is left is built into
-nested functions of torch: no text is ever executed, and all arithmetic is that of floats, so no power grows for ever.
+Python's parser reads the text, and only a short list of its nodes is allowed. They are turned into nested functions of
+torch: no text is executed. All arithmetic uses floats, so that a power such as 9**9**9 cannot take forever.
 """
 
 import ast
@@ -24,11 +24,11 @@ Compiled = Callable[[Values], Tensor]
 
 
 class ExpressionError(ValueError):
-    """An expression cannot be understood; the message is one line that names the piece."""
+    """An expression is not valid; the message is one line that names the part."""
 
 
 class CubeRoot(torch.autograd.Function):
-    """The real cube root, odd, with the slope 1 / (3 ∛x²): infinite at 0, where autograd finds nan for sign(x)|x|^⅓."""
+    """The real cube root, odd, with the slope 1 / (3 ∛x²): infinite at 0, where autograd gives nan for sign(x)|x|^⅓."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -73,9 +73,9 @@ class Expression:
 def parse(text: str, variables: Iterable[str] | None = None) -> Expression:
     """The function that a text describes.
 
-    variables: their names in order; by default those that occur, sorted. Raises ExpressionError.
+    variables: their names in order; by default all that occur, sorted. Raises ExpressionError.
     """
-    text = " ".join(text.split())  # in YAML it may run over several lines
+    text = " ".join(text.split())  # in YAML a text can have several lines
     strange = [character for character in text if not " " <= character <= "~"]
     if strange:
         raise ExpressionError(f"{strange[0]!r} cannot be read; use plain letters, and ** for powers")
@@ -96,7 +96,7 @@ def parse(text: str, variables: Iterable[str] | None = None) -> Expression:
 
 
 class Compiler:
-    """Turns nodes of Python's syntax tree into functions, and notes which variables occur."""
+    """Turns nodes of Python's syntax tree into functions, and collects the variables that occur."""
 
     def __init__(self, text: str, known: tuple[str, ...] | None):
         self.text = text
@@ -157,7 +157,7 @@ class Compiler:
         return apply(FUNCTIONS[name], *arguments) if wanted == 1 else combine(PAIRS[name], *arguments)
 
     def piece(self, node: ast.AST) -> str:
-        """The part of the text that a node was read from, cut short."""
+        """The part of the text that a node comes from, shortened."""
         source = ast.get_source_segment(self.text, node) or self.text
         return repr(source if len(source) <= 40 else source[:37] + "...")
 
@@ -171,5 +171,5 @@ def combine(function: Callable[[Tensor, Tensor], Tensor], left: Compiled, right:
 
 
 def power(base: Compiled, exponent: float) -> Compiled:
-    """To torch a fixed exponent is not the same as one in a tensor: it squares and cubes exactly."""
+    """The power with a fixed exponent: given as a float, not as a tensor, torch squares and cubes exactly."""
     return lambda values: torch.pow(base(values), exponent)

@@ -1,4 +1,4 @@
-"""What points on a surface have reached, in words."""
+"""Words for what points on a surface have reached."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,14 @@ from torch import Tensor
 
 from rlgrad.surfaces.calculus import Kind
 
-SAME_PLACE = 0.01  # points that end this near to each other are reported together
+SAME_PLACE = 0.01  # points that end within this distance of each other are reported together
 
 
-SETTLED = {Kind.MINIMUM, Kind.MAXIMUM, Kind.SADDLE, Kind.KINK}  # kinds of point that are found in single places
+SETTLED = {Kind.MINIMUM, Kind.MAXIMUM, Kind.SADDLE, Kind.KINK}  # kinds of points that are isolated
 
 
 def groups(point: Tensor, kinds: Sequence[Kind]) -> list[list[int]]:
-    """Points [R, D] of one kind, and if that kind is found in single places, in one place: lists of replicas."""
+    """Group points [R, D] of one kind (and for isolated kinds, in one place): lists of replica numbers."""
     result: list[list[int]] = []
     for replica, kind in enumerate(kinds):
         for group in result:
@@ -32,7 +32,7 @@ def place(variables: Sequence[str], point: Tensor) -> str:
 
 
 def number(x: Tensor) -> str:
-    """Four digits; what is left of a zero after many updates, such as -1e-17, is 0."""
+    """A number with four digits; a rounding error such as -1e-17 is written as 0."""
     return f"{round(float(x), 6) + 0.0:.4g}"
 
 

@@ -16,8 +16,8 @@ class Extremum(NamedTuple):
 
 class Surface(NamedTuple):
     expression: str
-    direction: Literal["minimize", "maximize"]  # where there is an extremum to be found
-    box: Box  # of its starting points
+    direction: Literal["minimize", "maximize"]  # the direction in which f has an extremum
+    box: Box  # where starting points are drawn
     extrema: tuple[Extremum, ...]
     note: str
 
