@@ -1,7 +1,7 @@
-"""The classifier as scikit-learn's users know theirs: on the bare loop, without files.
+"""Logistic regression with the interface of a scikit-learn estimator: in memory, without files.
 
-It is scikit-learn's `LogisticRegression`, with the same penalty for the same C. Its optimum is found by Newton's
-method, with the objective and the loop of a run.
+It works like scikit-learn's `LogisticRegression`, with the same penalty for the same C. Newton's method finds the
+optimum, with the objective and the loop of a run.
 """
 
 import warnings
@@ -21,22 +21,22 @@ from rlgrad.loop import make_optimizer, updates
 from rlgrad.problems.logistic import Logistic, Settings
 from rlgrad.supervised.data import Dataset
 
-MANY = 50_000  # examples, from which the first steps see some of them only, and the curvature is taken from some
+MANY = 50_000  # with more examples, the first steps and the curvature use only some of them
 FIRST = {"batch_size": 8192, "batch_growth": 25.0, "curvature_examples": 25_000}
 
 
 class LogisticClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Logistic regression, binary or multinomial, with scikit-learn's interface and its penalty.
 
-    C: the inverse of the penalty's strength, as of LogisticRegression: ½ ||w||² + C Σ −log p(y | x) is minimized. inf:
+    C: the inverse of the penalty's strength, as in LogisticRegression: ½ ||w||² + C Σ −log p(y | x) is minimized. inf:
     no penalty.
     fit_intercept: whether there is an intercept, which is not penalised.
-    class_weight: how many times the examples of each class count: a mapping, or "balanced"; None: once.
-    objective: the cost to descend, or the score to ascend. The optimum is the same.
-    tol: how much of the objective's value the fit may leave, about.
-    max_iter: steps of Newton's method, after which the fit ends anyway, with a ConvergenceWarning.
+    class_weight: the weight of the examples of each class: a mapping, or "balanced"; None: 1 for all.
+    objective: the cost to minimize, or the log-likelihood to maximize. The optimum is the same.
+    tol: the fit ends about when the objective can improve by no more than this part of its value.
+    max_iter: at most this many steps of Newton's method; then the fit ends with a ConvergenceWarning.
 
-    After `fit`: classes_ [K]; coef_ [K, D] and intercept_ [K], of two classes [1, D] and [1] for the second of them;
+    After `fit`: classes_ [K]; coef_ [K, D] and intercept_ [K], or for two classes [1, D] and [1], for the second class;
     n_iter_, how often the objective was evaluated on all examples; n_features_in_, feature_names_in_.
     """
 
@@ -54,15 +54,15 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.tol, self.max_iter = tol, max_iter
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "LogisticClassifier":
-        """X: [N, D] features. y: [N] labels. sample_weight: [N] how many times each example counts.
+        """X: [N, D] features. y: [N] labels. sample_weight: [N] the weight of each example.
 
-        Raises ValueError where these cannot be learned from, or a parameter is wrong.
+        Raises ValueError if a parameter is wrong, or if the data cannot be used.
         """
         for name, value, least in (("C", self.C, 0), ("tol", self.tol, 0), ("max_iter", self.max_iter, 1)):
             if not isinstance(value, Real) or not value >= least or (name == "C" and value == 0):
                 raise ValueError(f"{name} must be {'positive' if name == 'C' else f'{least} or more'}, not {value!r}")
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), order="C")
-        if y.dtype.kind not in "biuUS":  # those are classes, and finding that out takes as long as an iteration
+        if y.dtype.kind not in "biuUS":  # those are classes; the check takes as long as an iteration
             check_classification_targets(y)
         self.classes_: np.ndarray
         self.classes_, labels = np.unique(y, return_inverse=True)
@@ -79,7 +79,7 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _solve(self, dataset: Dataset) -> None:
-        """Find the optimum by Newton's method, and remember it."""
+        """Find the optimum by Newton's method, and store it."""
         examples, two = len(dataset.y), dataset.classes == 2
         few = FIRST if examples > MANY else {}
         given = {"objective": self.objective, "l2": 1 / (self.C * examples), "intercept": self.fit_intercept, **few}
@@ -87,11 +87,11 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             {"data": "in.memory", "optimizer": {"name": "Newton"}, "updates": 1, **given}
         )
         problem = Logistic(settings, dataset)
-        squares = two and not few  # what the last step leaves is about the square of what it has found
+        squares = two and not few  # the error after a step is about the square of the one before
         tolerance, solver = (self.tol / 100) ** 0.5 if squares else self.tol, "direct" if two else "cg"
         optimizer = make_optimizer(problem, "Newton", solver=solver, max_iter=self.max_iter, tolerance=tolerance)
         for update in updates(problem, optimizer):
-            if update.passes[0].batch.y.shape[1] == examples:  # the first ones see some of them
+            if update.passes[0].batch.y.shape[1] == examples:  # the first updates use only some of them
                 break
         self.n_iter_ = update.evaluations
         if self.n_iter_ > self.max_iter:
@@ -102,25 +102,25 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.intercept_: np.ndarray = linear.bias[0, 0].numpy(force=True)
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Of two classes, [N] the log of the odds of the second; of more, [N, K] the scores of all."""
+        """For two classes the log odds [N] of the second; for more classes the scores [N, K]."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         scores: np.ndarray = X @ self.coef_.T + self.intercept_
         return scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict(self, X: Any) -> np.ndarray:
-        """[N] the most probable class of each example; the first of those that are equally probable."""
+        """The most probable class of each example [N]; of equally probable ones the first."""
         scores = self.decision_function(X)
         found: np.ndarray = self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(1)]
         return found
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """[N, K] the probability of each class."""
+        """The probability of each class [N, K]."""
         found: np.ndarray = np.exp(self.predict_log_proba(X))
         return found
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """[N, K] its logarithm."""
+        """The logarithm of the probability of each class [N, K]."""
         scores = self.decision_function(X)
         scores = np.stack([np.zeros_like(scores), scores], 1) if scores.ndim == 1 else scores
         found: np.ndarray = log_softmax(scores, axis=1)

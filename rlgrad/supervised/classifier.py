@@ -13,8 +13,8 @@ from rlgrad.supervised.families import family_of
 class LinearClassifier(nn.Module):
     """A generalised linear model: x [R, N, D] -> distribution over labels [R, N].
 
-    Two classes need one score (Bernoulli), K > 2 classes K of them (Categorical: multinomial logistic regression), and
-    labels that are numbers one, their `classes` being 1.
+    Two classes have one score (Bernoulli), K > 2 classes have K scores (Categorical: multinomial logistic regression),
+    and labels that are numbers have one; then `classes` is 1.
     """
 
     def __init__(self, replicas: int, features: int, classes: int, family: str = "logistic"):
@@ -26,22 +26,22 @@ class LinearClassifier(nn.Module):
         return self.predict(self.scores(x))
 
     def scores(self, x: Tensor) -> Tensor:
-        """[R, N, 1], or [R, N, K] if K > 2."""
+        """The scores [R, N, 1], or [R, N, K] if K > 2."""
         found: Tensor = self.linear(x)
         return found
 
     @property
     def weights(self) -> list[nn.Parameter]:
-        """Those that a penalty is of: [R, D, K]."""
+        """The parameters that are penalised: [R, D, K]."""
         return [self.linear.weight]
 
     def predict(self, scores: Tensor) -> Distribution:
-        """Of labels [R, N], from what the linear model says of them: [R, N, 1], or [R, N, K] if K > 2."""
+        """The distribution of labels [R, N], by their scores [R, N, 1], or [R, N, K] if K > 2."""
         return self.family.distribution(scores)
 
 
 class NetworkClassifier(LinearClassifier):
-    """The same with a multilayer perceptron in the place of the linear map."""
+    """The same with a multilayer perceptron instead of the linear map."""
 
     def __init__(
         self,

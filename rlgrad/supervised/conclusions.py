@@ -1,4 +1,4 @@
-"""What a run has come to: whether it has converged, and what its coefficients are."""
+"""The results of a run: whether it has converged, and its coefficients."""
 
 import csv
 import io
@@ -14,13 +14,13 @@ from rlgrad.supervised.inference import Design, Fitted, estimates, fitted, liste
 from rlgrad.supervised.resampling import spread
 from rlgrad.supervised.separation import separated
 
-CONVERGED = 1e-7  # of the objective: what may be left to gain
-MOVED = 0.01  # how far Newton's next step may move a score, where there is an optimum near
-WORK = 1e12  # products, beyond which standard errors are left out
+CONVERGED = 1e-7  # part of the objective that may be left to gain
+MOVED = 0.01  # near an optimum, Newton's next step moves no score further than this
+WORK = 1e12  # with more products than this, standard errors are left out
 
 
 def left(estimate: Estimate, parameters: Iterable[Tensor], sign: Literal[1, -1]) -> np.ndarray:
-    """How much of the objective is left to gain, as its slope and curvature have it: [R] parts of its value."""
+    """How much of the objective is left to gain, by its slope and curvature: [R], as parts of its value."""
     assert estimate.gradient
     assert estimate.curvature
     gradient = joined(g.numpy() for g in estimate.gradient if g is not None)
@@ -33,7 +33,7 @@ def left(estimate: Estimate, parameters: Iterable[Tensor], sign: Literal[1, -1])
 
 
 def convergence(parts: np.ndarray) -> str:
-    """The same in a sentence."""
+    """Say in a sentence whether the run has converged. parts: as `left` returns them."""
     late = [k for k, part in enumerate(parts) if not part <= CONVERGED]
     most, limit = float(np.max(np.nan_to_num(parts))), f"below {CONVERGED:g} counts as converged"
     if not late:
@@ -47,7 +47,7 @@ def convergence(parts: np.ndarray) -> str:
 
 
 class Conclusion(NamedTuple):
-    """In sentences, in numbers and in tables."""
+    """The results in sentences, in numbers and in tables."""
 
     sentences: list[str]
     findings: dict[str, Any]
@@ -55,14 +55,14 @@ class Conclusion(NamedTuple):
 
 
 def concluded(problem: Any, estimate: Estimate) -> Conclusion:
-    """Of a linear model. estimate: on all training examples, with its gradient and curvature in closed form."""
+    """The results of a linear model. estimate: on all training examples, with gradient and curvature in closed form."""
     settings, dataset, model = problem.settings, problem.dataset, problem.model
     parts = left(estimate, model.parameters(), problem.direction.sign)
     done = dataset.preprocessing
     sentences = [convergence(parts)]
     findings: dict[str, Any] = {"left_to_gain": [float(p) if np.isfinite(p) else None for p in parts]}
     weight, bias = (part[0].detach().double().numpy() for part in (model.linear.weight, model.linear.bias))
-    if len(done.columns) != len(weight):  # they have no names
+    if len(done.columns) != len(weight):  # the features have no names
         return Conclusion(sentences, findings, {})
     if dataset.drawn is not None and (len(problem.cells) > 1 or not problem.how.bootstrap):
         return Conclusion(sentences, findings, {})
@@ -97,7 +97,7 @@ def concluded(problem: Any, estimate: Estimate) -> Conclusion:
 
 
 def unbounded(problem: Any, design: Design, inner: np.ndarray) -> str | None:
-    """Which columns separate the labels, if any do: asked where the next step would still move a score."""
+    """Which columns separate the labels, or None. Checked only if Newton's next step would still move a score."""
     first = int(inner.shape[1] > 1)
     try:
         step = moments(problem.model.family, design, inner - first * inner[:, :1]).step
@@ -108,7 +108,7 @@ def unbounded(problem: Any, design: Design, inner: np.ndarray) -> str | None:
 
 
 def documents(table: Fitted, facts: Mapping[str, float | str], ratio: str | None) -> dict[str, str]:
-    """The table as CSV, Markdown and LaTeX, by the names of their files."""
+    """The table as CSV, Markdown and LaTeX, by file name."""
     headings = {"name": "column", "label": "class", "estimate": "estimate", "error": "standard error"}
     headings |= {"z": table.statistic, "p": "p", "low": "95% low", "high": "95% high", "ratio": ratio or ""}
     shown = [key for key in headings if any(row._asdict()[key] is not None for row in table.rows)]
@@ -134,6 +134,6 @@ def documents(table: Fitted, facts: Mapping[str, float | str], ratio: str | None
 
 
 def latex(cell: str) -> str:
-    """What LaTeX takes for a sign of its own, as text."""
+    """Escape the special characters of LaTeX."""
     own = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     return "".join(own.get(sign, f"\\{sign}" if sign in "&%$#_{}" else sign) for sign in cell)

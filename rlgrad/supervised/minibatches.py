@@ -1,4 +1,4 @@
-"""Which examples an update learns from."""
+"""The examples of each update."""
 
 import math
 from typing import Annotated, Any, Literal, NamedTuple
@@ -14,7 +14,7 @@ from rlgrad.settings import RunSettings
 from rlgrad.streams import Purpose, stream
 from rlgrad.supervised.data import Dataset
 
-GATHERED = 1 << 18  # numbers that are gathered at a time, where batches are small: these stay in the cache
+GATHERED = 1 << 18  # small batches are gathered several at a time, up to this many numbers: they fit in the cache
 
 
 class Batch(NamedTuple):
@@ -22,10 +22,10 @@ class Batch(NamedTuple):
 
     x: Tensor  # [R, B, D]
     y: Tensor  # [R, B]
-    sample_weight: Tensor | None = None  # [R, B] how many times each counts; or [M, B], of replicas m, m + M, ...
+    sample_weight: Tensor | None = None  # [R, B] the weight of each; or [M, B]: row m is for replicas m, m + M, ...
 
     def shared(self) -> "Batch":
-        """The share of this process."""
+        """The share of this rank."""
         if ranks.here.size == 1:
             return self
         own = ranks.share(self.y.shape[1])
@@ -33,19 +33,19 @@ class Batch(NamedTuple):
 
 
 class MinibatchSettings(RunSettings):
-    """How many examples an update learns from, and in which order."""
+    """The number and the order of the examples of an update."""
 
     batch_size: PositiveInt | None = None
-    """examples in an update; null: all of them"""
+    """number of examples in an update; null: all of them"""
     batch_growth: Annotated[FiniteFloat, Field(ge=1)] = 1.0
-    """each update takes this many times as many examples as the one before, drawn anew, until it takes all"""
+    """the factor by which the number of examples grows from update to update, newly drawn, until it is all of them"""
     order: Literal["shuffled", "file", "slipped"] = "shuffled"
-    """the order of the examples in an epoch, where an update does not take all of them. shuffled: a new one in every
-    epoch. file: as in the source. slipped: as the program printed in Harrington's "Machine Learning in Action" (5.2.4)
-    draws them, where a slip of an index takes update i's example from the first N-i rows: the first come too often"""
+    """the order of the examples in an epoch, if an update does not use all of them. shuffled: a new one in every epoch.
+    file: as in the source. slipped: as in the program printed in Harrington's "Machine Learning in Action" (5.2.4),
+    which by an index error draws update i's example from the first N-i rows: the first rows come too often"""
 
     def check_order(self) -> None:
-        """Raises SettingError where one of these has no effect beside the others."""
+        """Raise SettingError if one of these settings has no effect with the others."""
         if self.batch_size is None:
             for name, value in (("batch_growth", self.batch_growth != 1), ("order", self.order != "shuffled")):
                 if value:
@@ -59,8 +59,8 @@ class Minibatches:
 
     def __init__(self, settings: MinibatchSettings, dataset: Dataset):
         self.settings, self.dataset = settings, dataset
-        self._orders: dict[int, Tensor] = {}  # the epoch under way: [R, N]
-        self._gathered: tuple[Any, list[Batch]] = (None, [])  # some batches of it, and which
+        self._orders: dict[int, Tensor] = {}  # the rows [R, N] of the current epoch
+        self._gathered: tuple[Any, list[Batch]] = (None, [])  # (epoch, block), and the batches of that block
 
     def sample(self, step: int) -> Batch:
         """The next examples of each replica's epoch, or all examples."""
@@ -86,7 +86,7 @@ class Minibatches:
         return Batch(x.expand(replicas, -1, -1), y.expand(replicas, -1), counts)
 
     def gathered(self, rows: Tensor) -> Batch:
-        """The examples of rows [R, B]."""
+        """The batch with the examples of rows [R, B]."""
         x, y, counts = self.dataset.x, self.dataset.y, self.dataset.sample_weight
         each = torch.arange(len(rows))[:, None]
         x = x[each, rows] if self.dataset.own else x.index_select(0, rows.reshape(-1))  # faster than x[rows]
@@ -96,7 +96,7 @@ class Minibatches:
         return Batch(x.reshape(*rows.shape, -1), y.reshape(rows.shape), drawn)
 
     def _grown(self, step: int, size: int) -> Batch:
-        """The examples of an update that takes more of them than the one before."""
+        """The examples of an update with a growing batch size."""
         examples = len(self.dataset.y)
         if math.log(size) + step * math.log(self.settings.batch_growth) >= math.log(examples):
             return self.everything()
@@ -108,14 +108,14 @@ class Minibatches:
         return self.gathered(torch.from_numpy(np.stack(drawn)))
 
     def order(self, epoch: int) -> Tensor:
-        """The rows [R, N] of an epoch."""
+        """The rows [R, N] of an epoch, in the order of each replica."""
         if epoch not in self._orders:
             drawn = [self._draw(stream(seed, Purpose.SAMPLE, epoch)) for seed in self.settings.seeds]
             self._orders = {epoch: torch.from_numpy(np.stack(drawn))}
         return self._orders[epoch]
 
     def _draw(self, rng: np.random.Generator) -> np.ndarray:
-        """The rows [N] of an epoch."""
+        """The rows [N] of an epoch, in the order of one replica."""
         examples = len(self.dataset.y)
         if self.settings.order == "file":
             return np.arange(examples)

@@ -1,15 +1,15 @@
-"""Where columns separate classes, the likelihood has no maximum: it grows for ever along a plane between them (Albert &
-Anderson 1984, https://doi.org/10.1093/biomet/71.1.1). Of counts, where columns say for certain which are 0."""
+"""If columns separate classes, the likelihood has no maximum: it grows forever as the weights grow (Albert & Anderson
+1984, https://doi.org/10.1093/biomet/71.1.1). For counts: if columns determine exactly which counts are 0."""
 
 import numpy as np
 
 from rlgrad.supervised.inference import Design, listed
 
-LARGEST = 500_000  # numbers in the linear program that looks for such a plane; beyond it nobody looks
+LARGEST = 500_000  # numbers in the linear program that finds a separating plane; a larger one is not solved
 
 
 def separated(family: str, design: Design, classes: int) -> str | None:
-    """Which columns separate the labels, in words; nothing where none do, or where that would take too long."""
+    """Which columns separate the labels, in words; None if none do, or if the search would take too long."""
     x, y = (np.concatenate(parts) for parts in list(zip(*((z, y) for z, y, _ in design.pieces()), strict=True)))
     x, scores = x[:, design.kept], 1 if classes <= 2 else classes
     if x.size * scores**2 > LARGEST or family == "gaussian":
@@ -18,7 +18,7 @@ def separated(family: str, design: Design, classes: int) -> str | None:
     if scores == 1:
         side = np.where(y > 0, 1.0, -1.0)[:, None] * x
         apart, level = (side, None) if family == "logistic" else (side[y == 0], x[y > 0])
-    else:  # of the right class against each other one
+    else:  # scores of the true class minus those of each other class
         rows = [np.einsum("np,nk->npk", x, np.eye(classes)[y] - np.eye(classes)[k])[y != k] for k in range(classes)]
         apart, level = np.concatenate(rows).reshape(-1, x.shape[1] * classes), None
     free = np.repeat(np.array(names) == "intercept", scores) if design.intercept else None
@@ -34,8 +34,8 @@ def separated(family: str, design: Design, classes: int) -> str | None:
 
 
 def plane(apart: np.ndarray, level: np.ndarray | None, free: np.ndarray | None) -> np.ndarray | None:
-    """The shortest v [P], by the sum of its absolute values, with apart v ≥ 0, 1 in the mean, and level v = 0; None
-    where there is none. free: [P] which elements count nothing."""
+    """The v [P] with the smallest Σ|v| such that apart v ≥ 0 with mean 1, and level v = 0; None if there is none.
+    free: [P] which elements cost almost nothing."""
     from scipy.optimize import LinearConstraint, milp
 
     if not len(apart):

@@ -1,4 +1,4 @@
-"""What is asked of a distribution of labels."""
+"""The interface of a distribution of labels."""
 
 from typing import Any
 
@@ -7,22 +7,22 @@ from torch.distributions import Distribution
 
 from rlgrad.loop import Direction
 
-Array = Any  # of torch or of numpy
+Array = Any  # torch's or numpy's
 
 
 class Family:
     """A distribution of labels y [R, B] given the scores z [R, K, B] of a linear model: generalised linear models with
     their canonical link (McCullagh & Nelder 1989, chapter 2), where ∂ log p / ∂z = [y] − mean, and the curvature does
-    not depend on the labels. The formulas are for torch and numpy alike: `xp` is either.
+    not depend on the labels. The formulas work for torch and numpy: `xp` is one of the two modules.
     """
 
-    judged = "log_loss"  # the figure of `quality` by which models are compared, the smaller the better
+    judged = "log_loss"  # the metric of `quality` by which models are compared; smaller is better
     headline: tuple[str, ...] = ("log_loss",)
-    ratio: str | None = None  # what e to the power of a coefficient is
-    dispersed = False  # whether labels have a deviation that is measured apart
+    ratio: str | None = None  # the name of exp(coefficient)
+    dispersed = False  # whether labels have a deviation that is estimated separately
 
     def refuses(self, y: Tensor) -> str:
-        """Why it cannot have labels [N] that are numbers, in words; nothing if it can."""
+        """Why labels [N] are not valid for this family, in words; an empty text if they are."""
         return "" if bool(y.isfinite().all()) else "a label is infinite"
 
     def parts(self, xp: Any, scores: Array, y: Array) -> tuple[Array, Array, Array]:
@@ -34,24 +34,24 @@ class Family:
         raise NotImplementedError
 
     def bend(self, mean: Array, change: Array) -> Array:
-        """The same as a product with a change [R, K, B] of the scores."""
+        """Minus the second derivatives of log p times a change [R, K, B] of the scores: [R, K, B]."""
         return self.weight(mean, 0, 0)[:, None] * change
 
     def distribution(self, scores: Tensor) -> Distribution:
-        """Of labels [R, N], by the scores [R, N, K]."""
+        """The distribution of labels [R, N], given the scores [R, N, K]."""
         raise NotImplementedError
 
     def constant(self, y: Tensor, classes: int, weight: Tensor | None = None) -> Tensor:
-        """The scores [K] of the best model without features, by labels [N] and what each counts [N]."""
+        """The scores [K] of the best model without features, for labels [N] with weights [N]."""
         raise NotImplementedError
 
     def quality(self, distribution: Distribution, y: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
-        """How good predictions for labels [R, N] are: [R] each. weight: [R, N] what each example counts."""
+        """Metrics [R] of the predictions for labels [R, N]. weight: [R, N] of the examples."""
         return {"log_loss": Direction.MINIMIZE.sign * average(distribution.log_prob(y), weight)}
 
 
 class Classes(Family):
-    """What both families of classes share."""
+    """The common part of both families of classes."""
 
     headline, ratio = ("accuracy", "log_loss"), "odds ratio"
 
@@ -60,10 +60,10 @@ class Classes(Family):
 
     def bend(self, mean: Array, change: Array) -> Array:
         u = mean * change
-        return u - mean * u.sum(1)[:, None]  # where there is one score, too
+        return u - mean * u.sum(1)[:, None]  # valid for one score, too
 
     def chosen(self, distribution: Distribution) -> Tensor:
-        """The most probable label [R, N]; of those that are equally probable the first."""
+        """The most probable label [R, N]; of equally probable ones the first."""
         return distribution.mode
 
     def quality(self, distribution: Distribution, y: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
@@ -73,5 +73,5 @@ class Classes(Family):
 
 
 def average(values: Tensor, weight: Tensor | None) -> Tensor:
-    """The mean [R] over examples [R, N], each counting as much as its weight says."""
+    """The weighted mean [R] over examples [R, N]."""
     return values.mean(1) if weight is None else (weight * values).sum(1) / weight.sum(-1)

@@ -1,4 +1,4 @@
-"""Numbers, by their mean, with a deviation of 1: log p(y) = −(y − z)²/2 − log(2π)/2. Its optimum is least squares."""
+"""Numbers. The score is their mean, the deviation is 1: log p(y) = −(y − z)²/2 − log(2π)/2, which is least squares."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ from rlgrad.supervised.families.family import Array, Family, average
 
 
 class Gaussian(Family):
-    """Any labels. What their deviation is changes nothing of the optimum, and is measured when it is found."""
+    """Any numbers as labels. Their true deviation does not change the optimum; it is estimated there."""
 
     headline, judged, dispersed = ("squared_error",), "squared_error", True
 

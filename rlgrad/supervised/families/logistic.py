@@ -1,4 +1,4 @@
-"""Two classes, by the score of class 1: log p(y) = y z − log(1 + eᶻ)."""
+"""Two classes, with one score, that of class 1: log p(y) = y z − log(1 + eᶻ)."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ class Bernoulli(Classes):
         if xp is torch:
             log_rest, p = functional.softplus(scores, threshold=40.0), scores.sigmoid()
         else:
-            e = np.exp(2 * np.minimum(scores, 0) - scores)  # of −|z|, which does not overflow
+            e = np.exp(2 * np.minimum(scores, 0) - scores)  # e to the power −|z|, which does not overflow
             log_rest, p = np.maximum(scores, 0) + np.log1p(e), np.where(scores > 0, 1, e) / (1 + e)
         y = y[:, None]
         return (y * scores - log_rest)[:, 0], p, y - p
@@ -26,7 +26,7 @@ class Bernoulli(Classes):
         return torch.distributions.Bernoulli(logits=scores.squeeze(-1), validate_args=False)
 
     def chosen(self, distribution: Any) -> Tensor:
-        found: Tensor = distribution.logits > 0  # torch's mode is NaN where both are equally probable
+        found: Tensor = distribution.logits > 0  # torch's mode is NaN if both are equally probable
         return found
 
     def constant(self, y: Tensor, classes: int, weight: Tensor | None = None) -> Tensor:

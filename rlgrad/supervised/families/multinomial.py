@@ -1,4 +1,4 @@
-"""K classes, by a score of each: log p(k) = zₖ − log Σ eᶻ."""
+"""K classes, with a score for each: log p(k) = zₖ − log Σ eᶻ."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Counts, by the logarithm of their mean: log p(y) = y z − eᶻ − log y!"""
+"""Counts. The score is the logarithm of their mean: log p(y) = y z − eᶻ − log y!"""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from rlgrad.supervised.families.family import Array, Family, average
 
 
 class Poisson(Family):
-    """Labels from 0 on. Everything is worked out from how far the score is from log y, so that of large counts nothing
-    cancels: log p(y) = y (d − (eᵈ − 1)) + log p(y given the mean y), where d = z − log y."""
+    """Labels are 0 or more. All is computed from the difference between the score and log y, which avoids cancellation
+    for large counts: log p(y) = y (d − (eᵈ − 1)) + log p(y given the mean y), where d = z − log y."""
 
     headline, judged, ratio = ("deviance", "log_loss"), "deviance", "rate ratio"
 
@@ -45,7 +45,7 @@ class Poisson(Family):
 
 
 def saturated(xp: Any, y: Array) -> Array:
-    """The largest log p(y) that there is: where the mean is y."""
+    """The largest possible log p(y): that with the mean y (the saturated model)."""
     labels = torch.as_tensor(y)
     wide = labels.double()
     found = (torch.xlogy(wide, wide) - wide - torch.lgamma(wide + 1)).to(labels.dtype)
