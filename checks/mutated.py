@@ -4,7 +4,8 @@
 
 Each is a shipped config with one to three changes: keys, values and their types, the text of the file, overrides. Most
 are built in this process, and every hundredth is trained by a process of its own, for two updates. It prints the
-faults, each with the seed and number that make it again.
+faults, each with the seed and number that make it again, and every 250 configs how far it is. Ctrl-C ends it after the
+config that it is at, with the same last line.
 """
 
 import contextlib
@@ -30,6 +31,7 @@ from rlgrad.usage import SHIPPED
 
 SECONDS = 60  # after which something hangs
 ALONE = 100  # one of so many is a process of its own
+SAID = 250  # a line after so many
 FILES = sorted(SHIPPED.glob("*.yaml"))
 WORDS = """
 ~ true false yes no on 0 1 -1 2 3 010 0o10 0x10 1e-3 1e5 1e308 1e400 .inf -.inf .nan 1_000 9:30 2020-01-01 0.5 -0.0
@@ -156,22 +158,30 @@ def in_a_process(command: list[str], folder: str) -> tuple[Any, str]:
     return ended.returncode, ended.stderr.decode("utf-8", "replace")
 
 
-def examine(count: int, seed: int, alone: int = ALONE) -> tuple[Counter[str], list[str]]:
-    """What came of so many configs, and of those with a fault, what it was. alone: how often one is a process."""
+def examine(count: int, seed: int, alone: int = ALONE, asked: Any = ()) -> tuple[Counter[str], list[str]]:
+    """What came of so many configs, and of those with a fault, what it was. alone: how often one is a process. asked:
+    has something in it as soon as it is to end."""
     came, faults = Counter[str](), []
     for number in range(count):
+        if asked:
+            break
         text, words = mutated(random.Random(f"{seed} {number}"))
         outcome, wrong = fault(text, words, alone=bool(alone) and number % alone == alone - 1)
         came[outcome] += 1
         if wrong:
             faults.append(f"seed {seed}, number {number}, {' '.join(words)[:200]}\n{text[:1000]}\n{wrong[-1500:]}")
             print(faults[-1], flush=True)
+        if (number + 1) % SAID == 0:
+            print(f"{number + 1} of {count}: {dict(came)}; {len(faults)} faults", flush=True)
     return came, faults
 
 
 if __name__ == "__main__":
     count, seed = (int(word) for word in (sys.argv[1:] + ["10000", "0"][len(sys.argv) - 1 :]))
-    began = time.monotonic()
-    came, faults = examine(count, seed)
-    print(f"seed {seed}: {count} configs in {time.monotonic() - began:.0f} s: {dict(came)}; {len(faults)} faults")
-    sys.exit(bool(faults))
+    began, asked = time.monotonic(), list[int]()
+    signal.signal(signal.SIGINT, lambda number, _: asked.append(number))  # a config that is refused may swallow more
+    came, faults = examine(count, seed, asked=asked)
+    print(
+        f"seed {seed}: {came.total()} configs in {time.monotonic() - began:.0f} s: {dict(came)}; {len(faults)} faults"
+    )
+    sys.exit(128 + asked[0] if asked else bool(faults))

@@ -20,7 +20,7 @@ from rlgrad import optimizers
 from rlgrad.environments import given_id
 from rlgrad.errors import RunError, SettingError, UsageError, called, said, short
 from rlgrad.named import build_optimizer, build_schedule, name_meant, offered, try_out, types_of
-from rlgrad.notation import write
+from rlgrad.notation import Loader, QuickLoader, write
 from rlgrad.settings import (
     MAX_REPLICAS,
     SHARED,
@@ -236,7 +236,7 @@ def gathered(
     else:
         path = find(source)
         name, folder, (data, sources) = path.stem, path.parent, read(path)
-    given = parse_overrides(overrides) if not isinstance(overrides, Mapping) else overrides
+    given = plain(overrides) if isinstance(overrides, Mapping) else parse_overrides(overrides)
     for dotted, value in given.items():
         override(data, sources, tuple(dotted.split(".")), value)
     if data.get("imports"):
@@ -317,8 +317,6 @@ def valid(cls: type[Anything], data: Mapping[str, Any]) -> Anything:
             message = f"it takes a name and arguments (here: {short(first['input'])})"
             raise SettingError(path, message, meant=[name_meant(path[0], first["input"])]) from error
         raise SettingError(path, message) from error
-    except RecursionError as error:
-        raise SettingError((), "it holds itself, or is nested too deep") from error
     check_readable(settings)
     return settings
 
@@ -365,7 +363,9 @@ def check_readable(settings: Section) -> None:
             what = "nan" if isinstance(value, float) else called(type(value))
             raise SettingError(path, f"{what} is none of what a config can hold: text, numbers, true, false, null")
     try:
-        again = type(settings).model_validate(parse(write(content), Path("config"))[0]).model_dump()
+        text = write(content)
+        reader = Loader if "\\uD" in text else QuickLoader  # which knows no text that is no Unicode
+        again = type(settings).model_validate(parse(text, Path("config"), reader)[0]).model_dump()
     except (UsageError, ValidationError) as error:
         raise SettingError((), f"it cannot be written so that it reads back: {said(error)}") from error
     if again != content:

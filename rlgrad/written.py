@@ -17,6 +17,7 @@ from rlgrad.notation import LARGEST, Loader
 from rlgrad.usage import SHIPPED, split_overrides
 
 MAX_NODES = 10_000  # values in a config: far more than anyone writes, and few enough to stop an alias bomb
+DEEPEST = 20  # settings within settings
 
 Key = tuple[str, ...]  # the path of a setting: ("optimizer", "lr")
 Sources = dict[Key, str]  # where each value was written: "cartpole.yaml:7", "--optimizer.lr"
@@ -34,11 +35,11 @@ def read(path: Path) -> tuple[dict[str, Any], Sources]:
         raise UsageError(f"{path}: cannot be read: {error}") from error
 
 
-def parse(text: str, path: Path) -> tuple[dict[str, Any], Sources]:
+def parse(text: str, path: Path, reader: type[Any] = Loader) -> tuple[dict[str, Any], Sources]:
     """The mapping in a YAML text, and the place of each key. path: the text's name in messages. Raises UsageError."""
     sources: Sources = {(): str(path)}
     try:
-        loader = Loader(text)
+        loader = reader(text)
         node = loader.get_single_node()
         if node is None:
             raise UsageError(f"{path}: the file is empty; the configs in {SHIPPED} show what belongs in one")
@@ -63,8 +64,8 @@ def locate(node: yaml.Node, path: Path, sources: Sources) -> None:
         nonlocal left
         left -= 1
         line = f"{path}:{node.start_mark.line + 1}"
-        if left < 0 or len(at) > 20:
-            raise UsageError(f"{line}: more than a config can hold ({MAX_NODES} values, nested 20 deep)")
+        if left < 0 or len(at) > DEEPEST:
+            raise UsageError(f"{line}: more than a config can hold ({MAX_NODES} values, nested {DEEPEST} deep)")
         if isinstance(node, yaml.MappingNode):
             keys = set()
             for key, value in node.value:
@@ -140,10 +141,13 @@ def override(data: dict[str, Any], sources: Sources, path: Key, value: Any) -> N
     sources[path] = option
 
 
-def plain(value: Any) -> Any:
-    """Copy nested mappings and lists, so that the caller's never change, and turn numpy's numbers into Python's."""
+def plain(value: Any, depth: int = 0) -> Any:
+    """Copy nested mappings and lists, so that the caller's never change, and turn numpy's numbers into Python's. Raises
+    UsageError if they are nested too deep, as a mapping is that contains itself."""
+    if depth > DEEPEST:
+        raise UsageError(f"config: it contains itself, or is nested more than {DEEPEST} deep")
     if isinstance(value, Mapping):
-        return {key: plain(inner) for key, inner in value.items()}
+        return {key: plain(inner, depth + 1) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
+        return [plain(inner, depth + 1) for inner in value]
     return value.item() if isinstance(value, np.generic) else value

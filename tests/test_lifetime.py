@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv
 
@@ -171,10 +172,22 @@ def test_running_moments_are_saved_and_frozen_in_evaluations(tmp_path: Path) -> 
     )
     assert [row["objective/value"] for row in a] == [row["objective/value"] for row in b]
     assert [row.get("evaluation/return") for row in a] == [row.get("evaluation/return") for row in b]
+    assert whole.problem.model.moments.numbers.equal(half.problem.model.moments.numbers)
     observations, rewards = whole.problem.model.moments.numbers[0][:, [2, 5]].T  # how many there were
     assert np.allclose(rewards, 1e-4 + 4 * 5)  # of the four updates, and of no evaluation
     assert np.allclose(observations, 1e-4 + 4 * 6)
     assert whole.problem.evaluate(9)["return"] == half.problem.evaluate(9)["return"]
+
+
+def test_segments_go_on_with_running_moments(tmp_path: Path) -> None:
+    """Seven steps an update, where episodes have five: each checkpoint is amid some, with the moments of all before."""
+    changes: dict[str, Any] = {"segment": 7, "baseline": "critic", "discount": 0.9, "discount_weighting": False}
+    whole = train(config("normalised", **changes), out=tmp_path / "whole")
+    train(config("normalised", **changes, updates=2), out=tmp_path / "half")
+    half = resume(tmp_path / "half", extend_to=4)
+    a, b = (torch.load(run.directory / "checkpoint.pt")["model"] for run in (whole, half))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert np.allclose(a["moments.numbers"][0][:, 5], 1e-4 + 4 * 7)  # one reward for each step, and none played again
 
 
 @pytest.mark.parametrize("name", ["Counted", "Breaks"])

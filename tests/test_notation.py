@@ -96,6 +96,14 @@ def test_what_a_config_cannot_hold_is_refused_by_its_name(value: Any) -> None:
         load_config(GIVEN | {"environment_options": {"x": [value]}})
 
 
+def test_a_mapping_that_holds_itself_is_refused() -> None:
+    ring: dict[str, Any] = dict(GIVEN)
+    ring["environment_options"] = {"x": [ring]}
+    for given, more in ((ring, {}), (GIVEN, {"environment_options": ring})):
+        with pytest.raises(UsageError, match="it contains itself"):
+            load_config(given, more)
+
+
 def test_a_whole_number_in_quotes_is_held_to_64_bits_too() -> None:
     for digits in (20, 330):
         with pytest.raises(UsageError, match="seed"):

@@ -265,6 +265,12 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "half a range": ([RATE, "{search: {low: 1}}"], "--optimizer.lr: a search has .* missing .* 'high'"),
     "a range backwards": ([RATE, "{search: {low: 2, high: 1}}"], "`low <= high` must hold"),
     "a logarithm of nothing": ([RATE, "{search: {low: 0.0, high: 1, log: true}}"], "`low > 0` must hold"),
+    "a learning rate below zero": ([RATE, "0.1", "-1"], "--optimizer.lr: input should not be negative"),
+    "a mistyped optimizer": (["--optimizer.name", "SGD", "SDG"], "--optimizer.name: torch has no optimizer 'SDG'"),
+    "an argument of another optimizer": (
+        ["--optimizer.momentum", "0.5", "--optimizer.name", "SGD", "Adam"], "--optimizer.momentum: Adam has no such"),
+    "a wrong schedule": (
+        ["--schedule.name", "StepLR", "--schedule.step_size", "3", "0"], "--schedule.*StepLR: ZeroDivisionError"),
     "an endless range": ([RATE, "{search: {low: 1, high: .inf}}"], "both ends must be finite"),
     "words": ([RATE, "{search: {low: a, high: b}}"], "--optimizer.lr: a search has"),
     "no such database": ([RATE, "1", "2", "--storage", "sqlite:////nowhere/x.db"], "--storage: it cannot be reached"),

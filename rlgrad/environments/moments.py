@@ -45,9 +45,12 @@ def set_moments(env: Any, row: np.ndarray, frozen: bool) -> None:
         wrapper.update_running_mean = not frozen
     for whose, name in numbers(env):
         old, start = getattr(whose, name), np.size(getattr(whose, name))
-        new, row = row[:start], row[start:]
-        kept = isinstance(old, np.ndarray | np.generic)
-        setattr(whose, name, new.reshape(np.shape(old)).astype(old.dtype) if kept else float(new[0]))
+        new, row = row[:start].reshape(np.shape(old)), row[start:]
+        if isinstance(old, np.ndarray | np.generic):  # new moments may be in single precision until they have seen
+            same = new.astype(old.dtype)
+            setattr(whose, name, same if np.array_equal(same, new) else new)
+        else:
+            setattr(whose, name, float(new))
 
 
 def recall(envs: Sequence[Any], rows: np.ndarray, frozen: bool) -> None:

@@ -28,6 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from rlgrad.config import Config, gathered, located, meant
 from rlgrad.errors import RunError, SettingError, UsageError, said, short
 from rlgrad.loop import Direction, Update
+from rlgrad.named import try_out
 from rlgrad.run.directory import dotted, leave, take, write_json
 from rlgrad.run.following import Following
 from rlgrad.run.identity import MOVED, listed
@@ -59,9 +60,7 @@ class Space:
             ends = {path: ends_of(path, asked) for path, asked in self.asked.items()}
         first = {path: values[0] for path, values in ends.items()}
         self.first = self.at(first)
-        for path, values in ends.items():
-            for value in values[1:]:
-                self.at(first | {path: value})
+        self.others = [self.at(first | {path: value}) for path, values in ends.items() for value in values[1:]]
 
     def at(self, point: Mapping[Key, Any]) -> Config:
         """The config with one value each. Raises UsageError."""
@@ -161,6 +160,9 @@ class Search:
         self.space, self.path, self.shown, grid = space, path.absolute(), path, space.grid(trials)
         self.quiet, self.trials = quiet, len(grid) or trials
         problem = space.first.build().problem
+        for other in space.others:
+            with other.located():
+                try_out(other.settings, problem)
         judged, self.direction = problem.judged or ("", problem.direction)
         problem.close()
         self.tag = f"evaluation/{judged}" if judged else "objective/value"
