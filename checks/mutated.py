@@ -13,12 +13,14 @@ import copy
 import io
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from typing import Any
 import yaml
 
 from rlgrad.cli import main
+from rlgrad.errors import warn
 from rlgrad.run import directory
 from rlgrad.usage import SHIPPED
 
@@ -108,6 +111,7 @@ def fault(text: str, words: list[str], alone: bool = False) -> tuple[str, str | 
         file.write_bytes(text.encode("utf-8", "surrogatepass"))
         command = ["train", "--config", str(file), "--out", str(out), *words]
         code, said = in_a_process(command, folder) if alone else in_this_process(command)
+        said = re.sub(r"(?m)^\w*Warning: .*\n", "", said)  # of a library; each is one line
         left = sorted(path.name for path in Path(folder).iterdir())
         if code == "begun":
             return code, None
@@ -130,7 +134,8 @@ def in_this_process(command: list[str]) -> tuple[Any, str]:
     signal.alarm(SECONDS)
     directory.claim = begun
     try:
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed), warnings.catch_warnings():
+            warnings.showwarning = warn  # as where the command has a process of its own
             return main(command), printed.getvalue()
     except Begun:
         return "begun", printed.getvalue()
