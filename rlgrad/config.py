@@ -364,7 +364,7 @@ def check_readable(settings: Section) -> None:
             raise SettingError(path, f"{what} is none of what a config can hold: text, numbers, true, false, null")
     try:
         text = write(content)
-        reader = Loader if "\\uD" in text else QuickLoader  # which knows no text that is no Unicode
+        reader = Loader if "\\uD" in text else QuickLoader  # which cannot read what is not valid Unicode
         again = type(settings).model_validate(parse(text, Path("config"), reader)[0]).model_dump()
     except (UsageError, ValidationError) as error:
         raise SettingError((), f"it cannot be written so that it reads back: {said(error)}") from error

@@ -66,7 +66,7 @@ class Experience:
         environments = self._copies(settings.episodes, continuing=True, crew=self.workers[0])
         made = Segments(environments, settings.replicas, settings.episodes)
         try:
-            self._recall(environments, settings.episodes, frozen=True)  # then what was seen last looks as it did
+            self._recall(environments, settings.episodes, frozen=True)  # so that the last observation is as it was
             made.load_state_dict(self._unfinished)
             self._recall(environments, settings.episodes, frozen=False)
         except BaseException:
