@@ -1,7 +1,7 @@
 """The policy gradient: Σ credit ∇log π + bonus ∇entropy + pull ∇value over the steps of a batch.
 
-Everything goes piece by piece (`advantages.pieces`): each is differentiated while what its graph holds is still in the
-cache, and no graph grows with the length of the episodes.
+It is computed piece by piece (`advantages.pieces`): each piece is differentiated while its graph is still in the cache,
+and no graph grows with the length of the episodes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,14 +19,12 @@ from rlgrad.replicas import flatten
 
 
 class PolicyGradient(NamedTuple):
-    """A gradient, and what was met on the way."""
+    """A gradient, and what was computed for it."""
 
-    gradient: list[Tensor]  # of each parameter of the policy, and of the critic if it is pulled
+    gradient: list[Tensor]  # for each parameter of the policy, and with `pull` also of the critic
     log_prob: Tensor  # [R, T, B] of the actions taken
     entropy: Tensor  # [R, T, B]
-    policy: list[
-        ActionDistribution
-    ]  # over the actions at the observations, piece by piece, detached; if they were wanted
+    policy: list[ActionDistribution]  # the distributions over actions, piece by piece, detached; if they were wanted
 
 
 def policy_gradient(
@@ -38,12 +36,12 @@ def policy_gradient(
     keep: bool = False,
     played: Tensor | None = None,
 ) -> PolicyGradient:
-    """credit, bonus and pull: the weights [R, T, B] of ∇log π, ∇entropy and ∇value. keep: whether the distributions
-    over actions are wanted. played: the log-probabilities [R, T, B] of the policy that has played, where it is another:
-    then credit counts as often as an action has become more probable since, and the gradient of the surrogate
-    Σ credit π/π_played (Schulman et al. 2015, equation 14) is Σ credit π/π_played ∇log π.
+    """Return the policy gradient. credit, bonus and pull: the weights [R, T, B] of ∇log π, ∇entropy and ∇value. keep:
+    whether the distributions over actions are wanted. played: the log-probabilities [R, T, B] of the policy that
+    played, if it is another one. Then credit is multiplied by π/π_played: Σ credit π/π_played ∇log π is the gradient of
+    the surrogate Σ credit π/π_played (Schulman et al. 2015, equation 14).
 
-    Processes that train together have a share of the slots each, unless the distributions are wanted.
+    Each of the processes that train together computes a share of the slots, unless the distributions are wanted.
     """
     slots = batch.alive.shape[2]
     if keep or not ranks.shared(slots):
@@ -54,7 +52,7 @@ def policy_gradient(
 
 
 def summed(own: PolicyGradient, slots: int) -> PolicyGradient:
-    """The sum over all processes that train together, each of which has found its share."""
+    """Return the sum over all processes that train together. own: the result for the slots of this process."""
     each = (distributed.placed(x, slots, 2) for x in (own.log_prob, own.entropy))
     *gradient, log_prob, entropy = distributed.summed(*own.gradient, *each)
     return PolicyGradient(gradient, log_prob, entropy, [])
@@ -69,7 +67,7 @@ def of_slots(
     keep: bool = False,
     played: Tensor | None = None,
 ) -> PolicyGradient:
-    """The same by one process."""
+    """Return the policy gradient over the slots of this process."""
     model = agent if pull is not None else agent.policy
     parameters = list(model.parameters())
     gradient = [torch.zeros_like(parameter) for parameter in parameters]
@@ -82,26 +80,26 @@ def of_slots(
             weight = credit[:, piece]
             if played is not None:
                 weight = weight * (log_prob.detach() - played[:, piece]).exp()
-            of = [(log_prob, weight)]
+            terms = [(log_prob, weight)]
             if pull is not None and agent.critic:
-                of.append((agent.critic(observation), pull[:, piece]))
+                terms.append((agent.critic(observation), pull[:, piece]))
         with torch.set_grad_enabled(bonus is not None):
             entropy = distribution.entropy()
         if bonus is not None:
-            of.append((entropy, bonus[:, piece]))
+            terms.append((entropy, bonus[:, piece]))
         log_probs.append(log_prob.detach())
         entropies.append(entropy.detach())
         if keep:
             distributions.append(distribution.detach())
-        with torch.enable_grad():  # one number: where autograd is handed weights, torch imports sympy, half a second
-            total = torch.stack([(output * weight).sum() for output, weight in of]).sum()
+        with torch.enable_grad():  # one number: with weights, autograd would import sympy, which takes half a second
+            total = torch.stack([(output * weight).sum() for output, weight in terms]).sum()
         for whole, part in zip(gradient, torch.autograd.grad(total, parameters), strict=True):
             whole += part
     return PolicyGradient(gradient, torch.cat(log_probs, 1), torch.cat(entropies, 1), distributions)
 
 
 def looked_at(agent: Agent, batch: Rollout, keep: bool = False) -> PolicyGradient:
-    """The same without a gradient: what the policy says of the actions and the observations."""
+    """Return the policy's log-probabilities, entropies and, with `keep`, distributions; without a gradient."""
     slots = batch.alive.shape[2]
     if not keep and ranks.shared(slots):
         return summed(looked_at_slots(agent, batch.of(ranks.share(slots))), slots)
@@ -109,7 +107,7 @@ def looked_at(agent: Agent, batch: Rollout, keep: bool = False) -> PolicyGradien
 
 
 def looked_at_slots(agent: Agent, batch: Rollout, keep: bool = False) -> PolicyGradient:
-    """The same by one process."""
+    """Return the result of `looked_at` for the slots of this process."""
     with torch.no_grad():
         each = [(agent(batch.observation[:, piece]), batch.action[:, piece]) for piece in batch.pieces()]
         log_prob = torch.cat([distribution.log_prob(action) for distribution, action in each], 1)
@@ -118,7 +116,7 @@ def looked_at_slots(agent: Agent, batch: Rollout, keep: bool = False) -> PolicyG
 
 
 def by_halves(agent: Agent, batch: Rollout, credit: Tensor) -> Iterator[Tensor]:
-    """The policy's gradient [R, P] by either half of the episodes."""
+    """Yield the policy's gradient [R, P] from each half of the episodes."""
     episodes = batch.alive.shape[2]
     for part in (slice(0, episodes // 2), slice(episodes // 2, episodes)):
         share = episodes / len(range(episodes)[part])
@@ -126,15 +124,15 @@ def by_halves(agent: Agent, batch: Rollout, credit: Tensor) -> Iterator[Tensor]:
 
 
 def with_optimal_baseline(agent: Agent, batch: Rollout, weight: Tensor, returns: Tensor, each: bool) -> list[Tensor]:
-    """The policy's gradient with the constant baseline that leaves the least variance.
+    """Return the policy's gradient with the constant baseline that has the least variance.
 
-    weight: [R, T, B] of each step. each: one constant for each parameter, instead of one for all.
+    weight: [R, T, B] of each step. each: whether each parameter has its own constant, instead of one for all.
     """
     count = batch.alive.shape[2]
     episodes = [slice(number, number + 1) for number in range(count)][ranks.share(count)]
 
     def of_each(credit: Tensor) -> Sequence[Sequence[Tensor]]:
-        """[B][of each parameter]."""
+        """Return the gradient of each of the B episodes, for each parameter."""
         found = [policy_gradient(agent, batch.of(one), credit[:, :, one]).gradient for one in episodes]
         if ranks.here.size == 1:
             return found

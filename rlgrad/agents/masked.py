@@ -13,10 +13,10 @@ NEVER = float("-inf")  # as a logit: a probability of exactly zero
 
 
 class Masked(Actable):
-    """Observations [R, ..., D + A], flat, of which the network sees the first D in their own shape [*O]. What it says
-    of actions that the mask forbids becomes a logit of minus infinity.
+    """A network for flat observations [R, ..., D + A]. It sees the first D numbers, in their own shape [*O]; the other
+    A are the mask. Its logits of actions that the mask forbids become minus infinity.
 
-    forbids: whether the network speaks of actions, as a policy's does; a critic's does not.
+    forbids: whether the network gives logits of actions, as a policy's does; a critic's does not.
     """
 
     def __init__(self, network: nn.Module, shape: Sequence[int], actions: int, forbids: bool):
@@ -29,7 +29,7 @@ class Masked(Actable):
         if not self.forbids:
             return found
         mask = x[..., self.seen :] != 0
-        return torch.where(mask | ~mask.any(-1, keepdim=True), found, NEVER)  # rows that are no step have no mask
+        return torch.where(mask | ~mask.any(-1, keepdim=True), found, NEVER)  # rows that are not steps have no mask
 
     def frozen(self) -> Frozen:
         says = frozen(self.network)

@@ -1,4 +1,4 @@
-"""Minibatches of the steps that were played: several passes over one batch, in an order of each replica's own."""
+"""Minibatches of the steps that were played: several passes over one batch, in a random order for each replica."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,13 +14,13 @@ from rlgrad.errors import RunError
 def minibatches(
     streams: Sequence[np.random.Generator], alive: Tensor, epochs: int, count: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """So many epochs, in each of which every step is in one of `count` minibatches: index and weight [R, M].
+    """Yield index and weight [R, M] of each minibatch; each epoch puts every step into one of `count` minibatches.
 
-    Each replica's steps are shuffled by its own stream and dealt into parts that differ by one step at most. A replica
+    Each replica's steps are shuffled by its own stream and cut into parts that differ by one step at most. A replica
     with fewer steps than another has minibatches with fewer steps: the rest of their M places have the weight 0.
 
-    alive: [R, T, B] bool, the steps there are. index: into T * B, as `gather` takes it.
-    Raises RunError where a replica has fewer steps than there are minibatches.
+    alive: [R, T, B] bool, the rows that are steps. index: into T * B, as in `gather`.
+    Raises RunError if a replica has fewer steps than there are minibatches.
     """
     there = [np.flatnonzero(each) for each in alive.flatten(1).numpy()]
     if (fewest := min(map(len, there))) < count:
@@ -36,6 +36,6 @@ def minibatches(
 
 
 def gather(x: Tensor | Frames, index: Tensor) -> Tensor:
-    """The steps at index [R, M] of x [R, T, B, ...]: [R, M, ...]."""
+    """Return the steps at index [R, M] of x [R, T, B, ...]: [R, M, ...]."""
     replica, slots = torch.arange(x.shape[0]).unsqueeze(1), x.shape[2]
     return x[replica, index // slots, index % slots]

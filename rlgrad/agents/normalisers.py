@@ -1,4 +1,4 @@
-"""Running means and deviations: of what is observed, and of returns."""
+"""Running means and deviations of observations and of returns."""
 
 import numpy as np
 import torch
@@ -10,9 +10,9 @@ from rlgrad.networks import Actable, Frozen
 
 
 class Normaliser(Actable):
-    """Brings each of D features to mean 0 and deviation 1, for each replica by what it has seen: [R, ..., D].
+    """Scales each of D features to mean 0 and deviation 1, for each replica by what it has seen: [R, ..., D].
 
-    What it sees in an update counts from the next update on, so that a batch is acted on and learned from alike.
+    What it observes in an update counts from the next update on: acting and learning use the same numbers for a batch.
     Welford's running moments (1962), merged as in Chan, Golub & LeVeque 1983. They are buffers: saved with the model,
     and frozen in evaluation.
     """
@@ -33,13 +33,14 @@ class Normaliser(Actable):
             self.register_buffer(f"{name}_squares", torch.zeros(replicas, features, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        """In the precision of x, as beside a large mean single has no digits left; then in that of the models."""
+        """Scale x in its own precision, as single precision loses the digits beside a large mean; then convert to that
+        of the models."""
         mean, deviation = self.mean_and_deviation(x)
         found = functional.hardtanh((x - mean) / deviation / self.limit) * self.limit
         return found.to(torch.get_default_dtype())
 
     def frozen(self) -> Frozen:
-        """The same for x [R, N, D], in numpy."""
+        """Return `forward` with the current numbers, as a numpy function of x [R, N, D]."""
         one = torch.empty(len(self.seen_count), 1, 1)
         moments = {x.numpy().dtype: [m.numpy() for m in self.mean_and_deviation(x)] for x in (one, one.double())}
 
@@ -58,7 +59,7 @@ class Normaliser(Actable):
 
     @torch.no_grad()
     def advance(self) -> None:
-        """From here on, what was observed counts."""
+        """Use the observed statistics from now on."""
         a, b = self.seen_count, self.pending_count
         total = (a + b).clamp(min=1)
         gap = self.pending_mean - self.seen_mean
@@ -70,8 +71,8 @@ class Normaliser(Actable):
 
     @torch.no_grad()
     def observe(self, x: Tensor, alive: Tensor) -> None:
-        """Take note of the vectors x [R, T, B, D] of the steps that are alive [R, T, B]; what stands behind the first D
-        elements, an action mask, is left out."""
+        """Observe the vectors x [R, T, B, D] of the steps that are alive [R, T, B]. Elements after the first D, an
+        action mask, are left out."""
         x = x[..., : self.seen_mean.shape[1]]
         x, weight = x.double(), alive.double().unsqueeze(3)
         self.pending_count.copy_(total(weight))
@@ -80,7 +81,7 @@ class Normaliser(Actable):
 
 
 class ReturnUnit(Normaliser):
-    """The mean and the deviation of the returns-to-go: units in which the size of the rewards is irrelevant."""
+    """The mean and the deviation of the returns-to-go: a unit that makes the size of the rewards irrelevant."""
 
     def __init__(self, replicas: int):
         super().__init__(replicas, 1)

@@ -1,4 +1,4 @@
-"""Playing with a policy, for R replicas at once: whole episodes, or segments of episodes that go on in the next."""
+"""Play with a policy, for R replicas at once: whole episodes, or segments of episodes that go on in the next update."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,24 +18,24 @@ from rlgrad.errors import RunError, strange
 
 
 class Rollout(NamedTuple):
-    """What R replicas have played for an update, each in B slots: T rows, some of which may be no step of an episode.
+    """What R replicas have played for an update, each in B slots of T rows. A row may be empty.
 
-    Where `alive` is False everything else is zero. A slot has one whole episode, or some one after the other; T is as
-    many as the slowest takes, rounded up to a multiple of CHUNK. A segment has the same number of rows in each slot and
-    any number of ends.
+    A row is a step of an episode if `alive` is True, else all its numbers are zero. A slot has one whole episode, or
+    several one after the other; T is the length of the longest slot, rounded up to a multiple of CHUNK. A segment has
+    the same number of rows in each slot and any number of ends.
     """
 
-    observation: Tensor | Frames  # [R, T, B, *O] what the action was chosen on
+    observation: Tensor | Frames  # [R, T, B, *O] before the action
     action: Tensor  # [R, T, B, *A]
-    reward: Tensor  # [R, T, B] what it earned
+    reward: Tensor  # [R, T, B] of the action
     alive: Tensor  # [R, T, B] bool: the row is a step of an episode
     terminated: Tensor  # [R, T, B] bool: the step reached the episode's end
     truncated: Tensor  # [R, T, B] bool: a time limit cut the episode off after this step
-    over: Tensor  # [R, T, B] bool: what follows this step is not in the next row
-    last_observation: Tensor  # [R, E, *O] what follows it, in the order of the rows; E: the most ends of any replica,
-    # rounded up like T
+    over: Tensor  # [R, T, B] bool: the observation after this step is not in the next row
+    last_observation: Tensor  # [R, E, *O] the observations after these steps, in the order of the rows; E: the largest
+    # number of such steps of a replica, rounded up like T
     step: int = 0  # the number of the update that this was played for
-    exact_reward: Tensor | None = None  # [R, T, B] the same reward in double precision; None: it is no other
+    exact_reward: Tensor | None = None  # [R, T, B] the reward in double precision; None: `reward` is exact
     env_steps: Tensor | None = None  # [R, B] calls of the environment's `step`; None: as many as actions
 
     @property
@@ -47,7 +47,7 @@ class Rollout(NamedTuple):
         return pieces(self.alive.shape[1])
 
     def of(self, episodes: slice) -> "Rollout":
-        """Some of the slots; `last_observation` stays that of all."""
+        """Return some of the slots; `last_observation` stays that of all slots."""
         seen = self.observation
         some: dict[str, Any] = {
             "observation": seen.slots(episodes) if isinstance(seen, Frames) else seen[:, :, episodes]
@@ -57,14 +57,14 @@ class Rollout(NamedTuple):
         return self._replace(**some)
 
     def after(self, value: Tensor) -> Tensor:
-        """Numbers [R, E] that belong to `last_observation`, in the rows that they follow: [R, T, B], elsewhere 0."""
-        number = self.over.flatten(1).cumsum(1) - 1  # which of the ends
+        """Return numbers [R, E] of `last_observation` in the rows before these observations: [R, T, B], elsewhere 0."""
+        number = self.over.flatten(1).cumsum(1) - 1  # index into E
         found = value.gather(1, number.clamp(min=0)) * self.over.flatten(1)
         return found.reshape(self.over.shape)
 
 
 class Tape:
-    """Records steps [R * B] one after the other, and makes a Rollout of them. pictures: those in what is seen."""
+    """Records steps [R * B] one after the other, and makes a Rollout of them. pictures: those in the observations."""
 
     def __init__(self, replicas: int, episodes: int, pictures: Sequence[Picture] = (), precise: bool = False):
         """precise: whether observations in double precision stay so."""
@@ -72,7 +72,7 @@ class Tape:
         self.films = [Film(each, replicas * episodes) for each in pictures if each.box.dtype == np.uint8]
         self.rows: list[tuple[np.ndarray, ...]] = []
         self.env_steps = np.zeros(replicas * episodes, np.int64)  # in each slot
-        self.ends: list[tuple[np.ndarray, np.ndarray]] = []  # which slots, and what was seen last in them
+        self.ends: list[tuple[np.ndarray, np.ndarray]] = []  # slots whose rows end, and their last observations
 
     def note(
         self,
@@ -83,8 +83,8 @@ class Tape:
         found: Transition,
         taken: np.ndarray | int,
     ) -> np.ndarray:
-        """Keep a step, and return in which slots [R * B] it has ended the episode. last: the segment ends here. taken:
-        for how many steps of the environment the action was held."""
+        """Record a step, and return the slots [R * B] in which it has ended the episode. last: whether the segment ends
+        here. taken: the number of environment steps that the action was held for."""
         self.env_steps += alive * taken
         over: np.ndarray = alive & (found.terminated | found.truncated)
         left = alive if last else over
@@ -100,7 +100,7 @@ class Tape:
         return over
 
     def rollout(self, rows: int) -> Rollout:
-        """All that was noted, with empty rows behind it up to `rows`."""
+        """Return all that was recorded, followed by empty rows up to `rows`."""
         observation, action, reward, *masks = (self._together(each, rows) for each in zip(*self.rows, strict=True))
         alive, terminated, truncated, over = (mask.contiguous() for mask in masks)
         reward = masked(reward.double(), alive)
@@ -127,7 +127,7 @@ class Tape:
         return torch.from_numpy(stacked).reshape(rows, self.replicas, self.episodes, *stacked.shape[2:]).transpose(0, 1)
 
     def _filmed(self, rest: Tensor, rows: int) -> Frames:
-        """What was seen, from what is no picture and the films."""
+        """Return the observations, from the films and the numbers that belong to no picture."""
         numbers = [self._together(film.numbers, rows) for film in self.films]
         frames = [film.frames() for film in self.films]
         return Frames([film.picture for film in self.films], frames, numbers, rest, self.shape)
@@ -146,7 +146,7 @@ class Tape:
 
 
 class Player:
-    """Chooses actions [R * B] with noise that comes from the replicas' streams, CHUNK steps at a time."""
+    """Chooses actions [R * B], with noise from the replicas' streams, drawn for CHUNK steps at a time."""
 
     def __init__(self, policy: Policy, streams: Sequence[np.random.Generator], episodes: int, greedy: bool = False):
         self.policy, self.streams, self.episodes, self.greedy = policy, streams, episodes, greedy
@@ -155,7 +155,7 @@ class Player:
         self.taken = 0
 
     def act(self, observation: np.ndarray) -> np.ndarray:
-        """The policy's own actions; `policy.to_environment` makes of them what the environment understands."""
+        """Return actions in the policy's own form; `policy.to_environment` converts them for the environment."""
         noise = None
         if not self.greedy:
             if self.taken % CHUNK == 0:
@@ -178,14 +178,14 @@ def steps(
     limit: int,
     least: int = 0,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, Transition]]:
-    """One step of all R * B episodes after the other, until none goes on or the limit is reached: the observations, the
-    actions chosen on them, whose episodes still go on here, and what came of it. least: after an episode a slot plays
-    another as long as its replica has fewer steps than this."""
+    """Yield the steps of all R * B episodes, until no episode goes on or the limit is reached: the observations, the
+    actions, which episodes of this process still go on, and the transitions. least: after an episode, a slot plays
+    another one as long as its replica has fewer steps than this."""
     player, each = Player(policy, streams, episodes, greedy), len(streams)
     observation = environments.reset(streams)
     own = ranks.own(len(observation))  # the episodes of this process
-    alive = playing = own | (least > 0)  # what others have played decides whether another episode begins
-    count, seeds = np.zeros(each, np.int64), np.zeros(len(observation), np.int64)  # steps of each replica; for episodes
+    alive = playing = own | (least > 0)  # the steps of other processes decide whether another episode begins
+    count, seeds = np.zeros(each, np.int64), np.zeros(len(observation), np.int64)  # of replicas; of episodes
     while playing.any() and player.taken < limit:
         action = player.act(observation)
         found = step(environments, policy.to_environment(action), player.taken - 1)
@@ -205,7 +205,7 @@ def steps(
 
 
 def draw_seeds(seeds: np.ndarray, over: np.ndarray, streams: Sequence[np.random.Generator]) -> None:
-    """A new seed, from its replica's stream, for each of the copies `over` [N] whose next episode begins."""
+    """Draw a new seed, from its replica's stream, for each of the copies `over` [N] whose next episode begins."""
     for rng, own, which in zip(streams, np.split(seeds, len(streams)), np.split(over, len(streams)), strict=True):
         if which.any():
             own[which] = rng.integers(2**31, size=which.sum())
@@ -223,10 +223,10 @@ def play(
 ) -> Rollout:
     """Play `episodes` whole episodes for each stream; noise and initial states come from the replica's own.
 
-    limit: steps after which an episode that goes on is taken to be one that never ends.
+    limit: steps after which an episode that goes on is considered as one that never ends.
     least: go on with new episodes, in the same slots, until each replica has this many steps; needs `Continuing`.
 
-    Raises RunError where an environment never ends or returns something that is not finite.
+    Raises RunError if an episode never ends, or if the environment returns something that is not finite.
     """
     tape = Tape(len(streams), episodes, policy.pictures, policy.precise)
     for observation, action, alive, found in steps(
@@ -241,7 +241,7 @@ def play(
 
 
 def together(own: Rollout) -> Rollout:
-    """What all processes have played that train together; in each the slots of the others are empty."""
+    """Return what all processes that train together have played. own: of this process, with the other slots empty."""
     if ranks.here.size == 1:
         return own
     names = ("observation", "action", "reward", "alive", "terminated", "truncated", "over", "exact_reward", "env_steps")
@@ -269,8 +269,8 @@ def returns_of(
     discount: float | Tensor = 1.0,
     limit: int = 100_000,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The returns and lengths [R, B] of the episodes that `play` would play, and which of them were cut off: nothing
-    else is kept.
+    """Play the episodes that `play` would play, and return only their returns and lengths [R, B], and which of them
+    were cut off.
 
     limit: steps after which an episode is cut off.
     discount: γ, or one [R] for each replica.
@@ -297,12 +297,12 @@ def returns_of(
 
 
 def step(environments: Environments, action: np.ndarray, t: int) -> Transition:
-    """Raises RunError where the environment raises anything."""
+    """Take a step in all copies. Raises RunError if the environment raises anything."""
     try:
         return environments.step(action)
-    except RunError:  # it takes too long
+    except RunError:  # it says what is wrong already
         raise
-    except BaseException as error:  # an environment is anybody's code
+    except BaseException as error:  # an environment can raise anything
         if not strange(error):
             raise
         reason = " ".join(str(error).split())
@@ -310,19 +310,19 @@ def step(environments: Environments, action: np.ndarray, t: int) -> Transition:
 
 
 def as_tensor(x: np.ndarray | Tensor, precise: bool = False) -> Tensor:
-    """The array as a tensor; real numbers have the precision of the models, or stay double where they are precise."""
+    """Return the array as a tensor; real numbers get the precision of the models, or stay double if `precise`."""
     tensor = torch.as_tensor(x)
     kept = not tensor.is_floating_point() or (precise and tensor.dtype == torch.float64)
     return tensor if kept else tensor.to(torch.get_default_dtype())
 
 
 def masked(x: Tensor, mask: Tensor) -> Tensor:
-    """x [R, T, B, ...] with zeros where the mask is False: not x * mask, as what is there may be infinite or NaN."""
+    """Return x [R, T, B, ...] with zeros where the mask is False. x * mask would keep numbers that are not finite."""
     return torch.where(mask.reshape(*mask.shape, *[1] * (x.dim() - mask.dim())), x, torch.zeros((), dtype=x.dtype))
 
 
 def check_finite(what: str, x: Tensor, first: int = 0) -> None:
-    """Raises RunError that says where x [R, T, B, ...] is not finite. first: the number of its first step."""
+    """Raises RunError if x [R, T, B, ...] is not finite, and says where. first: the number of its first step."""
     if not x.isfinite().all():
         replica, t, episode = (~x.isfinite()).nonzero()[0, :3].tolist()
         raise RunError(f"{what} that is not finite (replica {replica}, episode {episode}, step {first + t})")

@@ -1,4 +1,4 @@
-"""Segments of episodes, played on from update to update."""
+"""Segments of episodes that go on from update to update."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,28 +15,28 @@ from rlgrad.errors import RunError
 
 
 class Segments:
-    """Episodes that are played on from update to update, `steps` rows at a time, in B slots for each of R replicas.
+    """Episodes that go on from update to update, `steps` rows at a time, in B slots for each of R replicas.
 
-    Where an episode ends the next one begins in the same slot. All that it takes to be here again is the seed of each
-    episode that goes on, and its actions so far: `state_dict` has them, and no pickle.
+    When an episode ends, the next one begins in the same slot. The seed of each unfinished episode and its actions so
+    far are enough to come to the same state again: `state_dict` contains them, and no pickle.
     """
 
     def __init__(self, environments: Continuing, replicas: int, episodes: int):
         self.environments, self.replicas, self.episodes = environments, replicas, episodes
         slots = replicas * episodes
-        self.seeds = np.zeros(slots, np.int64)  # of the episodes that go on
-        self.begun = np.zeros(slots, np.int64)  # at which of the actions below
+        self.seeds = np.zeros(slots, np.int64)  # of the unfinished episodes
+        self.begun = np.zeros(slots, np.int64)  # at which of the actions below they began
         self.actions: list[np.ndarray] = []  # [R * B, *A] each, as the environment got them
         self.observation: np.ndarray | None = None  # None: nothing has been played yet
         self.ready = np.ones(slots, bool)
-        self.earned, self.taken = np.zeros(slots), np.zeros(slots)  # return and steps of the episodes that go on
-        self.finished = np.full((2, slots), np.nan)  # return and steps of the last that ended in each slot
+        self.earned, self.taken = np.zeros(slots), np.zeros(slots)  # return and steps of the unfinished episodes
+        self.finished = np.full((2, slots), np.nan)  # return and steps of the last finished episode in each slot
 
     @torch.no_grad()
     def play(self, policy: Policy, streams: Sequence[np.random.Generator], steps: int) -> Rollout:
-        """`steps` rows; noise and the seeds of new episodes come from the replica's own stream.
+        """Play `steps` rows; noise and the seeds of new episodes come from the replica's own stream.
 
-        Raises RunError where an environment returns something that is not finite.
+        Raises RunError if an environment returns something that is not finite.
         """
         player = Player(policy, streams, self.episodes)
         tape = Tape(self.replicas, self.episodes, policy.pictures, policy.precise)
@@ -64,7 +64,7 @@ class Segments:
         return rollouts.together(tape.rollout(steps))
 
     def _put_together(self, steps: int) -> None:
-        """What all processes have that train together, so that each could go on with any of the episodes."""
+        """Collect the state of all processes that train together, so that each could go on with any of the episodes."""
         if ranks.here.size > 1:
             assert self.observation is not None
             self.observation = distributed.put_together(self.observation)
@@ -80,12 +80,12 @@ class Segments:
         self.observation, self.ready = self.environments.restart(over, self.seeds)
 
     def _forget(self) -> None:
-        """The actions of episodes that have ended."""
+        """Forget the actions of episodes that have ended."""
         first = int(self.begun.min())
         self.actions, self.begun = self.actions[first:], self.begun - first
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What `load_state_dict` needs of environments that are `repeatable`."""
+        """Return what `load_state_dict` needs, for environments that are `repeatable`."""
         if self.observation is None:
             return {}
         shape = (len(self.actions), *(self.actions[0].shape if self.actions else (0,)))
@@ -97,7 +97,7 @@ class Segments:
         return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Play the unfinished episodes again. Raises RunError where that leads elsewhere."""
+        """Play the unfinished episodes again. Raises RunError if this leads to other observations."""
         if not state:
             return
         arrays = {name: tensor.numpy().copy() for name, tensor in state.items()}
@@ -108,7 +108,7 @@ class Segments:
         observation, _ = self.environments.restart(np.ones(len(self.seeds), bool), self.seeds)
         waiting = np.zeros(len(self.seeds), bool)
         for t, action in enumerate(self.actions):
-            due = (self.begun == t) | waiting  # a slot whose time has not come is kept busy
+            due = (self.begun == t) | waiting  # slots whose episode begins later play any others until then
             if t > 0 and due.any():
                 observation, _ = self.environments.restart(due, self.seeds)
             found = self.environments.step(action)

@@ -24,22 +24,22 @@ class PolicySettings(Section):
     hidden: tuple[PositiveInt, ...] = (32,)
     """widths of the hidden layers; []: a linear policy"""
     activation: Activation | Importable = "tanh"
-    """of the hidden layers: tanh, relu, or your own function of a tensor as module:function"""
+    """activation of the hidden layers: tanh, relu, or your own function of a tensor as module:function"""
     filters: tuple[Filter, ...] | None = None
-    """of the convolutions that pictures go through first: how many, their size and the stride, for each layer; null:
-    those of Mnih et al. 2015, [[32, 8, 4], [64, 4, 2], [64, 3, 1]], and of pictures with a side below 36 pixels
-    [[16, 3, 2], [32, 3, 2]]"""
+    """convolutional layers for pictures, each as [number of filters, size, stride]; null: those of Mnih et al. 2015,
+    [[32, 8, 4], [64, 4, 2], [64, 3, 1]], and for pictures with a side below 36 pixels [[16, 3, 2], [32, 3, 2]]"""
     network: Importable | None = None
-    """your own, as module:function: (inputs, outputs, streams of the R replicas) -> a module that maps [R, ..., inputs]
-    to [R, ..., outputs]; null: a multilayer perceptron"""
+    """your own network, as module:function: (inputs, outputs, streams of the R replicas) -> a module that maps
+    [R, ..., inputs] to [R, ..., outputs]; null: a multilayer perceptron"""
     initial_gain: Each[PositiveFloat] = 0.01
-    """size of the last layer's initial weights: where it is small, the first policy is almost uniform"""
+    """scale of the last layer's initial weights: if it is small, the first policy is almost uniform"""
     deviation: Deviation = "learned"
-    """of continuous actions. learned: a number for each element, the same everywhere; state_dependent: the network's"""
+    """standard deviation of continuous actions. learned: a number for each element, the same in all states;
+    state_dependent: an output of the network"""
     initial_deviation: Each[PositiveFloat] = 1.0
-    """of continuous actions, where 1 is half the width of their box"""
+    """standard deviation of continuous actions at the start, where 1 is half the width of their box"""
     squash: bool = False
-    """whether continuous actions are brought into their box by a tanh, instead of being clipped"""
+    """whether a tanh brings continuous actions into their box, instead of clipping"""
 
 
 class CriticSettings(Section):
@@ -48,38 +48,38 @@ class CriticSettings(Section):
     hidden: tuple[PositiveInt, ...] = (32,)
     """widths of the hidden layers"""
     activation: Activation | Importable = "tanh"
-    """of the hidden layers: tanh, relu, or your own function of a tensor as module:function"""
+    """activation of the hidden layers: tanh, relu, or your own function of a tensor as module:function"""
     filters: tuple[Filter, ...] | None = None
-    """of pictures, as the policy's; its convolutions are its own"""
+    """convolutional layers for pictures, as those of the policy; the critic has its own weights"""
     learning_rate: Each[PositiveFloat] | None = None
-    """its own; null: that of the policy"""
+    """the critic's own learning rate; null: that of the policy"""
     optimizer: Optimizer | None = None
-    """its own, by name and arguments as that of the run; null: it is moved by that of the run"""
+    """the critic's own optimizer, with name and arguments as that of the run; null: that of the run"""
     epochs: PositiveInt = 1
-    """how often it learns from the steps of an update; more than once needs an optimizer of its own"""
+    """number of passes of the critic through all steps of an update; more than 1 needs an optimizer of its own"""
     minibatches: PositiveInt = 1
-    """into how many parts an epoch's steps are dealt, for a step of its optimizer each"""
+    """number of parts into which each epoch divides the steps; each part gives one step of the critic's optimizer"""
 
     @property
     def passes(self) -> int:
-        """Steps of its optimizer in an update."""
+        """The number of steps of the critic's optimizer in an update."""
         return self.epochs * self.minibatches
 
 
 class Wrapper(Named):
-    """One of gymnasium.wrappers by its name, or your own as module:Class, and its own arguments as further keys."""
+    """The name of one of gymnasium.wrappers, or your own wrapper as module:Class; further keys are its arguments."""
 
 
 class EntropyBonus(Section):
     """A reward for being undecided: the policy's mean entropy, times a coefficient, is added to the objective."""
 
     coefficient: Each[NonNegativeFloat]
-    """reward per nat at the first update"""
+    """reward per nat of entropy at the first update"""
     final: Each[NonNegativeFloat] | None = None
     """the coefficient at the last update, with a straight line between the two; null: it stays the same"""
 
     def at(self, progress: float) -> float | Tensor:
-        """The coefficient when so much of the run is done, from 0 to 1."""
+        """The coefficient at this point of the run: 0 is its first update, 1 its last."""
         final = self.coefficient if self.final is None else self.final
         return self.coefficient + (final - self.coefficient) * min(1.0, progress)
 
@@ -92,7 +92,7 @@ class HeldOutEpisodes(Evaluation):
     episode_limit: PositiveInt = 10_000
     """actions after which an evaluated episode is cut off, and counts as it is then; evaluation/cut_off says so"""
     steps: PositiveInt | None = None
-    """of a task without an end: so many actions of each of the `episodes`, judged by the reward per action"""
+    """for a task without an end: number of actions in each of the `episodes`; the result is the reward per action"""
 
 
 Baseline = Literal[
@@ -101,26 +101,26 @@ Baseline = Literal[
 
 
 class Atari(Section):
-    """How a game is played."""
+    """How an Atari game is played."""
 
     frame_skip: PositiveInt = 4
-    """frames that each action is held for; of the last two the brighter pixels are seen"""
+    """number of frames that each action is held for; the policy sees the brighter pixels of the last two"""
     size: PositiveInt = 84
     """pixels along each side"""
     grey: bool = True
-    """without colours"""
+    """whether pictures are grey, without colours"""
     stack: PositiveInt = 4
-    """of how many frames an observation is made"""
+    """number of frames in an observation"""
     no_ops: NonNegativeInt = 30
-    """at most so many frames pass before an episode begins, at least 1; 0: none"""
+    """an episode begins after a random number of frames without an action, from 1 to this number; 0: none"""
     fire: bool = True
-    """whether FIRE is pressed then, where there is such a button"""
+    """whether FIRE is pressed before an episode begins, if the game has this button"""
     sticky: Fraction = 0.0
-    """probability with which a frame gets the action of the frame before; 0.25 is often used instead of no_ops"""
+    """probability that a frame repeats the action of the frame before; 0.25 is often used instead of no_ops"""
     life_loss_ends: bool = True
-    """in training, and not in evaluation, the loss of a life ends the episode"""
+    """whether the loss of a life ends the episode: in training, not in evaluation"""
     clip_rewards: bool = True
-    """in training, and not in evaluation, only the sign of a reward counts"""
+    """whether only the sign of a reward counts: in training, not in evaluation"""
 
 
 class AgentSettings(RunSettings):
@@ -131,42 +131,42 @@ class AgentSettings(RunSettings):
     environment_options: dict[str, Any] = {}
     """keyword arguments of the environment"""
     wrappers: tuple[Wrapper, ...] = ()
-    """what is put around each copy, from the innermost outwards: [{name: FrameStackObservation, stack_size: 4}]; those
-    that only change rewards play in training, and not in evaluation"""
+    """wrappers around each copy of the environment, the innermost first: [{name: FrameStackObservation, stack_size:
+    4}]; those that only change rewards are used in training, not in evaluation"""
     atari: Atari | bool = False
-    """of a game of ale-py's, such as ALE/Pong-v5: true, or a section of its own, and it is played as usual"""
+    """for a game of ale-py, such as ALE/Pong-v5. true: the usual preprocessing; a section: with other values"""
     action_mask: str | None = "auto"
-    """where the environment says which of its actions are legal. info: in info["action_mask"]; a name: in this part of
-    its observations, a Dict; auto: where one of the two is there, with the name action_mask; null: nowhere"""
+    """where the environment says which of its actions are legal. info: in info["action_mask"]; a name: in the part of
+    its observations, a Dict, with this name; auto: in info or the part action_mask, if one is there; null: nowhere"""
     simulator: Simulator = "auto"
-    """auto: our vectorized form of the environment where there is one that may play it (docs/environments.md), else
-    Gymnasium's; gymnasium: always Gymnasium's, copy after copy; vector: the vector form that the environment brings;
-    envpool: that of the package envpool"""
+    """which form of the environment plays. auto: our vectorized form if there is one that fits (docs/environments.md),
+    else Gymnasium's; gymnasium: always Gymnasium's, one copy after the other; vector: the vector form that the
+    environment brings; envpool: that of the package envpool"""
     pictures: Reading = "auto"
-    """which parts of an observation go through convolutions. auto: what is unmistakably a picture
+    """which parts of an observation go through convolutions. auto: parts that are clearly pictures
     (docs/environments.md); channels_first, channels_last: all that have at least 8 pixels along both sides; none: no
-    part, all are mere numbers"""
+    part, all are plain numbers"""
     workers: Literal["auto"] | Annotated[int, Field(ge=0, le=1024)] = "auto"
-    """processes that step Gymnasium's copies beside this one, to the same bits. auto: one for each further core, where
-    a step of all copies takes long enough to be worth the exchange"""
+    """number of further processes that step Gymnasium's copies; the results are the same bits. auto: one for each
+    further core, if a step of all copies takes long enough to be worth the exchange"""
     action_repeat: PositiveInt = 1
-    """for how many steps of the environment each action is held; an episode's length, its limit, a segment and the
+    """number of environment steps that each action is held for; an episode's length, its limit, a segment and the
     discount count actions"""
     episodes: PositiveInt = 32
     """whole episodes that each replica plays for one update; with `segment`, how many it plays side by side"""
     batch_steps: PositiveInt | None = None
-    """whole episodes, as many as it takes to have so many steps in an update: after an episode its slot plays another;
-    needs `baseline: critic`. null: one in each of the `episodes` slots"""
+    """minimum number of steps in an update: slots play whole episodes, one after the other, until the replica has this
+    many steps; needs `baseline: critic`. null: one episode in each of the `episodes` slots"""
     segment: PositiveInt | None = None
-    """instead of whole episodes: so many steps of each for one update, which goes on where the last one ended; needs
-    `baseline: critic`, which guesses what comes after them (A2C)"""
+    """number of steps of each episode for one update, instead of whole episodes; the next update goes on where this one
+    ended. Needs `baseline: critic`, which guesses what comes after them (A2C)"""
     episode_limit: PositiveInt = 100_000
-    """actions in an episode of an update after which the run fails, as the episode seems to have no end"""
+    """number of actions in an episode of an update after which it seems to have no end, and the run fails"""
     policy: PolicySettings = PolicySettings()
     critic: CriticSettings = CriticSettings()
-    """of the baseline `critic`, and of no other"""
+    """used by the baseline `critic`, and by no other"""
     normalise_observations: bool = False
-    """mean 0 and deviation 1 in every feature, by what each replica has seen in earlier updates"""
+    """whether every feature is scaled to mean 0 and deviation 1, by what each replica has seen in earlier updates"""
     evaluation: HeldOutEpisodes = HeldOutEpisodes()
 
     @property
@@ -176,7 +176,7 @@ class AgentSettings(RunSettings):
 
     @property
     def around(self) -> Around:
-        """What is put around each copy. Raises SettingError."""
+        """The wrappers, the action mask and the Atari settings around each copy. Raises SettingError."""
         made = []
         for number, each in enumerate(self.wrappers):
             path = ("wrappers", str(number))
@@ -188,34 +188,36 @@ class AgentSettings(RunSettings):
 
     @property
     def mask(self) -> str | None:
-        """The part of what is observed that is the action mask."""
+        """The name of the part of the observation that is the action mask; None without a mask."""
         return self.around.key
 
 
 class CreditSettings(AgentSettings):
-    """Which action gets how much of what was earned."""
+    """How much credit each action gets for the rewards."""
 
     discount: Each[Annotated[float, Field(gt=0, le=1)]] = 1.0
     """gamma: a reward t steps ahead counts gamma^t"""
     discount_weighting: bool = True
-    """weight step t by gamma^t, as the gradient of the discounted return asks (most codes do not, and are biased)"""
+    """whether step t has the weight gamma^t, as in the gradient of the discounted return (most codes leave it out, and
+    are biased)"""
     returns: Literal["reward_to_go", "whole"] = "reward_to_go"
     """what an action is credited with: the rewards that come after it, or those of the whole episode (more noise)"""
     baseline: Baseline = "leave_one_out"
-    """subtracted from the returns. batch_mean, leave_one_out: the mean of all, or of the other, episodes of the update
-    at the same step; running_mean: of earlier updates; optimal_constant, optimal_per_parameter: the number that leaves
-    the least variance (two further backward passes an episode); critic: a learned value of the state"""
+    """what is subtracted from the returns. batch_mean, leave_one_out: the mean of all, or of the other, episodes of the
+    update at the same step; running_mean: the mean of earlier updates; optimal_constant, optimal_per_parameter: the
+    number with the least variance (two more backward passes per episode); critic: a learned value of the state"""
     time_limit: Literal["end", "bootstrap"] = "end"
-    """end: what a time limit cuts off does not count. bootstrap: the critic guesses it, as if the episode went on"""
+    """how the rewards after a time limit count. end: not at all; bootstrap: the critic guesses them, as if the episode
+    went on"""
     gae_lambda: Each[Fraction] = 1.0
     """with a critic: how far ahead rewards count before its guess replaces them; 1: to the end, which has no bias"""
     standardise_advantages: bool | Literal["per_episode"] = False
-    """true: mean 0 and deviation 1 in every batch, which biases the gradient, and makes the size of the rewards
-    irrelevant; per_episode: within each episode, which biases it more"""
+    """whether advantages are scaled to mean 0 and deviation 1. true: in every batch, which biases the gradient, and
+    makes the size of the rewards irrelevant; per_episode: within each episode, which biases it more"""
     normalise_returns: bool = False
-    """advantages, and what a critic guesses, in units of the deviation of the returns of earlier updates; it makes the
-    size of the rewards irrelevant, and leaves the direction of the gradient as it is. A constant in each reward makes
-    the returns vary with the time that is left, and this unit with them: subtract it from the rewards"""
+    """whether advantages, and the values that a critic learns, are divided by the deviation of the returns of earlier
+    updates. It makes the size of the rewards irrelevant, and keeps the direction of the gradient. A constant in each
+    reward makes the returns, and so this unit, depend on the time that is left: subtract it from the rewards"""
 
     def optimizers_of_parts(self) -> dict[tuple[str, ...], Optimizer]:
         own = self.critic.optimizer if self.baseline == "critic" else None
@@ -223,7 +225,7 @@ class CreditSettings(AgentSettings):
 
     @property
     def critic_alone(self) -> bool:
-        """Whether the critic learns in passes of its own."""
+        """Whether there are passes in which only the critic learns."""
         return self.baseline == "critic" and self.critic.passes > 1
 
     @property
@@ -233,8 +235,8 @@ class CreditSettings(AgentSettings):
 
 
 def opened(settings: Settings) -> tuple[Any, Settings]:
-    """One copy of the environment, as policies see it, and the settings with its action mask found. Raises
-    SettingError."""
+    """Return one copy of the environment, as policies see it, and the settings with the place of its action mask.
+    Raises SettingError."""
     plain = settings.around._replace(mask=None)
     environment = describe(settings.environment, settings.environment_options, plain)
     mask = find_mask(environment, settings.action_mask)
@@ -245,7 +247,7 @@ def opened(settings: Settings) -> tuple[Any, Settings]:
 
 
 def check(settings: CreditSettings) -> None:
-    """Raises SettingError where settings contradict each other."""
+    """Raises SettingError if settings contradict each other."""
     alone = ("none", "running_mean", "critic")  # these baselines need no other episodes
     if settings.baseline not in alone and settings.episodes < 2:
         message = f"the baseline {settings.baseline} needs at least two episodes an update; set 2 or more, or "
@@ -282,9 +284,9 @@ def check(settings: CreditSettings) -> None:
 
 
 def without_effect(settings: CreditSettings, continuous: bool, pictures: bool) -> list[str]:
-    """The settings that are another than their default, and change nothing beside the others. continuous: the actions.
-    pictures: whether there are some.
-    They do no harm, as where an option sets another baseline than that of a config: so a run only names them."""
+    """Return the settings that differ from their defaults, but have no effect beside the others. continuous: whether
+    the actions are. pictures: whether there are any.
+    A run only names them: they do no harm, for example if an option sets another baseline than the config."""
     unused = [] if settings.baseline == "critic" or settings.critic == CriticSettings() else ["critic"]
     idle = [] if continuous else ["deviation", "initial_deviation", "squash"]
     idle += ["hidden", "activation", "initial_gain"] if settings.policy.network else []
