@@ -1,7 +1,7 @@
-"""What the likelihood says of its coefficients: standard errors, z, p and intervals in the units of the file; columns
-that depend on others; and classes that columns separate, where the likelihood has no maximum.
+"""Statistics of coefficients by the likelihood: standard errors, z, p and intervals, in the units of the file; and
+which columns depend on others.
 
-All of it is worked out in double precision, in one or two passes through the examples.
+Everything is computed in double precision, in one or two passes through the examples.
 """
 
 import math
@@ -16,16 +16,16 @@ from torch import Tensor
 from rlgrad.supervised.families import Family
 from rlgrad.supervised.preprocessing import Preprocessing
 
-PIECE = 1 << 20  # numbers of the examples' features at a time
-DEPENDENT = 1e-10  # part of its variance that a column has of its own, up to which others are said to determine it
+PIECE = 1 << 20  # examples times features at a time
+DEPENDENT = 1e-10  # if others leave no more than this part of a column's variance, they determine it
 
 
 class Design:
-    """The training examples as a linear model has them: features of mean 0 and deviation 1, and an intercept before
-    them if there is one, without the columns that others determine."""
+    """The training examples as a linear model uses them: an intercept, if there is one, and features of mean 0 and
+    deviation 1, without the columns that others determine."""
 
     def __init__(self, x: Tensor, y: Tensor, weight: Tensor | None, names: Sequence[str], intercept: bool):
-        """x [N, D], y [N]. weight: [N] how many times each example counts. names: [D] of the features."""
+        """x [N, D], y [N]. weight: [N] of the examples. names: [D] of the features."""
         self.x, self.y, self.intercept = x, y.numpy(), intercept
         self.weight = np.ones(len(y)) if weight is None else weight.double().numpy()
         known = x.numpy()
@@ -37,7 +37,7 @@ class Design:
         self.kept, self.determined = independent(np.asarray(gram))
 
     def pieces(self) -> Any:
-        """Some examples at a time: [n, P], labels and weights [n]."""
+        """Yield the examples in pieces: columns [n, P], labels and weights [n]."""
         count = max(1, PIECE // max(1, self.x.shape[1]))
         for first in range(0, len(self.x), count):
             some = slice(first, first + count)
@@ -45,8 +45,8 @@ class Design:
             yield np.column_stack([*[np.ones(len(z))] * self.intercept, z]), self.y[some], self.weight[some]
 
     def inner(self, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-        """The coefficients [P, K] of these columns, from those of the features as they are, [D, K] and [K]; those that
-        others determine hand theirs on, and have 0."""
+        """The coefficients [P, K] of these columns, from those of the model's features, [D, K] and [K]. A column that
+        others determine gets 0; its coefficient is moved to the others."""
         found = np.vstack([*[bias + self.shift @ weight] * self.intercept, weight * self.unit[:, None]])
         for column, parts in self.determined.items():
             for other, part in parts.items():
@@ -55,7 +55,7 @@ class Design:
         return found
 
     def outer(self, done: Preprocessing) -> np.ndarray:
-        """[P, P] what makes of coefficients of these columns those in the units of the file."""
+        """The matrix [P, P] that converts coefficients of these columns to the units of the file."""
         mean, deviation = (
             np.asarray(part) if len(part) else 1.0 * k for k, part in enumerate((done.mean, done.deviation))
         )
@@ -76,8 +76,8 @@ class Design:
 
 
 def independent(gram: np.ndarray) -> tuple[list[int], dict[int, dict[int, float]]]:
-    """The columns that are not determined by those before them; and of the others, how. gram: [P, P] their products.
-    It is Cholesky's factorisation, row by row."""
+    """The columns that earlier columns do not determine; and for each other column, its coefficients on those. gram:
+    [P, P] the inner products of columns. This is Cholesky's factorisation, row by row."""
     from scipy.linalg import solve_triangular
 
     kept: list[int] = []
@@ -96,22 +96,22 @@ def independent(gram: np.ndarray) -> tuple[list[int], dict[int, dict[int, float]
 
 
 class Moments(NamedTuple):
-    """Of the log-likelihood at some coefficients, over the columns kept [P], of each score [K'], as P K'."""
+    """The log-likelihood and its derivatives at some coefficients: of the kept columns P, for K' scores each."""
 
     log_likelihood: float
-    slope: np.ndarray  # [P K'] its gradient
+    slope: np.ndarray  # [P K'] the gradient
     information: np.ndarray  # [P K', P K'] minus its second derivatives
-    squares: np.ndarray  # [P K', P K'] Σ of the gradients of each example times themselves
+    squares: np.ndarray  # [P K', P K'] Σ of the outer products of each example's gradient
     residual: float  # Σ squared residuals
 
     @property
     def step(self) -> np.ndarray:
-        """[P K'] Newton's, to where the slope is none. Raises LinAlgError."""
+        """Newton's step [P K'], towards a zero slope. Raises LinAlgError."""
         return np.linalg.solve(self.information, self.slope)
 
 
 def moments(family: Family, design: Design, coefficients: np.ndarray) -> Moments:
-    """coefficients: [P, K]. Of several classes the first is what the others are compared with: K' = K − 1."""
+    """The moments at coefficients [P, K]. For several classes the first is the reference class: K' = K − 1."""
     first = int(coefficients.shape[1] > 1)
     used, free = design.kept, coefficients.shape[1] - first
     size = len(used) * free
@@ -131,21 +131,21 @@ def moments(family: Family, design: Design, coefficients: np.ndarray) -> Moments
 
 
 class Row(NamedTuple):
-    """A coefficient, in the units of the file. None where there is none."""
+    """A coefficient, in the units of the file. None: does not exist."""
 
     name: str
-    label: str | None  # the class, where there are several scores
+    label: str | None  # the class, if there are several scores
     estimate: float | None  # None: other columns determine this one
     error: float | None = None
     z: float | None = None  # or Student's t
     p: float | None = None
     low: float | None = None  # the 95% interval
     high: float | None = None
-    ratio: float | None = None  # of odds, or of rates, where the column is 1 more
+    ratio: float | None = None  # of odds or rates, for an increase of the column by 1
 
 
 class Fitted(NamedTuple):
-    """A table of coefficients, and what is said of the whole model."""
+    """A table of coefficients, and facts about the whole model."""
 
     rows: list[Row]
     statistic: str  # z or t
@@ -153,7 +153,7 @@ class Fitted(NamedTuple):
 
 
 def estimates(family: Family, weight: np.ndarray, bias: np.ndarray | None, done: Preprocessing, labels: Any) -> Fitted:
-    """The coefficients alone. weight [D, K], bias [K], of features after that preprocessing."""
+    """The coefficients without standard errors. weight [D, K], bias [K]: of features after that preprocessing."""
     found = weight / (np.asarray(done.deviation)[:, None] if len(done.deviation) else 1.0)
     if bias is not None:
         found = np.vstack([bias - (np.asarray(done.mean) @ found if len(done.mean) else 0.0), found])
@@ -171,8 +171,8 @@ def estimates(family: Family, weight: np.ndarray, bias: np.ndarray | None, done:
 def fitted(
     family: Family, design: Design, coefficients: np.ndarray, done: Preprocessing, labels: Sequence[Any], errors: str
 ) -> Fitted:
-    """coefficients: [P, K] of the design's columns, at the optimum but for rounding: the last digits come from a step
-    in double precision. errors: fisher or sandwich."""
+    """The coefficients with standard errors. coefficients: [P, K] of the design's columns, at the optimum up to
+    rounding; a step in double precision adds the last digits. errors: fisher or sandwich."""
     first, used = int(coefficients.shape[1] > 1), design.kept
     coefficients = coefficients - first * coefficients[:, :1]
     free, to_file = coefficients.shape[1] - first, design.outer(done)
@@ -201,7 +201,7 @@ def fitted(
 
 
 def row(name: str, label: str | None, estimate: float, error: float | None, degrees: float, ratio: bool) -> Row:
-    """degrees: of freedom of Student's t; infinite: the normal distribution."""
+    """A row of the table. degrees: of freedom of Student's t; infinite: the normal distribution."""
     times = overflow(estimate) if ratio else None
     if not error:
         return Row(name, label, estimate, ratio=times)
@@ -216,16 +216,16 @@ def row(name: str, label: str | None, estimate: float, error: float | None, degr
 
 
 def overflow(estimate: float) -> float | None:
-    """eˣ, if it is a number."""
+    """eˣ, or None if it is too large or too small for a float."""
     return math.exp(estimate) if abs(estimate) < 700 else None
 
 
 def summary_of(family: Family, design: Design, found: Moments, scores: int) -> dict[str, float | str]:
-    """Log-likelihood, AIC, BIC and a pseudo-R² beside the best constant. scores: K."""
+    """Log-likelihood, AIC, BIC and a pseudo-R² relative to the best constant. scores: K."""
     count, free = float(design.weight.sum()), len(found.slope)
     value = found.log_likelihood
     y, w = design.y.astype(float), design.weight
-    if family.dispersed:  # its deviation is at its own optimum
+    if family.dispersed:  # with the deviation at its optimum
         centre = w @ y / count if design.intercept else 0.0
         total = float(w @ np.square(y - centre))
         value, null = (count / 2 * (math.log(count / (2 * math.pi * rest)) - 1) for rest in (found.residual, total))
@@ -240,6 +240,6 @@ def summary_of(family: Family, design: Design, found: Moments, scores: int) -> d
 
 
 def listed(names: Sequence[str]) -> str:
-    """a, b and c; the first few of many."""
+    """Join names as 'a, b and c'; of many only the first few."""
     shown = list(names[:5]) + ([f"{len(names) - 5} more"] if len(names) > 5 else [])
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

@@ -1,4 +1,4 @@
-"""The labels of a table: classes by the words in the file, or numbers."""
+"""The labels of a table: classes, named by the words in the file, or numbers."""
 
 import re
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from rlgrad.supervised.dialects import number
 from rlgrad.supervised.settings import DataSettings
 from rlgrad.supervised.tables import Table
 
-MANY = 20  # different labels, if each has less than SEVERAL rows on average, are hardly classes
+MANY = 20  # more different labels than this, with less than SEVERAL rows each on average, are not classes
 SEVERAL = 3
-SHOWN = 10  # classes in a message
+SHOWN = 10  # classes in a message, at most
 
 
 class Labels:
-    """What the labels of a table are, y [N] with NaN where one is missing, and the same for another table.
+    """The labels of a table as y [N], NaN if one is missing, and the rule to read those of another table.
 
-    labels: [K] what the class numbers stand for, as in the file; none for numbers.
+    labels: [K] the labels of the class numbers, as in the file; empty for numbers.
     """
 
     def __init__(self, table: Table, place: int, settings: DataSettings, numeric: bool):
@@ -49,7 +49,7 @@ class Labels:
         self.y = self._coded(codes, words)
 
     def again(self, table: Table, place: int) -> np.ndarray:
-        """y [N] of another table. Raises SettingError where it has other labels, or none."""
+        """y [N] of another table. Raises SettingError if it has other labels, or none."""
         if self.numeric:
             return self._numbers(table, place)
         codes, words = self._known(table, place)
@@ -60,7 +60,7 @@ class Labels:
         return self._coded(codes, words)
 
     def words(self) -> str:
-        """'label `target`: no 212, yes 357; positive: yes'."""
+        """The labels in words, such as 'label `target`: no 212, yes 357; positive: yes'."""
         if self.numeric:
             known = self.y[~np.isnan(self.y)]
             return f", label `{self.column}`: numbers from {known.min():g} to {known.max():g}"
@@ -74,7 +74,7 @@ class Labels:
         return f", label `{self.column}`: {listed}{more}{told}{note}"
 
     def _known(self, table: Table, place: int) -> tuple[np.ndarray, list[str | None]]:
-        """Each row's place among the different words, -1 and None where it is missing."""
+        """The number of each row's word, -1 if it is missing; and the words, None for one that means missing."""
         codes, words = columns.coded(table, place)
         absent, asked = self.settings.absent, canonical(self.settings.positive)
         known = [canonical(word) if canonical(word) == asked or not absent(word) else None for word in words]
@@ -115,7 +115,7 @@ class Labels:
         return asked
 
     def _check(self, table: Table, place: int, codes: np.ndarray, words: Sequence[str | None]) -> None:
-        """Raises SettingError where these are no classes."""
+        """Raise SettingError if these are not classes."""
         column, many = f"{table.source}: {table.column(place)}", len(self.counts)
         if many > MANY and sum(self.counts.values()) < SEVERAL * many:
             hint = f"{many} different labels in {len(codes)} rows are no classes; `label` says which column has them"
@@ -134,7 +134,7 @@ def whole(word: str) -> bool:
 
 
 def named(classes: Sequence[str], number: dict[str, int]) -> list[int | str]:
-    """The labels [K] that the class numbers stand for: whole numbers where all of them are, and are written so."""
+    """The labels [K] of the class numbers: as whole numbers, if all of them are written as such."""
     known = [[word for word in classes if number[word] == k] for k in sorted(set(number.values()))]
     names = [each[0] if len(each) == 1 else f"not {known[1][0]}" for each in known]
     as_numbers = all(re.fullmatch(r"0|-?[1-9]\d{0,17}", name) for name in names)

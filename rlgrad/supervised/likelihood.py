@@ -2,15 +2,14 @@
 
     log L = Σ c log p(y | x),    ∂ log L / ∂z_k = c ([y = k] − p_k),    where z = xᵀw + b are the scores
 
-(Hastie, Tibshirani & Friedman 2009, equations 4.21 and 4.25; two classes have one score, that of class 1; c is what an
-example counts, and differs between replicas where these are folds or resamples; other families than classes put their
-own mean in the place of p). Examples
-are worked on some thousands at a time, so that they are still in the cache when the gradient reads them for the second
-time; sums over all examples are taken in double precision. Scores are [R, K, B], and weights meet them as [R, K, D]:
-this way round a matrix product with few classes is several times as fast.
+(Hastie, Tibshirani & Friedman 2009, equations 4.21 and 4.25; two classes have one score, that of class 1; c is the
+weight of an example, which differs between replicas if they are folds or resamples; other families have their own mean
+instead of p). Examples are processed some thousands at a time, so that they are still in the cache when the gradient
+reads them for the second time; sums over all examples are in double precision. Scores are [R, K, B], and weights are
+multiplied as [R, K, D]: in this order a matrix product with few classes is several times as fast.
 
-The formulas stand here once, for tensors and for numpy's arrays alike: with few examples it is the calls that take the
-time, and numpy's take less.
+Each formula is written once, for torch tensors and numpy arrays: with few examples the calls take most of the time, and
+numpy's calls take less.
 """
 
 import functools
@@ -25,34 +24,34 @@ from rlgrad import distributed, ranks
 from rlgrad.optimizers.curvature import Curvature
 from rlgrad.supervised.families import Family
 
-PIECE = 1 << 19  # numbers of the examples' features at a time: two megabytes, in single precision
-FEW = 1 << 17  # numbers of the examples' features, counted as 64 at least, up to which numpy is faster
-WIDE = 1e-13  # what rounding leaves of a zero in a curvature in double precision, as a part of its diagonal
-SCORES = 1 << 18  # numbers of their scores at a time
-KEPT = 1 << 24  # scores, up to which they are kept for metrics and curvature; more are worked out again
-LENT = 1e10  # products that the curvatures of all replicas would take, beyond which some are lent to others
-MANY = 100  # examples for each feature, from which it hardly matters which of them a fold or resample has
-SEEN = 512  # examples by which curvatures are compared
-ALIKE = 0.15  # part by which two differ, up to which one serves for both
-FEW_WEIGHTS = 64  # of several classes, up to which their curvature is worked out as a matrix
+PIECE = 1 << 19  # examples times features at a time: two megabytes, in single precision
+FEW = 1 << 17  # with at most this many examples times features (at least 64), numpy is faster
+WIDE = 1e-13  # rounding error of a zero in a curvature in double precision, relative to its diagonal
+SCORES = 1 << 18  # scores at a time
+KEPT = 1 << 24  # up to this many scores are kept for metrics and curvature; more are computed again
+LENT = 1e10  # if all replicas' curvatures take more products than this, some replicas use those of others
+MANY = 100  # examples per feature, from which the choice of rows in a fold or resample hardly matters
+SEEN = 512  # examples used to compare curvatures
+ALIKE = 0.15  # if two curvatures differ by no more than this part, one serves for both
+FEW_WEIGHTS = 64  # up to this many weights of several classes the curvature is computed as a matrix
 
-Array = Any  # of torch or of numpy
+Array = Any  # torch's or numpy's
 
 
 class PenalisedLikelihood(NamedTuple):
-    """What is known of an objective at some weights."""
+    """A penalised likelihood at some weights, with its gradient."""
 
     value: Tensor  # [R]
-    weight: Tensor  # [R, D, K] its gradient there
-    bias: Tensor  # [R, 1, K]
-    scores: Tensor | None  # [R, K, B]; None: there are too many to keep
-    means: Tensor | None  # [R, K, B] of classes their probabilities; None likewise
+    weight: Tensor  # [R, D, K] the gradient by the weights
+    bias: Tensor  # [R, 1, K] the gradient by the intercepts
+    scores: Tensor | None  # [R, K, B]; None: too many to keep
+    means: Tensor | None  # [R, K, B], for classes their probabilities; None: too many to keep
 
 
-Decay = float | np.ndarray  # of all weights, or [R, 1, 1], [R, D, 1]: those of each replica, or of each feature
+Decay = float | np.ndarray  # one for all weights; or [R, 1, 1], one per replica; or [R, D, 1], also per feature
 
 
-@np.errstate(all="ignore")  # like torch: where a replica diverges its numbers say so
+@np.errstate(all="ignore")  # like torch: a diverged replica has inf or nan
 def penalised(
     family: Family,
     weight: Tensor,
@@ -63,10 +62,10 @@ def penalised(
     decay: Decay,
     sample_weight: Tensor | None = None,
 ) -> PenalisedLikelihood:
-    """scale log L − decay/2 ||w||².
+    """Compute scale log L − decay/2 ||w||², with its gradient.
 
-    weight [R, D, K], bias [R, 1, K], x [R, B, D], y [R, B]; K = 1 where there are two classes.
-    sample_weight: [R, B] how many times an example counts, or [M, B] of the replicas m, m + M, ...; None: once.
+    weight [R, D, K], bias [R, 1, K], x [R, B, D], y [R, B]; K = 1 for two classes.
+    sample_weight: [R, B] of the examples, or [M, B], where row m is for replicas m, m + M, ...; None: 1 for all.
     """
     xp, x, y, w, b, *counted = native(x, y, weight, bias, *given(sample_weight))
     several = len(w) * w.shape[2]
@@ -98,13 +97,13 @@ def penalised(
 
 
 def given(sample_weight: Tensor | None) -> tuple[Tensor, ...]:
-    """The weights of the examples, if they have any."""
+    """The weights of the examples as a tuple: empty if there are none."""
     return () if sample_weight is None else (sample_weight,)
 
 
 def native(x: Tensor, *others: Tensor) -> tuple[Any, ...]:
-    """numpy or torch, whichever is faster with these examples [R, B, D], and everything as its own. Data that all
-    replicas share is [1, B, D] from here on: it need be read only once."""
+    """The module numpy or torch, whichever is faster with these examples [R, B, D], and all arguments as its arrays.
+    Data that all replicas share becomes [1, B, D], so that it is read only once."""
     _, examples, features = x.shape
     x = x[:1] if x.stride(0) == 0 else x
     if examples * max(features, 64) > FEW:
@@ -113,12 +112,12 @@ def native(x: Tensor, *others: Tensor) -> tuple[Any, ...]:
 
 
 def for_each(xp: Any, counts: Array, replicas: int) -> Array:
-    """What examples count [M, B] as each replica has it, [R, B]."""
+    """Repeat the weights [M, B] of examples for all replicas: [R, B], or [1, B] as it is."""
     return counts if len(counts) in (1, replicas) else xp.tile(counts, (replicas // len(counts), 1))
 
 
 def pieces(several: int, x: Array, *others: Array) -> Iterator[tuple[Array, ...]]:
-    """The examples x [R, B, D] some at a time, with what belongs to them [..., B]. several: scores of each."""
+    """Yield the examples x [R, B, D] in pieces, and the same pieces of `others` [..., B]. several: scores of each."""
     count = max(1, min(PIECE // x.shape[2], SCORES // several))
     for first in range(0, max(1, x.shape[1]), count):
         some = slice(first, first + count)
@@ -126,7 +125,7 @@ def pieces(several: int, x: Array, *others: Array) -> Iterator[tuple[Array, ...]
 
 
 def total(xp: Any, parts: Iterator[Sequence[Array]]) -> Sequence[Array]:
-    """The sums of arrays that come again and again in the same shapes, taken in double precision."""
+    """Add up, in double precision, tuples of arrays that all have the same shapes."""
     found = next(parts)
     for number, more in enumerate(parts):
         known = found if number else [xp.asarray(each, dtype=xp.float64) for each in found]
@@ -135,25 +134,25 @@ def total(xp: Any, parts: Iterator[Sequence[Array]]) -> Sequence[Array]:
 
 
 def of_all(xp: Any, *sums: Array) -> Sequence[Array]:
-    """Sums over the examples of this process, added up over those of all that train together."""
+    """Add up, over all ranks, the sums over each rank's examples."""
     if ranks.here.size == 1:
         return sums
     return [xp.asarray(each) for each in distributed.summed(*(torch.as_tensor(each) for each in sums))]
 
 
 def together(xp: Any, parts: Sequence[Array], axis: int = 2) -> Array:
-    """What belongs to the examples, [R, K, some] each: [R, K, B]. axis: where they are put side by side."""
+    """Concatenate arrays of some examples each, [R, K, some], to [R, K, B]. axis: along which they are concatenated."""
     return parts[0] if len(parts) == 1 else xp.concatenate(parts, axis)
 
 
 def tensor(array: Array, dtype: torch.dtype) -> Tensor:
-    """The array as a tensor of that precision, contiguous as some optimizers need their gradients."""
+    """The array as a tensor of that precision, contiguous, because some optimizers need contiguous gradients."""
     found = torch.from_numpy(array) if isinstance(array, np.ndarray) else array
     return found.to(dtype).contiguous()
 
 
 def logits_of(weight: Array, bias: Array | None, x: Array) -> Array:
-    """xᵀw + b [R, K, B]; x is [R, B, D], or [1, B, D] if it is everybody's."""
+    """xᵀw + b [R, K, B]; x is [R, B, D], or [1, B, D] if all replicas share it."""
     w = weight.mT
     shared = len(x) < len(w)  # one product serves all replicas
     scores = (w.reshape(1, -1, w.shape[2]) @ x.mT).reshape(*w.shape[:2], -1) if shared else w @ x.mT
@@ -168,7 +167,7 @@ def against(scores: Array, x: Array) -> Array:
 
 
 def scored(weight: Tensor, bias: Tensor, x: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Scores [R, K, some] of some examples at a time, with what belongs to these."""
+    """Yield the scores [R, K, some] of the examples in pieces, with the same pieces of `others`."""
     for piece, *known in pieces(weight[:, 0].numel(), x[:1] if x.stride(0) == 0 else x, *others):
         yield logits_of(weight, bias, piece), *known
 
@@ -176,9 +175,9 @@ def scored(weight: Tensor, bias: Tensor, x: Tensor, *others: Tensor) -> Iterator
 class Information(Curvature):
     """The curvature of sign (scale log L − decay/2 ||w||²), where scale and decay are positive.
 
-    That of −log L is the Fisher information Σ c x xᵀ ⊗ V, where V is the variance of the label at x: of classes
-    diag p − p pᵀ. P counts the weights [D, K] in their order and then, if there are any, the intercepts [K], each the
-    weight of a feature that is 1.
+    The curvature of −log L is the Fisher information Σ c x xᵀ ⊗ V, where V is the variance of the label at x: for
+    classes diag p − p pᵀ. P counts the weights [D, K] in order and then the intercepts [K], if there are any, each of
+    which is the weight of a constant feature 1.
     """
 
     def __init__(
@@ -193,8 +192,8 @@ class Information(Curvature):
         intercept: bool = True,
         sample_weight: Tensor | None = None,
     ):
-        """x [R, B, D]. at: weights [R, D, K] and intercepts [R, 1, K]. means: [R, K, B] there, if `penalised` has kept
-        them. sample_weight: as there."""
+        """x [R, B, D]. at: weights [R, D, K] and intercepts [R, 1, K]. means: [R, K, B] at these, if `penalised` has
+        kept them. sample_weight: as in `penalised`."""
         self.shape = tuple(at[0].shape)
         self.family, self.sign, self.scale, self.intercept = family, sign, scale, intercept
         self.by_products = self.shape[2] > 1 and self.shape[1] * self.shape[2] > FEW_WEIGHTS
@@ -204,14 +203,14 @@ class Information(Curvature):
         self.wide = self.x.dtype
 
     def widened(self) -> "Information":
-        """The same, its matrix in double precision: where features have scales of their own, single precision loses the
-        small ones beside the large ones."""
+        """Use double precision for the matrix: if features have different scales, single precision loses the small ones
+        next to the large ones."""
         self.wide, self.eps = self.xp.float64, WIDE
         return self
 
     @np.errstate(all="ignore")
     def matrix(self) -> np.ndarray:
-        """[R, P, P]"""
+        """The second derivatives [R, P, P]."""
         (replicas, features, classes), size = self.shape, self.shape[1] + self.intercept
         if classes == 1:
             square = self._block(functools.partial(self.family.weight, k=0, m=0))
@@ -228,7 +227,7 @@ class Information(Curvature):
 
     @np.errstate(all="ignore")
     def times(self, v: np.ndarray) -> np.ndarray:
-        """Its product with v [R, P]."""
+        """The product [R, P] of the matrix with v [R, P]."""
         replicas, features, classes = self.shape
         given = self.xp.asarray(v, dtype=self.x.dtype)
         weight = given[:, : features * classes].reshape(self.shape)
@@ -249,13 +248,13 @@ class Information(Curvature):
         return self.sign * result
 
     def undo(self, v: np.ndarray) -> np.ndarray:
-        """About the inverse of its absolute value, times v [R, P]: as if every class had the mean of their blocks. Of
-        one score it is the inverse."""
+        """About |H|⁻¹ v [R, P]: as if every class had the mean of the classes' blocks, and no others. For one score it
+        is exact."""
         found: np.ndarray = self._inverse @ v.reshape(self.shape[0], -1, self.shape[2])
         return found.reshape(v.shape)
 
     def felt(self, v: np.ndarray) -> np.ndarray:
-        """What all classes have in common changes no probability, and without a penalty nothing at all."""
+        """v without the part common to all classes, which changes no probability: flat, unless there is a penalty."""
         if self.shape[2] == 1:
             return v
         common = v.reshape(self.shape[0], -1, self.shape[2]).mean(2).repeat(self.shape[2], 1)
@@ -266,20 +265,20 @@ class Information(Curvature):
 
     @functools.cached_property
     def _inverse(self) -> np.ndarray:
-        """Of the mean block over classes: [R, D, D]."""
+        """The inverse [R, D, D] of the mean block over classes."""
         classes = range(self.shape[2])
         block = self._block(lambda mean: sum(self.family.weight(mean, k, k) for k in classes) / len(classes))
         diagonal = np.einsum("rdd->rd", block)
         diagonal[:, : self.shape[1]] += self.decay.reshape(self.shape).mean(2)
         eps = self.xp.finfo(self.x.dtype).eps
-        diagonal += np.where(diagonal == 0, 1, eps * diagonal)  # for a constant feature, and one that is there twice
+        diagonal += np.where(diagonal == 0, 1, eps * diagonal)  # for constant and for duplicate features
         unit = 1 / np.sqrt(np.abs(diagonal))
         unit = unit[:, :, None] * unit[:, None]
         inverse: np.ndarray = unit * np.linalg.inv(unit * block)
         return inverse
 
     def examples(self, some: Any = slice(None)) -> Iterator[tuple[Array, ...]]:
-        """Some at a time, as some replicas have them: x, the means, and what each counts."""
+        """Yield the examples in pieces, for some replicas: x, the means, and the weights of the examples."""
         replicas, _, classes = self.shape
         several, kept = classes * (replicas if isinstance(some, slice) else len(some)), len(self.means)
         for piece, *known in pieces(several, self.x, *self.means, *self.counts):
@@ -287,15 +286,15 @@ class Information(Curvature):
             yield piece, mean, *(for_each(self.xp, c, replicas)[some] for c in known[kept:])
 
     def _means(self, x: Array, some: Any = slice(None)) -> Array:
-        """Of examples [1, B, D], as some replicas have them, [R, K, B]."""
+        """The means [R, K, B] of examples x [1, B, D], for some replicas."""
         z = logits_of(self.weight[some], self.bias[some], x)
         return self.family.parts(self.xp, z, 0 * z[:, 0])[1]
 
     @functools.cached_property
     def lenders(self) -> tuple[Any, Any]:
-        """The replicas whose curvature of the likelihood is worked out, and which of these each replica has: of many on
-        the same examples, one that curves alike on these lends it to others. A step is then not quite Newton's, and
-        the next one makes up for that."""
+        """The replicas whose likelihood curvature is computed, and for each replica which of these it uses: if many
+        replicas have the same examples, those with a similar curvature share one. A step is then only almost Newton's,
+        which the next step corrects."""
         replicas, features, classes = self.shape
         examples, lent = self.x.shape[1], list[int]()
         if len(self.x) == replicas or replicas * examples * features**2 < LENT or examples < MANY * features:
@@ -312,9 +311,9 @@ class Information(Curvature):
         return lent, whose
 
     def _block(self, curved: Callable[[Array], Array]) -> np.ndarray:
-        """scale Σ c weight x xᵀ [R, D, D] over all examples, in double precision, with the intercept as a last feature.
+        """scale Σ c weight x xᵀ [R, D, D] over all examples, in double precision; the last feature is the intercept.
 
-        curved: from the means [R, K, B] of examples to their weights [R, B].
+        curved: function from the means [R, K, B] of examples to their weights [R, B].
         """
         lent, whose = self.lenders
 

@@ -1,5 +1,5 @@
-"""Replicas as statistics: folds, resamples, and paths of penalties. All learn from the same examples, and differ in how
-many times each of these counts.
+"""Replicas for statistics: folds, resamples, and paths of penalties. All replicas learn from the same examples, with
+different weights of the examples.
 """
 
 import math
@@ -20,23 +20,23 @@ from rlgrad.supervised.families import Family
 from rlgrad.supervised.inference import Fitted, Row, estimates
 from rlgrad.supervised.likelihood import penalised, pieces
 
-CONSTANT = 1e-10  # of a feature's mean square in a fold, below which its variance there is rounding
-PENALTIES = {"l1": 1.0, "l2": 1e3}  # times the largest slope, where a path of each begins
-END = 1e-3  # times the largest slope, where paths end
+CONSTANT = 1e-10  # a variance below this part of the feature's mean square, in a fold, is rounding error
+PENALTIES = {"l1": 1.0, "l2": 1e3}  # times the largest slope: the first value of a path
+END = 1e-3  # times the largest slope: the last value of a path
 
 
 class Resampling(Section):
-    """Replicas that each learn from some of the examples, or from some drawn again, and are judged on the others."""
+    """Replicas that each learn from a part of the examples, or from a resample, and are judged on the others."""
 
     folds: Annotated[int, Field(ge=2)] | None = None
-    """so many replicas, each for a fold of the rows: it learns from the others. Each class is in every fold in its
-    proportion"""
+    """number of folds of the rows. There is one replica for each: it learns from the other folds. The classes have the
+    same proportions in every fold"""
     bootstrap: Annotated[int, Field(ge=2)] | None = None
-    """so many replicas: each learns from as many rows as there are, drawn with replacement"""
+    """number of resamples. There is one replica for each: its rows are drawn with replacement, as many as there are"""
     groups: int | str | None = None
-    """the column that says which rows belong together: these are in the same fold, or are drawn together"""
+    """the column whose equal values mark rows that belong together: they are in the same fold, or drawn together"""
     by: int | str | None = None
-    """the column that says which fold a row is in"""
+    """the column that gives the fold of each row"""
 
     @model_validator(mode="after")
     def told_once(self) -> "Resampling":
@@ -46,13 +46,13 @@ class Resampling(Section):
         return self
 
     def __int__(self) -> int:
-        """How many replicas that makes, for each value of a sweep; 1 where the data has to say."""
+        """The number of replicas for each value of a sweep; 1 if only the data determines it."""
         return self.folds or self.bootstrap or 1
 
 
 class Path(BaseModel):
-    """So many values of a penalty in the place of one, `{path: 100}`: they fall geometrically, from where nothing or
-    next to nothing is left of the weights (Friedman, Hastie & Tibshirani 2010, section 2.5,
+    """A number of values of a penalty instead of one, `{path: 100}`: they fall geometrically, from a value at which the
+    weights are zero or almost zero (Friedman, Hastie & Tibshirani 2010, section 2.5,
     https://doi.org/10.18637/jss.v033.i01)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,14 +60,14 @@ class Path(BaseModel):
     path: Annotated[int, Field(ge=2, le=10_000)]
 
     def values(self, name: str, slope: float) -> list[float]:
-        """slope: the largest. Raises SettingError."""
+        """The values of the penalty `name`. slope: the largest slope, as `steepest` returns it. Raises SettingError."""
         if not 0 < slope < math.inf:
             raise SettingError((name,), "a path begins by the largest slope, which is 0 or infinite here: sweep values")
         return [float(f"{value:.6g}") for value in np.geomspace(PENALTIES[name] * slope, END * slope, self.path)]
 
 
 def steepest(family: Family, dataset: Dataset, intercept: bool) -> float:
-    """The largest slope of the mean log-likelihood where all weights are 0, and the intercept is at its optimum."""
+    """The largest slope of the mean log-likelihood if all weights are 0 and the intercept is at its optimum."""
     x, y, weight, classes = dataset.x, dataset.y, dataset.sample_weight, dataset.classes
     scores = 1 if classes == 2 else classes
     level = family.constant(y, classes, weight) if intercept else torch.zeros(scores)
@@ -79,9 +79,9 @@ def steepest(family: Family, dataset: Dataset, intercept: bool) -> float:
 def resampled(
     dataset: Dataset, how: Resampling, seeds: Sequence[int], split_seed: int, mean: bool, copies: int = 0
 ) -> Dataset:
-    """The same examples, of which each replica has its own. seeds: [M] of the replicas of one value of a sweep. mean:
-    whether the objective is a mean: then that is over what a replica learns from. copies: of what each prepares by what
-    it learns from, as many as there are values; 0: all have the same x. Raises SettingError."""
+    """The same examples, with weights that differ between replicas. seeds: [M] of the replicas of one value of a sweep.
+    mean: whether the objective is a mean, which is then over the replica's own examples. copies: number of values of
+    the sweep, if each replica prepares its own x by its own examples; 0: all have the same x. Raises SettingError."""
     rows, together = len(dataset.y), how.by if how.groups is None else how.groups
     if how.bootstrap:
         units = np.arange(rows) if dataset.groups is None else dataset.groups
@@ -105,8 +105,8 @@ def resampled(
 
 
 def folds(dataset: Dataset, how: Resampling, seed: int) -> np.ndarray:
-    """[N] the fold of each row. Raises SettingError."""
-    from sklearn import model_selection as sklearn  # more than a second, so only where it is needed
+    """The fold of each row [N]. Raises SettingError."""
+    from sklearn import model_selection as sklearn  # importing takes more than a second
 
     groups, place = dataset.groups, ("replicas", "folds")
     if how.by is not None and groups is not None:
@@ -119,7 +119,7 @@ def folds(dataset: Dataset, how: Resampling, seed: int) -> np.ndarray:
     found: np.ndarray = np.zeros(len(dataset.y), int)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of classes with fewer rows than there are folds
+            warnings.simplefilter("ignore")  # scikit-learn warns of classes with fewer rows than folds
             for number, (_, held) in enumerate(splitter.split(found, dataset.y.long().numpy(), groups)):
                 found[held] = number if len(held) else 1 / len(held)
     except (ValueError, ZeroDivisionError) as error:
@@ -128,8 +128,8 @@ def folds(dataset: Dataset, how: Resampling, seed: int) -> np.ndarray:
 
 
 def deviations(drawn: Tensor, x: Tensor) -> Tensor:
-    """[M, D] of each feature in what each replica learns from, in the units of x [N, D]; 1 where it is constant there.
-    drawn: [M, N]."""
+    """The standard deviation [M, D] of each feature over each replica's own examples, in the units of x [N, D]; 1 if it
+    is constant there. drawn: [M, N] how often each replica has each example."""
     sums = squares = torch.zeros(())
     for known, times in pieces(len(drawn), x[None], drawn):
         z = known[0].double()
@@ -140,9 +140,9 @@ def deviations(drawn: Tensor, x: Tensor) -> Tensor:
 
 
 def chosen(cells: Sequence[Cell], values: np.ndarray, metric: str) -> tuple[str, dict[str, Any]]:
-    """Which value of a sweep is the best on the folds; and by the rule of one standard error, which is the strongest
-    penalty that is not worse than that by more than its standard error (Breiman et al. 1984; Hastie, Tibshirani &
-    Friedman 2009, section 7.10). values: [cells, folds], the less the better."""
+    """Which value of a sweep is the best on the folds; and by the one-standard-error rule, the strongest penalty whose
+    mean is within one standard error of the best (Breiman et al. 1984; Hastie, Tibshirani & Friedman 2009, section
+    7.10). values: [cells, folds] of the metric; less is better."""
     count = values.shape[1]
     means, errors = values.mean(1), values.std(1, ddof=1) / math.sqrt(count)
     best = int(np.argmin(np.where(np.isfinite(means), means, np.inf)))
@@ -166,7 +166,7 @@ def chosen(cells: Sequence[Cell], values: np.ndarray, metric: str) -> tuple[str,
 def spread(
     family: Family, weight: np.ndarray, bias: np.ndarray, intercept: bool, done: Sequence[Any], labels: Sequence[Any]
 ) -> Fitted:
-    """The coefficients over resamples: their means, deviations, which are standard errors, and the middle 95% of them
+    """The coefficients over resamples: their means, their deviations (the standard errors), and the middle 95% of them
     (Efron & Tibshirani 1993, chapters 6 and 13). weight [R, D, K], bias [R, 1, K], done [R]: as in `estimates`."""
     parts = zip(weight, bias[:, 0] if intercept else [None] * len(weight), done, strict=True)
     every = [estimates(family, w, b, preprocessing, labels).rows for w, b, preprocessing in parts]
