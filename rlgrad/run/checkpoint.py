@@ -1,7 +1,7 @@
 """Saving and restoring a run, so that it continues bit for bit.
 
 All randomness is a function of (seed, replica, step), so a checkpoint needs no generator's state. It is a file of
-`torch.save` with its SHA-256 at the end; the one before it is kept, and used where the newest is damaged.
+`torch.save` with its SHA-256 at the end. The checkpoint before it is kept, and used if the newest is damaged.
 """
 
 import hashlib
@@ -26,14 +26,14 @@ SEAL = b"\nsha256 of all that comes before this line: "
 
 
 def save(directory: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint, and keep the one before it. Raises OSError; a good one is there even then."""
+    """Write a checkpoint, and keep the one before it. Raises OSError; a good checkpoint is there even then."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **content}, buffer)
     files.write(directory / CURRENT, sealed(buffer.getvalue()), directory / PREVIOUS)
 
 
 def readable(state: Any) -> bool:
-    """Whether `load` would read it back: that takes plain numbers, texts, tensors, and what is made of them."""
+    """Whether `load` can read the state back: it must be made of numbers, texts, tensors, lists and dicts."""
     if isinstance(state, Mapping):
         return type(state) in (dict, OrderedDict) and all(readable(each) for pair in state.items() for each in pair)
     if type(state) in (list, tuple):
@@ -46,17 +46,17 @@ def exists(directory: Path) -> bool:
 
 
 def load(directory: Path) -> dict[str, Any] | None:
-    """The content of the newest checkpoint that is whole; None where there is none at all.
+    """The content of the newest checkpoint that is not damaged; None if there is no checkpoint at all.
 
-    Nothing in it is executed. A damaged one is named on standard error. Raises UsageError where all are damaged.
+    Nothing in it is executed. A damaged one is named on standard error. Raises UsageError if all are damaged.
     """
     found = newest(directory)
     return found and found[1]
 
 
 def newest(directory: Path, fits: Callable[[dict[str, Any]], None] | None = None) -> tuple[str, dict[str, Any]] | None:
-    """The same, with the name of the file. fits: raises ValueError or OSError where the rest of the run is not what it
-    was at that checkpoint, which is as bad as damage."""
+    """The name and content of the newest checkpoint that can be used. fits: raises ValueError or OSError if the rest of
+    the run is not what it was at that checkpoint, which is as bad as damage."""
     faults: list[str] = []
     for path in (directory / CURRENT, directory / PREVIOUS):
         if not path.exists():
@@ -79,21 +79,21 @@ def newest(directory: Path, fits: Callable[[dict[str, Any]], None] | None = None
 
 
 def reinstate(directory: Path, name: str) -> None:
-    """Put the checkpoint that was gone on from in the first place, so that no damaged one takes the reserve's. Raises
+    """Give the checkpoint that was used the name of the newest one, so that a damaged file never replaces it. Raises
     OSError."""
     if name != CURRENT:
         os.replace(directory / name, directory / CURRENT)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of one file. Raises OSError, and ValueError where it is not what `save` wrote."""
+    """The content of one file. Raises OSError, and ValueError if `save` did not write it."""
     data = unsealed(files.read(path))
     try:
         with warnings.catch_warnings(action="ignore"):
             content = torch.load(io.BytesIO(data), weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError("it holds more than numbers, and reading that could run code") from error
-    except Exception as error:  # torch raises whatever the bytes lead to
+    except Exception as error:  # wrong bytes can make torch raise anything
         raise ValueError(" ".join(str(error).split())[:200]) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError("it is not of this version of rlgrad")
@@ -101,12 +101,12 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def sealed(data: bytes) -> bytes:
-    """The data with its checksum behind it, which torch.load does not mind."""
+    """The data followed by its checksum, which torch.load ignores."""
     return data + SEAL + hashlib.sha256(data).hexdigest().encode() + b"\n"
 
 
 def unsealed(content: bytes) -> bytes:
-    """The data without its checksum. Raises ValueError where the two do not belong together."""
+    """The data without its checksum. Raises ValueError if the checksum is missing or wrong."""
     data, found, _ = content.rpartition(SEAL)
     if not found:
         raise ValueError("it is cut off, as its checksum is missing")
@@ -116,7 +116,7 @@ def unsealed(content: bytes) -> bytes:
 
 
 def check_finite(model: nn.Module) -> None:
-    """Raises ValueError where a parameter is not finite, or a buffer not a number: no run saves such weights."""
+    """Raises ValueError if a parameter is not finite, or a buffer is NaN: no run saves such weights."""
     for name, parameter in model.named_parameters():
         if not parameter.isfinite().all():
             raise ValueError(f"{name} is not finite")

@@ -1,4 +1,4 @@
-"""The clock that a run's `first_solved` is read from: the seconds that somebody has waited for the run."""
+"""The clock for a run's `first_solved`: the seconds that a user has waited for the run."""
 
 import time
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ _began: ContextVar[float | None] = ContextVar("began", default=None)
 
 @contextmanager
 def running(since: float | None = None) -> Iterator[None]:
-    """Start the clock for what is done within: now, or at an earlier moment of time.monotonic().
+    """Start the clock for the body of a `with`: now, or at an earlier moment of time.monotonic().
 
-    A clock that runs already goes on. So a command's clock starts with its process, and the imports count; where a
-    process that was there before calls `train`, it starts with the call.
+    A clock that runs already is not restarted. So the clock of a command starts with its process and includes imports;
+    the clock of a call of `train` in Python starts with the call.
     """
     moments = (_began.get(), since, time.monotonic())
     token = _began.set(next(moment for moment in moments if moment is not None))
@@ -25,6 +25,6 @@ def running(since: float | None = None) -> Iterator[None]:
 
 
 def seconds_since_start() -> float:
-    """Wall seconds since the clock was started; where none runs, since this file was imported."""
+    """Wall seconds since the clock was started; if no clock runs, since this file was imported."""
     began = _began.get()
     return time.monotonic() - (_IMPORTED if began is None else began)

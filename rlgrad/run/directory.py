@@ -1,4 +1,4 @@
-"""The run directory: where it is, what is written into it, and that no two runs ever share one."""
+"""The run directory: makes it, writes into it, and makes sure that no two runs share one."""
 
 import contextlib
 import functools
@@ -28,20 +28,20 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 PACKAGES = ("rlgrad", "torch", "gymnasium", "numpy", "tensorboard")
-LIBRARIES = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "ONEDNN_", "DNNL_", "ATEN_", "TORCH_", "CUBLAS_")  # their variables
+LIBRARIES = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "ONEDNN_", "DNNL_", "ATEN_", "TORCH_", "CUBLAS_")  # of variables
 
 
 def claim(name: str, out: str | Path | None, here: Path = Path()) -> Path:
-    """Make the directory of a new run: `out`, or runs/<name>-<number> with the first free number. here: where from.
+    """Make the directory of a new run: `out`, or runs/<name>-<number> with the first free number.
 
-    Raises UsageError where `out` holds something already.
+    here: the directory that relative paths start from. Raises UsageError if `out` is not empty.
     """
     try:
         if out is None:
             for number in itertools.count(1):
                 with contextlib.suppress(FileExistsError):
                     directory = here / "runs" / f"{name}-{number}"
-                    directory.mkdir(parents=True)  # fails for all but one of those who want the same name
+                    directory.mkdir(parents=True)  # of several processes that want one name, it fails for all but one
                     break
         else:
             directory = here / out
@@ -57,9 +57,9 @@ def claim(name: str, out: str | Path | None, here: Path = Path()) -> Path:
 
 @contextlib.contextmanager
 def held(directory: Path) -> Iterator[None]:
-    """Keeps others out of a run while it is written. The system lets go of it when the process ends, in whatever way.
+    """Lock a run for this process. The system releases the lock when the process ends, in whatever way.
 
-    Raises UsageError where another is at work on it. A file system without locks, or Windows, does not notice.
+    Raises UsageError if another process has the lock. Windows, or a file system without locks, does not notice.
     """
     if fcntl is None or not ranks.here.first:
         yield
@@ -77,8 +77,11 @@ def held(directory: Path) -> Iterator[None]:
 
 
 def take(file: IO[bytes], place: int, wait: bool = False) -> bool:
-    """Whether no other process has this byte of a file of locks: then it is ours until we `leave` it, or end."""
-    with contextlib.suppress(OSError):  # of a file system without locks
+    """Lock one byte of a file of locks, until `leave` or the end of the process. False: another process has it.
+
+    place: the number of the byte. wait: whether to wait until the byte is free.
+    """
+    with contextlib.suppress(OSError):  # a file system without locks
         try:
             if fcntl is not None:
                 fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, place)
@@ -106,7 +109,10 @@ def as_json(content: Any) -> str:
 
 
 def describe(path: Path, settings: FollowSettings, problem: Trainable, anew: bool = True) -> list[str]:
-    """Write config.yaml and environment.json: anew, or what is missing of them. Their names. Raises OSError."""
+    """Write config.yaml and environment.json; return the names of the files written. Raises OSError.
+
+    anew: whether to write both again; otherwise only missing ones.
+    """
     texts: dict[str, Callable[[], str]] = {
         "config.yaml": lambda: dump(settings),
         "environment.json": lambda: as_json(environment(settings, problem)),
@@ -123,7 +129,7 @@ def dump(settings: FollowSettings) -> str:
 
 
 def environment(settings: FollowSettings, problem: Trainable) -> dict[str, Any]:
-    """What a result may depend on, besides the config; and what a reader has to know of the problem."""
+    """The content of environment.json: what a result may depend on besides the config, and facts about the problem."""
     return {
         "command": sys.argv,
         "seed": settings.seed,
@@ -140,7 +146,7 @@ def environment(settings: FollowSettings, problem: Trainable) -> dict[str, Any]:
 
 
 def arithmetic() -> dict[str, Any]:
-    """What the last bits of a result hang on, where the versions are the same."""
+    """What the last bits of a result depend on, besides the versions of the packages."""
     processes = ranks.here.size
     blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
     return {
@@ -154,12 +160,12 @@ def arithmetic() -> dict[str, Any]:
 
 
 def of_arithmetic(variable: str) -> bool:
-    """Those of the GPUs' communication, which torchrun sets, have nothing to do with it."""
+    """Whether an environment variable can change the arithmetic. TORCH_NCCL_..., which torchrun sets, cannot."""
     return variable.startswith(LIBRARIES) and not variable.startswith("TORCH_NCCL_")
 
 
 def processor() -> str:
-    """The model of the processor where the system tells, and otherwise its kind."""
+    """The model of the processor if the system tells it, and otherwise its architecture."""
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
         for line in file:
             if line.startswith("model name"):
@@ -168,10 +174,10 @@ def processor() -> str:
 
 
 def otherwise(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Where two environments differ in something that may change bits: 'packages.torch: 2.12.0 -> 2.13.0'."""
+    """The differences between two environments that may change bits: 'packages.torch: 2.12.0 -> 2.13.0'."""
     parts = [part for part in ("python", "packages", "machine", "arithmetic", "facts") if part in recorded]
     a, b = (dotted({part: one.get(part) for part in parts}) for one in (recorded, now))
-    a.pop("facts.workers", None), b.pop("facts.workers", None)  # which change no bit
+    a.pop("facts.workers", None), b.pop("facts.workers", None)  # the number of workers changes no bit
     return [f"{key}: {a.get(key)} -> {b.get(key)}" for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
 
 
@@ -185,7 +191,7 @@ def version(package: str) -> str | None:
 
 @functools.cache
 def commit() -> str | None:
-    """The commit of the checkout that this package is run from, if it is one; '-dirty' where files have changed."""
+    """The commit of the checkout that this package is run from, if any; with '-dirty' if files have changed."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         found = subprocess.run(
@@ -205,7 +211,8 @@ def dotted(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def told(overrides: Mapping[str, Any], **given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings, dotted, and the objects that stand in the place of some; given: either, a text or a mapping if it is a
-    setting."""
+    """Split a call's arguments into settings, by dotted names, and Python objects given instead of settings.
+
+    given: either of the two; a text or a mapping is a setting."""
     settings = {name: thing for name, thing in given.items() if isinstance(thing, str | Mapping)}
     return dotted({**settings, **overrides}), {name: given[name] for name in given.keys() - settings.keys()}

@@ -1,8 +1,8 @@
 """Replicas that diverge: the run stops, or they are set aside and the others go on.
 
-A replica that is set aside keeps the last finite parameters that it had. It is still computed, as it shares every
-tensor with the others, but none of them feels it: replicas share no parameter, and no element of an optimizer's state.
-Nothing is logged of it any more, and no statistic counts it.
+A replica that is set aside keeps its last finite parameters. It is still computed, because it shares every tensor with
+the others, but it does not affect them: replicas share no parameter, and no element of an optimizer's state. It is not
+logged any more, and no statistic includes it.
 """
 
 import math
@@ -18,9 +18,9 @@ HINT = "a smaller learning rate or a max_gradient_norm may help"
 
 
 def judge(step: int, values: Mapping[str, Tensor], set_aside: dict[int, int], policy: str) -> list[str]:
-    """Enter the replicas that have diverged in this update into `set_aside`, with its number; a sentence for each.
+    """Add the replicas that diverged in this update, with its number, to `set_aside`; return a sentence for each.
 
-    values: [R] each. policy: `stop`, or `set_aside`. Raises RunError where the run is to stop, or no replica is left.
+    values: [R] each. policy: `stop`, or `set_aside`. Raises RunError if the run must stop or no replica is left.
     """
     if all(bool(values[tag].isfinite().all()) for tag in WATCHED):
         return []
@@ -39,7 +39,7 @@ def judge(step: int, values: Mapping[str, Tensor], set_aside: dict[int, int], po
 
 
 def freeze(parameters: Iterable[Tensor], before: Iterable[Tensor], set_aside: Collection[int]) -> None:
-    """Take back what the update did to the replicas set aside. before: the parameters before it."""
+    """Undo the update for the replicas set aside. before: the parameters before the update."""
     with torch.no_grad():
         for parameter, kept in zip(parameters, before, strict=True):
             for replica in set_aside:
@@ -47,7 +47,7 @@ def freeze(parameters: Iterable[Tensor], before: Iterable[Tensor], set_aside: Co
 
 
 def blank(values: Mapping[str, Tensor], set_aside: Collection[int]) -> dict[str, Tensor]:
-    """The values with NaN for the replicas set aside; in a file it is null."""
+    """The values with NaN for the replicas set aside; files have null there."""
     if not set_aside:
         return dict(values)
     gone = list(set_aside)

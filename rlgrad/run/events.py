@@ -1,6 +1,6 @@
-"""What TensorBoard reads: a file of events, each of them a record.
+"""Writes the file of events that TensorBoard reads; each event is a record.
 
-The protocol buffers are made here and not by torch's `SummaryWriter`, whose import takes longer than many a run.
+The protocol buffers are made here and not by torch's `SummaryWriter`, whose import takes longer than many runs.
 """
 
 import struct
@@ -39,14 +39,14 @@ class Events:
 
     def __init__(self, file: "SupportsWrite[bytes]"):
         self.records = RecordWriter(file)
-        self.described: set[str] = set()  # tags whose first point is written: TensorBoard reads their sentence from it
+        self.described: set[str] = set()  # tags with a point written: the first one also holds the tag's description
 
     def version(self) -> None:
-        """The first event of a file."""
+        """Write the first event of a file."""
         self._write(file_version="brain.Event:2")
 
     def scalars(self, step: int, points: Mapping[str, float], sentences: Mapping[str, str]) -> None:
-        """sentences: what each tag means."""
+        """Write one number for each tag. sentences: the meaning of each tag."""
         values = []
         for tag, number in points.items():
             metadata = None
@@ -60,21 +60,21 @@ class Events:
         self._tensor(tag, "text", markdown.encode(), step)
 
     def picture(self, tag: str, encoded: bytes, step: int) -> None:
-        """encoded: a PNG or a GIF; a GIF moves. Both say at their beginning how large they are."""
+        """Write a picture. encoded: a PNG, or a GIF, which can move; both hold their size in their first bytes."""
         width, height = struct.unpack_from(*(("<HH", encoded, 6) if encoded[:3] == b"GIF" else (">II", encoded, 16)))
         image = Summary.Image(encoded_image_string=encoded, width=width, height=height, colorspace=3)
         value = Summary.Value(tag=tag, image=image, metadata=described("images", display_name=tag))
         self._write(step=step, summary=Summary(value=[value]))
 
     def layout(self, categories: Mapping[str, Charts]) -> None:
-        """What the tab CUSTOM SCALARS shows: charts, in categories by title."""
+        """Write the layout of the tab CUSTOM SCALARS: charts, in categories by title."""
 
         def chart(title: str, tags: Sequence[str] | Sequence[Band]) -> layout_pb2.Chart:
             if bands := [each for each in tags if isinstance(each, Band)]:
                 kind = layout_pb2.MarginChartContent
                 series = [kind.Series(value=each.middle, lower=each.low, upper=each.high) for each in bands]
                 return layout_pb2.Chart(title=title, margin=kind(series=series))
-            lines = [f"^{tag}$" for tag in tags]  # they are regular expressions
+            lines = [f"^{tag}$" for tag in tags]  # TensorBoard reads them as regular expressions
             return layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=lines))
 
         shown = [
@@ -85,7 +85,7 @@ class Events:
         self._tensor("custom_scalars__config__", "custom_scalars", content)
 
     def session(self, settings: Mapping[str, Any], metrics: Sequence[str]) -> None:
-        """What the tab HPARAMS shows from the beginning on: the settings, and the last point of each metric."""
+        """Write what the tab HPARAMS shows: the settings, and the last point of each metric."""
         start = plugin_data_pb2.SessionStartInfo(start_time_secs=time.time())
         infos = []
         for name, value in settings.items():
@@ -101,7 +101,7 @@ class Events:
         self._hparams("session_start_info", session_start_info=start)
 
     def session_end(self, status: str) -> None:
-        """An interrupted run goes on some day, and stays open."""
+        """Close the session of the tab HPARAMS. It stays open for an interrupted run, which may be continued."""
         if status in STATUS:
             end = plugin_data_pb2.SessionEndInfo(status=STATUS[status], end_time_secs=time.time())
             self._hparams("session_end_info", session_end_info=end)

@@ -1,4 +1,4 @@
-"""What goes wrong in a problem's own code, above all in its environments: a clear line instead of a traceback."""
+"""Turns errors in a problem's own code, above all in its environments, into one clear line instead of a traceback."""
 
 import signal
 import threading
@@ -12,8 +12,8 @@ Answer = TypeVar("Answer")
 
 
 def attempt(call: Callable[[], Answer], seconds: float | None = None) -> Answer:
-    """What `call` returns. Whatever it raises becomes a RunError of one line, and so does a silence that is longer than
-    `seconds`, be it that of an environment or of a process that an environment waits for."""
+    """Return what `call` returns. Raises RunError with one line if `call` raises anything or takes more than `seconds`,
+    for example because an environment, or a process that it waits for, hangs."""
     try:
         with limited(seconds):
             return call()
@@ -27,10 +27,10 @@ def attempt(call: Callable[[], Answer], seconds: float | None = None) -> Answer:
 
 @contextmanager
 def limited(seconds: float | None) -> Iterator[None]:
-    """Raises RunError in the body where it takes longer.
+    """Raise RunError in the body of a `with` if it takes longer than `seconds`.
 
-    It works in the main thread of systems with SIGALRM, and between two instructions of Python: code that hangs inside
-    a C function without ever returning is out of its reach.
+    This works in the main thread of systems with SIGALRM, and between two instructions of Python: it cannot stop code
+    that hangs inside a C function.
     """
     if seconds is None or not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
         yield
@@ -38,14 +38,14 @@ def limited(seconds: float | None) -> Iterator[None]:
 
     def handle(number: int, frame: Any) -> None:
         while frame:
-            if frame.f_code.co_filename.startswith("<frozen importlib"):  # nobody wants half a module
-                signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # nor to be blamed for what was not there yet
+            if frame.f_code.co_filename.startswith("<frozen importlib"):  # do not interrupt an import in the middle
+                signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # and do not count its time
                 return
             frame = frame.f_back
         raise RunError(f"it takes longer than {seconds:g} s, the `update_seconds_limit`; does the environment hang?")
 
     before = signal.signal(signal.SIGALRM, handle)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again every second, in case somebody swallows the error
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again every second, in case other code catches the error
     try:
         yield
     finally:

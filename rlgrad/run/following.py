@@ -1,4 +1,4 @@
-"""Following the loop's updates: what acts on a run, and those who watch it."""
+"""Follows the updates of the loop: acts on the run after each update, and calls its observers."""
 
 import math
 import time
@@ -29,7 +29,7 @@ Answer = TypeVar("Answer")
 
 
 class Following:
-    """A run under way: what it trains, how far it is, and who watches. An observer may look at all of it."""
+    """A run in progress: what it trains, its state, and its observers. An observer may read all of it."""
 
     def __init__(
         self,
@@ -42,27 +42,28 @@ class Following:
         state: State | None = None,
         here: Path | None = None,
     ):
-        """here: what the directory is shown relative to; it is absolute, as an environment may go elsewhere."""
+        """directory: an absolute path, as an environment may change the working directory. here: messages show the path
+        of the directory relative to this one."""
         self.settings, self.problem, self.optimizer, self.schedule = settings, problem, optimizer, schedule
         self.observers, self.directory = list(observers), directory
         self.shown = directory.relative_to(here) if directory and here and directory.is_relative_to(here) else directory
         self.state = state or State()
-        self.asked: list[int] = []  # the signals that ask this process for an end
-        self.interrupted: list[int] = []  # those that any process of the run was asked by, before this update
-        self.save_asked: list[int] = []  # those that ask for a checkpoint
-        self.swept = settings.cells if settings.grid else []  # what is tried side by side
+        self.asked: list[int] = []  # the signals that ask this process to end the run
+        self.interrupted: list[int] = []  # such signals to any process of the run, before this update
+        self.save_asked: list[int] = []  # the signals that ask for a checkpoint
+        self.swept = settings.cells if settings.grid else []  # the cells of a sweep
         self.by_chance = problem.by_chance and not self.swept  # whether all replicas differ by chance alone
         self.replicas = len(settings.seeds)
         self.parameters = list(problem.model.parameters())
         self.before: list[Tensor] = []  # the parameters before the update
         self.last: Update | None = None
         with received() as (asked, _), limited(settings.update_seconds_limit):
-            self.facts = problem.facts  # an environment may be tried for them
+            self.facts = problem.facts  # this may run an environment
         if asked:
             raise KeyboardInterrupt(asked[0])
 
     def __call__(self) -> None:
-        """Go on until all updates are done, the problem is solved, or somebody interrupts."""
+        """Train until all updates are done, the problem is solved, or the run is interrupted."""
         settings = self.settings
         most = settings.spread().max_gradient_norm
         transform = None if most is None else clipping(most)
@@ -70,9 +71,9 @@ class Following:
         self.began = self.now = time.monotonic()
         self.earlier = self.state.seconds
         acts = (
-            self.judge,  # first, so that nobody sees what a diverged replica has done
+            self.judge,  # first, so that no observer sees the values of a diverged replica
             self.count,
-            self.advance,  # the next learning rate; the record has the one that was used
+            self.advance,  # sets the next learning rate; the record has the one that was used
         )
         self.remember()
         while not self.ends():
@@ -86,25 +87,25 @@ class Following:
             self.remember()
 
     def ends(self) -> bool:
-        """Whether it is over, as all processes of the run agree."""
+        """Whether the run is over; all processes of the run agree on this."""
         self.interrupted = distributed.anyone(self.asked)
         return self.over
 
     @property
     def over(self) -> bool:
-        """Whether there is nothing left to do, or somebody has interrupted."""
+        """Whether there is nothing left to do, or the run was interrupted."""
         return bool(self.interrupted) or self.state.over(self.settings)
 
     def attempt(self, call: Callable[[], Answer]) -> Answer:
-        """What `call` returns; whatever goes wrong in it, or takes too long, becomes a RunError of one line."""
+        """Return what `call` returns. Raises RunError with one line if it fails or takes too long."""
         return attempt(call, self.settings.update_seconds_limit)
 
     def step(self) -> list[Tensor]:
-        """How far the update has moved each parameter, [R, ...]."""
+        """The change of each parameter in the update, [R, ...]."""
         return [p.detach() - b for p, b in zip(self.parameters, self.before, strict=True)]
 
     def counted(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The values [R] with NaN for the replicas that are set aside. Raises RunError where they are not [R]."""
+        """The values [R] with NaN for the replicas set aside. Raises RunError if a value is not of shape [R]."""
         for tag, value in values.items():
             if not isinstance(value, Tensor) or list(value.shape) != [self.replicas]:
                 found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
@@ -112,6 +113,7 @@ class Following:
         return divergence.blank(values, self.state.set_aside)
 
     def measured(self, update: Update) -> Record:
+        """The record of an update."""
         values = {"objective/value": update.value, "gradient/norm": update.gradient_norm, **update.metrics}
         values["work/evaluations"] = torch.full_like(update.value, float(update.evaluations))
         values["update/size"] = norm_per_replica(self.step())
@@ -121,7 +123,7 @@ class Following:
         return Record(values, {tag: float(rate)})
 
     def judge(self, update: Update, record: Record) -> None:
-        """Replicas that have diverged: the run fails, or they go back to where they were and count no more."""
+        """Find diverged replicas: the run fails, or they return to their last parameters and no longer count."""
         aside, settings = self.state.set_aside, self.settings
         for sentence in divergence.judge(update.step, record.values, aside, settings.on_divergence):
             say(sentence)
@@ -129,7 +131,7 @@ class Following:
         record.values = self.counted(record.values)
 
     def count(self, update: Update, record: Record) -> None:
-        """What has been done so far, in updates, work and seconds."""
+        """Count what has been done so far, in updates, work and seconds."""
         if self.problem.work not in record.values:
             name = type(self.problem).__name__
             raise RunError(f"{name}.work is {self.problem.work!r}, which is none of the metrics of its objective")
@@ -145,7 +147,7 @@ class Following:
         record.numbers["speed/seconds"] = self.state.seconds
 
     def advance(self, update: Update, record: Record) -> None:
-        """The next learning rate, by the objective where the schedule watches it."""
+        """Let the schedule set the next learning rate; some schedules use the objective for this."""
         schedule, values = self.schedule, record.values["objective/value"]
         value = self.state.mean(values)
         if isinstance(schedule, PlateauOfEach):
@@ -161,7 +163,7 @@ class Following:
 
     @torch.no_grad()
     def remember(self) -> None:
-        """Let `before` follow the parameters."""
+        """Copy the parameters into `before`."""
         self.before = self.before or [parameter.detach().clone() for parameter in self.parameters]
         for kept, parameter in zip(self.before, self.parameters, strict=True):
             kept.copy_(parameter)

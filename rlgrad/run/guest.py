@@ -1,4 +1,4 @@
-"""A run is a guest in somebody's process: it leaves threads and the working directory as they were."""
+"""A run is a guest in the user's process: it leaves the threads and the working directory as they were."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ import torch
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """So many threads for torch; one for numpy's products, whose other threads would only spin beside torch's."""
+    """Give torch `count` threads, and numpy's matrix products one, since more would only compete with torch's."""
     here = os.getcwd()
     libraries = numpy_libraries()
     before = torch.get_num_threads(), {library: library.num_threads for library in libraries}
@@ -21,18 +21,18 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         set_threads(*before)
-        with contextlib.suppress(OSError):  # it may be gone
-            os.chdir(here)  # an environment may have left it
+        with contextlib.suppress(OSError):  # the directory may not exist any more
+            os.chdir(here)  # an environment may have changed the working directory
 
 
 def set_threads(torch_s: int, numpy_s: Mapping[Any, int]) -> None:
     torch.set_num_threads(torch_s)
     for library, count in numpy_s.items():
-        if library.num_threads != count:  # OpenBLAS would start its threads anew
+        if library.num_threads != count:  # setting the same number would make OpenBLAS restart its threads
             library.set_num_threads(count)
 
 
 def numpy_libraries() -> list[Any]:
-    """The libraries of numpy's products that have been loaded by now; others, such as scipy's own, may come later."""
+    """The libraries for numpy's products that are loaded now; others, such as scipy's, may be loaded later."""
     found = threadpoolctl.ThreadpoolController().lib_controllers
     return [library for library in found if library.user_api == "blas" and "torch" not in library.filepath]

@@ -1,4 +1,4 @@
-"""What a run was trained with: its checkpoint knows the settings and the data, so that neither changes unnoticed."""
+"""The identity of a run: its checkpoint holds the settings and the data, so that neither can change unnoticed."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -15,21 +15,21 @@ from rlgrad.settings import FollowSettings
 from rlgrad.trainable import Trainable
 from rlgrad.written import parse
 
-MOVED = frozenset({"imports_from"})  # a config may be in another place
-# What may be changed in the config.yaml of a run: it changes no update. docs/resume.md has this list too.
+MOVED = frozenset({"imports_from"})  # the config file may have been moved
+# These settings may be changed in the config.yaml of a run: they change no update. docs/resume.md has this list too.
 FREE = MOVED | {"checkpoint", "log_every_updates", "diagnose_every_updates", "update_seconds_limit"}
-SHOWN = 10  # differences in one message
+SHOWN = 10  # differences in one message, at most
 
 
 def identity(run: Following) -> dict[str, Any]:
-    """What a checkpoint holds of it."""
+    """What a checkpoint holds of a run's identity: its settings as YAML, and what identifies its data."""
     return {"config": dump(run.settings), "data": dict(run.problem.identity())}
 
 
 def trained_with(path: Path, saved: Mapping[str, Any], settings: FollowSettings) -> FollowSettings:
-    """The settings by which a run came to its checkpoint. settings: those that it has now, which are also what is
-    returned where the checkpoint is of a version that did not know. Raises UsageError where they do not go together;
-    but the run may be longer now, or shorter."""
+    """The settings with which a run reached its checkpoint. settings: those in its config now; they are returned if the
+    checkpoint is of an old version without settings. Raises UsageError if the two differ in more than the length of the
+    run and the settings in FREE."""
     text = saved.get("config")
     if text is None:
         return settings
@@ -45,15 +45,15 @@ def trained_with(path: Path, saved: Mapping[str, Any], settings: FollowSettings)
 
 
 def check_data(path: Path, saved: Mapping[str, Any] | None, problem: Trainable) -> None:
-    """Raises UsageError where a problem's data is not what a checkpoint was trained on."""
+    """Raises UsageError if a problem's data is not the data of the checkpoint."""
     before, now = (saved or {}).get("data"), dict(problem.identity())
     if isinstance(before, dict) and (changed := listed({str(key): str(value) for key, value in before.items()}, now)):
         raise UsageError(f"{path}: its data is not what it was trained on: {changed}; put that back, or train anew")
 
 
 def check_alike(settings: FollowSettings, problem: Trainable) -> None:
-    """Let all processes of a run begin with the parameters of the first. Raises UsageError where they would not train
-    the same, or have no share of the work."""
+    """Let all processes of a run begin with the parameters of the first. Raises UsageError if they would not train the
+    same, or if the work cannot be shared."""
     if ranks.here.size == 1:
         return
     found = directory.environment(settings, problem)
@@ -64,8 +64,8 @@ def check_alike(settings: FollowSettings, problem: Trainable) -> None:
 
 
 def differences(old: FollowSettings, new: FollowSettings, free: Collection[str], length: bool) -> str:
-    """Where two settings differ. free: the names of those that may. length: whether its length may, as far as no
-    other setting depends on it."""
+    """The differences between two settings objects, as text. free: the names of settings that may differ. length:
+    whether the run's length may differ, provided that no other setting depends on it."""
     a, b = (dotted(each.model_dump(exclude=set(free))) for each in (old, new))
     if length and not new.bound_to_updates():
         del a[new.counts], b[new.counts]
@@ -73,18 +73,18 @@ def differences(old: FollowSettings, new: FollowSettings, free: Collection[str],
 
 
 def listed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """'seed: 0 -> 1, optimizer.lr: 0.05 -> 1'; nothing where they are equal, type by type."""
+    """The differences as text: 'seed: 0 -> 1, optimizer.lr: 0.05 -> 1'; empty if all values and types are equal."""
     changed = [key for key in {**old, **new} if text(old.get(key)) != text(new.get(key))]
     shown = ", ".join(f"{key}: {apart(old.get(key), new.get(key))}" for key in changed[:SHOWN])
     return shown + (f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else "")
 
 
 def text(value: Any) -> str:
-    return json.dumps(value, default=str, ensure_ascii=False)  # where a tuple is a list, and nan is nan
+    return json.dumps(value, default=str, ensure_ascii=False)  # as JSON a tuple equals a list, and nan equals nan
 
 
 def apart(old: Any, new: Any) -> str:
-    """'0 -> 1': of long values, from a little before the place where they part."""
+    """'0 -> 1'; long values are shown from a little before their first difference."""
     a, b = (str(old), str(new)) if str(old) != str(new) else (text(old), text(new))
     part = next((place for place, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
     start = max(0, part - 20)

@@ -1,4 +1,4 @@
-"""What watches a run: the interface of every observer, ours and yours."""
+"""The interface of every observer of a run, ours and yours."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,44 +15,44 @@ if TYPE_CHECKING:
 
 @dataclass
 class Record:
-    """What is known of an update. An observer may add to it what those after it are to see."""
+    """What is known of one update. An observer may add to it; the observers after it see that too."""
 
     values: dict[str, Tensor]  # by tag, [R] each; NaN for replicas that are set aside
-    numbers: dict[str, float] = field(default_factory=dict)  # by tag, of all replicas together
+    numbers: dict[str, float] = field(default_factory=dict)  # by tag, one number for all replicas together
     pictures: dict[str, bytes] = field(default_factory=dict)  # by tag, each a PNG or a GIF
-    evaluated: bool = False  # whether held-out data was looked at
+    evaluated: bool = False  # whether this record has a held-out evaluation
 
 
 class Observer:
-    """Watches a run, and changes nothing in it. Derive from it and say what there is to do: the defaults do nothing."""
+    """Watches a run, and changes nothing in it. Derive from it and override what you need: the defaults do nothing."""
 
     def begin(self, run: "Following") -> None:
-        """Before the first update of a sitting."""
+        """Called before the first update of a sitting."""
 
     def seen(self, run: "Following", update: Update, record: Record) -> None:
-        """After each update."""
+        """Called after each update."""
 
     def conclusion(self, run: "Following") -> Sequence[str]:
-        """What it has to say after the last update, in sentences, for the summary."""
+        """Called after the last update. Returns sentences for the summary."""
         return ()
 
     def end(self, run: "Following", summary: Mapping[str, Any]) -> None:
-        """At the end, however it came about: `summary` is the content of summary.json."""
+        """Called at the end of a sitting, also after a failure. summary: the content of summary.json."""
 
     def close(self) -> None:
-        """Let go of what is held, such as files: after `end`, and also where a run is left at once."""
+        """Release resources, such as files. Called after `end`, and also if the run is left at once."""
 
     def state_dict(self) -> Any:
-        """What a checkpoint is to hold of it: tensors, numbers, texts, lists and dicts; None: nothing."""
+        """The state for a checkpoint: tensors, numbers, texts, lists and dicts; None: there is none."""
         return None
 
     def load_state_dict(self, state: Any) -> None:
-        """Go on from there; called before `begin`."""
+        """Restore the state. Called before `begin`."""
 
 
 def tell(observer: Observer, method: str, *arguments: Any) -> Any:
-    """Call a method of an observer. Whatever one of yours raises becomes a RunError that names it; ours raise OSError
-    where the run directory cannot be written to."""
+    """Call a method of an observer. Raises RunError, with the observer's name, if one of yours raises anything; ours
+    raise OSError if the run directory cannot be written to."""
     if type(observer).__module__.startswith("rlgrad."):
         return getattr(observer, method)(*arguments)
     try:
@@ -62,7 +62,7 @@ def tell(observer: Observer, method: str, *arguments: Any) -> Any:
 
 
 def by_name(observers: Iterable[Observer]) -> dict[str, Observer]:
-    """Each by the name that a checkpoint has it under: its class, and its number where there are several of one."""
+    """The observers by their names in a checkpoint: the class, with a number if there are several of one class."""
     result: dict[str, Observer] = {}
     for observer in observers:
         name = called(observer)
@@ -72,7 +72,7 @@ def by_name(observers: Iterable[Observer]) -> dict[str, Observer]:
 
 
 def observed(observers: Iterable[Observer]) -> None:
-    """Raises UsageError where one is no observer, such as a class in the place of an object."""
+    """Raises UsageError if one is not an observer, such as a class instead of an object."""
     for each in observers:
         if not isinstance(each, Observer):
             raise UsageError(

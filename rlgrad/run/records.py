@@ -1,6 +1,6 @@
-"""TensorBoard's records: what a file of events is made of.
+"""TensorBoard's records: an event file is a sequence of them.
 
-tensorboard has a writer of them too, but its import brings in a file system layer, a flag parser and more.
+tensorboard has a writer too, but importing it also imports a file system layer, a flag parser and more.
 """
 
 import struct
@@ -14,7 +14,7 @@ CASTAGNOLI = 0x82F63B78  # the polynomial of CRC-32C, lowest bit first: RFC 3720
 
 
 def remainders() -> list[int]:
-    """What each byte, alone, leaves over."""
+    """The remainder of each byte alone: the table that computes a CRC byte by byte."""
     found = list(range(256))
     for _ in range(8):
         found = [value >> 1 ^ (CASTAGNOLI if value & 1 else 0) for value in found]
@@ -32,13 +32,13 @@ def crc32c(data: bytes) -> int:
 
 
 def checksum(data: bytes) -> bytes:
-    """The CRC, rotated by 15 bits and moved on, as that of data which contains a CRC would say little."""
+    """The CRC, rotated by 15 bits, plus a constant: a plain CRC of data that contains a CRC would be a weak check."""
     crc = crc32c(data)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 class RecordWriter:
-    """Appends records to a file: the length of the data, its checksum, the data, its checksum."""
+    """Appends records to a file. Each is the length of the data, its checksum, the data, and the data's checksum."""
 
     def __init__(self, file: "SupportsWrite[bytes]"):
         self.file = file
@@ -49,7 +49,7 @@ class RecordWriter:
 
 
 def read_records(file: BinaryIO) -> Iterator[bytes]:
-    """The data of each record, as far as the file is whole."""
+    """Yield the data of each record, up to the first record that is cut off or damaged."""
     while len(head := file.read(12)) == 12:
         (length,) = struct.unpack("<Q", head[:8])
         data, end = file.read(length), file.read(4)

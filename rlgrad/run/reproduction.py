@@ -1,4 +1,4 @@
-"""Running a run again, and holding the two against each other."""
+"""Runs a run again, and compares the two bit for bit."""
 
 import json
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from rlgrad.trainable import Trainable
 
 
 class Verdict(NamedTuple):
-    """What came out."""
+    """The result of a reproduction."""
 
     directory: Path  # of the second run
     identical: bool
@@ -34,9 +34,9 @@ class Verdict(NamedTuple):
 def reproduce(
     path: str | Path, *, out: str | Path | None = None, quiet: bool = True, allow_imports: bool = False
 ) -> Verdict:
-    """Train again as a completed run was trained, in a directory of its own, and compare the two bit for bit.
+    """Train a completed run again, in a new directory, and compare the two bit for bit.
 
-    Raises UsageError where there is no completed run, and RunError where the second does not get to its end.
+    Raises UsageError if there is no completed run, and RunError if the second run fails.
     """
     path = Path(path)
     config = recorded_config(path, allow_imports)
@@ -52,7 +52,7 @@ def reproduce(
 
     environment = recorded_environment(path)
     whole, unit = config.settings.length, config.settings.counts
-    lengths = [*(each for each in extensions(environment) if each < whole), whole]  # each was an end once
+    lengths = [*(each for each in extensions(environment) if each < whole), whole]  # the run was extended at each
     begun = {unit: lengths[0]} | ({"initial": str(path / INITIAL)} if config.settings.initial else {})
     first = config.with_settings(config.settings.model_copy(update=begun), f"{path.name}-again")
     run = launch(first, out, quiet, check=check)
@@ -63,10 +63,10 @@ def reproduce(
 
 
 def compare(a: Path, b: Path, changed: list[str]) -> Verdict:
-    """Whether two runs are the same to the bit, and otherwise where they first differ."""
+    """Compare two runs bit for bit. The verdict names the first difference. changed: the changes of the environment."""
     difference = first_difference_of_metrics(a, b) or first_difference_of_weights(a, b)
     if difference:
-        difference = printable(difference)  # names and values are those of a file
+        difference = printable(difference)  # names and values come from a file
         because = f"; between the two, these have changed: {', '.join(changed)}" if changed else ""
         return Verdict(b, False, f"{a} and {b} differ: {difference}{because}")
     return Verdict(b, True, f"{a} and {b} are identical: every number of {METRICS} and every bit of {NAME}")
@@ -87,7 +87,7 @@ def first_difference_of_weights(a: Path, b: Path) -> str | None:
 
     try:
         old, new = load(read(a / NAME)), load(read(b / NAME))
-    except Exception as error:  # a damaged file: safetensors raises what it likes
+    except Exception as error:  # a damaged file can make safetensors raise anything
         raise UsageError(f"{a / NAME} cannot be read: {' '.join(str(error).split())}") from error
     for name in sorted(old.keys() | new.keys()):
         x, y = old.get(name), new.get(name)

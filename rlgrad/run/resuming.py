@@ -1,4 +1,4 @@
-"""Going on with a run: from its last checkpoint, to the same bits as if it had never stopped."""
+"""Continues a run from its last checkpoint, to the same bits as if it had never stopped."""
 
 import json
 import math
@@ -44,14 +44,14 @@ def resume(
     policy: nn.Module | Mapping[str, Any] | None = None,
     **overrides: Any,
 ) -> Run:
-    """Continue a run from its last checkpoint, bit for bit as if nothing had happened.
+    """Continue a run from its last checkpoint, to the same bits as if it had never stopped.
 
     path: the run directory; or "auto", for the newest run of `config` in runs/.
-    config, overrides: as for `train`; where they ask for other settings than the run has, it is refused.
-    extend_to: how many updates the run is to have in all, more than it was begun with.
-    observers, environment, policy: as for `train`, where the run was given them.
+    config, overrides: as for `train`; settings that differ from those of the run are refused.
+    extend_to: the new length of the run in all, in updates or steps; it must be larger than the old one.
+    observers, environment, policy: as for `train`, if the run was started with them.
 
-    Raises UsageError with nothing changed, and RunError where the run cannot go on.
+    Raises UsageError, with nothing changed, and RunError if the run cannot go on.
     """
     observed(observers)
     if str(path) == "auto":
@@ -62,7 +62,7 @@ def resume(
     given, objects = directory.told(overrides, environment=environment, policy=policy)
     recorded = recorded_config(path, allow_imports, objects)
     if distributed.RESTARTS and extend_to == recorded.settings.length:
-        extend_to = None  # the process before this one has seen to it
+        extend_to = None  # the process before this one has already extended the run
     if config is not None or given:
         source = path / "config.yaml" if config is None else config
         asked = load_config(source, given, allow_imports, None if isinstance(source, Config) else objects)
@@ -78,24 +78,24 @@ def resume(
 
 
 def follow_on(run: Following, quiet: bool) -> Run:
-    """Continue a run whose problem was made in Python, and is as it was at its start."""
+    """Continue a run whose problem was made in Python. The problem must be as it was at the start of the run."""
     path, before = directory_of(run), recorded_settings(run)
     found = checkpoint.newest(path, fits(path))
     return go_on(run, quiet, trained_with(path, found[1], before) if found else before, found)
 
 
 def fits(path: Path) -> Callable[[Mapping[str, Any]], None]:
-    """Checks whether the record of a run is what a checkpoint remembers of it."""
+    """A check for `checkpoint.newest`: whether the log of a run agrees with a checkpoint."""
     return lambda saved: Log(path).fits(log_in(saved))
 
 
 def log_in(saved: Mapping[str, Any]) -> Any:
-    """What a checkpoint has of the log; that of version 0.1 had it elsewhere."""
+    """The state of the log in a checkpoint; version 0.1 stored it under another key."""
     return (saved.get("observers") or {}).get(called(Log)) or saved.get("lengths")
 
 
 def go_on(run: Following, quiet: bool, before: FollowSettings, found: tuple[str, dict[str, Any]] | None) -> Run:
-    """before: the settings that it was trained with until now. found: its checkpoint."""
+    """Continue a run. before: the settings of its past updates. found: the name and content of its checkpoint."""
     path, first = directory_of(run), ranks.here.first
     if found is None:
         how = {None: "was killed", "failed": "failed"}.get(content_of(path / "summary.json").get("status"))
@@ -108,7 +108,7 @@ def go_on(run: Following, quiet: bool, before: FollowSettings, found: tuple[str,
             clear(path)
         return begin(run, quiet)
     check_data(path, found[1], run.problem)
-    check_alike(run.settings, run.problem)  # from here on the first process may write
+    check_alike(run.settings, run.problem)  # only after this check may the first process write
     log = Log(path)
     run.observers += own(run)
     restore(run, *found, log)
@@ -131,8 +131,8 @@ def directory_of(run: Following) -> Path:
 
 
 def recorded_settings(run: Following) -> FollowSettings:
-    """Those of a run whose problem was made in Python. Raises UsageError where it was begun with others; but it may be
-    given more updates."""
+    """The settings of a run whose problem was made in Python. Raises UsageError if it was begun with other settings;
+    only its length may be larger now."""
     path = directory_of(run)
     data, _ = read(path / "config.yaml")
     try:
@@ -145,7 +145,7 @@ def recorded_settings(run: Following) -> FollowSettings:
 
 
 def existing(out: str | Path | None) -> Path:
-    """The directory of a run that is to be resumed. Raises UsageError."""
+    """The directory of the run to resume. Raises UsageError if there is no run."""
     if out is None:
         raise UsageError("which run is to be resumed? out= is missing")
     file = Path(out) / "config.yaml"
@@ -155,7 +155,7 @@ def existing(out: str | Path | None) -> Path:
 
 
 def newest(name: str) -> Path:
-    """The run of a config, runs/<name>-<number>, that was begun last. Raises UsageError where there is none."""
+    """The run of a config, runs/<name>-<number>, that was begun last. Raises UsageError if there is none."""
     found = [
         path for path in Path("runs").glob("*/config.yaml") if re.fullmatch(rf"{re.escape(name)}-\d+", path.parent.name)
     ]
@@ -175,7 +175,7 @@ def recorded_config(path: Path, allow_imports: bool = False, objects: Mapping[st
 
 
 def refuse_changes(path: Path, recorded: FollowSettings, asked: FollowSettings, extend_to: int | None) -> None:
-    """Raises UsageError where the settings asked for are not those of the run."""
+    """Raises UsageError if the settings asked for are not those of the run."""
     if not (changed := differences(recorded, asked, MOVED, extend_to == asked.length)):
         return
     message = f"{path} was begun with other settings: {changed}"
@@ -186,7 +186,7 @@ def refuse_changes(path: Path, recorded: FollowSettings, asked: FollowSettings, 
 
 
 def longer(path: Path, recorded: Config, length: int) -> RunSettings:
-    """The settings of a run with more updates, or steps. Raises UsageError where that would change what has been."""
+    """The settings of a run with a larger length. Raises UsageError if that would change the past updates."""
     settings = recorded.settings
     if length <= settings.length:
         raise UsageError(f"--extend-to {length}: {path} has {settings.length} {settings.counts} already")
@@ -202,8 +202,8 @@ def longer(path: Path, recorded: Config, length: int) -> RunSettings:
 
 
 def record_changes(path: Path, before: FollowSettings, after: FollowSettings, state: State) -> None:
-    """Write the config anew; and where a run that is lengthened was at its end, which has an evaluation that a longer
-    run might not have there, note that in environment.json. Raises UsageError where nothing can be written."""
+    """Write the new config. If a run at its end is made longer, also note its old length in environment.json, because a
+    longer run might have no evaluation there. Raises UsageError if the files cannot be written."""
     try:
         if state.complete(before) and not state.complete(after):
             environment = recorded_environment(path)
@@ -215,7 +215,7 @@ def record_changes(path: Path, before: FollowSettings, after: FollowSettings, st
 
 
 def restore(run: Following, file: str, saved: Mapping[str, Any], log: Log) -> None:
-    """Everything as the checkpoint has it, the record cut off where it was then. Raises UsageError."""
+    """Restore everything from the checkpoint, and cut off the log where it ended then. Raises UsageError."""
     path, replicas = directory_of(run), run.replicas
     try:
         run.problem.model.load_state_dict(saved["model"])
@@ -233,25 +233,25 @@ def restore(run: Following, file: str, saved: Mapping[str, Any], log: Log) -> No
             raise ValueError("no replica is left, or one was set aside that there is not")
         if not all(0 <= work < math.inf for work in state.remaining(state.work)):
             raise ValueError("nobody does so much work")
-        state.final = state.final or state.objective  # runs of version 0.1 had no other
+        state.final = state.final or state.objective  # version 0.1 did not save `final`
         states = {**(saved.get("observers") or {}), called(log): log_in(saved)}
         run.state = state
-        first = ranks.here.first  # the others only take part
-        for name, observer in by_name([*run.observers, log]).items():  # the log last: it cuts off its files
+        first = ranks.here.first  # the other processes restore only the held-out evaluation
+        for name, observer in by_name([*run.observers, log]).items():  # the log is last, because it cuts its files
             if (first and observer is log) or (name in states and (first or isinstance(observer, HeldOut))):
                 tell(observer, "load_state_dict", states[name])
         if first:
             checkpoint.reinstate(path, file)
     except OSError as error:
         raise UsageError(f"{path}: the run cannot be written to: {reason(error)}") from error
-    except Exception as error:  # torch raises whatever a state of another shape leads to
+    except Exception as error:  # a state of another shape can make torch raise anything
         message = f"{path}: the checkpoint does not belong to the rest of the run: "
         raise UsageError(message + " ".join(str(error).split())[:200]) from error
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Load the state to the bit: torch's own `load_state_dict` casts all of it to the dtype of the parameters, and for
-    NAdam and ASGD, which keep some numbers in another, that changes what comes after."""
+    """Load an optimizer's state bit for bit. torch's own `load_state_dict` casts it to the dtype of the parameters.
+    This changes the updates of NAdam and ASGD, because they keep some numbers in another dtype."""
     optimizer.load_state_dict(saved)
     if isinstance(optimizer, Composite):
         for each, state in zip(optimizer.each, saved["each"], strict=True):
@@ -267,7 +267,7 @@ def recorded_environment(path: Path) -> dict[str, Any]:
 
 
 def content_of(file: Path) -> dict[str, Any]:
-    """What a file of JSON in a run directory says; nothing where it is not there or not readable."""
+    """The content of a JSON file in a run directory; empty if the file does not exist or cannot be read."""
     try:
         found = json.loads(files.read(file))
     except (OSError, ValueError, RecursionError):
@@ -276,13 +276,13 @@ def content_of(file: Path) -> dict[str, Any]:
 
 
 def extensions(environment: Mapping[str, Any]) -> list[int]:
-    """The lengths that a run had before it was lengthened."""
+    """The lengths at which a run ended before it was made longer."""
     found = environment.get("extended_from")
     return [each for each in found if isinstance(each, int)] if isinstance(found, list) else []
 
 
 def say_what_has_changed(path: Path, settings: FollowSettings, problem: Trainable) -> None:
-    """Bits are promised on the same machine and with the same versions; say so where these are others."""
+    """Warn if the machine or the versions have changed: the same bits are promised only without such changes."""
     recorded = recorded_environment(path)
     now = directory.environment(settings, problem)
     changed = directory.otherwise(recorded, now) if recorded else []

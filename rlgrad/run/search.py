@@ -1,9 +1,9 @@
-"""Searching: what cannot be a replica, such as a network's size, is tried one run after the other. Optuna says which.
+"""Search: settings that cannot differ between replicas, such as a network's size, are tried run by run. Optuna chooses.
 
-A trial is an ordinary run of R replicas in a directory of its own. Several workers may search together: the storage
-says which trials there are, and a lock, which the system lets go of however a process ends, which of them somebody is
-at. A trial that has not ended and that nobody is at was left by a worker that was killed or interrupted: the next one
-goes on with it from its checkpoint.
+A trial is an ordinary run of R replicas in a directory of its own. Several workers may search together. The storage
+holds the list of trials. A lock shows that a worker is at a trial; the system releases it, however the process ends. A
+trial that has not ended and has no lock was left by a worker that was killed or interrupted: the next worker continues
+it from its checkpoint.
 """
 
 import contextlib
@@ -41,15 +41,15 @@ from rlgrad.settings import Key, replaced
 from rlgrad.usage import split_overrides
 from rlgrad.written import parse_overrides
 
-PRUNED = 0  # stands among the signals that end a run
-CHOOSING, AGAIN, TRIALS = range(3)  # bytes of the file of locks; from the third on they are the trials'
+PRUNED = 0  # used like the number of a signal that ends a run
+CHOOSING, AGAIN, TRIALS = range(3)  # bytes in the file of locks; trial n has byte TRIALS + n
 
 
 class Space:
-    """A config in which some settings have several values to be searched: a list of choices, or a range of numbers."""
+    """A config in which some settings have several values to search: a list of choices, or a range of numbers."""
 
     def __init__(self, source: str | Path | Mapping[str, Any], words: Sequence[str] = (), allow_imports: bool = False):
-        """words: of a command line, on which a setting with several values is searched. Raises UsageError."""
+        """words: those of a command line; a setting that is given several values is searched. Raises UsageError."""
         given = parse_overrides(words)
         several = [name for name, values in split_overrides(words).items() if len(values) > 1]
         self.data, self.sources, self.name = gathered(source, given | {n: {"search": given[n]} for n in several})
@@ -63,15 +63,15 @@ class Space:
         self.others = [self.at(first | {path: value}) for path, values in ends.items() for value in values[1:]]
 
     def at(self, point: Mapping[Key, Any]) -> Config:
-        """The config with one value each. Raises UsageError."""
+        """The config with one value for each searched setting. Raises UsageError."""
         return Config(replaced(self.data, point), self.sources, self.name, self.allow_imports)
 
     def point(self, trial: Trial | FrozenTrial) -> dict[Key, Any]:
-        """What a trial tries."""
+        """The values that a trial tries, by the path of the setting."""
         return {path: value_of(trial, ".".join(path), asked) for path, asked in self.asked.items()}
 
     def grid(self, most: int) -> list[dict[str, Any]]:
-        """All points, as Optuna has them; none where there are more than that, as in a range."""
+        """All points, in Optuna's form; an empty list if there are more than `most`, as in a range."""
         if math.prod(len(asked) if isinstance(asked, list) else math.inf for asked in self.asked.values()) > most:
             return []
         points = itertools.product(*map(labels, self.asked.values()))
@@ -79,7 +79,7 @@ class Space:
 
 
 def ends_of(path: Key, asked: Any) -> list[Any]:
-    """The choices, or the two ends of a range. Raises SettingError where it is neither."""
+    """The choices, or the two ends of a range. Raises SettingError if `asked` is neither."""
     try:
         if isinstance(asked, list):
             if not asked:
@@ -96,12 +96,12 @@ def ends_of(path: Key, asked: Any) -> list[Any]:
 
 
 def whole(asked: Mapping[str, Any]) -> bool:
-    """Whether a range is one of whole numbers."""
+    """Whether a range has only whole numbers."""
     return all(isinstance(asked[key], int) for key in ("low", "high", "step") if key in asked)
 
 
 def labels(choices: Sequence[Any]) -> list[Any]:
-    """Choices as a storage can hold them: a list or a mapping becomes a text."""
+    """Choices in a form that Optuna's storage can hold: a list or a mapping becomes a text."""
     return [json.dumps(each) if isinstance(each, list | dict) else each for each in choices]
 
 
@@ -112,7 +112,7 @@ def value_of(trial: Trial | FrozenTrial, name: str, asked: Any) -> Any:
 
 
 class Watch(Observer):
-    """Tells Optuna what each evaluation comes to, and ends a run that falls behind what others had come to by then."""
+    """Reports each evaluation to Optuna, and ends a run that is worse than other runs were at the same point."""
 
     def __init__(self, trial: Trial, tag: str, direction: Direction):
         self.trial, self.tag, self.direction = trial, tag, direction
@@ -122,7 +122,7 @@ class Watch(Observer):
             return
         values, every = record.values[self.tag].tolist(), run.settings.evaluation.every_steps
         found = [run.state.statistics(values, run.problem.by_chance, cell) for cell in run.settings.cells]
-        # storage that is away for a while ends no run; a run that is resumed may have said the same before
+        # an error of the storage must not end the run, and a resumed run may report the same value again
         quiet = warnings.catch_warnings(action="ignore", category=UserWarning)
         with quiet, contextlib.suppress(OptunaError, SQLAlchemyError, OSError):
             self.trial.report(best(found, self.direction)[0], run.state.steps // every if every else run.state.done)
@@ -131,8 +131,8 @@ class Watch(Observer):
 
 
 def best(found: Sequence[Mapping[str, Any]], direction: Direction) -> tuple[float, int]:
-    """The best of some statistics by the worse end of its interval, and its number. Without an interval its mean
-    counts; NaN where a replica has diverged."""
+    """The best of some statistics, and its position in the list. The worse end of the interval decides, or the mean if
+    there is no interval. It is NaN if a replica has diverged."""
     ends = []
     for each in found:
         end = each["ci95"][0 if direction.sign > 0 else 1]
@@ -143,11 +143,11 @@ def best(found: Sequence[Mapping[str, Any]], direction: Direction) -> tuple[floa
 
 
 def carry_on(config: Config, path: Path, observers: Sequence[Observer] = ()) -> Run:
-    """Train, or go on with what is there of it."""
+    """Train a run in this directory, or continue the run that is there."""
     file = path / "config.yaml"
     if file.is_file() and file.stat().st_size:
         return resume(path, config=config, allow_imports=config.allow_imports, observers=observers)
-    for each in path.glob("*"):  # of a process that was killed before the run began
+    for each in path.glob("*"):  # left from a process that was killed before the run began
         each.unlink()
     return train(config, out=path, observers=observers)
 
@@ -180,7 +180,7 @@ class Search:
                 begun = self.study.user_attrs.get("config")
                 for point in grid if begun == asked else ():
                     self.study.enqueue_trial(point, skip_if_exists=True)
-            except Exception as error:  # whatever a database raises; its address may hold a password
+            except Exception as error:  # a database can raise anything; its URL is not shown: it may hold a password
                 raise UsageError(f"--storage: it cannot be reached: {said(error)}") from error
         if begun is None:
             raise UsageError(f"{path}: its trials stand in another storage; --out begins another search")
@@ -188,7 +188,7 @@ class Search:
             raise UsageError(f"{path}: it was begun with other settings: {changed}; --out begins another search")
 
     def opened(self, storage: str) -> optuna.Study:
-        """The study that has the name of the directory: in a database, or in the file of a journal."""
+        """The study with the name of the directory, in a database or in the file of a journal."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         if "://" not in storage:
             held: Any = JournalStorage(JournalFileBackend(str(Path(storage).expanduser())))
@@ -196,8 +196,8 @@ class Search:
         return optuna.create_study(storage=storage if "://" in storage else held, **how)
 
     def __call__(self) -> int | None:
-        """Try what there is to try, and run the winner again. The signal that has interrupted it, if one has. Raises
-        RunError."""
+        """Run trials until none is left, then run the winner again. Returns the signal that interrupted the search, or
+        None. Raises RunError."""
         try:
             while trial := self.next():
                 if signal := self.attempt(trial):
@@ -213,7 +213,7 @@ class Search:
 
     @contextlib.contextmanager
     def choosing(self) -> Iterator[None]:
-        """One worker at a time."""
+        """Let only one worker at a time into the body of a `with`."""
         take(self.locks, CHOOSING, wait=True)
         try:
             yield
@@ -224,7 +224,7 @@ class Search:
         return self.path / f"trial-{trial.number}"
 
     def next(self) -> Trial | None:
-        """A trial that somebody has left, or a new one; None where all are over, or somebody is at them."""
+        """A trial that another worker has left, or a new one; None if every trial has ended or has a worker."""
         with self.choosing():
             known = self.study.get_trials(deepcopy=False)
             for each in known:
@@ -239,11 +239,11 @@ class Search:
                 take(self.locks, TRIALS + trial.number)
             self.folder(trial).mkdir(exist_ok=True)
             trial.set_user_attr("place", f"{platform.node()}:{self.folder(trial)}")
-        self.study.sampler = optuna.samplers.TPESampler(seed=trial.number)  # so that a search can be done again
+        self.study.sampler = optuna.samplers.TPESampler(seed=trial.number)  # so that a search can be reproduced
         return trial
 
     def attempt(self, trial: Trial) -> int | None:
-        """Run a trial. The signal that has interrupted it, if one has: then it is not over."""
+        """Run a trial. Returns the signal that interrupted it, or None if the trial has ended."""
         point = self.space.point(trial)
         name = f"trial {trial.number}: {named(point)}"
         try:
@@ -264,7 +264,7 @@ class Search:
         return None
 
     def found(self, run: Run) -> list[dict[str, Any]]:
-        """What a run, or each value of what it sweeps, has come to."""
+        """The result of a run; if it sweeps a setting, the result of each cell."""
         key = "objective" if self.tag == "objective/value" else self.tag.replace("/", ".")
         return [each[key] for each in run.summary.get("sweep", [run.summary])]
 
@@ -277,7 +277,7 @@ class Search:
         return f"{name} {number(found['mean'])}" + (f" ({interval(found)})" if interval(found) else "")
 
     def conclude(self) -> int | None:
-        """Run the winner again, on fresh seeds. The signal that has interrupted it, if one has. Raises RunError."""
+        """Run the winner again on fresh seeds. Returns the signal that interrupted it, or None. Raises RunError."""
         with self.choosing():
             known = self.study.get_trials(deepcopy=False)
             running = [str(each.number) for each in known if each.state is TrialState.RUNNING]
@@ -309,5 +309,5 @@ class Search:
 
 
 def named(point: Mapping[Key, Any]) -> str:
-    """episodes=32, policy.hidden=[64, 64]"""
+    """The values of a point as text: 'episodes=32, policy.hidden=[64, 64]'."""
     return ", ".join(f"{'.'.join(k)}={number(v) if isinstance(v, float) else labels([v])[0]}" for k, v in point.items())

@@ -10,14 +10,14 @@ from rlgrad import ranks
 from rlgrad.errors import say
 from rlgrad.usage import too_early
 
-URGENT = (signal.SIGINT, signal.SIGTERM)  # they end a run; a second one of them does so at once
-UNLESS_TAKEN = ("SIGHUP", "SIGUSR1")  # they end and save it, where a system has them and nobody else has a use for them
+URGENT = (signal.SIGINT, signal.SIGTERM)  # they end a run; a second one ends it at once
+UNLESS_TAKEN = ("SIGHUP", "SIGUSR1")  # SIGHUP ends a run and SIGUSR1 saves it, unless other code handles them
 
 
 @contextmanager
 def received() -> Iterator[tuple[list[int], list[int]]]:
-    """Collects the signals that ask for the end of the run, and those that ask for a checkpoint, for whoever looks
-    after each update. A second SIGINT or SIGTERM raises KeyboardInterrupt with its number."""
+    """Collect the signals that ask for the end of the run, and those that ask for a checkpoint, in two lists that are
+    read after each update. A second SIGINT or SIGTERM raises KeyboardInterrupt with its number."""
     ends: list[int] = []
     saves: list[int] = []
 
@@ -26,12 +26,12 @@ def received() -> Iterator[tuple[list[int], list[int]]]:
             raise KeyboardInterrupt(number)
         if signal.Signals(number).name == "SIGUSR1":
             saves.append(number)
-            told("\nsaving after this update")
+            announce("\nsaving after this update")
         else:
             ends.append(number)
-            told("\ninterrupted: finishing this update (again to leave at once)")
+            announce("\ninterrupted: finishing this update (again to leave at once)")
 
-    def told(text: str) -> None:
+    def announce(text: str) -> None:
         if ranks.here.first:
             say(text)
 
@@ -39,7 +39,8 @@ def received() -> Iterator[tuple[list[int], list[int]]]:
         yield ends, saves
         return
     free = [vars(signal)[name] for name in UNLESS_TAKEN if name in vars(signal)]
-    free = [number for number in free if signal.getsignal(number) in (signal.SIG_DFL, too_early)]  # as not under nohup
+    # a signal with another handler is left alone: under nohup SIGHUP is ignored
+    free = [number for number in free if signal.getsignal(number) in (signal.SIG_DFL, too_early)]
     before = {number: signal.signal(number, handle) for number in (*URGENT, *free)}
     try:
         yield ends, saves

@@ -27,13 +27,13 @@ from rlgrad.trainable import Trainable
 
 @dataclass(frozen=True)
 class Run:
-    """A run that has ended: where it is written, what came out, and the problem with its trained model."""
+    """A run that has ended: its directory, settings and summary, and the problem with its trained model."""
 
     directory: Path
     settings: FollowSettings
     problem: Trainable
     summary: dict[str, Any]
-    signal: int | None = None  # that interrupted it
+    signal: int | None = None  # the signal that interrupted the run, if any
 
 
 def begin(run: Following, quiet: bool, profile: bool = False) -> Run:
@@ -51,7 +51,7 @@ def begin(run: Following, quiet: bool, profile: bool = False) -> Run:
 
 
 def sit(run: Following, log: Log, quiet: bool, profile: bool = False) -> Run:
-    """Follow a run to its end in this sitting, and write what came out."""
+    """Run one sitting to its end, and write the summary."""
     path, saver = log.directory, Checkpoints()
     run.observers = watchers(run, log, quiet, saver, profile)
     status, failure, conclusion, findings = "failed", None, None, dict[str, Any]()
@@ -75,9 +75,9 @@ def sit(run: Following, log: Log, quiet: bool, profile: bool = False) -> Run:
             summary = run.state.summary(run.settings, run.problem, status)
             summary |= ({"conclusion": conclusion} if conclusion else {}) | findings
             summary |= {"error": failure} if failure else {}
-            ends = [written(path, summary), *(told(observer, "end", run, summary) for observer in run.observers)]
+            ends = [written(path, summary), *(fault_of(observer, "end", run, summary) for observer in run.observers)]
     finally:
-        closed = [told(observer, "close") for observer in run.observers]
+        closed = [fault_of(observer, "close") for observer in run.observers]
         run.problem.close()
     if fault := failure or next((fault for fault in (*ends, *closed) if fault), None):
         if not failure:
@@ -88,12 +88,12 @@ def sit(run: Following, log: Log, quiet: bool, profile: bool = False) -> Run:
 
 
 def own(run: Following) -> list[Observer]:
-    """Those of the run's own observers that its checkpoints remember."""
+    """The observers of every run whose state is saved in its checkpoints."""
     return [EarlyStopping() if run.problem.patience else HeldOut(), Keep()]
 
 
 def watchers(run: Following, log: Log, quiet: bool, saver: Checkpoints, profile: bool) -> list[Observer]:
-    """Who watches a run, in order. Of several processes only the first writes, and shows."""
+    """The observers of a run, in order. Of several processes only the first writes files and shows progress."""
     taking_part = [Diagnosis(), *(each for each in run.observers if isinstance(each, HeldOut))]
     if not ranks.here.first:
         return taking_part
@@ -107,7 +107,7 @@ def watchers(run: Following, log: Log, quiet: bool, saver: Checkpoints, profile:
 
 
 def written(path: Path, summary: Mapping[str, Any]) -> str | None:
-    """Write the summary of a run. What went wrong."""
+    """Write the summary of a run. Returns the error as text, or None."""
     try:
         if ranks.here.first:
             directory.write_json(path / "summary.json", summary)
@@ -116,10 +116,10 @@ def written(path: Path, summary: Mapping[str, Any]) -> str | None:
     return None
 
 
-def told(observer: Observer, *what: Any) -> str | None:
-    """Tell an observer, whatever comes of it: those after it are told all the same. What went wrong."""
+def fault_of(observer: Observer, *call: Any) -> str | None:
+    """Call an observer. Returns its error as text, or None, so that the observers after it are still called."""
     try:
-        tell(observer, *what)
+        tell(observer, *call)
     except RunError as error:
         return str(error)
     except OSError as error:
@@ -128,5 +128,5 @@ def told(observer: Observer, *what: Any) -> str | None:
 
 
 def remains(path: Path) -> str:
-    """What there is to go on from after a failure."""
+    """The sentence that says whether a failed run has a checkpoint."""
     return "the last checkpoint is whole" if checkpoint.exists(path) else "there is no checkpoint"

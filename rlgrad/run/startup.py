@@ -1,4 +1,4 @@
-"""What a process of ours need not pay for before its first update."""
+"""Saves time at the start of a process, before its first update."""
 
 import importlib
 import sys
@@ -7,11 +7,11 @@ from typing import Any
 
 
 class Dynamo(ModuleType):
-    """Stands in for `torch._dynamo`, torch's compiler, until somebody wants more of it than torch.optim does.
+    """Replaces `torch._dynamo`, torch's compiler, until code uses more of it than torch.optim does.
 
-    Every optimizer imports the compiler (about as long as `import torch` itself) to tell it two things: not to trace
-    some methods, and to break its graph around a step. Where nothing is compiled neither has any effect, so this
-    answers them with nothing. Anything else that is asked of it brings in the real module.
+    Every optimizer imports the compiler (which takes about as long as `import torch` itself) to tell it two things: not
+    to trace some methods, and to break its graph around a step. If nothing is compiled, neither has any effect, so both
+    do nothing here. Any other use imports the real module.
     """
 
     def graph_break(self) -> None:
@@ -21,7 +21,7 @@ class Dynamo(ModuleType):
         return function
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("__spec__", "__file__"):  # what the import system looks at on the way; not a use of the module
+        if name in ("__spec__", "__file__"):  # the import system reads these; that is not a use of the module
             raise AttributeError(name)
         if sys.modules.get(self.__name__) is self:
             del sys.modules[self.__name__]
@@ -29,5 +29,5 @@ class Dynamo(ModuleType):
 
 
 def spare_dynamo() -> None:
-    """Put the stand-in where the compiler would be, unless the compiler is there already."""
+    """Put the replacement in the compiler's place, unless the compiler is already imported."""
     sys.modules.setdefault("torch._dynamo", Dynamo("torch._dynamo"))

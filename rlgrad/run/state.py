@@ -1,4 +1,4 @@
-"""How far a run is, and what its summary says."""
+"""The state of a run, and its summary."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,31 +21,31 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def unit(problem: Trainable) -> str:
-    """What the problem's work is counted in: env_steps, examples."""
+    """The unit of the problem's work: env_steps, examples."""
     return problem.work.rpartition("/")[2]
 
 
 @dataclass
 class State:
-    """Everything of a checkpoint but parameters and optimizer. Lists have one number for each of the R replicas."""
+    """The progress and results of a run so far, without model and optimizer. Lists have one number for each replica."""
 
     done: Count = 0  # updates
     work: list[float] = field(default_factory=list)  # environment steps or examples so far
-    steps_before: Count = 0  # the same before the last update, mean over replicas
+    steps_before: Count = 0  # the work before the last update, mean over replicas
     seconds: Amount = 0.0  # wall time, over all sittings
-    evaluations: Count = 0  # of the objective, each time of all replicas together
-    objective: list[float] = field(default_factory=list)  # of the last update, before it
+    evaluations: Count = 0  # of the objective, each for all replicas together
+    objective: list[float] = field(default_factory=list)  # with the parameters before the last update
     final: list[float] = field(default_factory=list)  # the objective of the parameters that are saved
     evaluation: dict[str, list[float]] = field(default_factory=dict)  # the metrics of the last evaluation
     first_solved: dict[str, int | Amount] | None = None
     finished: bool = False  # whether the problem has nothing left to do
     saving: Amount = 0.0  # seconds that went into checkpoints
     set_aside: dict[Count, Count] = field(default_factory=dict)  # replicas that diverged, and in which update
-    best: list[Count] = field(default_factory=list)  # the updates whose weights the replicas end with, if not the last
-    solved: dict[Count, dict[str, int | Amount]] = field(default_factory=dict)  # cells of a sweep, as `first_solved`
+    best: list[Count] = field(default_factory=list)  # the update of each replica's final weights, if not the last
+    solved: dict[Count, dict[str, int | Amount]] = field(default_factory=dict)  # `first_solved` of each cell of a sweep
 
     def absorb(self, update: Update, values: Mapping[str, Tensor], work: str) -> None:
-        """Take note of an update and of its values [R]."""
+        """Count an update, and note its values [R]."""
         counted, self.steps_before = values[work].tolist(), self.steps
         self.done = update.step + 1
         self.evaluations += update.evaluations
@@ -53,7 +53,7 @@ class State:
         self.objective = values["objective/value"].tolist()
 
     def judge(self, problem: Trainable, cells: Sequence[Cell] = ()) -> None:
-        """Remember when the last evaluation of every replica, or of all in a cell, was at the threshold for the first
+        """Note when the last evaluation of all replicas, or of all in a cell, reached the threshold for the first
         time."""
         if problem.solved is None or self.first_solved is not None:
             return
@@ -73,55 +73,55 @@ class State:
         return self.complete(settings) or (settings.stop_when_solved and self.first_solved is not None)
 
     def count(self, settings: FollowSettings) -> int:
-        """How far it is, in what its length is told in."""
+        """What the run has done so far, in the unit of its length: updates or steps."""
         return self.done if settings.updates else self.steps
 
     def complete(self, settings: FollowSettings) -> bool:
         return self.finished or self.count(settings) >= settings.length
 
     def due(self, every_updates: int | None, every_steps: int | None) -> bool:
-        """Whether the last update was one of every so many, or crossed a multiple of so many steps."""
+        """Whether the last update reached a multiple of `every_updates`, or crossed a multiple of `every_steps`."""
         if every_steps:
             return self.steps // every_steps > self.steps_before // every_steps
         return bool(every_updates) and self.done % (every_updates or 1) == 0
 
     def remaining(self, values: list[float], replicas: Iterable[int] | None = None) -> list[float]:
-        """Those of the replicas, or of these, that have not been set aside."""
+        """The values of the replicas that are not set aside. replicas: those to look at; None: all."""
         of = range(len(values)) if replicas is None else replicas
         return [values[replica] for replica in of if replica not in self.set_aside and replica < len(values)]
 
     def statistics(self, values: list[float], by_chance: bool, cell: Cell | None = None) -> dict[str, Any]:
-        """What the replicas say together, or those of a cell, that have not been set aside. by_chance: whether they
-        differ by chance alone."""
+        """The statistics over the replicas that are not set aside. by_chance: whether they differ by chance alone.
+        cell: only its replicas."""
         of = cell.replicas if cell else range(len(values))
         without = [number for number, replica in enumerate(of) if replica in self.set_aside]
         return summarize([values[replica] for replica in of], without, by_chance)
 
     def measured(self, by_chance: bool, cell: Cell | None = None) -> dict[str, Any]:
-        """The statistics of the objective at the end, and of the last evaluation."""
+        """The statistics of the final objective, and of the last evaluation."""
         found: dict[str, Any] = {"objective": self.statistics(self.final, by_chance, cell) if self.final else None}
         each = self.evaluation.items()
         return found | {f"evaluation.{name}": self.statistics(values, by_chance, cell) for name, values in each}
 
     def mean(self, value: Tensor) -> float:
-        """Of values [R], over the replicas that have not been set aside; of those that there are, where some have none
-        yet, as before a segment's first episode has ended."""
+        """The mean of values [R] over the replicas that are not set aside. NaN is skipped: a replica may have no value
+        yet, for example before its first episode has ended."""
         if self.set_aside:
             value = value[[replica for replica in range(len(value)) if replica not in self.set_aside]]
         return float(value.nanmean())
 
     @property
     def steps(self) -> int:
-        """Work so far, mean over replicas."""
+        """The work so far, mean over replicas."""
         return self.steps_of(range(len(self.work)))
 
     def steps_of(self, replicas: Iterable[int]) -> int:
-        """The same over some replicas."""
+        """The work so far, mean over some replicas."""
         counted = self.remaining(self.work, replicas)
         return round(sum(counted) / max(1, len(counted)))
 
     def summary(self, settings: FollowSettings, problem: Trainable, status: str) -> dict[str, Any]:
-        """The content of summary.json. Keys only ever get added."""
+        """The content of summary.json. New versions add keys, and never remove one."""
         cells = settings.cells
         by_chance, several = problem.by_chance, len(cells) > 1
         measured = self.measured(by_chance and not several)
@@ -160,5 +160,5 @@ class State:
 
 @cache
 def validator() -> TypeAdapter[State]:
-    """Checks what a checkpoint says of a state: a stranger may have written it. Making it takes a moment."""
+    """The validator of a state in a checkpoint, which may come from anyone. Making it takes a moment."""
     return TypeAdapter(State)

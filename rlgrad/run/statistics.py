@@ -1,4 +1,4 @@
-"""What R replicas say together."""
+"""Statistics over R replicas: mean, interquartile mean and 95% interval."""
 
 import functools
 import math
@@ -11,14 +11,14 @@ import numpy as np
 
 
 def summarize(values: Sequence[float], without: Collection[int] = (), by_chance: bool = True) -> dict[str, Any]:
-    """Mean, interquartile mean and 95% interval of the mean over replicas, and the values themselves.
+    """The mean over replicas, its 95% interval, the interquartile mean, and the values themselves.
 
     without: replicas that do not count; their values are shown as None.
-    by_chance: whether replicas differ by chance alone. Where they do not, as starting points, there is no interval.
+    by_chance: whether replicas differ by chance alone. If they do not, as starting points, there is no interval.
 
-    The interval is Student's, which docs/intervals.md measures; the interquartile mean is that of Agarwal et al. 2021
-    (https://arxiv.org/abs/2108.13264). One replica says nothing about the spread, and equal values hide it: then the
-    interval is [None, None]. What is not finite becomes None, as JSON has no name for it.
+    The interval is Student's, which docs/intervals.md tests; the interquartile mean is that of Agarwal et al. 2021
+    (https://arxiv.org/abs/2108.13264). One value, or equal values, do not show the spread: then the interval is
+    [None, None]. A number that is not finite becomes None, because JSON cannot hold it.
     """
     x = np.asarray([value for replica, value in enumerate(values) if replica not in without], dtype=float)
     mean, low, high = x.mean() if len(x) else math.nan, math.nan, math.nan
@@ -39,9 +39,9 @@ def summarize(values: Sequence[float], without: Collection[int] = (), by_chance:
 
 @functools.cache
 def student(degrees: int, level: float = 0.95) -> float:
-    """How many standard errors around the mean hold the truth at this level, with so many degrees of freedom.
+    """The half-width of Student's interval in standard errors, at this level and with these degrees of freedom.
 
-    It is scipy's `t.ppf((1 + level) / 2, degrees)` to 1e-7, without the time that importing scipy takes (Abramowitz &
+    It equals scipy's `t.ppf((1 + level) / 2, degrees)` to 1e-7, without the time to import scipy (Abramowitz &
     Stegun 1964, 26.7.3, 26.7.4 and 26.7.5, https://personal.math.ubc.ca/~cbm/aands/page_948.htm).
     """
     if degrees >= 100:
@@ -72,11 +72,11 @@ def finite(value: float) -> float | None:
 
 
 def number(value: float | str | None) -> str:
-    """Four digits with a short exponent, 1.234e6; what is not finite has become None, and is shown as nothing."""
+    """The number as text, with four digits and a short exponent: 1.234e6. None, for not finite, gives an empty text."""
     return re.sub(r"e([+-])0*", r"e\1", f"{value:.4g}").replace("e+", "e") if isinstance(value, float) else value or ""
 
 
 def interval(statistics: Mapping[str, Any]) -> str:
-    """'495.8 to 498.4'; nothing where there is none."""
+    """The interval as text: '495.8 to 498.4'; empty if there is none."""
     low, high = statistics["ci95"]
     return "" if low is None else f"{number(low)} to {number(high)}"

@@ -1,4 +1,4 @@
-"""Every tag that a run logs, with a sentence and its unit. docs/tags.md is written from this table."""
+"""Every tag that a run logs, with its meaning and unit. docs/tags.md is made from this table."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,23 +9,22 @@ from rlgrad.run.events import Band, Charts
 TAGS = {
     "objective/value": "The objective itself, mean over replicas: what the run maximizes or minimizes, measured on the "
     "data of the update with the parameters before it (its own unit). In segments: the mean, over their steps, of the "
-    "return still to come, by the rewards and the critic's guess; its gradient holds fixed which states are visited.",
-    "objective/predicted_change": "How much the objective was to change: its gradient before the update, unclipped, "
+    "reward-to-go, from the rewards and the critic's estimate; its gradient treats the visited states as fixed.",
+    "objective/predicted_change": "The predicted change of the objective: its gradient before the update, unclipped, "
     "times the whole step of the update, whatever the optimizer (the objective's unit); every "
     "`diagnose_every_updates`. It is left out where the gradient is not that of the objective: with "
     "`standardise_advantages` or `entropy_bonus`, and in whole episodes with `gae_lambda` below 1, with `time_limit: "
     "bootstrap`, or with a discount but no `discount_weighting`.",
-    "objective/achieved_change": "How much it did change, on the same data, or in episodes with the same random "
-    "numbers (the objective's unit); every `diagnose_every_updates`.",
-    "surrogate/predicted_change": "In segments and with `batch_steps`, where no step is taken again: how much the "
-    "objective of the "
-    "same steps was to change, each weighted by how much more probable its action has become (the objective's unit); "
-    "every `diagnose_every_updates`. Left out with `standardise_advantages` or `entropy_bonus`: then the gradient is "
-    "that of something else.",
-    "surrogate/achieved_change": "In segments and with `batch_steps`: how much that did change (the objective's unit); "
-    "every `diagnose_every_updates`.",
+    "objective/achieved_change": "The change of the objective that the update achieved, on the same data, or in "
+    "episodes with the same random numbers (the objective's unit); every `diagnose_every_updates`.",
+    "surrogate/predicted_change": "In segments and with `batch_steps`, where no episode is played again: the predicted "
+    "change of the objective of the same steps, each weighted by how much more probable its action has become (the "
+    "objective's unit); every `diagnose_every_updates`. It is left out with `standardise_advantages` or "
+    "`entropy_bonus`, because the gradient is then not that of the surrogate.",
+    "surrogate/achieved_change": "In segments and with `batch_steps`: the change of the same surrogate that the update "
+    "achieved (the objective's unit); every `diagnose_every_updates`.",
     "work/evaluations": "How often the objective was evaluated so far, each time for all replicas together: once an "
-    "update, more often by an optimizer with a line search, or in several passes (evaluations).",
+    "update, or more often with a line search or several passes (evaluations).",
     "gradient/half_cosine": "Cosine between the gradients from the two halves of the episodes: 1 is all signal, 0 all "
     "noise (-1 to 1); every `diagnose_every_updates`.",
     "gradient/deviation": "Standard deviation of the gradient over batches, estimated from the two halves (objective "
@@ -34,54 +33,54 @@ TAGS = {
     "two halves (1, cut off at a million); every `diagnose_every_updates`.",
     "gradient/norm": "Euclidean norm of the gradient before clipping, mean over replicas (objective per unit of "
     "parameter).",
-    "update/number": "How many updates the run has made, this one included, as the terminal counts them (updates).",
+    "update/number": "How many updates the run has made, including this one, as the terminal counts them (updates).",
     "update/size": "Euclidean norm of the change that the update made to the parameters, mean over replicas (units of "
     "parameter).",
     "update/learning_rate": "Learning rate that the optimizer used for the update (units of parameter per unit of its "
-    "step); of the natural gradient its radius `kl` (nats).",
+    "step); for the natural gradient its radius `kl` (nats).",
     "episode/return": "Undiscounted return of the episodes played for the update, mean over episodes and replicas "
     "(reward).",
     "episode/length": "Length of the episodes played for the update, mean over episodes and replicas (decisions: "
     "environment steps, unless `action_repeat` holds them).",
     "episode/env_steps": "Environment steps played for updates so far, mean over replicas: calls of the environment's "
-    "`step`, also where `action_repeat` makes several of one decision (environment steps).",
+    "`step`, of which `action_repeat` makes several for one decision (environment steps).",
     "episode/decisions": "Actions that the policy chose for the update, mean over replicas; only with `action_repeat`, "
     "without which they are the environment steps (decisions).",
     "policy/entropy": "Entropy of the policy at the observations of the update, mean over steps and replicas (nats). "
-    "Of continuous actions it is that before they are clipped to their bounds or squashed into them: what comes out of "
-    "that has a lower entropy, without a closed form.",
+    "For continuous actions it is the entropy before actions are clipped or squashed to their bounds; after that the "
+    "entropy is lower, and has no closed form.",
     "policy/kl": "Kullback-Leibler divergence from the policy that played the update to the one after it, in closed "
     "form, mean over the update's steps (nats); every `diagnose_every_updates`.",
     "ppo/clip_fraction": "Share of the steps at which PPO's clip leaves no gradient, mean over the passes (1).",
-    "ppo/kl": "Divergence from the policy that played, as PPO's last pass found it on its minibatch (nats).",
+    "ppo/kl": "Divergence from the policy that played the update, on the minibatch of PPO's last pass (nats).",
     "ppo/passes": "Passes that PPO made in the update, before the divergence stopped it (passes).",
-    "ppo/surrogate": "PPO's clipped surrogate, as its last pass found it on its minibatch (unit of the advantages).",
-    "policy/effective_episodes": "How many of the update's episodes still count for the policy after it, whose actions "
-    "are more or less probable than before: all of them where nothing has changed (episodes); every "
+    "ppo/surrogate": "PPO's clipped surrogate, on the minibatch of its last pass (unit of the advantages).",
+    "policy/effective_episodes": "Effective number of the update's episodes for the policy after it, which makes their "
+    "actions more or less probable: all of them if the policy has not changed (episodes); every "
     "`diagnose_every_updates`.",
-    "baseline/explained_variance": "Part of the variance of what actions are credited with that the baseline explains: "
-    "1 is perfect, 0 is no better than one number for all (1); every `diagnose_every_updates`.",
+    "baseline/explained_variance": "Part of the variance of the returns, or of their estimates, that the baseline "
+    "explains: 1 is perfect, 0 is no better than one number for all (1); every `diagnose_every_updates`.",
     "critic/error": "Half the mean squared error of the critic at the steps of the update, before it learned from them "
     "(squared reward).",
     "batch/accuracy": "Part of the update's examples whose most probable label is the right one, mean over replicas "
     "(0 to 1).",
     "batch/log_loss": "Mean negative log-likelihood of the update's labels, without any penalty (nats per example).",
-    "batch/deviance": "Mean Poisson deviance of the update's counts: twice the log-likelihood that they lack to that "
-    "of a model whose means are the counts themselves (nats per example).",
+    "batch/deviance": "Mean Poisson deviance of the update's counts: twice the difference in log-likelihood to a model "
+    "whose means are the counts themselves (nats per example).",
     "batch/squared_error": "Mean squared error of the update's labels that are numbers (their unit, squared).",
-    "batch/examples": "Examples learned from so far, repetitions counted, mean over replicas (examples).",
+    "batch/examples": "Examples learned from so far, counted each time, mean over replicas (examples).",
     "evaluation/return": "Undiscounted return of the greedy policy on held-out episodes, after the update (reward).",
     "evaluation/length": "Length of those held-out episodes (decisions: environment steps, unless `action_repeat` "
     "holds them).",
     "evaluation/cut_off": "Part of those held-out episodes that did not end within `evaluation.episode_limit`, and "
-    "count as they were then; logged where it is not 0 (1).",
+    "count with their return up to then; logged if it is not 0 (1).",
     "evaluation/reward_per_step": "Reward per step of the greedy policy, over the first `evaluation.steps` steps of "
     "each held-out episode, after the update (reward per decision: environment step, unless `action_repeat` holds it).",
     "evaluation/accuracy": "Part of the held-out examples whose most probable label is the right one, after the update "
     "(0 to 1).",
     "evaluation/log_loss": "Mean negative log-likelihood of the held-out labels, after the update (nats per example).",
-    "evaluation/auc": "Area under the ROC curve of the held-out examples, after the update: how often one of class 1 "
-    "is held more probable than one of class 0; for two classes only (0 to 1, 0.5 is chance).",
+    "evaluation/auc": "Area under the ROC curve of the held-out examples, after the update: how often an example of "
+    "class 1 gets a higher probability than one of class 0; for two classes only (0 to 1, 0.5 is chance).",
     "evaluation/deviance": "Mean Poisson deviance of the held-out counts, after the update (nats per example).",
     "evaluation/squared_error": "Mean squared error of the held-out labels that are numbers, after the update (their "
     "unit, squared).",
@@ -98,33 +97,33 @@ TAGS = {
     "per example).",
     "surface/evaluations": "How often the update evaluated the function, for each replica: once, or more often with a "
     "line search (evaluations).",
-    "point/x": "Coordinate x of the point before the update (its own unit); likewise point/y and so on. Those of "
-    "several replicas are in `metrics.jsonl` only: their mean is no place that anybody was at.",
+    "point/x": "Coordinate x of the point before the update (its own unit); point/y and so on are the others. With "
+    "several replicas they are in `metrics.jsonl` only, because the mean of several points means nothing.",
     "evaluation/value": "The function's value after the update (its own unit).",
     "evaluation/gradient_norm": "Euclidean norm of the function's gradient after the update (value per unit of "
     "coordinate).",
     "evaluation/smallest_eigenvalue": "Smallest eigenvalue of the function's Hessian after the update: the least "
     "curvature in any direction (value per unit of coordinate, squared).",
     "evaluation/largest_eigenvalue": "Largest eigenvalue of that Hessian (value per unit of coordinate, squared).",
-    "evaluation/distance": "Distance from the nearest known extremum of the kind that is sought, after the update "
-    "(units of coordinate).",
+    "evaluation/distance": "Distance to the nearest known minimum or maximum, whichever the run looks for, after the "
+    "update (units of coordinate).",
     "speed/work_per_second": "Environment steps, examples or evaluations, all replicas together, per second of wall "
-    "time since the previous update, evaluation and logging included (1/s).",
+    "time since the previous update, including evaluation and logging (1/s).",
     "speed/seconds": "Wall time of the run until then, over all its sittings (s).",
     "speed/updates_per_second": "Updates per second of wall time, since the previous one (1/s).",
 }
 
-STATISTICS = {  # an evaluation tag, or that of the objective, followed by one of these
+STATISTICS = {  # the endings of an evaluation tag, or of the objective's tag
     "mean": "mean over replicas",
     "iqm": "interquartile mean over replicas: the mean of the middle half",
-    "ci95_low": "lower end of the 95% interval of the mean over replicas (Student's t); the mean where there is "
-    "none, as all replicas are equal; absent with one replica, and for the starting points of a surface",
-    "ci95_high": "upper end of that interval, likewise",
+    "ci95_low": "lower end of the 95% interval of the mean over replicas (Student's t); the mean if there is no "
+    "interval because all replicas are equal; absent with one replica, and for the starting points of a surface",
+    "ci95_high": "upper end of that interval, with the same exceptions",
 }
 
 
 def description(tag: str, own: Mapping[str, str]) -> str:
-    """The sentence of a tag; a problem of your own may log tags that have none. own: its sentences."""
+    """The meaning of a tag; empty if it has none. own: the meanings of the tags of the user's own problem."""
     tags = {**TAGS, **own}
     stem, _, last = tag.rpartition("/")
     if stem.startswith("sweep/"):
@@ -137,8 +136,8 @@ def description(tag: str, own: Mapping[str, str]) -> str:
 
 @cache
 def shown(tag: str) -> str:
-    """Where TensorBoard has a tag. It sorts the groups by their names: what would stand before the evaluation and the
-    objective, which are looked at first, stands under `update/` or `replicas/`."""
+    """The name of a tag in TensorBoard, which sorts groups by name. To have the evaluation and objective first, tags
+    of groups that would come before them are put under `update/` or `replicas/`."""
     group, _, rest = tag.partition("/")
     if rest.rpartition("/")[2] in STATISTICS.keys() - {"mean"}:
         return f"replicas/{tag}"
@@ -146,13 +145,13 @@ def shown(tag: str) -> str:
 
 
 def in_cell(tag: str, cell: str) -> str:
-    """The tag of the replicas that have one value of a sweep. cell: its name."""
+    """The tag of the replicas of one cell of a sweep. cell: its name."""
     return f"sweep/{tag}/{cell}"
 
 
 def charts(evaluated: Sequence[str], banded: bool, cells: Sequence[str] = ()) -> dict[str, Charts]:
-    """What TensorBoard's tab CUSTOM SCALARS shows. evaluated: the tags of the evaluation that matter most.
-    banded: whether there are intervals over replicas. cells: the names of those of a sweep, each a line."""
+    """The charts of TensorBoard's tab CUSTOM SCALARS. evaluated: the most important tags of the evaluation.
+    banded: whether there are intervals over replicas. cells: the names of the cells of a sweep, each with a line."""
     first: dict[str, Sequence[str] | Sequence[Band]] = {}
     for tag, mean in [*((tag, f"{tag}/mean") for tag in evaluated), ("objective/value", "objective/value")]:
         each = {in_cell(tag, cell): f"{in_cell(tag, cell)}/mean" for cell in cells} or {tag: mean}
@@ -167,41 +166,40 @@ def charts(evaluated: Sequence[str], banded: bool, cells: Sequence[str] = ()) ->
 
 
 def page() -> str:
-    """docs/tags.md."""
+    """The text of docs/tags.md."""
     lines = [
         "# What a run logs",
         "",
         "Every key in `metrics.jsonl` and every tag in TensorBoard, with its unit in brackets. `metrics.jsonl` has",
         "the values of all replicas, TensorBoard their mean. Two keys have no tag: `step` is the work that one",
-        "replica has done by then (environment steps, examples or evaluations, the mean over replicas where they",
-        "differ), and `update` is the number of the update, counted from 1. The step of a point in TensorBoard is",
-        "that `step`: so runs with batches of different size can be compared.",
+        "replica has done by then (environment steps, examples or evaluations; the mean, if replicas differ), and",
+        "`update` is the number of the update, counted from 1. The step of a point in TensorBoard is the same",
+        "`step`, so that runs with batches of different sizes can be compared.",
         "",
-        "TensorBoard sorts the groups of its charts by name. The evaluation and the objective are to come first, so",
-        "tags of groups that would stand before them are under `update/` there: `update/episode/return`,",
-        "`update/gradient/norm`. This page is written by `rlgrad tags`; the same sentences are TensorBoard's",
-        "tooltips.",
+        "TensorBoard sorts the groups of its charts by name. To have the evaluation and the objective first, tags of",
+        "groups that would come before them are under `update/` there: `update/episode/return`,",
+        "`update/gradient/norm`. This page is made by `rlgrad tags`; the same sentences are TensorBoard's tooltips.",
         "",
         "| tag | meaning |",
         "|---|---|",
         *(f"| `{tag}` | {text} |" for tag, text in TAGS.items()),
         "",
-        "In TensorBoard an evaluation tag, and that of the objective, is there with each of these behind it. All but",
-        "the mean are under `replicas/`.",
+        "In TensorBoard an evaluation tag, and the tag of the objective, has each of these endings. All but the mean",
+        "are under `replicas/`.",
         "",
         "| ending | meaning |",
         "|---|---|",
         *(f"| `/{ending}` | {text[0].upper() + text[1:]}. |" for ending, text in STATISTICS.items()),
         "",
         "With `pictures_every_updates` there are pictures: `policy/film`, the greedy policy of the first replica at",
-        "play; `surface/path`, a surface of one or two variables with the path on it; and of a classifier on its test",
-        "set `classifier/calibration`, `classifier/roc`, `classifier/boundary` and `classifier/coefficients`.",
+        "play; `surface/path`, a surface of one or two variables with the path on it; and for a classifier, on its",
+        "test set, `classifier/calibration`, `classifier/roc`, `classifier/boundary` and `classifier/coefficients`.",
         "",
-        "In a sweep both are there for each value, as `sweep/evaluation/return/optimizer.lr=0.01/mean`, and `sweep`",
-        "(text) is the table of the last evaluation.",
+        "A sweep has the evaluation and the objective for each value too, as",
+        "`sweep/evaluation/return/optimizer.lr=0.01/mean`, and `sweep` (text) is the table of the last evaluation.",
         "",
-        "Besides these: `config` (text) is the config as resolved, `direction` (text) says what `objective/value` is",
-        "and whether it is to go up or down. The tab CUSTOM SCALARS shows the evaluation and the objective, with the",
+        "Besides these, `config` (text) is the config with all defaults, and `direction` (text) says what",
+        "`objective/value` is and whether the run moves it up or down. The tab CUSTOM SCALARS shows both with the",
         "interval over replicas as a band. The tab HPARAMS lists the settings that are not their defaults, and the",
         "seed, beside the last objective and evaluation.",
     ]

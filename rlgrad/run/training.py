@@ -36,18 +36,18 @@ def train(
     policy: nn.Module | Mapping[str, Any] | None = None,
     **overrides: Any,
 ) -> Run:
-    """Train as a config says, and write it all to a run directory.
+    """Train as a config says, and write everything to a run directory.
 
     config: a file, a name in configs/, or a mapping.
-    out: the run directory, instead of runs/<config>-<number>. Where torchrun begins a run again, it goes on there.
+    out: the run directory, instead of runs/<config>-<number>. If torchrun restarts a run, it is continued there.
     allow_imports: whether the config's `imports` may run code.
     profile: whether to print where the time went, and to write a trace of a few updates to trace.json.
-    observers: your own, beside those that every run has.
-    environment: what makes a copy of the environment, such as its class, instead of an id.
-    policy: the policy's network, observations [R, ..., D] -> numbers [R, ..., A], instead of one of the config's.
-    overrides: settings in place of the config's; nested ones as mappings, optimizer={"lr": 0.1}.
+    observers: your own, besides those that every run has.
+    environment: a callable that makes a copy of the environment, such as its class, instead of an id.
+    policy: the policy's network, observations [R, ..., D] -> numbers [R, ..., A], instead of the config's.
+    overrides: settings that replace the config's; nested ones as mappings, optimizer={"lr": 0.1}.
 
-    Raises UsageError before anything is written, and RunError where the run cannot go on (its summary says `failed`).
+    Raises UsageError before anything is written, and RunError if the run cannot go on (its summary says `failed`).
     """
     observed(observers)
     if out and distributed.RESTARTS and (Path(out) / "config.yaml").is_file():
@@ -67,8 +67,8 @@ def launch(
     observers: Sequence[Observer] = (),
     check: Callable[[Trainable], None] | None = None,
 ) -> Run:
-    """Train as a ready config says. check: raises UsageError where the problem is not the one that is wanted."""
-    here, settings = Path.cwd(), config.settings  # an environment may go elsewhere
+    """Train with a loaded config. check: a function that raises UsageError if the problem is not the wanted one."""
+    here, settings = Path.cwd(), config.settings  # an environment may change the working directory
     with distributed.together(settings.update_seconds_limit), guest.threads(settings.threads), config.importing():
         built, theirs = config.build(), config.observers(Observer)
         if check:
@@ -93,16 +93,16 @@ def follow(
     quiet: bool = True,
     **settings: Any,
 ) -> Run:
-    """Train a problem made in Python, and give it all that a config's problem has: log, dashboard, checkpoints,
+    """Train a problem made in Python, with everything that a run from a config has: log, dashboard, checkpoints,
     held-out evaluation, intervals over replicas, summary.
 
-    problem, optimizer, schedule: as `make_optimizer` and torch make them.
+    optimizer, schedule: objects of torch, or an optimizer from `make_optimizer`.
+    updates: the number of updates; or give `steps`, the work of each replica.
     out: the run directory, instead of runs/<the problem's class>-<number>.
-    resume: go on in `out`, to the same bits as an unbroken run. Give the same objects, as they were at the start.
-    updates: how many; or give `steps`, how much work of each replica.
+    resume: continue the run in `out`, to the same bits as an unbroken run. Give the same objects, in their first state.
     settings: those of `rlgrad.settings.FollowSettings`, such as evaluation={"every_updates": 5}.
 
-    Raises UsageError before anything is written, and RunError where the run cannot go on.
+    Raises UsageError before anything is written, and RunError if the run cannot go on.
     """
     if not isinstance(problem, Trainable):
         raise UsageError(f"{called(problem)} must derive from rlgrad.Trainable to be followed")
@@ -130,9 +130,9 @@ def follow(
 
 
 def check_way(problem: Trainable, optimizer: torch.optim.Optimizer, settings: FollowSettings) -> None:
-    """Raises UsageError where an optimizer of torch's goes the other way than the run is to."""
+    """Raises UsageError if an optimizer of torch moves the objective in the wrong direction for the run."""
     up = settings.heading(problem.direction).sign > 0
-    default = False if type(optimizer).__module__.startswith("torch.") else up  # of one that knows no `maximize`
+    default = False if type(optimizer).__module__.startswith("torch.") else up  # for an optimizer without `maximize`
     ours, theirs = type(optimizer).__module__.startswith("rlgrad."), parameters_apart(problem.model)
     for group in () if ours else optimizer.param_groups:
         if group.get("maximize", default) != up and not theirs.issuperset(group["params"]):

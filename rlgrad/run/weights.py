@@ -1,6 +1,6 @@
-"""Weights as a file: the tensors [R, ...] of a model, and beside them all that it takes to use it. Nothing is executed.
+"""Files of weights: the tensors [R, ...] of a model, and the description needed to use it. Nothing is executed.
 
-The format is safetensors. The words, among them the digest of the tensors, are JSON in its metadata.
+The format is safetensors. Its metadata holds JSON with the description and the digest of the tensors.
 """
 
 import hashlib
@@ -17,20 +17,20 @@ from rlgrad.run.directory import dotted
 from rlgrad.trainable import Trainable
 
 NAME, INITIAL, KEPT, BEST = "model.safetensors", "initial.safetensors", "kept", "best"
-WORDS = "rlgrad"  # the key of the metadata; there is one, as safetensors does not keep the order of several
+WORDS = "rlgrad"  # the only key of the metadata, because safetensors does not keep the order of several
 
 
 class Weights(NamedTuple):
-    """What was learned."""
+    """The content of a file of weights."""
 
     path: Path
     tensors: dict[str, Tensor]  # [R, ...] each, by the names in the model
-    description: dict[str, Any] | None  # what it takes to use them; None: version 0.1 did not write that
-    update: int | list[int] | None  # after how many updates; a number for each replica where they differ
+    description: dict[str, Any] | None  # what is needed to use them; None: a file of version 0.1, which has none
+    update: int | list[int] | None  # the number of updates before; a list [R] if replicas differ
 
 
 def save(path: Path, problem: Trainable, update: int | list[int], tensors: Mapping[str, Tensor] | None = None) -> None:
-    """Write what the problem has learned. tensors: other values of its model's, by their names. Raises OSError."""
+    """Write the weights of the problem's model. tensors: other values to write instead, by name. Raises OSError."""
     from safetensors.torch import save
 
     found = {name: t.contiguous() for name, t in (tensors or problem.model.state_dict()).items()}
@@ -39,7 +39,7 @@ def save(path: Path, problem: Trainable, update: int | list[int], tensors: Mappi
 
 
 def read(path: Path) -> Weights:
-    """Raises UsageError where there are no weights, or not those that were written."""
+    """Read a file of weights. Raises UsageError if there is none, or if it was changed after it was written."""
     from safetensors import safe_open
 
     if not path.is_file():
@@ -50,7 +50,7 @@ def read(path: Path) -> Weights:
         words = json.loads(metadata.get(WORDS, "{}"))
         description, update = words.get("description"), words.get("update")
         changed = description is not None and words["sha256"] != digest(tensors)
-    except Exception as error:  # a damaged file: safetensors raises what it likes
+    except Exception as error:  # a damaged file can make safetensors raise anything
         raise UsageError(f"{path}: these are no weights of a run: {' '.join(str(error).split())[:200]}") from error
     if changed:
         raise UsageError(f"{path}: it is damaged, or was changed after it was written: its checksum is another")
@@ -69,7 +69,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def where(run: Path, update: int | str | None = None) -> Path:
-    """The file with the weights of a run, or of one of its updates. Raises UsageError."""
+    """The file with the last weights of a run, or with those of an earlier update. Raises UsageError."""
     if update is None:
         return run / NAME
     if (path := run / KEPT / f"{update}.safetensors").is_file():
@@ -80,8 +80,8 @@ def where(run: Path, update: int | str | None = None) -> Path:
 
 
 def fill(problem: Trainable, weights: Weights) -> None:
-    """Put the weights of a run into its problem, made again from its config. Raises UsageError where they are not its
-    own: then one of the two, or what the config names, has been changed since."""
+    """Load the weights of a run into its problem, built again from its config. Raises UsageError if they do not match:
+    then the weights, the config, or what the config names has changed."""
     now = problem.description()
     check(weights, weights.description or now, now)
     try:
@@ -92,14 +92,14 @@ def fill(problem: Trainable, weights: Weights) -> None:
 
 
 def check(weights: Weights, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raises UsageError where what was said of a model when it was saved is not what is said of it now."""
+    """Raises UsageError if the description of a model when it was saved differs from its description now."""
     if found := difference(then, now):
         raise UsageError(f"{weights.path}: the config, or what it names, was changed since these were written: {found}")
 
 
 def begin_from(problem: Trainable, source: str | Path | None) -> None:
-    """Begin with what another run has learned: a run directory, or a file of weights. Where that has one replica, all
-    begin with it. None: as it is. Raises UsageError where it does not fit."""
+    """Begin with the weights of another run: a run directory, or a file of weights. If it has one replica, all replicas
+    begin with it. None: change nothing. Raises UsageError if the weights do not fit."""
     if source is None:
         return
     path = Path(source) if Path(source).is_file() else Path(source) / NAME
@@ -123,12 +123,12 @@ def replicas(tensors: Mapping[str, Tensor]) -> int:
 
 
 def form(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> dict[str, Any]:
-    """What has to be the same for the weights of one run to mean something in another."""
+    """What must be equal in two runs so that the weights of one can be used in the other."""
     return {**description.get("form", {})} | {name: list(tensor.shape[1:]) for name, tensor in tensors.items()}
 
 
 def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
-    """Where two descriptions first differ."""
+    """The first difference between two descriptions, as text; None if they are equal."""
     a, b = dotted(there), dotted(json.loads(json.dumps(here)))
     for key in [*b, *a]:
         if a.get(key) != b.get(key):

@@ -1,1 +1,1 @@
-"""What watches a run: one file each."""
+"""The observers of a run, each in a file of its own."""

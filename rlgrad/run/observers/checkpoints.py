@@ -1,4 +1,4 @@
-"""Saves the run: every so often, and at its end."""
+"""Saves checkpoints of the run, regularly and at its end."""
 
 import time
 
@@ -9,19 +9,19 @@ from rlgrad.run.following import Following
 from rlgrad.run.identity import identity
 from rlgrad.run.observer import Observer, Record, by_name, tell
 
-SHARE = 0.02  # of a run's time: more does not go into checkpoints that are made by the clock
+SHARE = 0.02  # the largest share of a run's time for checkpoints that are made by the clock
 
 
 class Checkpoints(Observer):
-    """Whatever a run needs to go on to the same bits."""
+    """Saves everything that a run needs to continue to the same bits."""
 
     def begin(self, run: Following) -> None:
-        self.saved, self.cost = time.monotonic(), 0.0  # when the last one was made, and the seconds it took
+        self.saved, self.cost = time.monotonic(), 0.0  # when the last checkpoint was made, and the seconds it took
 
     def seen(self, run: Following, update: Update, record: Record) -> None:
         asked = bool(run.save_asked)
         run.save_asked.clear()
-        if not run.over and (asked or self.due(run)):  # at the end one is made anyway
+        if not run.over and (asked or self.due(run)):  # at the end one is always made
             self.save(run)
 
     def due(self, run: Following) -> bool:
@@ -32,7 +32,7 @@ class Checkpoints(Observer):
         return run.now - self.saved >= max(every.every_seconds, self.cost / SHARE)
 
     def save(self, run: Following) -> None:
-        """Raises OSError, and RunError where a state is not one that a checkpoint can hold."""
+        """Save a checkpoint. Raises OSError, and RunError if a checkpoint cannot hold the state of an observer."""
         if run.directory is None:
             return
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Holds what an update came to against what its gradient promised."""
+"""Compares the effect of an update with what its gradient predicted."""
 
 from collections.abc import Iterable, Mapping
 
@@ -12,20 +12,20 @@ from rlgrad.trainable import Trainable
 
 
 class Diagnosis(Observer):
-    """Adds what the problem has to say of the update, every `diagnose_every_updates`."""
+    """Adds the problem's diagnosis of the update to the record, every `diagnose_every_updates`."""
 
     def seen(self, run: Following, update: Update, record: Record) -> None:
         if update.step % run.settings.diagnose_every_updates:
             return
         found = run.counted(dict(run.attempt(lambda: effect(run.problem, update, run.step()))))
         remaining = [replica for replica in range(run.replicas) if replica not in run.state.set_aside]
-        # a step may leave where a function is defined
+        # a step may leave the domain of a function, and give values that are not finite
         record.values |= {tag: value for tag, value in found.items() if value[remaining].isfinite().all()}
 
 
 def effect(problem: Trainable, update: Update, step: Iterable[Tensor]) -> Mapping[str, Tensor]:
-    """What the problem has to say of an update, [R] each. step: how far it has moved each parameter."""
-    theirs = parameters_apart(problem.model)  # a critic's error is another objective
+    """The problem's diagnosis of an update, [R] each. step: the change of each parameter."""
+    theirs = parameters_apart(problem.model)  # left out: a critic has another objective, its error
     pairs = zip(problem.model.parameters(), update.gradient, strict=True)
     gradient = [None if parameter in theirs else g for parameter, g in pairs]
     return problem.diagnose(update, product_per_replica(gradient, step))

@@ -1,4 +1,4 @@
-"""Looks at held-out data every now and then, and after the last update."""
+"""Evaluates on held-out data, regularly and after the last update."""
 
 from rlgrad.loop import Update
 from rlgrad.run.following import Following
@@ -6,7 +6,7 @@ from rlgrad.run.observer import Observer, Record
 
 
 class HeldOut(Observer):
-    """Adds `evaluation/…` to the record, and notes when the problem was solved first."""
+    """Adds `evaluation/…` to the record, and notes when the problem was first solved."""
 
     def seen(self, run: Following, update: Update, record: Record) -> None:
         wanted = run.settings.evaluation

@@ -12,15 +12,15 @@ from rlgrad.run.observer import Observer, Record
 
 
 class Best:
-    """The weights of each replica at its best evaluation so far, by the metric that the problem is judged by."""
+    """The weights of each replica at its best evaluation so far, by the metric `judged` of the problem."""
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}  # [R, ...] by name
-        self.values: list[float] = []  # [R] what each of these came to
-        self.updates: list[int] = []  # [R] after how many updates
+        self.values: list[float] = []  # [R] the metric at that evaluation
+        self.updates: list[int] = []  # [R] the number of updates before that evaluation
 
     def improved(self, run: Following, record: Record) -> list[int]:
-        """Remember the weights of the replicas that were never better before. Which they are."""
+        """Remember the weights of the replicas that are better than ever before; return these replicas."""
         metric, direction = run.problem.judged or ("", run.problem.direction)
         values = record.values[f"evaluation/{metric}"].tolist()
         model = run.problem.model.state_dict()
@@ -38,13 +38,13 @@ class Best:
 
 
 class Keep(Observer):
-    """Every so many updates all of them; and for each replica those at its best evaluation so far."""
+    """Regularly keeps the weights of all replicas, and those of each replica's best evaluation so far."""
 
     def __init__(self) -> None:
         self.best = Best()
 
     def seen(self, run: Following, update: Update, record: Record) -> None:
-        """Raises OSError."""
+        """Keep the weights of this update, if they are due or the best. Raises OSError."""
         keep, done = run.settings.keep, run.state.done
         if run.directory is None:
             return

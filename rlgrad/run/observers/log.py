@@ -1,8 +1,8 @@
 """The written record of a run: `metrics.jsonl` and TensorBoard's event file.
 
-A point's step is the work that one replica has done by then, so that runs with batches of different size lie over each
-other. Both files only grow. A checkpoint remembers how long they were and what was in them, so that a resumed run
-can cut off what came after it: no point is there twice, and none is missing.
+A point's step is the work that one replica has done by then, so that runs with batches of different sizes can be
+compared. Both files only grow. A checkpoint remembers their lengths and digests, so that a resumed run can cut off what
+was written after it: no point is there twice, and none is missing.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ METRICS, EVENTS = "metrics.jsonl", "events.out.tfevents."
 
 
 class Log(Observer):
-    """Appends to the two files: all values of all replicas to the one, what they say together to the other."""
+    """Appends all values of all replicas to `metrics.jsonl`, and their statistics to the event file."""
 
     def __init__(self, directory: Path):
         self.directory = directory
@@ -35,9 +35,9 @@ class Log(Observer):
         self.flushed = time.monotonic()
 
     def begin(self, run: Following) -> None:
-        """What TensorBoard shows of a run before its first update. Raises OSError."""
+        """Write what TensorBoard shows of a run before its first update. Raises OSError."""
         self.tags = run.problem.tags
-        if self.files:  # they are continued
+        if self.files:  # a resumed run continues its files
             return
         files = (METRICS, f"{EVENTS}{int(time.time())}.rlgrad")
         self._use({name: Growing(self.directory / name) for name in files})
@@ -54,19 +54,18 @@ class Log(Observer):
         self.flush()
 
     def extend(self, step: int, config: str) -> None:
-        """Show the config of a run that is to go on for longer than it was begun for."""
+        """Write the new config of a run that was made longer."""
         self.events.text("config", f"```yaml\n{config}```", step)
 
     def seen(self, run: Following, update: Update, record: Record) -> None:
-        """An update: a line with the values [R] of all replicas, and a point for their mean; of the objective and of an
-        evaluation also their interval. Replicas set aside do not count.
-        """
+        """Write a line with the values [R] of all replicas, and a point for their mean; for the objective and for an
+        evaluation also their interval. Replicas set aside do not count."""
         state = run.state
         for tag, encoded in record.pictures.items():
             self.events.picture(tag, encoded, state.steps)
         if not record.evaluated and state.done % run.settings.log_every_updates:
             return
-        # no two runs have the same speed
+        # the speed is left out, so that the files of two equal runs are equal
         numbers_alone = {tag: number for tag, number in record.numbers.items() if not tag.startswith("speed/")}
         line: dict[str, Any] = {"step": state.steps, "update": state.done, **numbers_alone}
         points = {"update/number": state.done, **record.numbers}
@@ -78,7 +77,7 @@ class Log(Observer):
                 statistics = endings(state.statistics(numbers, run.by_chance), banded)
                 points |= {f"{tag}/{ending}": number for ending, number in statistics.items()}
                 points |= self.apart(run, tag, numbers)
-            elif tag.startswith("point/") and len(numbers) > 1:  # the mean of places is no place that anybody was at
+            elif tag.startswith("point/") and len(numbers) > 1:  # the mean of several points means nothing
                 continue
             elif math.isfinite(alone := state.mean(value)):
                 points[tag] = alone
@@ -95,7 +94,7 @@ class Log(Observer):
             self.flush()
 
     def apart(self, run: Following, tag: str, numbers: list[float]) -> dict[str, float]:
-        """The same points of each value of a sweep."""
+        """The points of each cell of a sweep."""
         points: dict[str, float] = {}
         by_chance = run.problem.by_chance
         for cell in run.swept:
@@ -104,7 +103,7 @@ class Log(Observer):
         return points
 
     def end(self, run: Following, summary: Mapping[str, Any]) -> None:
-        """Raises OSError."""
+        """Write the problem's documents, and close the session in TensorBoard. Raises OSError."""
         for name, text in run.problem.documents().items():
             write_text(self.directory / name, text)
             if self.files and name.endswith(".md"):
@@ -116,25 +115,25 @@ class Log(Observer):
                 file.keep()
 
     def close(self) -> None:
-        """Whatever could not be written by now is lost."""
+        """Close the files. What could not be written by now is lost."""
         for file in self.files.values():
             with contextlib.suppress(OSError):
                 file.close()
 
     def state_dict(self) -> dict[str, tuple[int, str]]:
-        """How long the files are, once all of it is on the disk, and the digest of their content."""
+        """Flush the files to the disk; return the length of each and the digest of its content."""
         self.flush()
         for file in self.files.values():
             file.keep()
         return {name: file.state for name, file in self.files.items()}
 
     def fits(self, content: Mapping[str, Any]) -> None:
-        """Raises ValueError or OSError where the files do not begin with what they held at a checkpoint."""
+        """Raises ValueError or OSError if the files do not begin with their content at a checkpoint."""
         for file in reopened(self.directory, content).values():
             file.close()
 
     def load_state_dict(self, state: Any) -> None:
-        """Cut the files off where a checkpoint says that they ended. Raises ValueError or OSError."""
+        """Cut the files to their lengths at a checkpoint. Raises ValueError or OSError."""
         files = reopened(self.directory, state)
         for file in files.values():
             file.cut()
@@ -152,7 +151,7 @@ class Log(Observer):
 
 
 def table(run: Following) -> Iterator[str]:
-    """What each value of a sweep has come to, in Markdown."""
+    """Yield the lines of a Markdown table with the last evaluation of each cell of a sweep."""
     metrics = [name for name in run.problem.headline if name in run.state.evaluation] or list(run.state.evaluation)
     yield f"| | {' | '.join(f'{name} | 95% interval' for name in metrics)} |"
     yield f"|---|{'---|---|' * len(metrics)}"
@@ -163,8 +162,8 @@ def table(run: Following) -> Iterator[str]:
 
 
 def reopened(directory: Path, states: Mapping[str, Any]) -> dict[str, Growing]:
-    """The two files, as a checkpoint remembers them. A checkpoint may come from a stranger: it can name no other files,
-    and links are not followed. Raises ValueError and OSError."""
+    """Open the two files that a checkpoint names. A checkpoint may come from anyone: it cannot name other files, and
+    links are not followed. Raises ValueError and OSError."""
     names = [str(name) for name in states]
     if len(names) != 2 or names[0] != METRICS or not names[1].startswith(EVENTS) or Path(names[1]).name != names[1]:
         raise ValueError(f"it names {', '.join(names)} as the log")
@@ -172,16 +171,16 @@ def reopened(directory: Path, states: Mapping[str, Any]) -> dict[str, Growing]:
 
 
 def clear(directory: Path) -> None:
-    """Remove the record of a run that broke off before its first checkpoint, and so is begun again."""
+    """Remove the log of a run that stopped before its first checkpoint, because such a run begins again."""
     names = (METRICS, "config.yaml", "environment.json", "summary.json")
     for path in (*(directory / name for name in names), *directory.glob(f"{EVENTS}*")):
         path.unlink(missing_ok=True)
 
 
 def endings(statistics: Mapping[str, Any], banded: bool) -> dict[str, float]:
-    """The statistics of an evaluation by the endings of their tags, as far as there are any. banded: whether they are
-    drawn as a line with a band: TensorBoard draws none unless each of its points has both ends, so that where there is
-    no interval, as replicas are equal, its band has no width."""
+    """The statistics of an evaluation by the endings of their tags, without those that do not exist. banded: whether
+    TensorBoard draws a line with a band. Each point must then have both ends, so if there is no interval, because all
+    replicas are equal, the band gets width 0."""
     mean, ends = statistics["mean"], statistics["ci95"]
     low, high = (mean if banded and end is None else end for end in ends)
     every = {"mean": mean, "iqm": statistics["iqm"], "ci95_low": low, "ci95_high": high}

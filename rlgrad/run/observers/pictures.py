@@ -7,7 +7,7 @@ from rlgrad.loop import Update
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, Record
 
-SHARE = 0.1  # of a run's time: more does not go into pictures
+SHARE = 0.1  # the largest share of a run's time for pictures
 
 
 class Pictures(Observer):
@@ -15,7 +15,7 @@ class Pictures(Observer):
 
     def begin(self, run: Following) -> None:
         self.due, self.possible = True, True
-        self.made, self.cost = -float("inf"), 0.0  # when the last ones were, and the seconds they took
+        self.made, self.cost = -float("inf"), 0.0  # when the last pictures were made, and the seconds they took
 
     def seen(self, run: Following, update: Update, record: Record) -> None:
         every = run.settings.pictures_every_updates

@@ -1,7 +1,6 @@
-"""Where the time of a run goes: `--profile`.
+"""Measures where the time of a run goes: `--profile`.
 
-Nothing here costs anything unless asked for: the functions that do the work are replaced by timed ones for as long as
-the run is watched.
+Without `--profile` this costs nothing: only a profiled run has its functions replaced by timed ones.
 """
 
 import functools
@@ -19,12 +18,12 @@ from rlgrad.run import checkpoint
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer
 
-TRACED = 3  # updates in the trace, after as many that are not: a longer one is slow to look at
+TRACED = 3  # updates in the trace, after the same number before it; viewers are slow with a longer trace
 SAMPLING = "sampling, else"
 
 
 class Profile(Observer):
-    """Seconds by what they were spent on: each second counts once, for the innermost thing that goes on.
+    """Adds up the seconds of each activity. Each second counts once, for the innermost activity.
 
     trace: where to write a trace of a few updates, for Perfetto (ui.perfetto.dev) or chrome://tracing.
     """
@@ -41,7 +40,7 @@ class Profile(Observer):
         self.before: list[tuple[Any, str, Any]] = []
 
     def begin(self, run: Following) -> None:
-        """Time what these do, all that the problem names, and every other observer."""
+        """Replace these functions, those in `problem.timed`, and the other observers by timed ones."""
         problem: Any = run.problem
         timed: dict[str, tuple[Any, str]] = {
             SAMPLING: (problem, "sample"),
@@ -65,7 +64,7 @@ class Profile(Observer):
         print("\n".join(["", *self.report()]))
 
     def close(self) -> None:
-        """Leave everything as it was."""
+        """Put the original functions back."""
         for owner, name, function in self.before:
             if function is None:
                 delattr(owner, name)
@@ -74,13 +73,15 @@ class Profile(Observer):
         self.before = []
 
     def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, with its seconds counted under this name."""
+
         @functools.wraps(function)
         def call(*arguments: Any, **options: Any) -> Any:
             self._count()
             self.calls[name] += 1
             if name == SAMPLING:
                 self._begin_update()
-                self.since = time.perf_counter()  # what the trace itself takes does not count
+                self.since = time.perf_counter()  # the time for the trace itself does not count
             self.stack.append(name)
             try:
                 with record_function(name):
@@ -92,7 +93,7 @@ class Profile(Observer):
         return call
 
     def report(self) -> list[str]:
-        """A line for each thing, the longest first."""
+        """The lines of the report, one for each activity, the longest first."""
         whole = sum(self.seconds.values())
         lines = [f"{'where the time went':24} {'seconds':>9} {'part':>6} {'calls':>9}"]
         for name, seconds in sorted(self.seconds.items(), key=lambda item: item[1], reverse=True):

@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes on, and at its end."""
+"""Shows a run to its user, while it goes on and at its end."""
 
 import math
 import shlex
@@ -24,13 +24,13 @@ from rlgrad.run.state import unit
 from rlgrad.run.statistics import interval, number
 
 NEXT = {"evaluate": "evaluate it:", "play": "watch it play:"}
-ROWS = 12  # of a table that is shown
-LINES = 10  # how many lines a run prints where the output is no terminal
-SHOWN = 25  # values of a sweep in a table
+ROWS = 12  # of a table that is shown, at most
+LINES = 10  # how many lines a run prints if the output is not a terminal
+SHOWN = 25  # values of a sweep in a table, at most
 
 
 class Output:
-    """Standard output, until it cannot be written to any more: then it falls silent, and `gone` says so."""
+    """Standard output. If it cannot be written to any more, it drops the text and sets `gone`."""
 
     gone = False
 
@@ -50,7 +50,7 @@ class Output:
         try:
             if not self.gone:
                 act(*arguments)
-        except (OSError, ValueError):  # a closed pipe, a full disk, a terminal that has hung up
+        except (OSError, ValueError):  # a closed pipe, a full disk, a closed terminal
             self.gone = True
             say("standard output cannot be written to: the run ends here")
 
@@ -64,7 +64,7 @@ class Display(Observer):
         if not self.console.is_terminal:
             self.console.width = 120
         self.bar: Progress | None = None
-        self.cell: Any = None  # the place in a notebook that is written over and over
+        self.cell: Any = None  # the output of a notebook's cell, which is overwritten again and again
         self.evaluation = ""
 
     def begin(self, run: Following) -> None:
@@ -92,13 +92,13 @@ class Display(Observer):
             self.live.start()
 
     def warn_of_wrong_sign(self, direction: Direction) -> None:
-        """The banner of a run that goes against its objective."""
+        """Print the banner of a run that moves against its objective."""
         wanted, done = ("maximized", "descends") if direction.sign > 0 else ("minimized", "ascends")
         text = f" WRONG SIGN, ON PURPOSE: the objective is to be {wanted}, and this run {done} it. "
         self.console.print(text, style="bold white on red", soft_wrap=True)
 
     def seen(self, run: Following, update: Update, record: Record) -> None:
-        """After an update: the objective, the last evaluation with its interval, work per second, and the time left."""
+        """Show the objective, the last evaluation with its interval, work per second, and the time left."""
         state, speed, done = run.state, record.numbers["speed/work_per_second"], run.state.count(run.settings)
         if record.evaluated:
             self.evaluation = evaluated(run)
@@ -115,7 +115,7 @@ class Display(Observer):
             run.asked.append(signal.SIGPIPE)
 
     def line(self, parts: Sequence[str], run: Following) -> None:
-        """A line for all updates in a notebook, written over a few times a second; elsewhere a line for this one."""
+        """Print a line for this update; in a notebook overwrite one line for all updates, a few times a second."""
         text, now = "  ".join(part for part in parts if part), time.monotonic()
         if not self.cell:
             self.say(text)
@@ -124,7 +124,7 @@ class Display(Observer):
             self.shown = now
 
     def left(self, run: Following) -> str:
-        """The time that the rest of the run will take, if it takes as long as what was done in this sitting."""
+        """The time that the rest of the run will take, at the speed of this sitting so far."""
         now = run.state.count(run.settings)
         done = now - self.first
         seconds = (self.length - now) * (run.now - run.began) / max(1, done)
@@ -139,8 +139,8 @@ class Display(Observer):
             self.bar = None
 
     def end(self, run: Following, summary: Mapping[str, Any]) -> None:
-        """The results, and what a person is likely to want next."""
-        self.close()  # the bar, before anything is printed below it
+        """Print the results, and the commands that a user is likely to want next."""
+        self.close()  # ends the bar, before anything is printed below it
         if summary["status"] != "failed" and run.directory is not None:
             self.report(run, run.shown or run.directory, summary)
 
@@ -159,7 +159,7 @@ class Display(Observer):
         for name, found in rows.items():
             if found is not None:
                 table.add_row(name, *columns(found)[: len(table.columns) - 1])
-        swept = summary.get("sweep")  # whose values have nothing to say together
+        swept = summary.get("sweep")  # statistics over different values of a sweep would mean nothing
         self.console.print(compared(swept, headline(summary)) if swept else table)
         for sentence in summary.get("conclusion", ()):
             self.say(sentence)
@@ -173,7 +173,7 @@ class Display(Observer):
             )
         here = shlex.quote(str(directory))
         self.say("\nsee the curves:   tensorboard --logdir " + shlex.quote(str(directory.parent)))
-        if summary["status"] == "interrupted" and not run.settings.given:  # else no command can make it
+        if summary["status"] == "interrupted" and not run.settings.given:  # no command can resume with Python objects
             self.say(f"go on from here:  rlgrad train --resume {here}")
         elif not run.settings.given:
             for command in run.problem.uses:
@@ -181,7 +181,7 @@ class Display(Observer):
         self.say(f"a page of it:     rlgrad report {here}")
 
     def show(self, file: Path, text: str) -> None:
-        """A table in Markdown, and what is said below it; or of a long one the command that shows it."""
+        """Print a Markdown table and the line below it; for a long table only the command that shows it."""
         head, _, *rows = (line[2:-2].split(" | ") for line in text.splitlines() if line.startswith("|"))
         if len(rows) > ROWS:
             self.say(f"{len(rows)} {file.stem}:  cat {shlex.quote(str(file))}")
@@ -196,7 +196,7 @@ class Display(Observer):
 
 
 def evaluated(run: Following) -> str:
-    """The evaluation that matters most, `return 497.1 (495.8 to 498.4)`; nothing if there is none."""
+    """The most important metric of the last evaluation, `return 497.1 (495.8 to 498.4)`; empty if there is none."""
     found = run.state.evaluation
     name = next((name for name in (*run.problem.headline, *found) if name in found), None)
     if name is None:
@@ -213,20 +213,20 @@ def evaluated(run: Following) -> str:
 
 
 def columns(found: Mapping[str, Any]) -> list[str]:
-    """Mean, interquartile mean, interval, lowest and highest of some statistics."""
+    """The columns of a table: mean, interquartile mean, interval, lowest and highest value."""
     each = [value for value in found["per_replica"] if value is not None]
     ends = min(each, default=None), max(each, default=None)
     return [number(found["mean"]), number(found["iqm"]), interval(found), *map(number, ends)]
 
 
 def headline(summary: Mapping[str, Any]) -> str:
-    """The key of what matters most in a summary."""
+    """The key of the most important metric in a summary."""
     keys = (f"evaluation.{name}" for name in summary.get("headline", ()))
     return next((key for key in keys if key in summary), "objective")
 
 
 def compared(swept: Sequence[Mapping[str, Any]], metric: str) -> Table:
-    """What each value of a sweep has come to, by one key of the summary."""
+    """A table with the result of each cell of a sweep. metric: the key of the result in summary.json."""
     table = Table(box=None, pad_edge=False)
     for name in swept[0]["settings"]:
         table.add_column(name, no_wrap=True)

@@ -1,4 +1,4 @@
-"""Stops each replica where held-out examples say that it gets no better, and gives it back its best weights."""
+"""Early stopping: stops each replica when it no longer improves on held-out examples, and restores its best weights."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,18 +14,18 @@ from rlgrad.run.statistics import number
 
 
 class EarlyStopping(HeldOut):
-    """Held-out evaluation, after which a replica stops if it was no better so many times in a row (Prechelt 1998,
-    https://doi.org/10.1007/3-540-49430-8_3). While others go on it stands still at its best weights; at the end of the
-    run all have theirs, and whatever is said and saved there is of these."""
+    """Held-out evaluation with early stopping: a replica stops after `patience` evaluations in a row that are no better
+    (Prechelt 1998, https://doi.org/10.1007/3-540-49430-8_3). It then keeps its best weights while others go on. At the
+    end of the run all replicas get their best weights, and the results and saved weights are those."""
 
     def __init__(self) -> None:
         self.best = Best()
         self.waited: list[int] = []  # [R] evaluations since the best one
-        self.stopped: dict[int, int] = {}  # replicas, and after how many updates each has stopped
-        self.last: dict[str, torch.Tensor] = {}  # the weights before the best took their place at the end
+        self.stopped: dict[int, int] = {}  # replica -> the number of updates after which it stopped
+        self.last: dict[str, torch.Tensor] = {}  # the last weights, before the best ones replaced them at the end
 
     def begin(self, run: Following) -> None:
-        """A run that is lengthened goes on from its last weights."""
+        """Restore the last weights, if the run was made longer."""
         if self.last and not run.over:
             run.problem.model.load_state_dict(self.last)
             run.state.best, self.last = [], {}
@@ -77,5 +77,5 @@ class EarlyStopping(HeldOut):
 
 
 def span(updates: Sequence[int]) -> str:
-    """'update 70', 'updates 60 to 90'."""
+    """The range of sorted update numbers as text: 'update 70', 'updates 60 to 90'."""
     return f"update {updates[0]}" if updates[0] == updates[-1] else f"updates {updates[0]} to {updates[-1]}"
