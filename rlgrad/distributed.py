@@ -1,8 +1,8 @@
-"""Several processes that train one model together, as torchrun starts them: ranks, each with its share of the work.
+"""Several processes that train one model together, started by torchrun: ranks, each with its share of the work.
 
-Every rank draws what is random as if it were alone, and takes its share of it: episodes, or the rows of a batch. What
-they find is summed, so that all of them have the gradient of one process, take the same step, and have the same
-parameters after it. The loop and the optimizers do not know. Alone, nothing of this costs anything.
+Every rank draws the same random numbers as if it were alone, and takes its share: episodes, or the rows of a batch. The
+results are summed, so that all ranks have the gradient of one process, take the same step, and have the same parameters
+after it. The loop and the optimizers do not notice. A process alone has no cost from this.
 """
 
 import os
@@ -18,15 +18,15 @@ from torch import Tensor, nn
 from rlgrad.errors import OneLine, RunError, UsageError, printable
 from rlgrad.ranks import here, own, share
 
-SILENCE = 300.0  # seconds, at most, that a rank waits for another that is there and says nothing
+SILENCE = 300.0  # the longest that a rank waits for another that is there and does not answer, in seconds
 SIGNALS = 65
-RESTARTS = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))  # how often torchrun has begun these processes again
+RESTARTS = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))  # how often torchrun has restarted these processes
 
 Answer = TypeVar("Answer")
 
 
 def summed(*parts: Tensor) -> list[Tensor]:
-    """The sum of what all ranks have, part by part; of truths, whether it is so in any of them."""
+    """Return the sum over all ranks, part by part; for booleans, whether any rank has True."""
     if here.size == 1:
         return list(parts)
     result = list(parts)
@@ -43,14 +43,14 @@ def summed(*parts: Tensor) -> list[Tensor]:
 
 
 def placed(part: Tensor, count: int, axis: int) -> Tensor:
-    """This rank's share of so many episodes, with zeros where those of the others are: their sum is the whole."""
+    """Return this rank's part of `count` episodes, with zeros for those of others: the sum over ranks is the whole."""
     result = part.new_zeros([*part.shape[:axis], count, *part.shape[axis + 1 :]])
     result.narrow(axis, share(count).start, part.shape[axis]).copy_(part)
     return result
 
 
 def put_together(array: np.ndarray, axis: int = 0) -> np.ndarray:
-    """What belongs to the copies [N] on an axis, each as the rank has it that plays with it."""
+    """Return an array with the copies [N] on an axis: of each copy, the values of the rank that plays with it."""
     if here.size == 1:
         return array
     mine = own(array.shape[axis]).reshape(-1, *[1] * (array.ndim - axis - 1))
@@ -59,13 +59,14 @@ def put_together(array: np.ndarray, axis: int = 0) -> np.ndarray:
 
 
 def whole(parts: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """A gradient, summed; None where there is none."""
+    """Return a gradient, summed over all ranks; None stays None."""
     there = iter(summed(*(part for part in parts if part is not None)))
     return [None if part is None else next(there) for part in parts]
 
 
 def differentiated(value: Tensor, parameters: Iterable[nn.Parameter]) -> tuple[Tensor, list[Tensor | None] | None]:
-    """An objective [R] of which each rank has a part, and its gradient, if this part has a graph."""
+    """Return an objective [R], of which each rank has a part, and its gradient. The gradient is None for
+    one process, or without a graph."""
     if here.size == 1 or not value.requires_grad:
         return summed(value)[0], None
     of = list(parameters)
@@ -77,7 +78,7 @@ def differentiated(value: Tensor, parameters: Iterable[nn.Parameter]) -> tuple[T
 
 
 def averaged(means: dict[str, Tensor], counted: Tensor) -> dict[str, Tensor]:
-    """The means [R] over what all ranks have looked at, by those of this one. counted: [R] how much that was."""
+    """Return means [R] over the steps or examples of all ranks. means: of this rank. counted: [R] their number here."""
     if here.size == 1:
         return means
     looked = counted > 0
@@ -86,7 +87,7 @@ def averaged(means: dict[str, Tensor], counted: Tensor) -> dict[str, Tensor]:
 
 
 def anyone(signals: list[int]) -> list[int]:
-    """The signals that any of the ranks has been sent: then all of them end after the same update."""
+    """Return the signals that any rank has received: then all ranks end after the same update."""
     if here.size == 1:
         return signals
     (sent,) = summed(torch.zeros(SIGNALS).index_fill(0, torch.tensor(signals, dtype=torch.int64), 1.0))
@@ -94,7 +95,7 @@ def anyone(signals: list[int]) -> list[int]:
 
 
 def told(content: Any) -> list[Any]:
-    """What each rank says, in their order."""
+    """Return the content that each rank gives, in the order of the ranks."""
     if here.size == 1:
         return [content]
     result: list[Any] = [None] * here.size
@@ -104,7 +105,7 @@ def told(content: Any) -> list[Any]:
 
 
 def from_first(call: Callable[[], Answer]) -> Answer:
-    """What the first rank finds, or the UsageError that it raises, for all of them."""
+    """Return what `call` returns in the first rank, for all ranks. If it raises UsageError, all ranks raise it."""
     if here.size == 1:
         return call()
     answer, fault = None, None
@@ -120,9 +121,9 @@ def from_first(call: Callable[[], Answer]) -> Answer:
 
 
 def check(shares: int, said: Mapping[str, str], listed: Callable[[Mapping[str, str], Mapping[str, str]], str]) -> None:
-    """Raises UsageError where there is too little work to be shared, or where the ranks are not alike.
+    """Raises UsageError if there is too little work to share, or if the ranks are not alike.
 
-    said: what has to be the same in all of them. listed: in words, where two of these differ.
+    said: what has to be the same in all ranks. listed: returns in words where two of these differ.
     """
     if here.size == 1:
         return
@@ -136,7 +137,7 @@ def check(shares: int, said: Mapping[str, str], listed: Callable[[Mapping[str, s
 
 
 def begin_alike(model: nn.Module) -> None:
-    """Let all ranks have the parameters and buffers of the first."""
+    """Give all ranks the parameters and buffers of the first."""
     if here.size > 1:
         for tensor in model.state_dict().values():
             with answering():
@@ -145,7 +146,7 @@ def begin_alike(model: nn.Module) -> None:
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Raises RunError where another rank does not answer in the body: with its last words, if it has left any."""
+    """Raises RunError if another rank does not answer in the body: with the error that it has left, if there is one."""
     try:
         yield
     except RuntimeError as error:
@@ -157,10 +158,10 @@ def answering() -> Iterator[None]:
 
 @contextmanager
 def together(seconds: float | None) -> Iterator[None]:
-    """Joins the ranks that torchrun has started, if it has. Where one raises a UsageError or a RunError it leaves word
-    to the others, and only the first to do so is to print it (`OneLine.said`).
+    """Join the ranks that torchrun has started, if it has. A rank that raises UsageError or RunError leaves its message
+    for the others, and only the first rank that does so prints it (`OneLine.said`).
 
-    seconds: after which a rank that waits for another gives up; SILENCE at most.
+    seconds: how long a rank waits for another; SILENCE at most.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or here.size > 1:

@@ -1,7 +1,7 @@
 """Which of several processes this one is, and what its share of the work is.
 
-It stands apart from `distributed`, where they speak to each other, since the processes that only step environments need
-it too, and start in a third of the time without torch.
+It is separate from `distributed`, where the processes communicate: processes that only step environments need it too,
+and without torch they start in a third of the time.
 """
 
 import os
@@ -14,12 +14,12 @@ class Here:
     """Which of the ranks this process is."""
 
     rank, size = 0, 1
-    store: Any = None  # where a rank that fails says why; it is torchrun's, and outlives the ranks
-    groups = 0  # how many there have been in this process
+    store: Any = None  # where a rank that fails says why; it belongs to torchrun, and outlives the ranks
+    groups = 0  # how many groups of ranks this process has joined
 
     @property
     def first(self) -> bool:
-        """Whether it is the one that writes and prints."""
+        """Whether this is the rank that writes and prints."""
         return self.rank == 0
 
 
@@ -27,21 +27,21 @@ here = Here()
 
 
 def share(count: int) -> slice:
-    """Of so many episodes or rows, those of this rank."""
+    """Return this rank's share of `count` episodes or rows."""
     return slice(here.rank * count // here.size, (here.rank + 1) * count // here.size)
 
 
 def shared(count: int) -> bool:
-    """Whether so many episodes or rows are shared: where there are fewer than ranks, each does all of the work."""
+    """Return whether `count` episodes or rows are shared: if there are fewer than ranks, each one does all the work."""
     return 1 < here.size <= count
 
 
 def own(copies: int) -> np.ndarray:
-    """Of so many copies of an environment [N], those that this rank plays with."""
+    """Return which of the copies of an environment [N] this rank plays with."""
     result: np.ndarray = np.arange(copies) % here.size == here.rank
     return result
 
 
 def beside() -> int:
-    """How many ranks share the cores of this machine."""
+    """Return how many ranks share the cores of this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if here.size > 1 else 1

@@ -1,7 +1,7 @@
 """Randomness as a function of (seed, replica, purpose, step).
 
-Whatever replica k draws for update n comes from a stream of its own. So a resumed run continues bit for bit without
-replaying anything, any update can be done again alone, and replica k of many is the run alone with seed + k.
+All that replica k draws for update n comes from its own stream. So a resumed run continues bit for bit without
+replaying anything, any update can be repeated alone, and replica k of many is the same as a run alone with seed + k.
 """
 
 import enum
@@ -21,11 +21,11 @@ class Purpose(enum.IntEnum):
 
 def stream(seed: int, purpose: Purpose, step: int = 0) -> np.random.Generator:
     """The generator of one replica, whose seed is the run's seed plus its number, for one purpose at one update."""
-    high, low = divmod(seed, 2**32)  # a sequence has words of 32 bits: what a seed has beyond one is no purpose or step
+    high, low = divmod(seed, 2**32)  # a word has 32 bits: the rest of a large seed must not look like a purpose
     words = np.random.SeedSequence((low, purpose, step), spawn_key=(high,) if high else ())
     return np.random.Generator(np.random.SFC64(words))
 
 
 def streams(seed: int, replicas: int, purpose: Purpose, step: int = 0) -> list[np.random.Generator]:
-    """One generator per replica: the one of replica k is that of a run alone with seed + k."""
+    """One generator per replica: replica k has that of a run alone with seed + k."""
     return [stream(seed + replica, purpose, step) for replica in range(replicas)]

@@ -1,1 +1,1 @@
-"""The wing of agents: what acts, what it plays, and how its gradient is estimated."""
+"""Agents: what acts, what it plays, and how its gradient is estimated."""

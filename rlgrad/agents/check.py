@@ -1,4 +1,4 @@
-"""What the suite sees of an environment, for `rlgrad check`."""
+"""The report of `rlgrad check`: how the suite sees an environment."""
 
 import math
 import time
@@ -21,12 +21,12 @@ from rlgrad.errors import blame, strange
 from rlgrad.streams import Purpose, streams
 
 GYMNASIUM = "Gymnasium's own check"
-SECONDS = 0.5  # for which speed is measured
+SECONDS = 0.5  # how long speed is measured
 SLOW = 0.1  # seconds from which a reset with a seed is called slow
 
 
 def report(id: str, options: Mapping[str, Any]) -> dict[str, str]:
-    """A line for each thing worth knowing. Raises SettingError where there is no such environment."""
+    """Return a line for each thing worth knowing. Raises SettingError if there is no such environment."""
     with warnings.catch_warnings(action="ignore"):
         environment = describe(id, options)
         lines, around = looked(spaces(environment)), Around(mask=find_mask(environment, "auto"))
@@ -41,13 +41,13 @@ def report(id: str, options: Mapping[str, Any]) -> dict[str, str]:
 
 
 def sound(lines: Mapping[str, str]) -> bool:
-    """Whether nothing of a report is wrong. Gymnasium's own check does not count: it asks for more than is needed."""
-    told = {name: line for name, line in lines.items() if name != GYMNASIUM}
-    return "wrong" not in told and not any(line.startswith(("nothing", "fails")) for line in told.values())
+    """Return whether a report found no fault. Gymnasium's own check does not count: it asks for more than is needed."""
+    counted = {name: line for name, line in lines.items() if name != GYMNASIUM}
+    return "wrong" not in counted and not any(line.startswith(("nothing", "fails")) for line in counted.values())
 
 
 def looked(looks: Mapping[str, Callable[[], Any]]) -> dict[str, str]:
-    """What each finds; or what was raised on the way, in a line."""
+    """Return the result of each check, or the error that it raised, in one line."""
     lines = {}
     for name, look in looks.items():
         try:
@@ -60,7 +60,7 @@ def looked(looks: Mapping[str, Callable[[], Any]]) -> dict[str, str]:
 
 
 def spaces(environment: gymnasium.Env[Any, Any]) -> dict[str, Callable[[], str]]:
-    """What can be known before it plays."""
+    """Return the checks that do not play the environment."""
     observation, action, spec = environment.observation_space, environment.action_space, environment.spec
     limit, threshold = (spec.max_episode_steps, spec.reward_threshold) if spec else (None, None)
 
@@ -90,7 +90,7 @@ def spaces(environment: gymnasium.Env[Any, Any]) -> dict[str, Callable[[], str]]
 
 
 def playing(id: str, options: Mapping[str, Any], environment: Any, around: Around) -> dict[str, Callable[[], str]]:
-    """What is known of it as it plays."""
+    """Return the checks that play the environment."""
     one, action = partial(make, id, 1, 1, options=options, around=around), environment.action_space
 
     def form() -> str:
@@ -114,13 +114,13 @@ def playing(id: str, options: Mapping[str, Any], environment: Any, around: Aroun
 
     speeds = {f"steps per second, {n} at once": partial(speed, id, options, n, action) for n in (1, 64)}
     first = {"played by": form, "an episode begins": begins, "autoreset": autoreset, "a reset with a seed": reset}
-    if around.mask:  # what follows plays any actions, legal or not
+    if around.mask:  # the other checks play any actions, legal or not
         return first
     return {**first, **speeds, GYMNASIUM: lambda: gymnasium_says(environment)}
 
 
 def speed(id: str, options: Mapping[str, Any], copies: int, action: gymnasium.Space[Any]) -> str:
-    """Environment steps per second with random actions, resets included; what a finished copy does is none."""
+    """Return environment steps per second with random actions, with resets; steps of finished copies do not count."""
     rng = streams(0, 1, Purpose.SAMPLE)
     drawn = [np.stack([np.asarray(action.sample()) for _ in range(copies)]) for _ in range(100)]
     steps, turns, alive = 0, 0, np.zeros(copies, bool)

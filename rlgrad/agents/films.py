@@ -1,4 +1,4 @@
-"""Films of a policy at play."""
+"""Films of a policy that plays."""
 
 import contextlib
 import itertools
@@ -18,16 +18,16 @@ from rlgrad.errors import RunError, SettingError, UsageError, blame
 
 EXTRA = "pip install 'rlgrad[play]'"
 OPENGL = "MuJoCo needs OpenGL: set MUJOCO_GL=egl and install libegl1, or MUJOCO_GL=osmesa and libosmesa6"
-SHORT, PATIENCE = 300, 10.0  # pictures in a report, and the seconds that they may take
-FPS = 30.0  # where the environment does not say
+SHORT, PATIENCE = 300, 10.0  # a film in a report has at most this many pictures, and takes at most these seconds
+FPS = 30.0  # if the environment does not say
 
 
 class Show:
-    """Episodes of a policy, greedy unless they are to be sampled. returns: those of the episodes that have ended."""
+    """Shows episodes of a policy, greedy or, with `sample`, with drawn actions. returns: of the episodes that ended."""
 
     def __init__(self, policy: Any, mode: str = "rgb_array", sample: bool = False):
-        """policy: a TrainedPolicy. mode: "human" for a window, "rgb_array" for pictures. Raises UsageError where it
-        cannot be shown, and SettingError where there is no such environment."""
+        """policy: a TrainedPolicy. mode: "human" for a window, "rgb_array" for pictures. Raises UsageError if it cannot
+        be shown, and SettingError if there is no such environment."""
         if not isinstance(policy, TrainedPolicy):
             raise UsageError(f"only a policy can be watched at play: this is {policy.origin}")
         if no_screen() and mode == "human":
@@ -45,12 +45,12 @@ class Show:
             raise UsageError(f"{self.id} has no pictures to show: its render modes are {', '.join(modes) or 'none'}")
         try:
             self.environment = policy.make_environment(render_mode=mode)
-        except SettingError as error:  # although it could be made to be played
+        except SettingError as error:  # it could be made above, without drawing
             raise UsageError(f"{self.id} cannot be drawn: {error}{self.needs}") from error
         self.fps = (self.environment.metadata.get("render_fps") or FPS) / policy.settings.action_repeat
 
     def frames(self, episodes: int = 1, seed: int = 0) -> Iterator[Any]:
-        """What is seen, step after step. Raises UsageError where it cannot be drawn, RunError where the environment
+        """Yield the pictures, step by step. Raises UsageError if the environment cannot be drawn, and RunError if it
         fails."""
         try:
             for number in range(episodes):
@@ -77,7 +77,7 @@ class Show:
 
 
 def let_go(error: Exception) -> Exception:
-    """The error without what it holds, such as half a window, whose end would fail on its own, and print that."""
+    """Return the error without the objects that it holds, such as half a window: deleting it may fail and print."""
     before, sys.unraisablehook = sys.unraisablehook, lambda _: None
     error.with_traceback(None)
     sys.unraisablehook = before
@@ -85,12 +85,12 @@ def let_go(error: Exception) -> Exception:
 
 
 def no_screen() -> bool:
-    """Whether there is certainly none; elsewhere whoever draws finds out."""
+    """Return whether there is certainly no screen; otherwise the attempt to draw shows it."""
     return sys.platform == "linux" and not any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def film(frames: Iterator[Any], fps: float, suffix: str = ".gif") -> bytes:
-    """Pictures as a film: a GIF that goes on for ever, or an MP4. Raises ImportError where a package is missing."""
+    """Return pictures as a film: a GIF that repeats for ever, or an MP4. Raises ImportError if a package is missing."""
     pictures = (np.ascontiguousarray(frame, np.uint8) for frame in frames)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"film{suffix}"
@@ -99,7 +99,7 @@ def film(frames: Iterator[Any], fps: float, suffix: str = ".gif") -> bytes:
 
 
 def beginning(frames: Iterator[Any]) -> Iterator[Any]:
-    """No more than a page has room for, and somebody who wants the page will wait for."""
+    """Yield the first frames: not more than a page has room for, and than its reader will wait for."""
     ends = time.monotonic() + PATIENCE
     for number, frame in enumerate(frames, 1):
         yield frame
@@ -111,7 +111,7 @@ def gif(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
     from PIL import Image
 
     images = (Image.fromarray(picture).quantize(64, method=Image.Quantize.FASTOCTREE) for picture in pictures)
-    pause = max(20, round(100 / fps) * 10)  # milliseconds; viewers slow down what is shown for less
+    pause = max(20, round(100 / fps) * 10)  # milliseconds; viewers slow down pictures that are shorter
     next(images).save(path, save_all=True, append_images=images, duration=pause, loop=0)
 
 

@@ -1,4 +1,4 @@
-"""Pictures: how networks see them, and how a rollout keeps them."""
+"""Pictures: how networks see them, and how a rollout stores them."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from rlgrad.networks import Convolutions, Filters
 
 
 def beside(pictures: Sequence[Picture], total: int) -> np.ndarray:
-    """Which numbers of what is seen, laid out in one row, belong to none of the pictures."""
+    """Return the indices of the numbers in a flattened observation that belong to none of the pictures."""
     rest = np.ones(total, bool)
     for picture in pictures:
         rest[picture.own] = False
@@ -27,8 +27,8 @@ def as_number(x: Any) -> Tensor:
 
 
 class Sight(nn.Module):
-    """What is seen, as features: [R, ..., *O] -> [R, ..., features]. What is no picture stays as it is; each picture
-    goes through convolutions of its own, scaled to [0, 1] by the bounds of its space."""
+    """Turns observations into features: [R, ..., *O] -> [R, ..., features]. Each picture is scaled to [0, 1] by the
+    bounds of its space, and goes through its own convolutions; other numbers stay as they are."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Sight(nn.Module):
         return torch.stack(found).reshape(*x.shape[:-1], self.features)
 
     def of_one(self, rows: Tensor, replica: int) -> Tensor:
-        """[N, O] -> [N, features]. Where nothing is seen, as after an episode's end, that is looked at once."""
+        """Return one replica's features, [N, O] -> [N, features]. Empty rows, as after an end, are computed once."""
         if torch.compiler.is_exporting() or (shown := (rows != 0).any(1)).all():
             return self.looked_at(rows, replica)
         once = torch.cat([torch.zeros_like(rows[:1]), rows[shown]])
@@ -72,13 +72,13 @@ class Sight(nn.Module):
 
 
 class Frames:
-    """Observations [R, T, B, *O] with pictures of bytes, of which each frame is kept once, as bytes: a frame that
-    stands in several stacks too. `[...]` puts observations together, and takes what a tensor takes up to the slots."""
+    """Observations [R, T, B, *O] with pictures of bytes. Each frame is stored once, as bytes, also if it is in several
+    stacks. `[...]` gives observations as a tensor; it takes any index of the axes R, T and B."""
 
     def __init__(self, pictures: Sequence[Picture], frames: Sequence[Tensor], numbers: Sequence[Tensor], rest: Tensor,
                  shape: Sequence[int]):  # fmt: skip
-        """frames: [F, pixels] of each picture; the first is empty. numbers: [R, T, B, S] which of them. rest:
-        [R, T, B, D] what is no picture. shape: [*O]."""
+        """frames: [F, pixels] of each picture; the first is empty. numbers: [R, T, B, S] which of them are in a stack.
+        rest: [R, T, B, D] the numbers that belong to no picture. shape: [*O]."""
         self.pictures, self.frames, self.numbers, self.rest = pictures, frames, numbers, rest
         self.shape = torch.Size([*rest.shape[:3], *shape])
         self.beside = torch.from_numpy(beside(pictures, math.prod(shape)))
@@ -95,12 +95,12 @@ class Frames:
         return row.reshape(*row.shape[:-1], *self.shape[3:])
 
     def slots(self, episodes: slice) -> "Frames":
-        """Those of some of the B slots."""
+        """Return the observations of some of the B slots."""
         numbers = [each[:, :, episodes] for each in self.numbers]
         return Frames(self.pictures, self.frames, numbers, self.rest[:, :, episodes], self.shape[3:])
 
     def together(self, alive: Tensor) -> "Frames":
-        """With those of all processes that train together. alive: [R, T, B] bool, what this one has."""
+        """Return the observations of all processes that train together. alive: [R, T, B] bool, steps of this one."""
         frames, numbers = [], []
         for own, which in zip(self.frames, self.numbers, strict=True):
             counts = distributed.told(len(own))
@@ -118,7 +118,7 @@ class Frames:
 
 
 class Film:
-    """Takes in the pictures of one step after the other, of N slots, and keeps each frame once."""
+    """Records the pictures of N slots, step by step, and keeps each frame once."""
 
     def __init__(self, picture: Picture, slots: int):
         self.picture = picture
@@ -129,13 +129,13 @@ class Film:
         self.kept, self.count = [np.zeros((1, pixels), np.uint8)], 1
 
     def take(self, row: np.ndarray, alive: np.ndarray) -> None:
-        """row: [N, ...] what is seen, laid out in one row. alive: [N] bool."""
+        """Record a step. row: [N, ...] the flattened observations. alive: [N] bool."""
         stack = row[:, self.picture.own].reshape(self.stack.shape).astype(np.uint8, copy=False)
-        moved = (stack[:, :-1] == self.stack[:, 1:]).all((1, 2))  # the stack is that of the step before, one frame on
+        moved = (stack[:, :-1] == self.stack[:, 1:]).all((1, 2))  # the stack of the step before, one frame later
         before = np.pad(self.number[:, 1:], ((0, 0), (0, 1)))
         fresh = np.ones(stack.shape[:2], bool)
         fresh[:, :-1] = ~moved[:, None]
-        if stack.shape[1] > 1 and not moved.all():  # it begins with frames that are all empty, or the same
+        if stack.shape[1] > 1 and not moved.all():  # a new stack begins with frames that are empty, or the same
             first = np.concatenate([np.zeros_like(stack[~moved, :1]), stack[~moved, :-1]], 1)
             fresh[~moved] = (stack[~moved] != first).any(2)
         fresh &= alive[:, None]
@@ -150,7 +150,7 @@ class Film:
         self.numbers.append(number)
 
     def frames(self) -> Tensor:
-        """[F, pixels]. What was kept is let go of on the way, so that it is there only once."""
+        """Return all frames [F, pixels]. Their parts are freed one by one, so that memory contains each frame once."""
         whole, end = np.empty((self.count, self.kept[0].shape[1]), np.uint8), self.count
         while self.kept:
             last = self.kept.pop()

@@ -1,12 +1,12 @@
 """Policies: from observations to a distribution over actions, one class for each kind of action space.
 
-A policy draws its actions as a function of noise that the replica's stream gives (so that the same stream gives the
-same noise to another policy), and says of each how probable it was:
+A policy computes its actions from noise of the replica's stream, so that another policy gets the same noise from the
+same stream. Its distribution gives the probability of each action:
 
     policy(observation).log_prob(action), policy(observation).entropy()      [R, ...]
 
-What `choose` returns is what `log_prob` understands; `to_environment` makes of it what the environment understands.
-Playing needs no gradient, and so it is done in numpy.
+`choose` returns actions in the form that `log_prob` takes; `to_environment` converts them for the environment. Playing
+needs no gradient, so it is done in numpy.
 """
 
 import math
@@ -26,41 +26,42 @@ from rlgrad.environments.spaces import Picture
 from rlgrad.networks import frozen
 from rlgrad.replicas import along
 
-UNBOUNDED = float(np.finfo(np.float32).max)  # a bound of this size is none
+UNBOUNDED = float(np.finfo(np.float32).max)  # a bound of this size counts as none
 
 Deviation = Literal["learned", "state_dependent"]
 
 
 class ActionDistribution(Protocol):
-    """Over the actions of R policies at observations [R, ...]."""
+    """The distribution over the actions of R policies at observations [R, ...]."""
 
     def log_prob(self, action: Tensor) -> Tensor: ...
     def entropy(self) -> Tensor: ...
     def detach(self) -> "ActionDistribution": ...
     def divergence(self, other: Any) -> Tensor:
-        """Kullback-Leibler: the mean of log p − log q [R, ...], where q is the other, of the same kind."""
+        """The Kullback-Leibler divergence [R, ...]: the mean of log p − log q. q: the other, of the same kind."""
 
 
 class Policy(nn.Module):
-    """network: observation [R, ..., *O] -> [R, ..., outputs]. pictures: those in the observations."""
+    """The base class of policies. network: observation [R, ..., *O] -> [R, ..., outputs]. pictures: those in the
+    observations."""
 
     pictures: Sequence[Picture] = ()
 
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
-        # whether it takes an observation in double precision as it is
+        # whether it takes observations in double precision
         self.precise = isinstance(network, nn.Sequential) and isinstance(network[0], Normaliser)
 
     def forward(self, observation: Tensor) -> ActionDistribution:
         raise NotImplementedError
 
     def noise(self, rng: np.random.Generator, *shape: int) -> np.ndarray:
-        """What `choose` needs to draw actions [*shape], for one replica."""
+        """Draw the noise that `choose` needs for actions [*shape] of one replica."""
         raise NotImplementedError
 
     def actor(self) -> Callable[[np.ndarray, np.ndarray | None], np.ndarray]:
-        """The policy as it is now: observations [R, B, *O] and noise [R, B, ...] -> actions [R, B, *A]."""
+        """Return the current policy as a function: observations [R, B, *O], noise [R, B, ...] -> actions [R, B, *A]."""
         says = frozen(self.network)
 
         def act(observation: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
@@ -69,21 +70,21 @@ class Policy(nn.Module):
         return act
 
     def choose(self, found: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
-        """From what the network says to the actions drawn with this noise; without noise to the most probable ones."""
+        """Return the actions for the network's output and this noise; without noise the most probable actions."""
         raise NotImplementedError
 
     def to_environment(self, action: np.ndarray) -> np.ndarray:
-        """Actions [N, *A] as the environment wants them."""
+        """Return actions [N, *A] in the form of the environment."""
         raise NotImplementedError
 
 
 class Choice(Categorical):
-    """Categorical, with its entropy from what is computed anyway. An action that is not legal has a logit of minus
-    infinity, and counts nowhere."""
+    """A categorical distribution. Its entropy uses the normalized logits, which are there already. An action that is
+    not legal has a logit of minus infinity, and counts nowhere."""
 
     @property
     def finite(self) -> Tensor:
-        """Logarithms of the probabilities, with a number in the place of minus infinity: 0 times that is 0."""
+        """The log-probabilities, with a finite number instead of minus infinity: 0 times this number is 0."""
         return self.logits.clamp(min=torch.finfo(self.logits.dtype).min)
 
     def entropy(self) -> Tensor:
@@ -112,7 +113,7 @@ class CategoricalPolicy(Policy):
         return gumbel(rng, *shape, self.actions)
 
     def choose(self, found: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
-        """The argmax of logits and Gumbel noise follows the softmax of the logits (Gumbel 1954), normalized or not."""
+        """The argmax of logits plus Gumbel noise has the softmax of the logits as its distribution (Gumbel 1954)."""
         return np.asarray((found if noise is None else found + noise).argmax(-1))
 
     def to_environment(self, action: np.ndarray) -> np.ndarray:
@@ -125,7 +126,7 @@ class MultiCategoricalPolicy(Policy):
     def __init__(self, network: nn.Module, sizes: Sequence[int], start: np.ndarray):
         super().__init__(network)
         self.sizes, self.start = list(sizes), start
-        self.starts = np.cumsum(self.sizes)[:-1]  # of the logits of each choice but the first
+        self.starts = np.cumsum(self.sizes)[:-1]  # where the logits of each choice but the first begin
 
     def forward(self, observation: Tensor) -> "Several":
         logits = self.network(observation).split(self.sizes, -1)
@@ -177,7 +178,7 @@ class BernoulliPolicy(Policy):
         return rng.logistic(size=(*shape, math.prod(self.shape))).astype(np.float32)
 
     def choose(self, found: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
-        """Logit plus logistic noise is above zero with the probability that the logit stands for."""
+        """Logit plus logistic noise is above zero with the probability that belongs to the logit."""
         return ((found if noise is None else found + noise) > 0).astype(found.dtype)
 
     def to_environment(self, action: np.ndarray) -> np.ndarray:
@@ -196,20 +197,21 @@ class Switches(Independent):  # type: ignore[type-arg]
         return Switches(self.logits.detach())
 
     def divergence(self, other: "Switches") -> Tensor:
-        z, y, log_p = self.logits, other.logits, functional.logsigmoid  # of on; log_p(-z) of off
+        z, y, log_p = self.logits, other.logits, functional.logsigmoid  # log_p(z): of on; log_p(-z): of off
         each = z.sigmoid() * excess(log_p(y) - log_p(z)) + (-z).sigmoid() * excess(log_p(-y) - log_p(-z))
         return each.sum(-1)
 
 
 class GaussianPolicy(Policy):
-    """Normally distributed numbers, for a Box with D elements that are free: one whose bounds are the same has its one
-    value, and is no part of the distribution. Actions [R, ..., D], before they are brought into the box.
+    """Normally distributed actions [R, ..., D], for a Box with D free elements, before they are brought into the box.
+    An element whose two bounds are equal has this one value, and is not part of the distribution.
 
-    Where the box has two bounds, -1 and 1 stand for them; an element with one bound or none is in its own units, and
-    clipped at the one that it has. Bounds at the limit of the number's type are none. What is beyond is clipped; or,
-    squashed, everything passes through a tanh, and no action is beyond (Haarnoja et al. 2018, appendix C, https://arxiv.org/abs/1801.01290).
+    If an element has two bounds, -1 and 1 stand for them. An element with one bound or none is in its own units, and
+    clipped at its bound. Bounds at the limit of the number's type count as none. Actions beyond bounds are clipped, or
+    with `squash` a tanh keeps all of them inside (Haarnoja et al. 2018, appendix C, https://arxiv.org/abs/1801.01290).
 
-    deviation: learned: a parameter for each element, the same everywhere; state_dependent: the network's second half.
+    deviation: learned: a parameter for each element, the same in all states; state_dependent: the second half of the
+    network's outputs.
     """
 
     def __init__(
@@ -230,7 +232,7 @@ class GaussianPolicy(Policy):
         low, high = np.where(bounded, box.low, -1).astype(float), np.where(bounded, box.high, 1).astype(float)
         self.middle, low, high = (low + high) / 2, low[self.free], high[self.free]
         self.centre, self.reach = (low + high) / 2, (high - low) / 2
-        self.volume = float(np.log(self.reach).sum())  # from units of the policy to those of the box
+        self.volume = float(np.log(self.reach).sum())  # log of the factor from units of the policy to those of the box
         self.initial = initial_deviation.log() if isinstance(initial_deviation, Tensor) else math.log(initial_deviation)
         at_first = along(self.initial, torch.empty(replicas, 0)) + torch.zeros(replicas, int(self.free.sum()))
         self.log_deviation = nn.Parameter(at_first) if deviation == "learned" else None
@@ -239,7 +241,7 @@ class GaussianPolicy(Policy):
         return Gaussian(*self.mean_and_log_deviation(self.network(observation)), self.volume, self.squash)
 
     def mean_and_log_deviation(self, found: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and logarithms of deviations [R, ..., D], from what the network says."""
+        """Means and logarithms of deviations [R, ..., D], from the network's output."""
         if self.log_deviation is None:
             mean, log_deviation = found.chunk(2, -1)
             return mean, (log_deviation + along(self.initial, log_deviation)).clamp(-10, 3)
@@ -272,21 +274,22 @@ class Gaussian:
     squash: bool
 
     def log_prob(self, action: Tensor) -> Tensor:
-        """The logarithm of the density [R, ...] of the action that u [R, ..., D] leads to, clipping aside."""
+        """The log-density [R, ...] of the action that u [R, ..., D] becomes, before clipping."""
         standard = (action - self.mean) * (self.log_deviation.neg()).exp()
         log_density = (standard.square() / 2 + self.log_deviation + math.log(2 * math.pi) / 2).sum(-1).neg()
         return log_density - self.volume - (log_slope(action).sum(-1) if self.squash else 0)
 
     def entropy(self) -> Tensor:
-        """[R, ...], in nats, of u in units of the environment, before it is clipped or squashed. A differential entropy
-        may be negative. That of squashed actions has no closed form, and is lower by the mean of -log tanh'(u)."""
+        """The entropy [R, ...] in nats of u, in units of the environment, before clipping or squashing. A differential
+        entropy may be negative. That of squashed actions has no closed form; it is lower by the mean of -log tanh'(u).
+        """
         return (self.log_deviation + (1 + math.log(2 * math.pi)) / 2).sum(-1) + self.volume
 
     def detach(self) -> "Gaussian":
         return Gaussian(self.mean.detach(), self.log_deviation.detach(), self.volume, self.squash)
 
     def divergence(self, other: "Gaussian") -> Tensor:
-        """That of u, and so of the actions: neither scaling nor squashing changes it. Clipping is aside."""
+        """The divergence of u. It is also that of the actions before clipping: scaling and squashing keep it."""
         ratio = self.log_deviation - other.log_deviation
         distance = (self.mean - other.mean) * other.log_deviation.neg().exp()
         return (excess(2 * ratio) + distance.square()).sum(-1) / 2
@@ -298,24 +301,24 @@ def free(box: spaces.Box) -> np.ndarray:
 
 
 def excess(log_ratio: Tensor) -> Tensor:
-    """q/p − 1 − log(q/p), for log(q/p). Its mean under p is that of log(p/q), as all probabilities add up to 1; and no
-    rounding makes it negative."""
+    """q/p − 1 − log(q/p), computed from log(q/p). Its mean under p is that of log(p/q), as all probabilities add up to
+    1; and rounding never makes it negative."""
     return log_ratio.expm1() - log_ratio
 
 
 def log_slope(u: Tensor) -> Tensor:
-    """log tanh'(u) = log(1 - tanh² u), without the cancellation where u is large."""
+    """log tanh'(u) = log(1 - tanh² u), without loss of digits for large u."""
     return 2 * (math.log(2) - u - functional.softplus(-2 * u))
 
 
 def gumbel(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Standard Gumbel variables: the maximum of logits and these falls on each logit with its softmax's probability."""
+    """Draw standard Gumbel variables. Added to logits, each sum is the largest with the softmax's probability."""
     exponential = rng.standard_exponential(shape, dtype=np.float32)
     return np.negative(np.log(np.maximum(exponential, np.finfo(np.float32).tiny)))
 
 
 def outputs(space: spaces.Space[Any], deviation: Deviation = "learned") -> int | None:
-    """How many numbers a network has to give for an action space; None where no policy serves it."""
+    """The number of outputs that a network needs for an action space; None if no policy serves it."""
     match space:
         case spaces.Discrete():
             return int(space.n)
@@ -336,7 +339,7 @@ def policy_for(
     initial_deviation: float | Tensor = 1.0,
     squash: bool = False,
 ) -> Policy:
-    """The policy for an action space, with a network that has `outputs(space)` outputs. Raises TypeError for others."""
+    """Return the policy for an action space; its network has `outputs(space)` outputs. Raises TypeError for others."""
     match space:
         case spaces.Discrete():
             return CategoricalPolicy(network, int(space.n), int(space.start))

@@ -1,4 +1,4 @@
-"""A policy that has been trained, to be used: one replica's, asked with observations as the environment gives them."""
+"""A trained policy of one replica, ready for use: it takes observations as the environment gives them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ from rlgrad.environments.spaces import Door, Misfit, described, space_from
 
 
 def description(settings: CreditSettings, observation: spaces.Space[Any], action: spaces.Space[Any]) -> dict[str, Any]:
-    """What it takes to use a policy, besides its tensors."""
+    """Return what is needed to use a policy, besides its tensors."""
     free = {"initial_gain"} if settings.policy.deviation == "state_dependent" else {"initial_gain", "initial_deviation"}
     network = settings.policy.model_dump(mode="json", exclude=free)
     form = {"kind": "policy", "actions": type(action).__name__, "policy": network}
@@ -29,10 +29,10 @@ def description(settings: CreditSettings, observation: spaces.Space[Any], action
 
 
 class TrainedPolicy:
-    """What one replica has learned to do, its normalisers inside.
+    """The policy that one replica has learned, with its normalisers.
 
     origin: where it comes from, in words. settings: those of its run. observation_space, action_space: those of the
-    environment. policy: the module, of one replica. rng: what `predict` draws from; replace it to repeat what it drew.
+    environment. policy: the module, of one replica. rng: `predict` draws from it; replace it to draw the same again.
     """
 
     origin = "a policy"
@@ -40,26 +40,26 @@ class TrainedPolicy:
     def __init__(
         self, settings: CreditSettings, tensors: Mapping[str, Tensor], said: Mapping[str, Any], given: nn.Module | None
     ):
-        """tensors: [1, ...] each. said: the description kept with them. given: a network for one replica, where the run
+        """tensors: [1, ...] each. said: the description saved with them. given: a network for one replica, if the run
         was given one from Python."""
         self.settings = settings.alone(0).model_copy(update={"action_mask": said.get("action_mask")})
         self.observation_space, self.action_space = space_from(said["observations"]), space_from(said["actions"])
         self.rng = np.random.default_rng(settings.seed)
         agent = make_agent(self.settings, self.observation_space, self.action_space, [self.rng], given)
-        self.moments = tensors.get("moments.numbers")  # [1, N, M] of wrappers that normalise; the first of N will do
+        self.moments = tensors.get("moments.numbers")  # [1, N, M] of wrappers that normalise; the first of N is used
         agent.load_state_dict({name: tensor for name, tensor in tensors.items() if name != "moments.numbers"})
         self.policy: Policy = agent.policy.requires_grad_(False)
         self.door = Door(self.observation_space, self.settings.mask)
         self.visible, precision = self.door.seen, str(next(self.policy.parameters()).dtype).removeprefix("torch.")
         precision = "float64" if self.policy.precise and self.visible.dtype == np.float64 else precision
-        self.precision = "uint8" if self.door.dtype == np.uint8 else precision  # of what the network takes
+        self.precision = "uint8" if self.door.dtype == np.uint8 else precision  # of the network's inputs
         self._act = self.policy.actor()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.origin}>"
 
     def description(self) -> dict[str, Any]:
-        """What is kept with its weights."""
+        """Return the description that is saved with the weights."""
         return description(self.settings, self.observation_space, self.action_space)
 
     def predict(
@@ -70,12 +70,12 @@ class TrainedPolicy:
         deterministic: bool = False,
         action_mask: Any = None,
     ) -> tuple[Any, Any]:
-        """The action for an observation, or the actions [N, ...] for a batch of N, and the state as it was given.
+        """Return the action for an observation, or the actions [N, ...] for a batch of N, and the state as given.
 
-        deterministic: the most probable action, instead of one that is drawn. state, episode_start: for those who call
-        every policy alike, as Stable-Baselines3 does; this one remembers nothing. action_mask: which actions are legal,
-        [A] or [N, A], for a policy that learned with masks; it may be a part of the observation instead.
-        Raises ValueError where it is no observation of the environment, or a mask is missing or forbids everything.
+        deterministic: take the most probable action, instead of drawing one. state, episode_start: for code that calls
+        every policy in the same way, as Stable-Baselines3 does; this one has no memory. action_mask: which actions are
+        legal, [A] or [N, A], for a policy that learned with masks; it may be a part of the observation instead.
+        Raises ValueError if it is not an observation of the environment, or a mask is missing or forbids everything.
         """
         if action_mask is not None:
             observation = self.with_mask(observation, action_mask)
@@ -85,12 +85,12 @@ class TrainedPolicy:
         return (action[0] if alone else action), state
 
     def distribution(self, observation: Any) -> Any:
-        """Over the actions of a batch of N: with `log_prob` and `entropy` [1, N], as of one replica. It is of actions
-        as the policy has them, which `predict` then brings into the action space."""
+        """Return the distribution over actions for a batch of N: its `log_prob` and `entropy` are [1, N], for one
+        replica. Its actions are in the policy's own form; `predict` brings them into the action space."""
         return self.policy(torch.from_numpy(self.seen(observation)[0])[None])
 
     def with_mask(self, observation: Any, mask: Any) -> dict[str, Any]:
-        """An observation, or a batch of them, as the policy has it: a Dict with the mask as one of its parts."""
+        """Return an observation, or a batch of them, in the policy's form: a Dict with the mask as one of its parts."""
         key = self.settings.mask
         if key is None:
             raise ValueError("this policy learned without action masks: it cannot obey one")
@@ -98,7 +98,7 @@ class TrainedPolicy:
         return {**beside, key: flattened(mask)}
 
     def seen(self, observation: Any) -> tuple[np.ndarray, bool]:
-        """What the network sees of observations, [N, *O], and whether it was a single one. Raises ValueError."""
+        """Return observations as the network sees them, [N, *O], and whether it was a single one. Raises ValueError."""
         part, space, key = observation, self.observation_space, self.settings.mask
         if key and not (isinstance(observation, Mapping) and key in observation):
             raise ValueError("this policy learned with action masks: predict(observation, action_mask=mask)")
@@ -120,9 +120,9 @@ class TrainedPolicy:
         return x.astype(self.precision, copy=False), alone
 
     def make_environment(self, **options: Any) -> gymnasium.Env[Any, Any]:
-        """One copy of the environment that it was trained in, in which each action is held as it was there.
+        """Return one copy of the environment that it was trained in, with the same `action_repeat`.
 
-        options: further ones, such as render_mode="human". Raises SettingError where it cannot be made.
+        options: further options, such as render_mode="human". Raises SettingError if it cannot be made.
         """
         settings = self.settings
         made = describe(
