@@ -1,1 +1,1 @@
-"""The wing of supervised learning: data, likelihoods, predictions."""
+"""Supervised learning: data, likelihoods, predictions."""

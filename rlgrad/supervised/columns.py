@@ -1,4 +1,4 @@
-"""What the cells of a column mean: numbers, or categories, or labels."""
+"""The meaning of the cells of a column: numbers, categories or labels."""
 
 import math
 import re
@@ -11,13 +11,13 @@ from rlgrad.errors import SettingError, short
 from rlgrad.supervised.dialects import number
 from rlgrad.supervised.tables import Absent, Table
 
-CATEGORIES = 1000  # in one column, and not more than half as many as there are rows where there are many
+CATEGORIES = 1000  # at most, in one column; and at most half the number of rows, if there are more than FEW
 FEW = 20
 TRUTH = {"true": 1.0, "false": 0.0}
 DATE = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?|\d{1,2}:\d{2}(:\d{2}.*)?"
 MONTH = "(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 DATE += rf"|(\d{{1,2}}[- .]+)?{MONTH}[- .,]+(\d{{1,2}}[- ,]+)?\d{{2,4}}"  # 2 Jan 2020, January 2, 2020
-ODD = {  # what looks like a number and is not read as one -> what to do about it
+ODD = {  # what looks like a number but is not read as one -> what to do about it
     DATE: "is a date or a time: write a number, such as days since a day, or leave the column out with `drop`",
     r"[+-]?0[xX][0-9a-fA-F]+": "is not a finite number: it is hexadecimal, write it in decimal digits",
     r"[+-]?[\d.,]+[dD][+-]?\d+": "is not a finite number: write E where Fortran has written D",
@@ -29,13 +29,13 @@ ODD = {  # what looks like a number and is not read as one -> what to do about i
 
 
 class Column(NamedTuple):
-    """A feature as it is in the source: numbers, or one of several categories."""
+    """A feature of the source: numbers, or one of several categories."""
 
     name: str
     categories: Sequence[str] | None = None  # None: numbers
 
     def number(self, word: str, decimal: str) -> float | None:
-        """What a word stands for: its number, or that of its category. None: it has none."""
+        """The number of a word, or of its category (NaN if unknown). None: the word has no number."""
         if self.categories is None:
             value = number(word, decimal)
             value = TRUTH.get(word.strip().casefold()) if value is None else value
@@ -45,8 +45,8 @@ class Column(NamedTuple):
 
 
 class Misread(Exception):
-    """A cell that is neither what its column holds nor missing: its row in the batch, and the word. mixed: it is true
-    or false among numbers, or the other way round."""
+    """A cell that does not fit its column and is not missing: its row in the batch, and the word. mixed: it is true or
+    false in a column of numbers, or a number in a column of true and false."""
 
     def __init__(self, row: int, word: str, mixed: bool = False):
         super().__init__(word)
@@ -54,7 +54,7 @@ class Misread(Exception):
 
 
 def canonical(label: object) -> str:
-    """A label or category as it is compared: as it is written, but 1.0 and 1.000e+00 are 1."""
+    """A label or category in the form for comparisons: as written, except that 1.0 and 1.000e+00 become 1."""
     text = str(label).strip()
     if re.fullmatch(r"-?(0|[1-9]\d*)\.\d*([eE][+-]?\d+)?", text, re.ASCII):
         value = float(text)
@@ -63,13 +63,13 @@ def canonical(label: object) -> str:
 
 
 def words(array: Any) -> tuple[np.ndarray, list[str]]:
-    """Of a dictionary of words: each row's place in it, and the last place, -1, where there is none."""
+    """Split a dictionary array: the number of each row's word, -1 if there is none; and the words."""
     return array.indices.fill_null(-1).to_numpy(zero_copy_only=False), array.dictionary.to_pylist()
 
 
 def values(array: Any, column: Column, absent: Absent, decimal: str, truth: list[bool]) -> np.ndarray:
-    """[n] the numbers in a batch's column, NaN where one is missing. truth: whether the column had true and false so
-    far, or numbers, the first kind first. A word that has no number, or is of the other kind, raises Misread."""
+    """The numbers [n] in a column of a batch, NaN if one is missing. truth: the kinds of cells so far, in order: True
+    for true and false, False for numbers; new ones are added. Raises Misread for a word that does not fit."""
     if not hasattr(array, "dictionary"):
         truth += {False} - {*truth}
         found: np.ndarray = array.to_numpy(zero_copy_only=False)
@@ -94,9 +94,9 @@ def values(array: Any, column: Column, absent: Absent, decimal: str, truth: list
 def blocks(
     table: Table, places: Sequence[int], columns: Sequence[Column], absent: Absent, strict: bool
 ) -> Iterator[np.ndarray]:
-    """Features [n, D] of all rows, batch by batch; NaN where a value is missing, or a category unknown.
+    """Yield the features [n, D] of all rows, batch by batch; NaN for a missing value or an unknown category.
 
-    strict: whether these are refused. Raises SettingError.
+    strict: whether these raise an error instead. Raises SettingError.
     """
     text = {place for place, column in zip(places, columns, strict=True) if column.categories is not None}
     start, truth = 0, [list[bool]() for _ in columns]
@@ -119,13 +119,13 @@ def blocks(
 
 
 def word_at(array: Any, row: int) -> str:
-    """A cell as text."""
+    """The text of a cell."""
     cell = array[row].as_py()
     return "" if cell is None else str(cell)
 
 
 def complaint(word: str, column: Column, absent: Absent, mixed: bool = False) -> str:
-    """What is wrong with a cell, and what to do."""
+    """A message about what is wrong with a cell, and what to do."""
     shown, name = short(word.strip()), column.name
     if mixed:
         hint = f"write 1 and 0, or `categorical: [{name}]` takes all of them as words"
@@ -145,8 +145,8 @@ def complaint(word: str, column: Column, absent: Absent, mixed: bool = False) ->
 def kind(
     name: str, found: Mapping[str, int], numeric: bool, absent: Absent, decimal: str, categorical: bool = False
 ) -> Column:
-    """What a column is, by its different words. numeric: whether it has numbers besides. categorical: whether it is
-    said to have categories."""
+    """Whether a column has numbers or categories, decided by its different words. numeric: whether it also has numbers.
+    categorical: whether it is declared as categorical."""
     known, column = [word for word in found if not absent(word)], Column(name)
     if not categorical:
         odd = any(re.fullmatch(pattern, word.strip()) for word in known for pattern in ODD)
@@ -156,7 +156,7 @@ def kind(
 
 
 def vocabulary(table: Table, places: Sequence[int], text: Collection[int]) -> Iterator[tuple[dict[str, int], bool]]:
-    """Of each column the different words, with how often each occurs; and whether it has numbers besides."""
+    """For each column: its different words, with the count of each; and whether it also has numbers."""
     found: list[dict[str, int]] = [{} for _ in places]
     numeric = [False] * len(places)
     for batch in table.batches(places, text):
@@ -172,7 +172,7 @@ def vocabulary(table: Table, places: Sequence[int], text: Collection[int]) -> It
 
 
 def coded(table: Table, place: int) -> tuple[np.ndarray, list[str]]:
-    """A column's words: each row's place [N] among the different ones, -1 where there is none, and these."""
+    """The words of a column: for each row the number of its word [N], -1 if it has none; and the different words."""
     rank: dict[str, int] = {}
     found = [np.zeros(0, int)]
     for batch in table.batches([place], [place]):
@@ -182,7 +182,7 @@ def coded(table: Table, place: int) -> tuple[np.ndarray, list[str]]:
 
 
 def ordered(labels: Collection[str]) -> list[str]:
-    """In order: numbers by their value, then words."""
+    """Sort labels: numbers by value, then words."""
 
     def rank(label: str) -> tuple[bool, float, str]:
         value = number(label)

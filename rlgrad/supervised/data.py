@@ -20,26 +20,26 @@ from rlgrad.supervised.tables import Table
 
 
 class Dataset(NamedTuple):
-    """Training and held-out part of a data set."""
+    """The training part and the held-out part of a data set."""
 
-    x: Tensor  # [N, D] to learn from, or [R, N, D] where each replica has prepared them itself
-    y: Tensor  # [N] class numbers 0 … K-1, as floats where K = 2 and as integers otherwise; or numbers
+    x: Tensor  # [N, D] the training part, or [R, N, D] if each replica has prepared its own
+    y: Tensor  # [N] class numbers 0 … K-1, floats if K = 2, else integers; or numbers
     test_x: Tensor  # [M, D]
     test_y: Tensor  # [M]
-    classes: int  # K; 1 where labels are numbers
-    labels: Sequence[int | str] = ()  # [K] the labels that the numbers stand for
+    classes: int  # K; 1 if labels are numbers
+    labels: Sequence[int | str] = ()  # [K] the labels of the class numbers
     preprocessing: Preprocessing = Preprocessing((), "error")  # from the source's features to D
-    identity: Mapping[str, str] = {}  # what was read: how much, and a digest of it
-    sample_weight: Tensor | None = None  # [N] or [M, N] how many times each example to learn from counts; None: once
-    facts: Mapping[str, str] = {}  # what was found out in reading it, in words
-    validation: tuple[Tensor, Tensor] | None = None  # x [V, D] or [R, V, D], y [V]: neither learned from nor tested on
-    groups: np.ndarray | None = None  # [N] the number of the group that each example to learn from belongs to
-    drawn: Tensor | None = None  # [M, N] how often it is among those of each replica; then `sample_weight` is [M, N]
-    own: Sequence[Preprocessing] = ()  # [R] by what each replica has prepared its x itself
-    prepare: Callable[[np.ndarray], tuple[Preprocessing, Tensor, Tensor]] | None = None  # by counts [N] alone
+    identity: Mapping[str, str] = {}  # number of rows and digests of what was read
+    sample_weight: Tensor | None = None  # [N] or [M, N] of the training examples; None: 1 for all
+    facts: Mapping[str, str] = {}  # facts about the data, in words
+    validation: tuple[Tensor, Tensor] | None = None  # x [V, D] or [R, V, D], y [V]: the validation part
+    groups: np.ndarray | None = None  # [N] the number of each training example's group
+    drawn: Tensor | None = None  # [M, N] how often each replica has each example; then `sample_weight` is [M, N]
+    own: Sequence[Preprocessing] = ()  # [R] of each replica's own x
+    prepare: Callable[[np.ndarray], tuple[Preprocessing, Tensor, Tensor]] | None = None  # by rows with counts [N]
 
     def held_out(self) -> Iterator[tuple[slice, Tensor, Tensor, Tensor | None]]:
-        """What replicas are judged on: which of them, x, y, and how often each example to learn from is theirs [N]."""
+        """What replicas are judged on: a slice of replicas, x, y, and how often they have each training example [N]."""
         drawn = [] if self.drawn is None else list(self.drawn)
         if not drawn:
             yield slice(None), self.test_x, self.test_y, None
@@ -49,8 +49,8 @@ class Dataset(NamedTuple):
 
 
 class Part:
-    """Examples as they are in the source: features in blocks [n, D], NaN where a value is missing, as often as they are
-    asked for; and y [N], numbers or those of classes."""
+    """Examples as in the source: features in blocks [n, D], NaN if a value is missing, which can be read several times;
+    and y [N], numbers or class numbers."""
 
     def __init__(
         self,
@@ -59,11 +59,11 @@ class Part:
         weight: np.ndarray | None = None,
         groups: np.ndarray | None = None,
     ):
-        """weight: [N] how many times each counts; None: once. groups: [N] the number of each one's group."""
+        """weight: [N] of the examples; None: 1 for all. groups: [N] the number of each example's group."""
         self.y, self.blocks, self.weight, self.groups = y, blocks, weight, groups
 
     def within(self, found: Sequence[Column], place: np.ndarray, stop: int) -> Iterator[np.ndarray]:
-        """The blocks of those rows whose place is before `stop`; in its order, where there is one block."""
+        """Yield the blocks of the rows whose place is before `stop`; sorted by place if there is only one block."""
         start = 0
         for x in self.blocks(found):
             here = place[start : start + len(x)]
@@ -72,7 +72,7 @@ class Part:
             start += len(x)
 
     def repeated(self, found: Sequence[Column], counts: np.ndarray) -> Iterator[np.ndarray]:
-        """The blocks with each row as often as it counts [rows]."""
+        """Yield the blocks with each row repeated as often as `counts` [rows] says."""
         start = 0
         for x in self.blocks(found):
             yield np.repeat(x, counts[start : start + len(x)], axis=0)
@@ -80,24 +80,24 @@ class Part:
 
 
 class Source(NamedTuple):
-    """What a data set is before anything is done to it."""
+    """A data set before preprocessing."""
 
     train: Part
-    test: Part | None  # None: a part is to be held out
+    test: Part | None  # None: a part of `train` will be held out
     columns: Sequence[Column]  # [D]
-    labels: Sequence[int | str]  # [K] the labels that the class numbers stand for; none for numbers
+    labels: Sequence[int | str]  # [K] the labels of the class numbers; empty for numbers
     facts: Mapping[str, str] = {}
     keep_constant: bool = True
 
 
 def load_dataset(settings: DataSettings, numeric: bool = False, intercept: bool = True) -> Dataset:
-    """The examples that the settings describe. Raises SettingError where there is no such data.
+    """Load the examples that the settings describe. Raises SettingError if there is no such data.
 
-    Everything that is measured on examples (medians, means, deviations, categories) is measured on the training part
-    alone.
+    Everything that is measured on examples (medians, means, deviations, categories) is measured only on the training
+    part.
 
-    numeric: whether labels are numbers, and not classes. intercept: whether the model has one. Without, a column of one
-    value is kept, as it may stand for one, and none is centred.
+    numeric: whether labels are numbers instead of classes. intercept: whether the model has one. Without an intercept
+    a constant column is kept, because it can serve as one, and no column is centred.
     """
     if settings.data in BUNDLED:
         source = bundled(settings, numeric)
@@ -124,7 +124,7 @@ def load_dataset(settings: DataSettings, numeric: bool = False, intercept: bool 
         blocks = functools.partial(source.train.repeated, found, counts)
         again, x, *_ = prepared(blocks, measured(blocks()), done.indicated)
         drawn = x[:stop][times > 0]
-        if not source.keep_constant:  # what is constant here is as good as left out
+        if not source.keep_constant:  # 0 has the effect of leaving a constant column out
             x[:, (drawn == drawn[0]).all(0)] = 0.0
         return again, torch.from_numpy(x[:stop]), torch.from_numpy(x[stop:end][whole[1]])
 
@@ -143,7 +143,7 @@ def load_dataset(settings: DataSettings, numeric: bool = False, intercept: bool 
 def preparing(
     source: Source, found: Sequence[Column], place: np.ndarray, settings: DataSettings, intercept: bool, *measured: Any
 ) -> tuple[Preprocessing, np.ndarray, np.ndarray, dict[str, str]]:
-    """What is done to the examples, by what is measured of some of them; and `matrix` of all that comes of it."""
+    """The preprocessing, fitted to some of the examples, and the `matrix` of all examples after it."""
     blocks, known, *more = measured
     told = settings.missing_values, settings.standardise, intercept, settings.formula or ""
     done = fitted(blocks, found, known, *told, *more)
@@ -154,8 +154,8 @@ def preparing(
 def own(
     part: Part, place: np.ndarray, stop: int, settings: DataSettings
 ) -> tuple[Tensor | None, np.ndarray | None, dict[str, str]]:
-    """How many times each example of the training part counts [N], and the number of its group [N], if the table says
-    so; and digests of them."""
+    """The weight [N] and the number of the group [N] of each training example, if the table has them; and their
+    digests."""
     rows, found = np.argsort(place)[:stop], {"weights": part.weight, "groups": part.groups}
     known = {name: column for name, column in found.items() if column is not None}
     digests = {f"digest of the {k}": hashlib.sha256(each.tobytes()).hexdigest()[:12] for k, each in known.items()}
@@ -166,8 +166,8 @@ def own(
 def matrix(
     part: Part, found: Sequence[Column], done: Preprocessing, place: np.ndarray, settings: DataSettings
 ) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
-    """What a model learns from, [N, D'], and y [N], each row in its place; and digests of what they were, as any
-    machine has them."""
+    """The model's inputs [N, D'] and y [N], each row at its place; and digests of the source's values, which are the
+    same on every machine."""
     x, y = np.empty((len(part.y), len(done.columns)), settings.dtype), np.empty_like(part.y)
     y[place] = part.y
     sums, start = hashlib.sha256(), 0
@@ -185,8 +185,8 @@ def matrix(
 
 
 def informative(source: Source, place: np.ndarray, stop: int) -> tuple[list[Column], Measured, dict[str, str]]:
-    """The features that say something of the training part, categories as they are there; what is measured of them; and
-    in words what was left out. Raises SettingError where nothing is left."""
+    """The features that are not constant in the training part, with its categories; what is measured of them; and
+    what was left out, in words. Raises SettingError if nothing is left."""
     found = [
         column if column.categories is None else present(column, source.train.within([column], place, stop), stop)
         for column in source.columns
@@ -204,7 +204,7 @@ def informative(source: Source, place: np.ndarray, stop: int) -> tuple[list[Colu
 
 
 def present(column: Column, blocks: Iterator[np.ndarray], rows: int) -> Column:
-    """The column with those of its categories that occur. Raises SettingError where these are too many for any."""
+    """The column with the categories that occur in the blocks. Raises SettingError if they are too many."""
     codes = np.unique(np.concatenate([np.unique(x) for x in blocks]))
     words = [(column.categories or ())[int(code)] for code in codes if code == code]
     if len(words) > CATEGORIES or 2 * len(words) > max(rows, 2 * FEW):
@@ -214,7 +214,7 @@ def present(column: Column, blocks: Iterator[np.ndarray], rows: int) -> Column:
 
 
 def bundled(settings: DataSettings, numeric: bool) -> Source:
-    """A data set of scikit-learn's, as it is."""
+    """Load a data set of scikit-learn, unchanged. Raises SettingError."""
     import sklearn.datasets  # more than a second, so only where it is needed
 
     if numeric:
@@ -237,7 +237,7 @@ def bundled(settings: DataSettings, numeric: bool) -> Source:
 
 
 def tabular(settings: DataSettings, numeric: bool) -> Source:
-    """The examples of a file, or of OpenML, and those of the test file if there is one."""
+    """Load the examples of a file or of OpenML, and those of the test file if there is one. Raises SettingError."""
     if settings.data.startswith(OPENML):
         table = tables.fetch(settings.data.removeprefix(OPENML))
     elif is_path(settings.data):
@@ -278,8 +278,8 @@ def tabular(settings: DataSettings, numeric: bool) -> Source:
 
 
 def chosen(table: Table, settings: DataSettings) -> tuple[int, list[int], list[int], list[int]]:
-    """Where the label is, where the features are, and where weight and groups are, if they are anywhere. Raises
-    SettingError."""
+    """The places of the label, of the features, and of the columns of weights and of groups (empty lists if there are
+    none). Raises SettingError."""
     counted = [] if settings.weight is None else [tables.position(table, settings.weight, "weight")]
     grouped = [] if settings.grouping is None else [tables.position(table, settings.grouping, "replicas")]
     used = [place for place in range(len(table.names)) if place not in {*table.unused, *counted, *grouped}]
@@ -298,7 +298,8 @@ def chosen(table: Table, settings: DataSettings) -> tuple[int, list[int], list[i
 
 
 def matched(table: Table, of: Table, places: Sequence[int]) -> list[int]:
-    """Where the columns of another table are in this one: by their names, or by their numbers if either has none."""
+    """The places in this table of another table's columns: by name, or by number if neither has names. Raises
+    SettingError."""
     if table.headed and not of.headed:
         hint = "so which is which? give both a header, or neither"
         raise SettingError(("test_data",), f"{table.source}: it has a header, and {of.source} has none, {hint}")
@@ -323,8 +324,8 @@ def examples(
     counted: Sequence[int] = (),
     grouped: Sequence[int] = (),
 ) -> Part:
-    """The rows that have a label, and if rows with missing values are to be dropped, no such value. y: [N], NaN where
-    the label is missing. counted: where their weight is. grouped: where their groups are."""
+    """The rows that have a label and, if rows with missing values are dropped, no missing value. y: [N], NaN if the
+    label is missing. counted, grouped: the places of the columns of weights and of groups."""
     absent, strict = settings.absent, settings.missing_values == "error"
     where = {column.name: place for column, place in zip(features, places, strict=True)}
     known = ~np.isnan(y)
@@ -359,13 +360,13 @@ def examples(
 
 
 def generator(seed: int) -> int | np.random.RandomState:
-    """Of random numbers, as scikit-learn takes them."""
+    """A random state for scikit-learn, from a seed of any size."""
     return seed if seed < 2**32 else np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
 
 
 def split(source: Source, settings: DataSettings) -> tuple[np.ndarray, int, int]:
-    """The place [N] of each row: those of the training part, of the validation part, and of the test part, if it is not
-    in a file of its own; and where the first two end. Raises SettingError."""
+    """The place [N] of each row in the order training part, validation part, test part (if it has no file of its own);
+    and the ends of the first two. Raises SettingError."""
     train, test = np.arange(len(source.train.y), dtype=np.int32), np.zeros(0, np.int32)
     if not source.test:
         train, test = cut(source, train, settings, "test_fraction")
@@ -376,15 +377,15 @@ def split(source: Source, settings: DataSettings) -> tuple[np.ndarray, int, int]
 
 
 def cut(source: Source, rows: np.ndarray, settings: DataSettings, setting: str) -> tuple[np.ndarray, np.ndarray]:
-    """Rows [n], and a part of them that is held out: at random, with every class in its proportion. setting: the one
-    that says how many. Raises SettingError."""
+    """Split rows [n] at random into the rest and a held-out part, with the same proportions of the classes. setting:
+    the name of the setting with the fraction. Raises SettingError."""
     fraction, seed, stratify = getattr(settings, setting), settings.split_seed, None
     if fraction == 0:
         return rows, rows[:0]
     from sklearn.model_selection import train_test_split  # more than a second, so only where it is needed
 
     if source.labels:
-        # which sorts fastest
+        # the type that sorts fastest
         stratify = source.train.y[rows].astype(np.int16 if len(source.labels) < 2**15 else np.int64)
         numbers, counts = np.unique(stratify, return_counts=True)
         if alone := [source.labels[number] for number in numbers[counts < 2]]:

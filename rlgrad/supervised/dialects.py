@@ -1,7 +1,7 @@
-"""How a text table is written: separator, decimal sign, header, encoding.
+"""The dialect of a text table: separator, decimal sign, header, encoding.
 
-Each is found out from the file's beginning where that is unambiguous, and refused with the setting that says it where
-it is not. `Told` has what the settings say.
+Each is detected from the beginning of the file. If that is ambiguous, the error names the setting that decides it.
+`Told` has the values of these settings.
 """
 
 import codecs
@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from rlgrad.errors import SettingError, short
 
-LINE = 2**20  # bytes: no line is longer, and the beginning that is looked at is as long
-LOOK = 2**16  # characters
-ROWS = 100  # at most that many rows of the beginning are looked at
+LINE = 2**20  # bytes: the longest possible line, and the length of the beginning that is examined
+LOOK = 2**16  # characters of the beginning in which loose quotes are searched
+ROWS = 100  # rows of the beginning that are examined, at most
 NAMES = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas", " ": "blanks"}
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|", "blank": " "}
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -27,7 +27,7 @@ BLANKS = re.compile(r'"[^"\n]*"|[ \t]+(?=[\r\n])|[ \t]+')
 
 
 class Told(NamedTuple):
-    """What the settings say of a text table; None: it is to be found out."""
+    """The settings of a text table; None: to be detected."""
 
     separator: str | None = None
     decimal: str | None = None
@@ -36,20 +36,20 @@ class Told(NamedTuple):
 
 
 class Dialect(NamedTuple):
-    """How a text table is written."""
+    """The dialect of a text table."""
 
     encoding: str
-    separator: str  # " " is any run of blanks
-    loose: bool  # blanks after a separator, before a quote
+    separator: str  # " " is one or more blanks
+    loose: bool  # whether blanks stand between a separator and a quote
     decimal: str
     skipped: int  # lines before the first row of values
-    names: Sequence[str]  # [C] the header's; empty texts where there is none
+    names: Sequence[str]  # [C] of the header; empty texts if there is none
     headed: bool
-    unused: Sequence[int]  # columns of row names, and what stands behind a last separator
-    numeric: Sequence[bool]  # [C] whether the beginning has nothing but numbers there
+    unused: Sequence[int]  # columns of row names, and an empty one after a final separator
+    numeric: Sequence[bool]  # [C] whether the beginning has only numbers in the column
 
     def words(self) -> str:
-        """'semicolons, decimal commas, header, latin-1'."""
+        """The dialect in words, such as 'semicolons, decimal commas, header, latin-1'."""
         decimal = ["decimal commas"] if self.decimal == "," else []
         encoding = [] if self.encoding == "utf-8" else [self.encoding]
         head = ["header" if self.headed else "no header"]
@@ -57,7 +57,7 @@ class Dialect(NamedTuple):
 
 
 def number(word: str, decimal: str = ".") -> float | None:
-    """The number that a word writes, in groups of thousands or not; None: it is no number in plain digits."""
+    """The value of a number, with or without separators of thousands; None if the word is not a decimal number."""
     word = word.strip()
     if decimal == ",":
         word = word.translate(SWAP)
@@ -67,20 +67,20 @@ def number(word: str, decimal: str = ".") -> float | None:
 
 
 def rows_of(stream: Any, separator: str, strict: bool) -> Any:
-    """csv.reader, for which runs of blanks are one separator where blanks separate."""
+    """csv.reader; if blanks are the separator, several blanks count as one."""
     lines = map(single_blanks, stream) if separator == " " else stream
     return csv.reader(lines, delimiter=separator, skipinitialspace=separator != " ", strict=strict)
 
 
 def single_blanks(line: str) -> str:
-    """The same line with one blank between cells, and none around it."""
+    """The line with one blank between cells, and none at its ends."""
     end = line[len(line.rstrip("\r\n")) :]
     return BLANKS.sub(lambda found: found[0] if found[0][0] == '"' else " ", line.strip(" \t\r\n")) + end
 
 
 def found(head: bytes, whole: bool, told: Told, absent: Callable[[str], bool], path: Path, setting: str) -> Dialect:
-    """The dialect of a file that begins with `head`. whole: whether that is all of it. absent: whether a cell says that
-    its value is missing. Raises SettingError."""
+    """Detect the dialect of a file that begins with `head`. whole: whether that is the whole file. absent: whether a
+    cell means a missing value. Raises SettingError."""
     encoding = encoding_of(head, told, setting, path)
     if not whole:
         end = max(head.rfind(b"\n"), head.rfind(b"\r"))
@@ -120,11 +120,12 @@ def found(head: bytes, whole: bool, told: Told, absent: Callable[[str], bool], p
 
 
 def plain(cell: str, decimal: str) -> bool:
-    """Whether a cell is a number without thousands, as pyarrow reads it."""
+    """Whether a cell is a number without separators of thousands, which pyarrow can read."""
     return NUMBER.fullmatch(cell.strip().replace(",", ".") if decimal == "," else cell.strip()) is not None
 
 
 def encoding_of(head: bytes, told: Told, setting: str, path: Path) -> str:
+    """The encoding, as set or detected. Raises SettingError for a file that is not text."""
     if told.encoding:
         return told.encoding
     if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
@@ -140,7 +141,7 @@ def encoding_of(head: bytes, told: Told, setting: str, path: Path) -> str:
 
 
 def preamble(text: str) -> tuple[int, int]:
-    """How many lines, and characters, come before the table: comments, empty lines, and Excel's "sep=;"."""
+    """The number of lines and of characters before the table: comments, empty lines, and Excel's "sep=;"."""
     lines = place = 0
     for line in re.findall(r"[^\r\n]*(?:\r\n|\n|\r)", text):
         if line.strip() and not line.startswith("#") and not re.match(r"sep=.\s*$", line):
@@ -150,7 +151,7 @@ def preamble(text: str) -> tuple[int, int]:
 
 
 def sample(text: str, separator: str, path: Path, setting: str) -> tuple[list[list[str]], list[int]]:
-    """The first rows, their cells without blanks around them, and the line where each ends."""
+    """The first rows, their cells stripped of blanks, and the line number at which each row ends."""
     rows, ends = [], []
     reader = rows_of(io.StringIO(text, newline=""), separator, strict=True)
     try:
@@ -168,14 +169,14 @@ def sample(text: str, separator: str, path: Path, setting: str) -> tuple[list[li
 
 
 def separator_of(text: str, absent: Callable[[str], bool], path: Path, setting: str) -> str:
-    """The separator by which all rows have the same number of cells, and most of these are numbers. Raises
-    SettingError where two are as good."""
+    """The separator with which most rows have the same number of cells, and most cells are numbers. Raises SettingError
+    if two separators are equally good."""
     scores = []
     for separator in ("\t", ";", "|", ","):
         try:
             rows, _ = sample(text, separator, path, setting)
         except SettingError as error:
-            if "unexpected end" in str(error):  # of a quote, whatever separates
+            if "unexpected end" in str(error):  # a quote is open, with every separator
                 raise
             continue
         body = rows[1:] or rows
@@ -196,7 +197,7 @@ def separator_of(text: str, absent: Callable[[str], bool], path: Path, setting: 
 
 
 def decimal_of(rows: Sequence[Sequence[str]], separator: str, path: Path, setting: str) -> str:
-    """The decimal sign. Raises SettingError where it could be either."""
+    """Detect the decimal sign. Raises SettingError if it could be either."""
     cells = {cell for row in rows for cell in row if "," in cell or "." in cell}
     commas = {cell for cell in cells if "," in cell and number(cell, ",") is not None}
     points = {cell for cell in cells if "." in cell and number(cell) is not None}
@@ -215,8 +216,8 @@ def decimal_of(rows: Sequence[Sequence[str]], separator: str, path: Path, settin
 
 
 def is_header(first: Sequence[str], body: Sequence[Sequence[str]], decimal: str, absent: Callable[[str], bool]) -> bool:
-    """Whether the first row names the columns: that is, where one of its cells is a word above numbers, or all are
-    words that do not come again below them, or the others count 0, 1, 2, ... as pandas does where it has no names."""
+    """Whether the first row names the columns: if one of its cells is a word above numbers; or if all are words that do
+    not occur below them; or if its other cells count 0, 1, 2, ..., as pandas writes for columns without names."""
 
     def is_word(cell: str) -> bool:
         return not absent(cell) and number(cell, decimal) is None
@@ -239,13 +240,13 @@ def is_header(first: Sequence[str], body: Sequence[Sequence[str]], decimal: str,
 
 
 def named(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> tuple[list[str], list[int]]:
-    """The names [width] of the columns, and which of them are row names, or nothing behind a last separator."""
+    """The names [width] of the columns, and the places of unused ones: row names."""
     if not header:
         return [""] * width, []
     if len(header) == width - 1:
         if all(len(row) < width or not row[-1] for row in rows):
             return [*header, ""], []
         return ["", *header], [0]
-    names = list(header[:width] if not any(header[width:]) else header)  # else its rows are too short
+    names = list(header[:width] if not any(header[width:]) else header)  # else the rows are too short
     first = [row[0] for row in rows if row]
     return names, [0] if not names[0] and len(set(first)) == len(first) and first[0] else []

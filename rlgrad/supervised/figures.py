@@ -1,4 +1,4 @@
-"""Pictures of a classifier on its test set, from what its summary has: nothing is computed anew."""
+"""Pictures of a classifier on its test set, drawn from the content of its summary."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from rlgrad.pages.drawing import EXACT, FAINT, panel
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe & Ito's
-MOST = 40  # coefficients that are drawn, the largest of them
+MOST = 40  # the largest coefficients, at most this many, are drawn
 
 
 def pictures(findings: Mapping[str, Any]) -> dict[str, Figure]:
-    """By name, as far as there is something to draw. findings: of a summary."""
+    """The pictures by name, as far as there is something to draw. findings: of a summary."""
     judgement, found = findings.get("judgement") or {}, {}
     if judgement:
         found["calibration"] = calibration(judgement["calibration"])
@@ -28,7 +28,7 @@ def pictures(findings: Mapping[str, Any]) -> dict[str, Figure]:
 
 
 def calibration(bins: list[Mapping[str, Any]]) -> Figure:
-    """How often what was predicted came true, with Wilson's intervals."""
+    """Draw observed frequencies against predicted probabilities, with Wilson's intervals."""
     figure, axes = panel(3.2, 3.0)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
     predicted, observed = ([each[key] for each in bins] for key in ("predicted", "observed"))
@@ -39,7 +39,7 @@ def calibration(bins: list[Mapping[str, Any]]) -> Figure:
 
 
 def roc(curves: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Each class against the rest; of two classes only the second."""
+    """Draw the ROC curve of each class against the rest; of two classes only that of the second."""
     figure, axes = panel(3.2, 3.0)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
     for (label, curve), colour in zip(curves.items(), COLOURS * len(curves), strict=False):
@@ -51,7 +51,7 @@ def roc(curves: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 
 def boundary(plane: Mapping[str, Any]) -> Figure:
-    """Of two features: the most probable class everywhere, and the test set's examples in the colours of theirs."""
+    """Draw the most probable class over two features, and the test set's examples in the colours of their classes."""
     figure, axes = panel(3.6, 3.0)
     (left, below), (right, above) = plane["low"], plane["high"]
     chosen, points = np.asarray(plane["chosen"]), np.asarray(plane["points"])
@@ -67,8 +67,8 @@ def boundary(plane: Mapping[str, Any]) -> Figure:
 
 
 def coefficients(rows: list[Mapping[str, Any]]) -> Figure:
-    """The largest ones in units of their standard errors, with their 95% intervals: what differs from 0 does so by
-    more than about two."""
+    """Draw the largest coefficients in units of their standard errors, with 95% intervals: beyond about two, a
+    coefficient differs from 0."""
     rows = sorted(rows, key=lambda row: abs(row["z"]), reverse=True)[:MOST][::-1]
     figure, axes = panel(4.6, 0.9 + 0.18 * len(rows))
     z = np.array([row["z"] for row in rows])

@@ -1,9 +1,9 @@
-"""Formulas, such as `survived ~ C(class) + age*sex`: which columns a model has, and what is made of them.
+"""Formulas, such as `survived ~ C(class) + age*sex`: the columns of a model, and the features computed from them.
 
-formulaic (https://matthewwardrop.github.io/formulaic) says which terms a formula has, and how categories are coded in
-each. But it takes what stands in a term for Python code and evaluates it; and a formula may come from a stranger's
-config or weights. So here no name of a formula ever reaches it, what a term may be is a closed list, and terms are
-worked out from their syntax trees: nothing is executed.
+formulaic (https://matthewwardrop.github.io/formulaic) finds the terms of a formula, and how categories are coded in
+each. But it evaluates the content of a term as Python code, and a formula may come from a stranger's config or weights.
+So no name in a formula is passed on to it, only terms on a closed list are allowed, and they are computed from their
+syntax trees: no text is executed.
 """
 
 import ast
@@ -19,50 +19,51 @@ import numpy as np
 from rlgrad.errors import SettingError, short
 from rlgrad.supervised.columns import Column
 
-LONGEST, HIGHEST = 1000, 20  # characters of a formula; exponents, degrees and the like
+LONGEST, HIGHEST = 1000, 20  # at most: characters of a formula; exponents, degrees and similar numbers
 WORD = re.compile(r"`[^`]+`|[^\W\d][\w.]*|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[-+*/:()~,=]|\s+")
-MARK = "ʘ"  # a column is written as its number between two of these, which no word of a formula looks like
+MARK = "ʘ"  # a column is written as its number between two of these, which WORD does not match
 PLAIN = {name: vars(np)[name] for name in ("log", "log2", "log10", "log1p", "exp", "expm1", "sqrt", "abs")}
-LEARNED = {  # whose numbers are measured on the training part -> what may be said besides
+LEARNED = {  # functions with numbers measured on the training part -> their options
     "center": (),
     "scale": (),
     "standardize": (),
     "poly": ("degree", "raw"),
     "bs": ("df", "degree"),
 }
-SEVERAL = ("C", "poly", "bs")  # which make several columns of one, and so are no part of a larger expression
+SEVERAL = ("C", "poly", "bs")  # these make several columns of one, so they cannot be part of a larger expression
 FUNCTIONS = ("C", "I", *PLAIN, *LEARNED)
 OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 PARTS = "it has names of columns, + - * / : ** ( ) ~, numbers and functions; `...` quotes a name"
 
 
 class Frame(NamedTuple):
-    """What a term is worked out from."""
+    """The input of a term."""
 
-    columns: Mapping[str, Any]  # [N] numbers, or categories, by their marks
-    state: Any  # what was measured, by the text of the function
-    learn: bool  # whether it is measured now
+    columns: Mapping[str, Any]  # [N] numbers, or categories, by mark
+    state: Any  # the measured numbers, by the text of the function
+    learn: bool  # whether they are measured now
 
 
 Part = Callable[[Frame], Any]
 
 
 def refuse(message: str) -> SettingError:
+    """The error for a faulty formula."""
     return SettingError(("formula",), message)
 
 
 @functools.lru_cache(maxsize=16)
 def parsed(text: str) -> "Formula":
-    """Raises SettingError."""
+    """Parse a formula. Raises SettingError."""
     return Formula(text)
 
 
 class Formula:
-    """What a formula says. Raises SettingError where it has anything but names of columns, operators, numbers and the
+    """A parsed formula. Raises SettingError if it has anything except names of columns, operators, numbers and the
     listed functions.
 
-    names: of its columns, without the label's. label: what stands before ~, if anything. categories: the columns that
-    are in C(...). intercept: whether it has one, as it has unless it says `- 1` or `+ 0`.
+    names: of its columns, without the label. label: the column before ~, or None. categories: the columns in C(...).
+    intercept: whether it has an intercept: always, except with `- 1` or `+ 0`.
     """
 
     def __init__(self, text: str):
@@ -71,18 +72,18 @@ class Formula:
         except ImportError as error:
             raise refuse("it needs formulaic: pip install 'rlgrad[formula]'") from error
         self.all, self.names, self.categories = list[str](), list[str](), list[str]()
-        self.parts = dict[str, Part]()  # what stands in terms
+        self.parts = dict[str, Part]()  # the parts of terms, by their text
         written = self._marked(text)
         try:
             found = DefaultFormulaParser(feature_flags={"twosided"}).get_terms(written)._to_dict()
             self.terms = list(found.get("rhs", found.get("root", ())))
             for factor in (factor for term in self.terms for factor in term.factors):
                 if factor.eval_method.value != "literal":
-                    factor.eval_method = "lookup"  # it is worked out here, and not there
+                    factor.eval_method = "lookup"  # computed here, not by formulaic
                     self.parts[factor.expr] = self._part(ast.parse(factor.expr, mode="eval").body, outermost=True)
         except SettingError:
             raise
-        except (Exception, RecursionError) as error:  # formulaic raises what it likes
+        except (Exception, RecursionError) as error:  # formulaic raises many kinds
             reason = re.sub(r"\x1b\[[\d;]*m|[⧛⧚]", "", str(error).split("\n")[0])
             raise refuse(f"it cannot be read: {self._back(reason)}") from error
         label = [str(term) for term in found.get("lhs", ())]
@@ -98,7 +99,7 @@ class Formula:
             raise refuse(f"{what} to learn from")
 
     def _marked(self, text: str) -> str:
-        """The formula with a number in the place of each column's name."""
+        """The formula with a mark instead of each column's name."""
         words, place = list[str](), 0
         while place < len(text):
             if not (found := WORD.match(text, place)) or len(text) > LONGEST:
@@ -120,11 +121,11 @@ class Formula:
         return f"{MARK}{self.all.index(name)}{MARK}"
 
     def _back(self, text: str) -> str:
-        """The same text with the columns' names."""
+        """The text with the columns' names instead of their marks."""
         return re.sub(f"{MARK}(\\d+){MARK}", lambda found: self.all[int(found[1])], text)
 
     def _part(self, node: ast.AST, outermost: bool = False) -> Part:
-        """How a part of a term is worked out. Raises SettingError where it is not on the list."""
+        """A function that computes a part of a term. Raises SettingError if the part is not on the list."""
         match node:
             case ast.Name(id=mark) if mark[0] == MARK:
                 self.names.append(self._back(mark))
@@ -153,9 +154,9 @@ class Formula:
     def matrix(
         self, x: np.ndarray, source: Sequence[Column], state: Any, known: Sequence[str] | None = None
     ) -> tuple[list[str], np.ndarray]:
-        """Names [D'] and columns [N, D'] of the model, without the intercept, of columns x [N, D] in which a value that
-        is missing leaves rows without one. state: what is measured on the training part: it is filled. known: it was
-        filled before, and these were the names. Raises SettingError where a term has no number."""
+        """Names [D'] and features [N, D'] of the model, without the intercept, from columns x [N, D]; a row with a
+        missing value has no valid features. state: the numbers measured on the training part, filled if `known` is
+        None. known: the names when it was filled. Raises SettingError if a term is not finite."""
         import pandas
         from formulaic.materializers.pandas import PandasMaterializer
         from formulaic.model_spec import ModelSpec
@@ -171,7 +172,7 @@ class Formula:
                 found = PandasMaterializer(pandas.DataFrame(data), context=terms).get_model_matrix(spec)
         except SettingError:
             raise
-        except Exception as error:  # formulaic raises what it likes, at damaged weights too
+        except Exception as error:  # formulaic raises many kinds, also for damaged weights
             raise refuse(f"it cannot be worked out: {self._back(' '.join(str(error).split()))}") from error
         names = [self._back(name) for name in found.model_spec.column_names][self.intercept :]
         values: np.ndarray = np.asarray(found, np.float64)[:, int(self.intercept) :]
@@ -183,7 +184,7 @@ class Formula:
 
 
 def called(name: str, inner: Part, told: Mapping[str, Any], text: str, frame: Frame) -> Any:
-    """What a function makes of its column. text: how it is written."""
+    """The result of a function in a formula. text: the function as it is written. Raises SettingError."""
     value = inner(frame)
     if not isinstance(value, np.ndarray):
         raise refuse(f"{text}: these are words, which have no number")
@@ -191,7 +192,7 @@ def called(name: str, inner: Part, told: Mapping[str, Any], text: str, frame: Fr
         return PLAIN[name](value) if name in PLAIN else value
     from formulaic.transforms import TRANSFORMS
 
-    said = json.dumps({} if frame.learn else frame.state[text])  # in JSON even whole numbers are texts, as keys
+    said = json.dumps({} if frame.learn else frame.state[text])  # in JSON keys are texts, even whole numbers
     known = json.loads(said, object_hook=lambda pairs: {int(k) if k.isdigit() else k: v for k, v in pairs.items()})
     found = TRANSFORMS[name](value, **told, _state=known)
     if frame.learn:
@@ -200,7 +201,7 @@ def called(name: str, inner: Part, told: Mapping[str, Any], text: str, frame: Fr
 
 
 def options(name: str, args: Sequence[ast.expr], keywords: Sequence[ast.keyword]) -> dict[str, Any]:
-    """What is said to a function besides its column: numbers from 1 to HIGHEST, true or false. Raises SettingError."""
+    """The options of a function: numbers from 1 to HIGHEST, true or false. Raises SettingError."""
     known = LEARNED.get(name, ())
     given = [*zip(known, args, strict=False), *((word.arg, word.value) for word in keywords)]
     values = {key: value.value for key, value in given if isinstance(value, ast.Constant) and key in known}

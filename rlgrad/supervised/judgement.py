@@ -1,9 +1,9 @@
-"""How good a classifier is on its test set, each figure with a 95% interval, beside predicting the class frequencies.
+"""The quality of a classifier on its test set: figures with 95% intervals, compared with predicting class frequencies.
 
-The intervals are about the test set: what other test sets of this size would give, with the same classifier. That of
-the accuracy is Wilson's, that of the area under one ROC curve Newcombe's, and that of the calibration error comes from
-a chi-squared distance; the others are percentiles of the bootstrap (Efron & Tibshirani 1993, chapter 13), over examples
-that are drawn anew with replacement. docs/intervals.md counts how often they hold the truth.
+The intervals are over test sets: the results that other test sets of this size would give, with the same classifier.
+The interval of the accuracy is Wilson's, that of the area under one ROC curve is Newcombe's, and that of the
+calibration error uses a chi-squared distance. The others are percentiles of the bootstrap (Efron & Tibshirani 1993,
+chapter 13), with examples drawn with replacement. docs/intervals.md counts how often the intervals hold the truth.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,18 +17,18 @@ from torch import Tensor
 from rlgrad.supervised.preprocessing import Preprocessing
 
 BINS = 10  # of equal width, for the calibration error
-NUMBERS = 1 << 22  # weights of examples at a time, and how many samples are drawn at least and at most
-SAMPLES = 100, 1000
-ENOUGH = 40_000  # examples times classes, from which samples are drawn
+NUMBERS = 1 << 22  # weights of examples at a time
+SAMPLES = 100, 1000  # the smallest and the largest number of samples
+ENOUGH = 40_000  # examples times classes: samples of larger test sets use a part of them
 POINTS = 200  # of a curve, at most
-SIDE, MOST = 60, 500  # places along a side of a plane, and examples on it
+SIDE, MOST = 60, 500  # grid points along a side of a plane, and examples in it at most
 
 
 def judge(y: np.ndarray, p: np.ndarray, frequency: np.ndarray, labels: Sequence[Any]) -> dict[str, Any]:
-    """What is to be said of probabilities p [M, K] for the class numbers y [M], as JSON has it.
+    """Judge probabilities p [M, K] for class numbers y [M]; the result is JSON values.
 
-    frequency: [K] of the classes in the training part, which the constant predicts. labels: [K]. A figure that cannot
-    be given has the value None, and says why.
+    frequency: [K] of the classes in the training part, which the constant predicts. labels: [K]. A figure that does not
+    exist has the value None and a reason.
     """
     once = np.ones((1, len(y)))
     learned, constant = figures(y, p, once), figures(y, np.broadcast_to(frequency, p.shape), once)
@@ -43,7 +43,7 @@ def judge(y: np.ndarray, p: np.ndarray, frequency: np.ndarray, labels: Sequence[
     always, _ = calibration_error(*confident(y, np.broadcast_to(frequency, p.shape)))
     found["calibration_error"] = {"value": error, "ci95": ends, "constant": always}
     seen = np.bincount(y, minlength=p.shape[1])
-    if "auc" in found and (p.shape[1] == 2 or learned["auc"][0] == 1):  # there no sample would have another area
+    if "auc" in found and (p.shape[1] == 2 or learned["auc"][0] == 1):  # in that case every sample has the same area
         each = [newcombe(float(learned["auc"][0]), int(n), int(len(y) - n)) for n in seen if 0 < n < len(y)]
         found["auc"]["ci95"] = np.mean(each, 0).tolist()
     if (seen > 0).sum() < 2:
@@ -58,7 +58,7 @@ def judge(y: np.ndarray, p: np.ndarray, frequency: np.ndarray, labels: Sequence[
 
 
 def sentence(judgement: dict[str, Any]) -> str:
-    """The first figures of it."""
+    """The most important figures in a sentence."""
     said = []
     for name in ("accuracy", "log_loss", "auc"):
         each, called = judgement["figures"].get(name, {}), name.replace("_", "-")
@@ -71,7 +71,7 @@ def sentence(judgement: dict[str, Any]) -> str:
 
 
 def markdown(judgement: dict[str, Any]) -> str:
-    """All of it, as tables."""
+    """The whole judgement, as tables in Markdown."""
     lines = [
         f"Of {judgement['examples']} examples.",
         "",
@@ -90,13 +90,13 @@ def markdown(judgement: dict[str, Any]) -> str:
 
 
 def confident(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The probabilities [M] that are held against what comes true, and whether it does: those of the second of two
-    classes, or of the most probable of several."""
+    """The probabilities [M] for calibration, and whether each event came true: the second of two classes, or the most
+    probable of several classes."""
     return (p[:, 1], y == 1) if p.shape[1] == 2 else (p.max(1), p.argmax(1) == y)
 
 
 def calibration(p: np.ndarray, event: np.ndarray) -> list[dict[str, Any]]:
-    """Of each bin that has examples: the mean prediction, how often it came true, and the interval of that."""
+    """For each bin with examples: the mean prediction, the observed frequency, and its interval."""
     bins = np.minimum((p * BINS).astype(int), BINS - 1)
     found = []
     for some in (bins == k for k in np.unique(bins)):
@@ -107,7 +107,7 @@ def calibration(p: np.ndarray, event: np.ndarray) -> list[dict[str, Any]]:
 
 
 def roc(y: np.ndarray, p: np.ndarray, labels: Sequence[Any]) -> dict[str, dict[str, list[float]]]:
-    """The curve of each class that occurs, and is not the only one, against the rest; of two classes of the second."""
+    """The ROC curve of each class against the rest, if both occur; of two classes only that of the second."""
     found = {}
     for k in range(1 if p.shape[1] == 2 else 0, p.shape[1]):
         event = y == k
@@ -123,7 +123,7 @@ def roc(y: np.ndarray, p: np.ndarray, labels: Sequence[Any]) -> dict[str, dict[s
 
 
 def figures(y: np.ndarray, p: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Of each sample [B]; counts: [B, M] how many times it has each example. Where there are more than two classes, AUC
+    """The figures of each sample [B]. counts: [B, M] how often a sample has each example. For several classes AUC
     and average precision are means over the classes that occur, each against the rest (Brier's score is the sum)."""
     examples, classes = p.shape
     weight = counts / counts.sum(1, keepdims=True)
@@ -144,9 +144,9 @@ def figures(y: np.ndarray, p: np.ndarray, counts: np.ndarray) -> dict[str, np.nd
 
 def ranks(score: np.ndarray, event: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The area under the ROC curve and the average precision [B], of scores [M] for events [M] that are 0 or 1,
-    examples with weights [B, M]; NaN where a sample has no event, or nothing else."""
+    with weights [B, M] of the examples; NaN if a sample has only events or none."""
     order = np.argsort(score)[::-1]
-    last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))  # of those with equal scores
+    last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))  # the last one of those with equal scores
     hits = np.cumsum(weight[:, order] * event[order], 1)[:, last]
     misses = np.cumsum(weight[:, order] * (1 - event[order]), 1)[:, last]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -162,8 +162,8 @@ def ranks(score: np.ndarray, event: np.ndarray, weight: np.ndarray) -> tuple[np.
 def plane(
     x: Tensor, y: np.ndarray, labels: Sequence[Any], done: Preprocessing, probabilities: Callable[[Tensor], np.ndarray]
 ) -> dict[str, Any]:
-    """Of examples x [M, 2] of classes y [M]: the most probable class on a grid around them, and some of the examples,
-    in the units of the source."""
+    """The most probable class on a grid around examples x [M, 2] of classes y [M], and some of these examples, in the
+    units of the source."""
     ends = torch.stack(x.double().aminmax(dim=0))  # [2, 2]
     sides = [torch.linspace(low, high, SIDE).double() for low, high in ends.T.tolist()]
     grid = torch.stack(torch.meshgrid(*sides, indexing="xy"), -1).reshape(-1, 2)
@@ -180,8 +180,8 @@ def plane(
 
 
 def bootstrapped(y: np.ndarray, p: np.ndarray) -> dict[str, list[float | None]]:
-    """The interval of each figure; none where most samples cannot give it. Of a large test set, samples are drawn from
-    a part of it, and what they scatter is scaled to the whole, by the root of their sizes."""
+    """The bootstrap interval of each figure, if most samples have the figure. For a large test set, samples are drawn
+    from a part of it, and their scatter is scaled to the whole by the square root of the sizes' ratio."""
     examples, classes = p.shape
     few = min(examples, ENOUGH // classes)
     some = np.random.default_rng(1).choice(examples, few, replace=False) if few < examples else np.arange(examples)
@@ -193,13 +193,13 @@ def bootstrapped(y: np.ndarray, p: np.ndarray) -> dict[str, list[float | None]]:
         known = values[np.isfinite(values)]
         if 2 * len(known) > len(values):
             scatter = np.percentile(known, (2.5, 97.5)) - part[name][0]
-            if scatter.any() or name != "average_precision":  # of 1 no sample shows a mistake, and others may
+            if scatter.any() or name != "average_precision":  # at 1 no sample shows a mistake, others may
                 found[name] = (whole[name][0] + scatter * (few / examples) ** 0.5).tolist()
     return found
 
 
 def resampled(examples: int, classes: int) -> Iterator[np.ndarray]:
-    """How many times samples have each example, [B, M], some samples at a time."""
+    """Yield, for some samples at a time, how often each has each example [B, M]."""
     rng, samples = np.random.default_rng(0), int(np.clip(NUMBERS // (examples * classes), *SAMPLES))
     together = max(1, min(samples, NUMBERS // (examples * classes)))
     for first in range(0, samples, together):
@@ -208,7 +208,7 @@ def resampled(examples: int, classes: int) -> Iterator[np.ndarray]:
 
 
 def newcombe(area: float, events: int, others: int) -> list[float]:
-    """The interval of an area under the ROC curve, with some width at 1, too: Wilson's with Hanley & McNeil's variance
+    """The interval of an area under the ROC curve, also with some width at 1: Wilson's with Hanley & McNeil's variance
     (Newcombe 2006, method 5, https://doi.org/10.1002/sim.2324)."""
     t = np.unique(np.append(np.linspace(0, 1, 100_001), area))
     pairs = 1 + ((events + others) / 2 - 1) * ((1 - t) / (2 - t) + t / (1 + t))
@@ -218,10 +218,10 @@ def newcombe(area: float, events: int, others: int) -> list[float]:
 
 
 def calibration_error(p: np.ndarray, event: np.ndarray) -> tuple[float, list[float]]:
-    """How far predicted probabilities p [M] are from the frequencies of the event, in the mean over bins (Naeini et al.
-    2015, https://doi.org/10.1609/aaai.v29i1.9602), and its interval: its least and its largest value where the bins'
-    frequencies are as near to the observed ones, in chi-squared distance, as 95% of test sets have them. So it has 0
-    where a test as that of Hosmer & Lemeshow (1980, https://doi.org/10.1080/03610928008827941) does not reject p."""
+    """The mean distance, over bins, between predicted probabilities p [M] and frequencies of the event (Naeini et al.
+    2015, https://doi.org/10.1609/aaai.v29i1.9602), and its interval: the smallest and largest distance over all
+    frequencies of the bins that are within the 95% chi-squared distance of the observed ones. So the interval contains
+    0 if a test such as Hosmer & Lemeshow's (1980, https://doi.org/10.1080/03610928008827941) does not reject p."""
     from scipy.optimize import brentq
     from scipy.special import chdtri
 
@@ -247,4 +247,4 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> list[float | Non
     middle = share + z * z / (2 * trials)
     margin = z * (share * (1 - share) / trials + (z / (2 * trials)) ** 2) ** 0.5
     low, high = ((middle + way * margin) / (1 + z * z / trials) for way in (-1, 1))
-    return [max(0.0, min(low, share)), min(1.0, max(high, share))]  # which hold the share but for rounding
+    return [max(0.0, min(low, share)), min(1.0, max(high, share))]  # they contain the share, also after rounding

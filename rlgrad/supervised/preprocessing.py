@@ -1,4 +1,4 @@
-"""What is done to the examples of a table before anything is learned from them, and again to those of later."""
+"""The preprocessing of a table's examples: fitted on the training part, and applied to all later examples."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,48 +11,49 @@ from rlgrad.supervised.columns import Column
 from rlgrad.supervised.formulas import parsed
 
 Missing = Literal["error", "drop", "zero", "median_and_indicator"]
-TOGETHER = 2**27  # values that a median is taken of at a time
-Blocks = Callable[[], Iterator[np.ndarray]]  # the training part [n, D], as often as asked for
+TOGETHER = 2**27  # values in memory at a time, for medians
+Blocks = Callable[[], Iterator[np.ndarray]]  # each call reads the training part [n, D] again
 
 
 class Preprocessing(NamedTuple):
-    """From features as they are in the source, x [N, D], to what a model learns from. All of it is JSON.
+    """The map from the features of the source, x [N, D], to the inputs of a model [N, D']. All fields are JSON values.
 
-    Categories come as their numbers, NaN where one is unknown: that counts as missing. The first one has no feature of
-    its own: it is what the others are compared with.
+    Categories are given by their numbers, NaN if unknown, which counts as missing. The first category has no feature of
+    its own: it is the reference with which the others are compared.
     """
 
     features: Sequence[str]  # [D] names
     missing_values: Missing
-    median: Sequence[float] = ()  # [D] where missing values are replaced by it
-    indicated: Sequence[bool] = ()  # [D] for which features a further one says where a value is missing
-    mean: Sequence[float] = ()  # [D'] where features are standardised
+    median: Sequence[float] = ()  # [D] if it replaces missing values
+    indicated: Sequence[bool] = ()  # [D] which features have an extra 0/1 feature that marks missing values
+    mean: Sequence[float] = ()  # [D'] if features are standardised
     deviation: Sequence[float] = ()  # [D']
-    categories: Mapping[str, Sequence[str]] = {}  # of those features that are not numbers
-    missing: Sequence[str | float] = ()  # what stands for a missing value, besides what always does
-    not_missing: Sequence[str] = ()  # what does not
-    formula: str = ""  # which says what is made of the features; none: each is a column, or one for each category
-    terms: Sequence[str] = ()  # the columns that it makes, and what it has measured for them
+    categories: Mapping[str, Sequence[str]] = {}  # of the features that are not numbers
+    missing: Sequence[str | float] = ()  # cells that mean a missing value, in addition to the usual ones
+    not_missing: Sequence[str] = ()  # usual ones that do not
+    formula: str = ""  # from which the columns are computed; empty: one column per number and per category
+    terms: Sequence[str] = ()  # the names of its columns, and the numbers measured for them
     learned: Mapping[str, Mapping[str, Any]] = {}
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """x [N, D] -> [N, D'], NaN where a value is missing."""
+        """x [N, D] -> [N, D'], NaN if a value is missing."""
         return self.scaled(self.filled(x))
 
     @property
     def source(self) -> list[Column]:
-        """[D] what the features are."""
+        """The features as columns of the source [D]."""
         return [Column(name, self.categories.get(name)) for name in self.features]
 
     @property
     def columns(self) -> list[str]:
-        """[D'] the names of what a model learns from."""
+        """The names of the model's inputs [D']."""
         parts = [[name] if words is None else [f"{name}={word}" for word in words[1:]] for name, words in self.source]
         missing = [f"{name} is missing" for name, shown in zip(self.features, self.indicated, strict=False) if shown]
         made = list(self.terms) if self.formula else [name for part in parts for name in part]
         return made + missing
 
     def filled(self, x: np.ndarray) -> np.ndarray:
+        """All except standardising: x [N, D] -> [N, D']."""
         found = self.spread(self.completed(x))
         if self.missing_values == "median_and_indicator":
             return np.column_stack([found, np.isnan(x)[:, np.asarray(self.indicated, bool)]])
@@ -61,21 +62,21 @@ class Preprocessing(NamedTuple):
         return found
 
     def completed(self, x: np.ndarray) -> np.ndarray:
-        """With what stands in the place of missing values, where something does."""
+        """x [N, D] with missing values replaced, if the setting replaces them."""
         if self.missing_values in ("error", "drop"):
             return x
         return np.where(np.isnan(x), self.median if len(self.median) else 0.0, x)
 
     def learning(self, blocks: Iterable[np.ndarray]) -> "Preprocessing":
-        """The same, with what its formula measures on the training part [n, D]."""
+        """This preprocessing with the numbers that its formula measures on the training part [n, D]."""
         state: dict[str, Any] = {}
         x = np.concatenate([self.completed(block) for block in blocks])
         names, _ = parsed(self.formula).matrix(x, self.source, state)
         return self._replace(terms=names, learned=state)
 
     def spread(self, x: np.ndarray) -> np.ndarray:
-        """What the formula makes of them; or a feature of 0 and 1 for each category but the first, in the place of its
-        number."""
+        """The features by the formula; without one, a 0/1 feature for each category except the first, instead of the
+        category's number."""
         if self.formula:
             return parsed(self.formula).matrix(x, self.source, self.learned, list(self.terms))[1]
         if not self.categories:
@@ -91,23 +92,24 @@ class Preprocessing(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """Of the known values of each feature [D]."""
+    """Statistics of the known values of each feature [D]."""
 
     rows: int
-    known: np.ndarray
-    low: np.ndarray  # NaN where nothing is known
+    known: np.ndarray  # number of known values
+    low: np.ndarray  # NaN if no value is known
     high: np.ndarray
     mean: np.ndarray
     variance: np.ndarray
 
 
 def measured(blocks: Iterable[np.ndarray]) -> Measured:
-    """Over all blocks [n, D], NaN where a value is missing; there must be one that is not empty."""
+    """Statistics over all blocks [n, D], NaN if a value is missing; at least one block must not be empty."""
     with np.errstate(over="ignore", invalid="ignore"):
         return functools.reduce(together, (measured_of(x) for x in blocks if len(x)))
 
 
 def measured_of(x: np.ndarray) -> Measured:
+    """Statistics of one block [n, D]."""
     if np.isfinite(x).all():
         return Measured(len(x), np.full(x.shape[1], len(x)), x.min(0), x.max(0), x.mean(0), x.var(0))
     there = ~np.isnan(x)
@@ -118,7 +120,7 @@ def measured_of(x: np.ndarray) -> Measured:
 
 
 def together(a: Measured, b: Measured) -> Measured:
-    """By the rule of Chan, Golub & LeVeque (1983)."""
+    """Combine the statistics of two sets of rows, by the formula of Chan, Golub & LeVeque (1983)."""
     known, apart = a.known + b.known, b.mean - a.mean
     part = b.known / np.maximum(known, 1)
     variance = a.variance + (b.variance - a.variance) * part + apart**2 * part * (1 - part)
@@ -127,7 +129,7 @@ def together(a: Measured, b: Measured) -> Measured:
 
 
 def medians(blocks: Blocks, wanted: np.ndarray) -> np.ndarray:
-    """[D] medians of the known values of those features that are wanted, and 0 for others."""
+    """The medians [D] of the known values of the `wanted` features; 0 for others."""
     result = np.zeros(len(wanted))
     rows = sum(map(len, blocks()))
     width = max(1, TOGETHER // max(1, rows))
@@ -148,10 +150,10 @@ def fitted(
     formula: str = "",
     indicated: Sequence[bool] | None = None,
 ) -> Preprocessing:
-    """What is measured on the training part: medians of the known values, and 0/1 features for those that miss any;
-    what the formula measures; then mean and deviation. known: what is measured of the columns as they are. centred:
-    whether standardised features have the mean 0: a model without an intercept goes through the origin, and would have
-    it moved. indicated: which features have a further one, if that is known. Raises SettingError."""
+    """Fit the preprocessing to the training part: medians of the known values, and which features get a 0/1 feature for
+    missing values; then the formula's numbers; then mean and deviation. known: statistics of the columns as they are.
+    centred: whether standardised features have mean 0: without an intercept, centring would change the model.
+    indicated: which features get a 0/1 feature, if that is known. Raises SettingError."""
     categories = {column.name: list(column.categories) for column in columns if column.categories is not None}
     found = Preprocessing([column.name for column in columns], missing, categories=categories, formula=formula)
     whole = (known.known == known.rows).all()

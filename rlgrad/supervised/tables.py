@@ -1,7 +1,7 @@
 """Tables as batches of columns: from a text file, a Parquet file, OpenML, or a data frame in memory.
 
-Whatever is wrong with a table is a SettingError in one line, with the line of the file and the number of the column.
-pyarrow does the reading; it is imported where it is needed, as it takes a while.
+Every fault of a table raises SettingError in one line, with the line of the file and the number of the column. pyarrow
+reads the tables; it is imported only in the functions that use it, because importing it is slow.
 """
 
 import io
@@ -21,13 +21,13 @@ from rlgrad.supervised.dialects import LINE, Told
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROWS = 8192  # of a batch
+ROWS = 8192  # in a batch
 MISSING = ("?", "NA", "N/A", "#N/A", "#NA", "<NA>", "NaN", "-NaN", "null", "None", ".", "")
 Batches = Iterator["pa.RecordBatch"]
 
 
 class Absent:
-    """What a cell holds where its value is missing: words, whatever their case, and numbers, however written."""
+    """The cells that mean a missing value: words in upper or lower case, and numbers in every notation."""
 
     def __init__(self, missing: Collection[str | float] = (), not_missing: Collection[str] = ()):
         wanted = {str(each).strip() for each in (*MISSING, *missing)}
@@ -43,7 +43,7 @@ class Absent:
 
 
 def as_float(word: str) -> float | None:
-    """The number, be it infinite."""
+    """The number that a word is, also an infinite one; None if it is not a number."""
     try:
         return float(word) if "_" not in word else None
     except ValueError:
@@ -51,21 +51,21 @@ def as_float(word: str) -> float | None:
 
 
 class Table:
-    """Columns of numbers and of words, in batches of rows, as often as they are asked for.
+    """Columns of numbers and of words, in batches of rows, which can be read several times.
 
-    source: what an error calls it. names: [C] of the columns, empty where one has none. headed: whether the names are
-    the table's own. unused: columns that hold no values, such as row names. words: how it is written.
+    source: the table's name in errors. names: [C] of the columns, empty if one has none. headed: whether the names come
+    from the table. unused: columns without values, such as row names. words: a description of the format.
     """
 
     def __init__(self, source: str, names: Sequence[str], data: Any = None, setting: str = "data"):
-        """data: a pyarrow.Table, or what has batches as such."""
+        """data: a pyarrow.Table, or an object with the same methods for batches."""
         self.source, self.names, self.data, self.setting = source, list(names), data, setting
         self.headed, self.unused, self.words, self.decimal = True, set[int](), "", "."
         self.rows: int | None = data.num_rows if data is not None else None
-        self.grouped = set[int]() if data is None else grouped(data.schema)  # columns that are said to be categories
+        self.grouped = set[int]() if data is None else grouped(data.schema)  # columns that are declared as categories
 
     def batches(self, places: Sequence[int], text: Collection[int]) -> Batches:
-        """The columns at these places; those in `text` as dictionaries of words, others as numbers if they can be."""
+        """The columns at these places: those in `text` as dictionaries of words, others as numbers if possible."""
         for batch in self._batches(places):
             try:
                 yield arranged(batch, [place in text for place in places])
@@ -76,23 +76,23 @@ class Table:
         yield from self.data.select(list(places)).to_batches(max_chunksize=ROWS)
 
     def keep(self, places: Sequence[int], text: Collection[int]) -> None:
-        """Read these columns once and for all, where reading them again takes long."""
+        """Read these columns and keep them, if reading them again would be slow."""
 
     def where(self, row: int) -> str:
-        """What an error calls a row, from 0."""
+        """The name of a row in errors. row: from 0."""
         return f"{self.source}: row {row + 1}"
 
     def cell(self, row: int, place: int) -> str | None:
-        """What is written there; None: it is no text."""
+        """The text of a cell; None if the table is not a text file."""
         return None
 
     def name(self, place: int) -> str:
-        """The header's, or else its number from 1; both where several columns have the same."""
+        """The name of a column: the header's, or else its number from 1; both if several columns have the same name."""
         number, name = f"column {place + 1}", self.names[place]
         return number if not name else f"{name} ({number})" if self.names.count(name) > 1 else name
 
     def column(self, place: int) -> str:
-        """What an error calls a column; people count from 1."""
+        """The name of a column in errors, with its number from 1."""
         number, name = f"column {place + 1}", self.names[place]
         return f"{number} ({name})" if name not in ("", number) else number
 
@@ -134,7 +134,7 @@ class Text(Table):
         self.headed, self.unused, self.words = self.dialect.headed, set(self.dialect.unused), self.dialect.words()
         self.decimal, self.numeric = self.dialect.decimal, {k for k, one in enumerate(self.dialect.numeric) if one}
         self.kept: pa.Table | None = None
-        self.newlines = False  # whether cells may have several lines, and lines of blanks are left out
+        self.newlines = False  # whether cells may have several lines, and blank lines are left out
 
     def _open(self) -> Any:
         import pyarrow as pa
@@ -158,9 +158,9 @@ class Text(Table):
             yield from self._read(places, text)
 
     def _read(self, places: Sequence[int], text: Collection[int], whole: bool = False) -> Batches:
-        """From the file. A column that was taken for numbers and has something else is from there on read as text.
+        """Read from the file. If a column of numbers has something else in a row, it is read as text from there on.
 
-        whole: whether all is read before there is any batch: that is faster.
+        whole: whether everything is read before the first batch, which is faster.
         """
         import pyarrow as pa
 
@@ -178,7 +178,7 @@ class Text(Table):
                 self._learn(str(error), error)
 
     def _learn(self, message: str, error: Exception) -> None:
-        """What a second attempt will do otherwise. Raises SettingError where there is nothing to be done."""
+        """Change what the next attempt will do differently. Raises SettingError if no change can help."""
         column = re.match(r"In CSV column #(\d+): (.*)", message)
         if column and "invalid UTF8" not in message and int(column[1]) in self.numeric:
             self.numeric.discard(int(column[1]))
@@ -189,7 +189,7 @@ class Text(Table):
             where = self.long_line()
             raise SettingError((self.setting,), f"{where}: a line of more than {LINE >> 20} MB is no row") from error
         elif "Expected" in message and not self.newlines and self.dialect.separator != " ":
-            self.newlines = True  # perhaps a cell in quotes has several lines, or a line has nothing but blanks
+            self.newlines = True  # perhaps a quoted cell has several lines, or a line is blank
         else:
             raise SettingError((self.setting,), self.uneven() or f"{self.source}: {message}") from error
 
@@ -224,7 +224,7 @@ class Text(Table):
                     yield from reader
 
     def lines(self) -> Iterator[tuple[int, list[str]]]:
-        """Each row with its line, by Python: slow, for errors."""
+        """Yield each row with the number of its line. Slow, because it is in Python: only for errors."""
         encoding = "utf-8-sig" if self.dialect.encoding == "utf-8" else self.dialect.encoding
         with io.TextIOWrapper(self._open(), encoding, errors="replace", newline="") as stream:
             reader = dialects.rows_of(stream, self.dialect.separator, strict=False)
@@ -239,7 +239,7 @@ class Text(Table):
         return next(itertools.islice(self.lines(), row, None))[1][place].strip()
 
     def uneven(self) -> str | None:
-        """The first row that has not as many cells as it should."""
+        """A message about the first row with a wrong number of cells, or None."""
         width = len(self.names)
         first = "the header" if self.headed else f"line {next(self.lines())[0]}"
         for line, cells in self.lines():
@@ -249,6 +249,7 @@ class Text(Table):
         return None
 
     def long_line(self) -> str:
+        """The file and the number of its first line that is longer than LINE."""
         line, length = 1, 0
         with self._open() as stream:
             while block := stream.read(LINE):
@@ -260,8 +261,8 @@ class Text(Table):
 
 
 class Tidied(io.RawIOBase):
-    """A text file as UTF-8, without lines that have nothing but blanks, as pandas reads it; and with one blank for each
-    run of them that separates cells, or none between a separator and a quote."""
+    """A text file as UTF-8, without blank lines, as pandas reads it. If blanks separate cells, there is one blank
+    between two cells; between a separator and a quote there is none."""
 
     def __init__(self, stream: Any, dialect: dialects.Dialect):
         encoding = "utf-8-sig" if dialect.encoding == "utf-8" else dialect.encoding
@@ -289,17 +290,17 @@ class Tidied(io.RawIOBase):
 
 
 def grouped(schema: "pa.Schema") -> set[int]:
-    """Which columns are of pandas' type of categories, or another's: their numbers are names."""
+    """The columns whose type in the table is categorical (by pandas or Arrow): their numbers are names."""
     from pyarrow import types
 
     metadata: Any = schema.pandas_metadata or {}
-    said = metadata.get("columns", ())  # Parquet has numbers in their place
+    said = metadata.get("columns", ())  # Parquet stores their numbers
     names = {each["field_name"] for each in said if each["pandas_type"] == "categorical"}
     return {k for k, field in enumerate(schema) if types.is_dictionary(field.type) or field.name in names}
 
 
 def arranged(batch: "pa.RecordBatch", text: Sequence[bool]) -> "pa.RecordBatch":
-    """Each column as numbers, or as a dictionary of words."""
+    """The batch with each column as numbers, or as a dictionary of words."""
     import pyarrow as pa
     from pyarrow import compute, types
 
@@ -324,6 +325,7 @@ def arranged(batch: "pa.RecordBatch", text: Sequence[bool]) -> "pa.RecordBatch":
 
 
 def refuse_other_formats(head: bytes, path: Path, setting: str) -> None:
+    """Raise SettingError if a file begins like a spreadsheet, a zip file or a PDF."""
     formats = {b"PK\x03\x04": "a zip file or a spreadsheet", b"\xd0\xcf\x11\xe0": "a spreadsheet", b"%PDF": "a PDF"}
     for magic, what in formats.items():
         if head.startswith(magic):
@@ -331,7 +333,7 @@ def refuse_other_formats(head: bytes, path: Path, setting: str) -> None:
 
 
 def read(path: Path, setting: str, told: Told, absent: Absent) -> Table:
-    """A table file. setting: the one that names it, for the SettingError where it cannot be used."""
+    """Read a table file. setting: the name of the setting with the path, for the SettingError if it cannot be used."""
     if not path.is_file():
         if path.exists():
             raise SettingError((setting,), f"{path}: cannot be read: it is no regular file")
@@ -347,34 +349,34 @@ def read(path: Path, setting: str, told: Told, absent: Absent) -> Table:
 
 
 def frame(data: Any) -> Table:
-    """A table in memory: of pandas, polars, pyarrow, or whatever else has Arrow's interface."""
+    """A table in memory: of pandas, polars, pyarrow, or anything else with Arrow's interface. Raises SettingError."""
     import pyarrow as pa
 
     try:
         table = data if isinstance(data, pa.Table) else pa.table(data)
-    except (TypeError, ValueError) as error:  # pyarrow's are among these
+    except (TypeError, ValueError) as error:  # pyarrow's errors are subclasses of these
         reason = " ".join(str(error).split())
         raise SettingError(("data",), f"this is no table of numbers and words: {reason}") from error
     return Table("the table", table.column_names, table)
 
 
 def fetch(name: str) -> Table:
-    """A data set of OpenML by its name or number; its target is the last column. Raises SettingError."""
+    """Download a data set of OpenML by name or number; its target is the last column. Raises SettingError."""
     import pyarrow as pa
-    from sklearn.datasets import fetch_openml  # more than a second, so only where it is needed
+    from sklearn.datasets import fetch_openml  # importing takes more than a second
 
     which = {"data_id": int(name)} if name.isdigit() else {"name": name}
     try:
         with warnings.catch_warnings(action="ignore"):
             found = fetch_openml(**which, as_frame=False, parser="liac-arff", n_retries=1, delay=0.1)
-    except Exception as error:  # the network, the server, the name, the file: it raises whatever it meets
+    except Exception as error:  # many kinds: of the network, the server, the name, the file
         reason = " ".join(str(error).split()) or type(error).__name__
         raise SettingError(("data",), f"OpenML's {name!r} cannot be had: {reason}") from error
     if not isinstance(found.data, np.ndarray) or np.ndim(found.target) != 1:
         raise SettingError(("data",), f"OpenML's {name!r} is sparse, or has not one target: it cannot be used here")
     columns = []
     for feature, values in zip(found.feature_names, found.data.T.tolist(), strict=True):
-        words = (found.categories or {}).get(feature)  # in whose place the data has their numbers
+        words = (found.categories or {}).get(feature)  # the data has their numbers instead
         cells = [words[int(cell)] if words and cell == cell else cell for cell in values]
         columns.append(pa.array(None if cell != cell else cell for cell in cells))
     columns.append(pa.array(None if cell is None or cell != cell else str(cell) for cell in found.target))
@@ -383,12 +385,12 @@ def fetch(name: str) -> Table:
 
 
 def unused(table: Table, places: Sequence[int]) -> str:
-    """'id, name': the columns of a table that nobody asks for."""
+    """The columns of a table that are not among `places`, such as 'id, name'."""
     return short(", ".join(table.name(place) for place in range(len(table.names)) if place not in places))
 
 
 def position(table: Table, column: int | str, setting: str) -> int:
-    """Where a column is, by its name or its number from 1. Raises SettingError."""
+    """The place (from 0) of a column, given by its name or its number from 1. Raises SettingError."""
     width = len(table.names)
     if isinstance(column, int):
         if not 1 <= column <= width:
@@ -407,7 +409,7 @@ def position(table: Table, column: int | str, setting: str) -> int:
 
 
 def positions(table: Table, columns: Sequence[int | str], setting: str) -> list[int]:
-    """Where these columns are. A range is written "4-22"."""
+    """The places of these columns. A range is written "4-22". Raises SettingError."""
     found = []
     for column in columns:
         span = re.fullmatch(r"(\d+)-(\d+)", column) if isinstance(column, str) and column not in table.names else None
@@ -420,7 +422,7 @@ def positions(table: Table, columns: Sequence[int | str], setting: str) -> list[
 
 
 def found(table: Table, names: Sequence[str]) -> list[int]:
-    """Where the columns of these names are. Raises SettingError."""
+    """The places of the columns with these names. Raises SettingError."""
     known = {table.name(place): place for place in range(len(table.names))}
     if not table.headed and not any(name in known for name in names):
         raise SettingError((table.setting,), f"{table.source} has no header to find {names[0]!r} in")

@@ -1,4 +1,4 @@
-"""A classifier that has been trained, to be used: one replica's, asked with features as they are in the source."""
+"""Trained classifiers and regressions for use: one replica's, with features as they are in the source."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from rlgrad.supervised.tables import Absent, Table, found, frame
 
 
 def description(labels: Sequence[int | str], preprocessing: Preprocessing, family: str = "logistic") -> dict[str, Any]:
-    """What it takes to use a classifier, or a regression, besides its tensors."""
+    """All that is needed to use a classifier or a regression, besides its tensors."""
     shared = {"features": list(preprocessing.features), "indicated": list(preprocessing.indicated)}
     classes = {"kind": "classifier", "classes": list(labels)}
     form = (classes if family == "logistic" else {"kind": "regression", "family": family}) | shared
@@ -24,16 +24,16 @@ def description(labels: Sequence[int | str], preprocessing: Preprocessing, famil
 
 
 class TrainedClassifier:
-    """What one replica has learned of a table, its preprocessing inside.
+    """The trained classifier of one replica, with its preprocessing.
 
-    origin: where it comes from, in words. classes_: [K] the labels, as scikit-learn calls them. features: [D] their
-    names, in the order in which they are expected. model: the module, of one replica, behind the preprocessing.
+    origin: where it comes from, in words. classes_: [K] the labels, named as in scikit-learn. features: [D] names, in
+    the expected order. model: the module, of one replica, that follows the preprocessing.
     """
 
     origin = "a classifier"
 
     def __init__(self, tensors: Mapping[str, Tensor], said: Mapping[str, Any]):
-        """tensors: [1, ...] each. said: the description that was kept with them."""
+        """tensors: [1, ...] each. said: the description that was saved with them."""
         self.form, first = said["form"], next(iter(tensors.values()))
         self.classes_ = np.asarray(self.form.get("classes", ()))
         self.preprocessing = Preprocessing(**said["preprocessing"])
@@ -53,20 +53,20 @@ class TrainedClassifier:
         return f"<{type(self).__name__}: {self.origin}>"
 
     def description(self) -> dict[str, Any]:
-        """What is kept with its weights."""
+        """All that is saved with the weights."""
         found = description(self.classes_.tolist(), self.preprocessing, self.form.get("family", "logistic"))
         return found | {"form": self.form}
 
     def predict_proba(self, x: Any) -> np.ndarray:
-        """The probability of each class, [N, K]; NaN in rows that the run would have dropped.
+        """The probability of each class [N, K]; NaN in rows that the run would have dropped.
 
         x: a data frame of pandas, polars or pyarrow, whose columns are found by their names; or an array [N, D] of the
-        features in their order, NaN where a value is missing. Raises ValueError.
+        features in order, NaN if a value is missing. Raises ValueError.
         """
         return np.concatenate([np.zeros((0, len(self.classes_))), *self._answers(x)])
 
     def predict(self, x: Any) -> np.ndarray:
-        """The most probable class of each example, [N]; the first of those that are equally probable."""
+        """The most probable class of each example [N]; of equally probable ones the first. Raises ValueError."""
         found: np.ndarray = self.classes_[self.predict_proba(x).argmax(1)]
         return found
 
@@ -76,7 +76,7 @@ class TrainedClassifier:
         return found
 
     def probabilities(self, x: Tensor) -> Tensor:
-        """[N, D'] what comes out of the preprocessing -> [N, K]."""
+        """Preprocessed features [N, D'] -> the probabilities [N, K]."""
         found = self.model(x[None].to(self.dtype)).probs[0]
         return torch.stack([1 - found, found], 1) if found.dim() == 1 else found
 
@@ -87,7 +87,7 @@ class TrainedClassifier:
         return blocks(table, found(table, self.features), done.source, absent, strict)
 
     def _answers(self, x: Any) -> Iterator[np.ndarray]:
-        """What `answer` says of a table in memory, batch by batch. Raises ValueError."""
+        """Yield the `answer` to a table in memory, batch by batch. Raises ValueError."""
         if not (hasattr(x, "columns") or hasattr(x, "__arrow_c_stream__")):
             x = np.asarray(x)
             if x.ndim != 2 or x.shape[1] != len(self.features):
@@ -100,12 +100,12 @@ class TrainedClassifier:
 
 
 class TrainedRegression(TrainedClassifier):
-    """The same for labels that are numbers, whose mean it predicts."""
+    """The trained regression of one replica: it predicts the mean of labels that are numbers."""
 
     origin = "a regression"
 
     def predict_proba(self, x: Any) -> np.ndarray:
-        """Raises ValueError: there are no classes."""
+        """Raise ValueError: there are no classes."""
         raise ValueError("its labels are numbers: predict gives their mean, and there are no classes")
 
     def predict(self, x: Any) -> np.ndarray:
