@@ -1,4 +1,4 @@
-"""Why ascent, why descent: a page whose every claim is computed as it is written."""
+"""Why ascent, why descent: writes a page that computes each of its claims."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ CHAPTERS = (slopes, extrema, sizes, costs, textbook, wrong_sign, noise, curvatur
 
 
 def write(html: Path, markdown: Path | None = None) -> None:
-    """Run all chapters, and write the page; `markdown`: also as a Markdown file with its pictures beside it."""
+    """Run all chapters, and write the page. html, markdown: the files; a Markdown page has its pictures beside it."""
     torch.set_num_threads(1)
     numbers: dict[str, str] = {}
     pictures: dict[str, Figure] = {}

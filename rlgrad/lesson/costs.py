@@ -1,4 +1,4 @@
-"""Two costs, one path: the negative log-likelihood and the log-likelihood over the same two weights."""
+"""Two objectives, one path: the negative log-likelihood and the log-likelihood of the same two parameters."""
 
 import math
 import tempfile
@@ -39,7 +39,7 @@ def chapter() -> Chapter:
 
 
 def write_data(file: Path) -> None:
-    """One measurement of scikit-learn's breast cancers, and what they turned out to be: a weight and an intercept."""
+    """Write one column of scikit-learn's breast cancer data with labels: the model has a weight and an intercept."""
     from sklearn.datasets import load_breast_cancer
 
     x, y = load_breast_cancer(return_X_y=True)
@@ -66,7 +66,7 @@ def log_likelihood(problem: Logistic, weights: Tensor) -> Tensor:
 
 def picture(direction: Direction, problem: Logistic, path: Tensor) -> Figure:
     figure, flat = panel(4.3, 3.8, projection="3d")
-    axis: Any = flat  # of three dimensions, of which matplotlib's types do not know
+    axis: Any = flat  # it has three dimensions, which matplotlib's types do not express
     w, b = torch.linspace(-7, 2, 28, dtype=torch.float64), torch.linspace(-3, 4, 28, dtype=torch.float64)
     plane = torch.stack(torch.meshgrid(w, b, indexing="xy"), -1)
     axis.set_proj_type("persp", focal_length=0.6)

@@ -1,4 +1,4 @@
-"""Curvature is the same thing on both sides: Newton's step of a classifier, and the natural gradient of a policy."""
+"""Curvature serves ascent and descent alike: Newton's step for a classifier, the natural gradient for a policy."""
 
 import tempfile
 from pathlib import Path
@@ -17,7 +17,7 @@ from rlgrad.pages.drawing import COLOUR, EXACT, FAINT, panel
 from rlgrad.problems.reinforce import Reinforce
 
 UPDATES, EPISODES, KL, RATE = 60, 200, 0.01, 0.2
-WORST = [[3.0, 0.0, -3.0]]  # logits of a policy that has fallen for the worst of three arms
+WORST = [[3.0, 0.0, -3.0]]  # logits of a policy that prefers the worst of three arms
 NATURAL: dict[str, Any] = {"name": "NaturalGradient", "damping": 1e-4, "tolerance": 1e-12}
 
 
@@ -30,7 +30,7 @@ def chapter() -> Chapter:
             fitted(file, NATURAL | {"kl": None, "damping": 0.0}),
         )
     plain, steady = climb({"name": "SGD", "lr": RATE}), climb(NATURAL | {"kl": KL})
-    divergence = (steady[:-1] * (steady[:-1] / steady[1:]).log()).sum(1)  # of the policy before each step and after it
+    divergence = (steady[:-1] * (steady[:-1] / steady[1:]).log()).sum(1)  # between the policies before and after a step
     returns = {
         name: path @ torch.tensor(MDPS["Bandit"].reward[0]) for name, path in (("plain", plain), ("nat", steady))
     }
@@ -49,14 +49,14 @@ def chapter() -> Chapter:
 
 
 def fitted(file: Path, optimizer: dict[str, Any]) -> Tensor:
-    """Weight and intercept [2] after one step from zero."""
+    """The weight and intercept [2] after one step from zero."""
     settings = {"problem": "logistic", "data": str(file), "test_fraction": 0, "dtype": "float64"}
     _, path = walk(settings, {"updates": 1, "optimizer": optimizer}, parameters)
     return path[-1]
 
 
 def climb(optimizer: dict[str, Any]) -> Tensor:
-    """The probabilities of the three arms [updates + 1, 3] on the way."""
+    """Train a policy on the bandit; return the probabilities of its three arms, [updates + 1, 3]."""
     config = {
         "problem": "reinforce", "environment": "rlgrad/Bandit-v0", "episodes": EPISODES, "updates": UPDATES,
         "policy": {"hidden": []}, "optimizer": optimizer,

@@ -1,4 +1,4 @@
-"""Down to a minimum, up to a maximum: points on surfaces, and what they reach."""
+"""Down to a minimum, up to a maximum: points on surfaces, and where they end."""
 
 from collections.abc import Callable
 from typing import Any
@@ -43,16 +43,16 @@ def chapter() -> Chapter:
 
 
 def descend(name: str, settings: dict[str, Any]) -> tuple[SurfaceProblem, Tensor, list[str]]:
-    """The problem after its run, the path [updates + 1, R, D] of its points, and what it says at its end."""
+    """The problem after its run, the path [updates + 1, R, D] of its points, and the sentences of its conclusion."""
     config = {"problem": "surface", "function": name, **settings}
     problem, path = walk(config, {}, lambda problem: problem.model().detach().clone())
     return problem, path, problem.conclusion()
 
 
-def refusal(run: Callable[..., Any], *told: Any, **more: Any) -> str:
-    """What a run says that fails."""
+def refusal(run: Callable[..., Any], *arguments: Any, **more: Any) -> str:
+    """The error message of a run that must fail."""
     try:
-        run(*told, **more)
+        run(*arguments, **more)
     except RunError as error:
         return str(error)
     raise AssertionError("nothing was wrong")

@@ -12,9 +12,9 @@ from rlgrad.lesson.page import Chapter, table
 from rlgrad.loop import Direction, differentiate
 from rlgrad.pages.drawing import COLOUR, EXACT, panel
 
-ESTIMATES = 1000  # each is what one replica says of the same policy
+ESTIMATES = 1000  # each from one replica with the same policy
 LOGITS = torch.tensor([[0.4, -0.4], [-0.6, 0.6]])  # by state and action: a policy that is neither good nor bad
-REACH = {1: 9.0, 10: 4.0, 100: 1.6}  # of the axes, by the number of episodes
+REACH = {1: 9.0, 10: 4.0, 100: 1.6}  # the range of the axes, by the number of episodes
 BASELINES = {"none": "no baseline", "leave_one_out": "leave-one-out"}
 CASES = [(1, "none"), (10, "none"), (100, "none"), (10, "leave_one_out"), (100, "leave_one_out")]
 
@@ -49,8 +49,8 @@ def chapter() -> Chapter:
 
 
 def estimates(episodes: int, baseline: str) -> Tensor:
-    """The gradients [ESTIMATES, 2] that as many replicas find at the same policy: along the logits' differences in
-    the two rooms, the only directions in which the policy changes."""
+    """The gradients [ESTIMATES, 2] of this many replicas at the same policy, along the differences of the logits in the
+    two rooms: the policy changes only in these directions."""
     config = {
         "problem": "reinforce", "environment": "rlgrad/TwoRooms-v0", "episodes": episodes, "baseline": baseline,
         "policy": {"hidden": []}, "optimizer": {"name": "SGD"}, "updates": 1, "replicas": ESTIMATES,
@@ -65,7 +65,7 @@ def estimates(episodes: int, baseline: str) -> Tensor:
 
 
 def exact_gradient() -> tuple[Tensor, float]:
-    """The gradient [2] of the expected return by automatic differentiation of its formula, and the return itself."""
+    """The exact gradient [2] of the expected return, by automatic differentiation of its formula; and the return."""
     logits = LOGITS.clone().requires_grad_()
     value = MDPS["TwoRooms"].expected_return(logits.softmax(1).unsqueeze(0)).sum()
     (gradient,) = torch.autograd.grad(value, logits)
@@ -73,7 +73,7 @@ def exact_gradient() -> tuple[Tensor, float]:
 
 
 def along(gradient: Tensor) -> Tensor:
-    """[N, S, A] -> [N, S]: how fast the objective grows as the second action becomes more probable."""
+    """[N, S, A] -> [N, S]: the slope of the objective in the direction that makes the second action more probable."""
     return ((gradient[:, :, 1] - gradient[:, :, 0]) / 2**0.5).detach()
 
 

@@ -1,4 +1,4 @@
-"""The lesson's text with its numbers filled in, as a Markdown file and as one HTML page."""
+"""Fills the numbers into the lesson's text, and writes it as a Markdown file and as one HTML page."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,14 +13,14 @@ from rlgrad.pages.drawing import svg, svg_file
 
 @dataclass
 class Chapter:
-    """What a chapter found: the text of each {{placeholder}}, and the picture of each name."""
+    """The results of a chapter: the text of each {{placeholder}}, and the pictures by name."""
 
     numbers: Mapping[str, str]
     pictures: Mapping[str, Figure] = field(default_factory=dict)
 
 
 def read(name: str) -> str:
-    """A text beside this file."""
+    """The text of a file beside this one."""
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
@@ -31,12 +31,12 @@ def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def fill(text: str, numbers: Mapping[str, str]) -> str:
-    """The text with a number for each {{placeholder}}. Raises KeyError where there is none."""
+    """Replace each {{placeholder}} in the text by its number. Raises KeyError if a number is missing."""
     return re.sub(r"\{\{([\w.]+)\}\}", lambda found: numbers[found[1]], text)
 
 
 def write_markdown(path: Path, text: str, pictures: Mapping[str, Figure]) -> None:
-    """The text, with its pictures in a folder of the same name beside it."""
+    """Write the text, with its pictures in a folder of the same name beside it."""
     folder = path.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in pictures.items():
@@ -45,7 +45,7 @@ def write_markdown(path: Path, text: str, pictures: Mapping[str, Figure]) -> Non
 
 
 def write_html(path: Path, text: str, pictures: Mapping[str, Figure]) -> None:
-    """The same as one page that needs nothing else: the pictures are in it."""
+    """Write the text as one HTML page that contains its pictures."""
     from markdown import Markdown
 
     converter = Markdown(extensions=["tables", "fenced_code", "toc"], extension_configs={"toc": {"toc_depth": "2-2"}})

@@ -1,4 +1,4 @@
-"""How large a step: too small, right and too large on one curve, the bound 2/L, and Newton's answer."""
+"""How large a step should be: too small, right and too large on one curve, the bound 2/L, and Newton's step."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ CURVE, START = "x**2", (2.0,)
 VALLEY, SLOPE = "x**2 + 25*y**2", (2.0, 0.5)
 RATES = {0.03: "too small", 0.25: "", 0.35: "right", 0.5: "", 0.75: "", 0.97: "", 1.0: "", 1.15: "too large"}
 VIEW = {"x": (-0.7, 2.6), "y": (-0.9, 0.9)}
-UPDATES, NEARER = 100, 100  # how many updates a point has to come so many times nearer
+UPDATES, NEARER = 100, 100  # a point has UPDATES updates to come NEARER times nearer to the minimum
 NEWTON = {"name": "Newton", "max_iter": 1}
 
 
@@ -48,7 +48,7 @@ def chapter() -> Chapter:
 
 
 def go(function: str, start: tuple[float, ...], optimizer: Any, **more: Any) -> tuple[SurfaceProblem, Tensor]:
-    """The problem, and the path [UPDATES + 1, D] of a point. optimizer: a learning rate stands for plain steps."""
+    """The problem, and the path [UPDATES + 1, D] of a point. optimizer: its settings, or the learning rate of SGD."""
     how = optimizer if isinstance(optimizer, dict) else {"name": "SGD", "lr": optimizer}
     settings = {"direction": "minimize", "start": [start], "optimizer": how, "updates": UPDATES, "bound": 1e99}
     problem, path, _ = descend(function, settings | more)
@@ -56,13 +56,13 @@ def go(function: str, start: tuple[float, ...], optimizer: Any, **more: Any) -> 
 
 
 def curvatures(problem: SurfaceProblem) -> list[float]:
-    """The Hessian's eigenvalues where the point is, ascending."""
+    """The eigenvalues of the Hessian at the point, ascending."""
     found: list[float] = eigenvalues(derivatives(problem.function, problem.model().detach()).hessian)[0].tolist()
     return found
 
 
 def needed(path: Tensor) -> int:
-    """How many steps until the point is NEARER times nearer than at first; 0: it never is."""
+    """The number of steps until the point is NEARER times nearer than at the start; 0: never."""
     distance = path.norm(dim=1)
     return int((distance <= distance[0] / NEARER).int().argmax())
 

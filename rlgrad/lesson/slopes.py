@@ -33,7 +33,7 @@ def slope(function: Expression, x: float) -> float:
 
 
 def finite_difference(function: Expression, x: float) -> float:
-    """Rise over run between two points so near to x that the curve is as good as straight between them."""
+    """Rise over run between two points so close to x that the curve is almost straight between them."""
     run = 1e-4 * (abs(x) or 1.0)
     ends = torch.tensor([[x + run], [x - run]], dtype=torch.float64)
     high, low = function(ends)

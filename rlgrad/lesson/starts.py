@@ -36,7 +36,7 @@ def chapter() -> Chapter:
 
 
 def classifiers() -> tuple[list[Tensor], Tensor]:
-    """Weights [STARTS, D] at the start and at the end, and the losses [updates, STARTS] on the way."""
+    """The weights [STARTS, D] before and after training, and the losses [updates, STARTS] of all updates."""
     config: dict[str, Any] = {
         "problem": "logistic", "data": "breast_cancer", "l2": 0.01, "dtype": "float64", "initial_deviation": 3.0,
         "replicas": STARTS,
@@ -60,7 +60,7 @@ def policies() -> tuple[Tensor, Tensor]:
 
 
 def expected(p: Tensor) -> Tensor:
-    """J [N] of policies that say the second word with these probabilities [N]."""
+    """The expected returns [N] of policies that say the second word with these probabilities [N]."""
     words = torch.stack([1 - p, p], 1).unsqueeze(1)
     return MDPS["Twice"].expected_return(words.expand(-1, 3, -1))
 

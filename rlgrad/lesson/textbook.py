@@ -15,7 +15,7 @@ from rlgrad.loop import Direction
 from rlgrad.pages.drawing import COLOUR, EXACT, FAINT, panel
 from rlgrad.problems.logistic import Logistic
 
-PASSES = 40  # of the procedure with decaying steps, which takes one example an update
+PASSES = 40  # passes over the data with decaying steps, with one example in each update
 NEWTON = {"name": "LBFGS", "lr": 1, "max_iter": 20, "line_search_fn": "strong_wolfe", "tolerance_change": 0}
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "batch: 500 steps of the whole gradient": ("textbook_batch", {}),
@@ -50,7 +50,7 @@ def chapter() -> Chapter:
 
 
 def write_data(file: Path) -> None:
-    """A hundred of scikit-learn's breast cancers, and of each two measurements in units of their deviation."""
+    """Write 100 rows of scikit-learn's breast cancer data: two columns, standardised, and the labels."""
     from sklearn.datasets import load_breast_cancer
 
     x, y = load_breast_cancer(return_X_y=True)

@@ -1,4 +1,4 @@
-"""A run of the lesson: what its parameters were from update to update."""
+"""A run of the lesson: the path of its parameters from update to update."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from rlgrad.loop import updates
 def walk(
     config: str | Mapping[str, Any], settings: Mapping[str, Any], place: Callable[[Any], Tensor]
 ) -> tuple[Any, Tensor]:
-    """The problem after its run, and the path [updates + 1, ...]: its place before and after each update."""
+    """Run a config; return the problem and its path [updates + 1, ...]. place: computes a point of the path."""
     loaded = load_config(config, settings)
     problem, optimizer, schedule = loaded.build()
     path = [place(problem)]

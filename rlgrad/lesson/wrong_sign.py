@@ -1,4 +1,4 @@
-"""The wrong sign, on purpose: what a run does that goes against its objective."""
+"""The wrong sign, on purpose: what happens when a run moves against its objective."""
 
 import itertools
 
@@ -12,7 +12,7 @@ from rlgrad.loop import Direction, updates
 from rlgrad.pages.drawing import COLOUR, panel
 
 UPDATES = 24
-RUNS = {  # config -> what the picture says
+RUNS = {  # config -> the title and the axis of its picture
     "cartpole": ("CartPole: eight agents", "return"),
     "breast_cancer": ("breast cancer: eight classifiers", "cost (negative log-likelihood)"),
 }

@@ -1,4 +1,4 @@
-"""HTML pages that need nothing else: light or dark as their reader has it, on a screen, a phone or paper.
+"""HTML pages that need no other file. They follow the reader's light or dark mode, and fit screens, phones and paper.
 
 The lesson and the reports are such pages.
 """
@@ -13,7 +13,7 @@ CSS = Path(__file__).with_name("page.css")
 
 
 def page(title: str, body: str) -> str:
-    """A whole page. title, body: HTML."""
+    """The HTML of a whole page. title, body: HTML."""
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -23,7 +23,7 @@ def page(title: str, body: str) -> str:
 
 
 def apart(body: str) -> str:
-    """Each picture with names of its own: matplotlib gives the parts of all of them the same ones."""
+    """Make the ids in each picture unique, because matplotlib uses the same ids in all pictures."""
     count = itertools.count(1)
 
     def renamed(picture: re.Match[str]) -> str:

@@ -1,6 +1,6 @@
-"""What all pictures share: what goes up is orange, what goes down is blue, what is exact is black.
+"""The style of all pictures: ascent is orange, descent is blue, exact results are black.
 
-A picture is one panel. Pages put panels side by side, or below each other where there is little room.
+A picture is one panel. Pages put panels side by side, or below each other on a narrow screen.
 """
 
 import io
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from rlgrad.loop import Direction
 
-# Each colour, on a light and on a dark page. A picture is drawn in the light ones; its SVG has their names instead.
+# Each colour, on a light and on a dark page. A picture is drawn in the light colours; an SVG has their names instead.
 THEME = {
     "paper": ("#ffffff", "#16191d"), "ink": ("#111111", "#eef0f2"), "grid": ("#e9ecef", "#30353b"),
     "faint": ("#8b939b", "#868e96"), "up": ("#c2410c", "#ff922b"), "down": ("#1864ab", "#66b2f5"),
@@ -39,20 +39,20 @@ def style() -> Iterator[None]:
 
 
 def panel(width: float = 4.3, height: float = 3.2, **options: Any) -> tuple[Figure, Axes]:
-    """A figure of a size in inches, and its axes. No pyplot: there is no state to clean up."""
+    """A figure of this size in inches, and its axes. It does not use pyplot, so there is no state to clean up."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot(**options)
 
 
 def png(figure: Figure, dpi: int = 110) -> bytes:
-    """On white, as TensorBoard shows it on light and dark pages alike."""
+    """The picture as a PNG on white, because TensorBoard shows it on light and on dark pages."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
     return buffer.getvalue()
 
 
 def svg(figure: Figure) -> str:
-    """The picture as an `<svg>`, its colours by their names."""
+    """The picture as an `<svg>` that names its colours."""
     buffer = io.StringIO()
     with style():
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
@@ -62,13 +62,13 @@ def svg(figure: Figure) -> str:
 
 
 def svg_file(figure: Figure) -> str:
-    """The same as a file of its own, light or dark as its reader has it."""
+    """The picture as an SVG file, which follows the reader's light or dark mode."""
     return re.sub(
         "(?<=</style>)", f"<style>{colours()}:root {{background: var(--paper)}}</style>", svg(figure), count=1
     )
 
 
 def colours() -> str:
-    """What the names mean, in CSS. On paper they are the light ones."""
+    """The CSS that defines the names of the colours. On paper they are the light ones."""
     light, dark = ("; ".join(f"--{name}: {pair[k]}" for name, pair in THEME.items()) for k in (0, 1))
     return f":root {{{light}}}\n@media screen and (prefers-color-scheme: dark) {{:root {{{dark}}}}}\n"

@@ -1,1 +1,1 @@
-"""What is made of runs after they have ended: pictures, pages, tables. All of it is read from run directories."""
+"""Pictures, pages and tables about runs that have ended. Everything is read from run directories."""

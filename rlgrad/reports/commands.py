@@ -1,4 +1,4 @@
-"""The commands that read runs and the machine. Each imports what it needs."""
+"""The commands that read runs or look at the machine. Each imports only what it needs."""
 
 import argparse
 import shlex
@@ -18,7 +18,7 @@ THINGS = ("runs", "configs", "environments")
 
 
 def add_commands(commands: Any, add: "Callable[..., argparse.ArgumentParser]") -> None:
-    """add: makes the parser of a command, as rlgrad.cli has it."""
+    """Add the parsers of these commands. add: `rlgrad.cli.add`, which makes the parser of one command."""
     report = add(commands, report_command, "write a page about a run, or compare several", "runs/cartpole-1")
     completes(report.add_argument("runs", metavar="RUN", nargs="+", help="directories of runs"), RUN)
     report.add_argument("--to", metavar="FILE", help="the HTML page, instead of report.html in the first run")
@@ -49,7 +49,7 @@ def add_commands(commands: Any, add: "Callable[..., argparse.ArgumentParser]") -
 
 
 def add_for_models(commands: Any, add: "Callable[..., argparse.ArgumentParser]") -> None:
-    """What uses a trained model."""
+    """Add the parsers of the commands that use a trained model."""
     play = add(commands, play_command, "watch a policy play, in a window or on film", "runs/cartpole-1 --to film.gif")
     play.add_argument("--to", metavar="FILE", help="a film: a .gif or .mp4, instead of a window")
     play.add_argument("--episodes", type=whole, default=1, metavar="N", help="how many (1)")
@@ -116,7 +116,7 @@ def writable(to: Path) -> None:
 
 
 def picture(name: str) -> Path:
-    """Where a picture goes. Raises UsageError where it cannot."""
+    """The path of a picture. Raises UsageError if it cannot be written there."""
     to = Path(name)
     if to.suffix.removeprefix(".") not in FORMATS:
         raise UsageError(f"--to {name}: the file must end in {', '.join(f'.{each}' for each in FORMATS)}")
@@ -138,7 +138,7 @@ def slice_command(options: argparse.Namespace) -> int:
 
 
 def loaded(options: argparse.Namespace, suffixes: tuple[str, ...]) -> Any:
-    """What play and export are about. suffixes: those that `--to` may have."""
+    """Load the trained model for play, predict or export. suffixes: the allowed endings of the file to write."""
     check_trained(options.run)
     if options.to and Path(options.to).suffix not in suffixes:
         raise UsageError(f"{options.to}: the name must end in {' or '.join(suffixes)}")

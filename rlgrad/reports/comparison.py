@@ -1,4 +1,4 @@
-"""Is one run better than another, and how sure is that?"""
+"""How probable it is that one run is better than another, with its interval."""
 
 import math
 from collections.abc import Sequence
@@ -8,16 +8,16 @@ import numpy as np
 
 
 def probability_of_improvement(x: Sequence[float], y: Sequence[float]) -> float:
-    """How often a replica of x [M] is above one of y [N], draws counted as half: the Mann-Whitney statistic, divided by
-    the number of pairs (Agarwal et al. 2021, https://arxiv.org/abs/2108.13264, section 4.3)."""
+    """How often a replica of x [M] is above one of y [N]; ties count as half. It is the Mann-Whitney statistic, divided
+    by the number of pairs (Agarwal et al. 2021, https://arxiv.org/abs/2108.13264, section 4.3)."""
     difference = np.subtract.outer(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
     return float((np.sign(difference) + 1).mean() / 2)
 
 
 def interval_of_probability(probability: float, m: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """The interval of such a probability from M and N replicas: Newcombe's method 5 (2006,
-    https://doi.org/10.1002/sim.2324). It is Wilson's score interval for this statistic, and so it still says something
-    where all of x is above all of y, which a bootstrap does not.
+    """The interval of this probability from M and N replicas: Newcombe's method 5 (2006,
+    https://doi.org/10.1002/sim.2324). It is Wilson's score interval for this statistic. So it has a width even if all
+    of x is above all of y, where a bootstrap has none.
     """
     z, more = NormalDist().inv_cdf((1 + level) / 2), (m + n) / 2 - 1
 
@@ -25,7 +25,7 @@ def interval_of_probability(probability: float, m: int, n: int, level: float = 0
         return math.sqrt(p * (1 - p) * (1 + more * ((1 - p) / (2 - p) + p / (1 + p))) / (m * n))
 
     def end(outermost: float) -> float:
-        """Between the estimate and 0 or 1: where the estimate is just z deviations away."""
+        """The value, between the estimate and `outermost`, from which the estimate is exactly z deviations away."""
         inside, outside = probability, outermost
         for _ in range(60):
             middle = (inside + outside) / 2

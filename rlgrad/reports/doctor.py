@@ -1,4 +1,4 @@
-"""What is installed, what runs will use, and what could be done about what was found."""
+"""What is installed, what runs will use, and advice on what could be better."""
 
 import importlib.metadata
 import importlib.util
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGES = ("rlgrad", "torch", "gymnasium", "numpy", "tensorboard", "pydantic", "scikit-learn", "matplotlib")
-EXTRAS = {  # what an extra is for, and a module that it brings
+EXTRAS = {  # by extra: a module that it installs, and its purpose
     "box2d": ("Box2D", "LunarLander, BipedalWalker"),
     "mujoco": ("mujoco", "Hopper, HalfCheetah and other robots"),
     "envpool": ("envpool", "environments stepped in C++"),
@@ -21,7 +21,7 @@ EXTRAS = {  # what an extra is for, and a module that it brings
 
 
 def findings() -> Iterator[str]:
-    """Lines to print; an arrow goes before what one can do."""
+    """Yield the lines to print. Advice has an arrow before it."""
     yield line("python", f"{platform.python_version()}  {sys.executable}")
     for name in PACKAGES:
         yield line(name, version(name) or "not installed")

@@ -1,4 +1,4 @@
-"""A trained policy or classifier as ONNX, which runs where torch and rlgrad are not installed; and its model card."""
+"""Writes a trained policy or classifier as ONNX, which runs without torch and rlgrad, and its model card."""
 
 import json
 import logging
@@ -25,8 +25,8 @@ from rlgrad.supervised.trained import TrainedClassifier, TrainedRegression
 
 
 class PolicyGraph(nn.Module):
-    """observation [N, *O], as the network sees it -> the greedy action [N, *A], as the environment wants it; and the
-    probabilities of the choices [N, K], or mean and deviation of a Box's elements before they are brought into it."""
+    """observation [N, *O], as the network's input -> the greedy action [N, *A], in the environment's form; and the
+    probabilities of the choices [N, K], or mean and deviation of a Box's elements before scaling and clipping."""
 
     def __init__(self, trained: TrainedPolicy):
         super().__init__()
@@ -61,8 +61,8 @@ class PolicyGraph(nn.Module):
 
 
 class ClassifierGraph(nn.Module):
-    """features [N, D], as in the source, NaN where a value is missing -> the number of the class [N], and the
-    probabilities [N, K]."""
+    """features [N, D], as in the source, NaN for a missing value -> the number of the class [N], and the probabilities
+    [N, K]."""
 
     takes, gives = "features", ("class", "probabilities")
 
@@ -91,7 +91,8 @@ class ClassifierGraph(nn.Module):
 
 
 def export(model: TrainedPolicy | TrainedClassifier, config: Config, run: Path, to: Path) -> Path:
-    """Write the model, of any batch size, and a README.md beside it: its path. Raises UsageError and OSError."""
+    """Write the model, for any batch size, and a README.md beside it. Returns the README's path. Raises UsageError and
+    OSError."""
     graph: PolicyGraph | ClassifierGraph
     if isinstance(model, TrainedPolicy):
         seen = torch.zeros(2, *model.door.shape, dtype=getattr(torch, model.precision))
@@ -113,7 +114,7 @@ def export(model: TrainedPolicy | TrainedClassifier, config: Config, run: Path, 
 
 
 def onnx(graph: Any, first: Tensor, model: Any) -> bytes:
-    """The graph as ONNX. Raises UsageError where the extra is missing, or the network has no form in ONNX."""
+    """The graph as ONNX. Raises UsageError if the extra is not installed or ONNX cannot express the network."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     names: dict[str, Any] = {"input_names": [graph.takes], "output_names": list(graph.gives)}
     batch = ({0: torch.export.Dim("batch")},)
@@ -122,7 +123,7 @@ def onnx(graph: Any, first: Tensor, model: Any) -> bytes:
             program: Any = torch.onnx.export(graph, (first,), dynamo=True, dynamic_shapes=batch, verbose=False, **names)
     except ImportError as error:
         raise UsageError(f"{error.name or error} is not installed: pip install 'rlgrad[export]'") from error
-    except Exception as error:  # the exporter raises what it likes at a network of somebody's own
+    except Exception as error:  # a user's own network can make the exporter raise anything
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"this model cannot be written as ONNX: {type(error).__name__}: {reason}") from error
     made = program.model_proto
@@ -140,7 +141,7 @@ def onnx(graph: Any, first: Tensor, model: Any) -> bytes:
 def model_card(
     model: TrainedPolicy | TrainedClassifier, config: Config, run: Path, name: str, outputs: Sequence[str]
 ) -> str:
-    """A README.md with the front matter that hubs read: what it is, how good, what goes in and out, how to run it."""
+    """The text of README.md: front matter for model hubs, the model's origin, quality, inputs, outputs and usage."""
     settings: Any = config.settings
     gives = " and ".join(f"`{output}`" for output in outputs)
     if isinstance(model, TrainedPolicy):
@@ -162,7 +163,7 @@ def model_card(
         usage = template("card_classifier.py.txt").format(name=name, count=len(model.features))
     summary, replica = content_of(run / "summary.json"), int(model.origin.split()[1])
     rows, results = [], []
-    last = stage(run, weights.read(weights.where(run, None)), replica)  # of those that the summary judges
+    last = stage(run, weights.read(weights.where(run, None)), replica)  # the summary has the results of these weights
     for key, kind in metrics.items() if last in model.origin else ():
         if found := summary.get(f"evaluation.{key}"):
             value = found["per_replica"][replica]

@@ -1,4 +1,4 @@
-"""Curves of runs, with the interval over their replicas."""
+"""Curves of runs, with the interval over replicas."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from rlgrad.pages.drawing import FAINT, panel
 from rlgrad.reports.reading import AXES, Curve, Recorded
 
-# Okabe & Ito's colours: told apart by the colour-blind, and visible on a light and on a dark page
+# Okabe & Ito's colours: colour-blind readers can tell them apart, and they show on light and on dark pages
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 FEW = 40  # replicas that are drawn one by one
 
 
 def curves(runs: Sequence[Recorded], tag: str, axis: str = "step", lines: Mapping[str, float] | None = None) -> Figure:
-    """A tag of runs over their work, updates or seconds. lines: what to compare with, by name."""
+    """A figure of a tag of several runs over work, updates or seconds. lines: heights to compare with, by name."""
     figure, axes = panel(3.4, 2.7)
     trace(axes, runs, tag, axis)
     for name, height in (lines or {}).items():
@@ -46,12 +46,12 @@ def trace(axes: Axes, runs: Sequence[Recorded], tag: str, axis: str) -> None:
 
 
 def colours(count: int) -> Sequence[Any]:
-    """So many that are told apart; of many one next to the other."""
+    """This number of colours: distinct ones if there are few, neighbours on a scale if there are many."""
     return COLOURS[:count] if count <= len(COLOURS) else list(colormaps["viridis"](np.linspace(0, 0.95, count)))
 
 
 def swept(runs: Sequence[Recorded], tag: str, axis: str = "step") -> Figure:
-    """The values of a sweep: what each came to at last, with its interval, and the curves."""
+    """A figure of a sweep: the final result of each value with its interval, and the curves."""
     figure = Figure(figsize=(8.6, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     grid = [run.cell.named for run in runs if run.cell]
@@ -92,6 +92,6 @@ def draw(axes: Axes, run: Recorded, tag: str, axis: str, colour: str, alone: boo
 
 
 def spans_decades(values: np.ndarray, decades: float = 3) -> bool:
-    """Whether numbers are positive and so far apart that only a logarithmic axis shows them all."""
+    """Whether the values are positive, and so different that only a logarithmic axis shows them all."""
     seen = values[np.isfinite(values)]
     return bool(len(seen)) and seen.min() > 0 and math.log10(seen.max() / seen.min()) >= decades

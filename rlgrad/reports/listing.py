@@ -1,4 +1,4 @@
-"""What there is: runs, configs, environments. A line each, without torch."""
+"""Lists of runs, configs and environments, a line for each, without torch."""
 
 import json
 import time
@@ -13,7 +13,7 @@ ENDED = {"completed", "failed", "interrupted"}
 
 
 def runs(folder: Path) -> Iterator[str]:
-    """The runs of a folder, the newest first: status, result with its interval, age."""
+    """Yield the lines of a table of the runs in a folder, the newest first: status, result with its interval, age."""
     found = [path.parent for path in folder.glob("*/config.yaml")]
     if not found:
         raise UsageError(f"{folder}: there are no runs here; rlgrad train --config cartpole makes one")
@@ -28,7 +28,7 @@ def runs(folder: Path) -> Iterator[str]:
 
 
 def configs() -> Iterator[str]:
-    """The configs that come with the package, each with its first comment."""
+    """Yield a line for each config that comes with the package, with its first comment."""
     rows = []
     for name in shipped():
         lines = (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
@@ -39,7 +39,7 @@ def configs() -> Iterator[str]:
 
 
 def environments() -> Iterator[str]:
-    """The ids that Gymnasium knows here, the newest version of each."""
+    """Yield a line for each environment registered in Gymnasium, in its newest version."""
     import gymnasium as gym
 
     newest: dict[str, tuple[int, str]] = {}
@@ -55,7 +55,7 @@ def environments() -> Iterator[str]:
 
 
 def result(summary: Mapping[str, Any]) -> str:
-    """The first metric of the evaluation, `return 499.9 (499.6 to 500)`."""
+    """The first metric of the evaluation as text: `return 499.9 (499.6 to 500)`."""
     key = next((key for key in summary if key.startswith("evaluation.")), "objective")
     found = summary.get(key)
     if not isinstance(found, dict) or not isinstance(found.get("mean"), int | float):
@@ -80,7 +80,7 @@ def aligned(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
 
 
 def content(file: Path) -> dict[str, Any]:
-    """What a file of JSON says; nothing where there is none, or none that can be read."""
+    """The content of a JSON file; empty if the file does not exist or cannot be read."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

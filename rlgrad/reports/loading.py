@@ -1,4 +1,4 @@
-"""From a run directory to what was learned: a policy or a classifier."""
+"""Loads the trained model of a run: a policy or a classifier."""
 
 import sys
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rlgrad.agents.trained import TrainedPolicy
     from rlgrad.supervised.trained import TrainedClassifier
 
-APART = 2**40  # an update that no run comes to: its held-out episodes are none of a run's, or of `rlgrad evaluate`
+APART = 2**40  # an update that no run reaches: its held-out episodes are new to every run and to `rlgrad evaluate`
 
 
 def load(
@@ -29,14 +29,14 @@ def load(
     environment: Any = None,
     policy: Any = None,
 ) -> "TrainedPolicy | TrainedClassifier":
-    """What a run has learned: a policy with its normalisers, or a classifier with its preprocessing. Its `origin` says
-    where it comes from.
+    """The trained model of a run: a policy with its normalisers, or a classifier with its preprocessing. Its `origin`
+    names the run, the replica and the update.
 
-    run: its directory, of which nothing is executed.
-    replica: its number, from 0; None: the best of several, by an evaluation that is apart from those of the run.
-    update: after how many updates, or "best", where `keep` has kept these weights; None: after the last.
+    run: the run directory; nothing in it is executed.
+    replica: the replica's number, from 0; None: the best one in a new evaluation, separate from those of the run.
+    update: the number of updates, or "best", if `keep` has kept these weights; None: the last update.
     allow_imports: whether the config's `imports` may run code.
-    environment, policy: as for `train`, where the run was given them; the network for a single replica.
+    environment, policy: as for `train`, if the run was started with them; the network for a single replica.
 
     Raises UsageError in one line.
     """
@@ -49,7 +49,8 @@ def load(
     count = weights.replicas(found.tensors)
     if replica is not None and not 0 <= replica < count:
         raise UsageError(f"{path}: there is no replica {replica}: the run has the replicas 0 to {count - 1}")
-    config.trained({name: tensor[:1] for name, tensor in found.tensors.items()}, found.description)  # or a refusal
+    # refuse what cannot be loaded, before the replicas are evaluated
+    config.trained({name: tensor[:1] for name, tensor in found.tensors.items()}, found.description)
     because = ""
     if replica is None:
         replica, because = (0, "") if count == 1 else best(config, found)
@@ -66,7 +67,7 @@ def load(
 
 
 def stage(path: Path, found: Weights, replica: int) -> str:
-    """How far the replica had been trained, and whether that was all."""
+    """The number of updates that the replica was trained for, and whether its run is completed, as text."""
     done = found.update[replica] if isinstance(found.update, list) else found.update
     status = content_of(path / "summary.json").get("status", "not ended")
     unfinished = "" if status == "completed" else f" (the run is {status}; --resume goes on with it)"
@@ -74,7 +75,7 @@ def stage(path: Path, found: Weights, replica: int) -> str:
 
 
 def best(config: Config, found: Weights) -> tuple[int, str]:
-    """The replica that is the best in a further evaluation, and why it was taken."""
+    """The best replica in a new evaluation, and the reason for this choice as text."""
     problem = config.build().problem
     metric, direction = problem.judged
     weights.fill(problem, found)
@@ -86,7 +87,7 @@ def best(config: Config, found: Weights) -> tuple[int, str]:
 
 
 def evaluate(config: Config, path: Path, update: int | str | None, episode_seed: int) -> dict[str, Any]:
-    """What an evaluation of all replicas comes to, or of those of each value of a sweep, played as their run played."""
+    """Evaluate all replicas of a run again, as the run did. Returns the statistics; those of each cell in a sweep."""
     found = weights.read(weights.where(path, update))
     saved = checkpoint.load(path) or {}
     trained_with(path, saved, config.settings)

@@ -1,4 +1,4 @@
-"""A trained policy at play: in a window, or on film."""
+"""Shows a trained policy at play, in a window or on film."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,7 +15,7 @@ from rlgrad.run.faults import attempt
 
 
 def film_of(run: Path) -> bytes | None:
-    """The beginning of an episode of the run's first replica, as a GIF; None where there is nothing to be seen."""
+    """The beginning of an episode of the run's first replica, as a GIF; None if it cannot be shown."""
     try:
         show = Show(load(run, replica=0))
         return film(beginning(show.frames()), show.fps)
@@ -25,7 +25,7 @@ def film_of(run: Path) -> bytes | None:
 
 def returns_by_chance(run: Path, episodes: int = 20, steps: int = 20_000) -> list[float]:
     """The returns of uniformly random actions in the run's environment, the same at every call. Only whole episodes
-    count, and all together have so many steps; none where the run's model is no policy."""
+    count. steps: the most steps of all episodes together. The list is empty if the run's model is not a policy."""
     try:
         policy = load(run, replica=0)
         if not isinstance(policy, TrainedPolicy):
@@ -37,11 +37,11 @@ def returns_by_chance(run: Path, episodes: int = 20, steps: int = 20_000) -> lis
 
 
 def random_play(environment: Any, mask: str | None, episodes: int, steps: int) -> Iterator[float]:
-    """mask: the part of the observations that says which actions are legal."""
+    """Yield the returns of random episodes. mask: the part of the observations that marks the legal actions."""
     actions = environment.action_space
     actions.seed(0)
     for episode in range(episodes):
-        seen, _ = environment.reset(seed=2**31 + episode)  # apart from those of training and evaluation
+        seen, _ = environment.reset(seed=2**31 + episode)  # training and evaluation have other seeds
         earned, over = 0.0, False
         while not over:
             if (steps := steps - 1) < 0:
@@ -53,7 +53,7 @@ def random_play(environment: Any, mask: str | None, episodes: int, steps: int) -
 
 
 def play(policy: Any, to: str | None, episodes: int, seed: int, sample: bool) -> list[float]:
-    """Show episodes, in a window or in a file. Their returns. Raises UsageError, RunError and OSError."""
+    """Show episodes in a window, or write a film; return their returns. Raises UsageError, RunError and OSError."""
     try:
         show = Show(policy, "rgb_array" if to else "human", sample)
         if to:

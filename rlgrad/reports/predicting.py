@@ -1,4 +1,4 @@
-"""From a table to a file of predictions, batch by batch: the memory it takes does not grow with the table."""
+"""Predicts the rows of a table, batch by batch, so that the memory needed does not grow with the table."""
 
 import itertools
 import os
@@ -13,14 +13,14 @@ from rlgrad.errors import SettingError, UsageError, say
 from rlgrad.supervised import tables
 from rlgrad.supervised.trained import TrainedClassifier
 
-EVERY = 5.0  # seconds between two lines of progress
+EVERY = 5.0  # seconds between lines of progress
 
 
 def predict(model: Any, settings: Any, path: Path, to: Path) -> int:
-    """Write what a model says of each row of a table; how many there are. Raises UsageError and OSError, and there is
-    then no new file.
+    """Write the model's prediction for each row of a table; return the number of rows.
 
-    settings: those of its run, which say how its tables are written.
+    settings: those of the model's run, which define the format of the table. Raises UsageError and OSError, and then
+    writes no file.
     """
     import pyarrow as pa
     from pyarrow import csv, parquet
@@ -33,7 +33,7 @@ def predict(model: Any, settings: Any, path: Path, to: Path) -> int:
 
     def predictions(x: np.ndarray) -> pa.RecordBatch:
         found = model.answer(x)
-        columns = [pa.array(column, from_pandas=True) for column in found.T]  # NaN is nothing
+        columns = [pa.array(column, from_pandas=True) for column in found.T]  # NaN becomes null
         if classes:
             unknown = np.isnan(found).any(1)
             columns.insert(0, pa.array(np.array(classes)[np.where(unknown, 0, found.argmax(1))], mask=unknown))

@@ -1,4 +1,4 @@
-"""What others have published, to read a result beside it."""
+"""Published results of others, to compare a result with."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ SLM = "https://github.com/kengz/SLM-Lab/blob/master/BENCHMARKS.md"
 
 
 class Published(NamedTuple):
-    """The return of a greedy policy, from one run where nothing else is said."""
+    """The published return of a greedy policy, from one run unless `who` says otherwise."""
 
     who: str
     value: float
@@ -16,7 +16,7 @@ class Published(NamedTuple):
     source: str
 
 
-# Environment's name without its version: newer versions of an environment have other returns, so its own is said.
+# By the environment's name without version. Returns differ between versions, so the version of the results is given.
 RETURNS = {
     "CartPole": ("v1", [Published("PPO", 500, 100_000, ZOO), Published("REINFORCE, 4 seeds", 483, 200_000, SLM)]),
     "Acrobot": ("v1", [Published("PPO", -73.5, 1_000_000, ZOO), Published("TRPO", -83.1, 100_000, ZOO)]),
@@ -52,7 +52,7 @@ RETURNS = {
 
 
 def published(environment: str) -> list[tuple[str, float, int, str]]:
-    """Rows of (who, return, steps, source) for an environment's id; none where nobody is known to have published."""
+    """Rows of (who, return, steps, source) for an environment's id; empty if no published result is known."""
     version, found = RETURNS.get(environment.rpartition("-")[0], ("", []))
     other = "" if environment.endswith(f"-{version}") else f" on {version}"
     return [(f"{who}{other}", value, steps, source) for who, value, steps, source in found]

@@ -1,4 +1,4 @@
-"""A run as its directory has it. Nothing of it is executed."""
+"""Reads a run from its directory. Nothing in it is executed."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ UNITS = {"env_steps": "environment steps", "examples": "examples", "evaluations"
 
 @dataclass(frozen=True)
 class Curve:
-    """A tag over a run."""
+    """The values of a tag over a run."""
 
     x: np.ndarray  # [N]
     values: np.ndarray  # [N, R]; NaN where a replica is set aside
@@ -36,7 +36,7 @@ class Curve:
 
     @cached_property
     def interval(self) -> np.ndarray:
-        """[N, 2], the lower and the upper end; NaN where there is none."""
+        """[N, 2], the lower and the upper end of the interval; NaN if there is none."""
         return np.asarray([each["ci95"] for each in self._summaries], dtype=float)
 
     @cached_property
@@ -48,14 +48,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A run that has been written."""
+    """A run, read from its directory."""
 
     path: Path
     settings: Mapping[str, Any]
-    summary: Mapping[str, Any]  # empty while it goes on, or where it was killed
+    summary: Mapping[str, Any]  # empty while the run goes on, or if it was killed
     environment: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
-    cell: Cell | None = None  # of a sweep: the values that it is about
+    cell: Cell | None = None  # the cell of a sweep, if this is only a part of a run
 
     @property
     def name(self) -> str:
@@ -73,8 +73,8 @@ class Recorded:
 
     @property
     def _said(self) -> Mapping[str, Any]:
-        """What the run said of its problem: before its first update, and at its end."""
-        older = {"by_chance": self.settings.get("problem") != "surface"}  # a version that said nothing
+        """What the run recorded about its problem, before its first update and at its end."""
+        older = {"by_chance": self.settings.get("problem") != "surface"}  # older versions did not record this
         return older | {**self.environment, **self.summary}
 
     @property
@@ -83,25 +83,25 @@ class Recorded:
 
     @property
     def tags(self) -> list[str]:
-        """Those with a value for each replica, in the order in which they came."""
+        """The tags with a value for each replica, in the order of their first appearance."""
         return list({tag: None for row in self.rows for tag, value in row.items() if isinstance(value, list)})
 
     @property
     def work(self) -> str:
-        """What one replica's work is counted in."""
+        """The unit of a replica's work."""
         found = next((tag for tag in WORK if tag in self.tags), WORK[-1])
         return UNITS[found.rpartition("/")[2]]
 
     @property
     def evaluated(self) -> list[str]:
-        """The tags of its evaluation, as far as it is known those that matter most."""
+        """The most important tags of the evaluation; the first two if the run does not name them."""
         headline = self._said.get("headline")
         most = [f"evaluation/{name}" for name in headline] if isinstance(headline, list) else []
         every = [tag for tag in self.tags if tag.startswith("evaluation/")]
         return [tag for tag in most if tag in every] or every[:2]
 
     def curve(self, tag: str, axis: str = "step") -> Curve:
-        """axis: one of AXES."""
+        """The curve of a tag. axis: one of AXES."""
         rows = [row for row in self.rows if tag in row]
         x = [self._seconds.get(update(row), np.nan) if axis == "seconds" else AT[axis](row) for row in rows]
         values = [[np.nan if value is None else value for value in row[tag]] for row in rows]
@@ -109,7 +109,7 @@ class Recorded:
 
     @cached_property
     def _seconds(self) -> dict[int, float]:
-        """By update, the wall seconds of all sittings until then. They are in TensorBoard's file alone."""
+        """The wall seconds of all sittings up to each update. Only TensorBoard's event file has them."""
         found: dict[int, float] = {}
         for file in sorted(self.path.glob(f"{EVENTS}*")):
             for points in scalars(file):
@@ -119,7 +119,7 @@ class Recorded:
 
 
 def apart(run: Recorded) -> list[Recorded]:
-    """The values of a sweep, each as if it had been a run of its own; of a run that sweeps nothing itself."""
+    """Split a sweep into its cells, each as if it were a run of its own. A run without a sweep stays whole."""
     grid = meant(run.settings, "sweep")
     return [of_cell(run, number, cell) for number, cell in enumerate(cells(grid, run.replicas))] if grid else [run]
 
@@ -127,7 +127,7 @@ def apart(run: Recorded) -> list[Recorded]:
 def of_cell(run: Recorded, number: int, cell: Cell) -> Recorded:
     own = slice(cell.replicas.start, cell.replicas.stop)
     rows = [{tag: value[own] if isinstance(value, list) else value for tag, value in row.items()} for row in run.rows]
-    for row in rows:  # whose step is the mean over all
+    for row in rows:  # the recorded step is the mean over all replicas; here it is that of the cell
         done = [value for value in next((row[tag] for tag in WORK if tag in row), []) if value is not None]
         row["step"] = round(sum(done) / len(done)) if done else row["step"]
     swept = run.summary.get("sweep")
@@ -137,12 +137,12 @@ def of_cell(run: Recorded, number: int, cell: Cell) -> Recorded:
 
 
 def update(row: Mapping[str, Any]) -> int:
-    """The number of the update; version 0.1 had it as the step, counted from 0."""
+    """The number of the update, counted from 1; version 0.1 stored it as `step`, counted from 0."""
     return int(row["update"] if "update" in row else row["step"] + 1)
 
 
 def step(row: Mapping[str, Any]) -> float:
-    """The work of one replica."""
+    """The work of one replica by then."""
     if "update" in row:
         return float(row["step"])
     work = next((row[tag] for tag in WORK if tag in row), [np.nan])
@@ -153,7 +153,7 @@ AT = {"step": step, "update": update}
 
 
 def read_run(path: str | Path) -> Recorded:
-    """Raises UsageError where there is no run, or none that can be read."""
+    """Read a run. Raises UsageError if there is no run, or if it cannot be read."""
     path = Path(path)
     check_run(str(path))
     rows: list[dict[str, Any]] = []
@@ -178,7 +178,7 @@ def read_run(path: str | Path) -> Recorded:
 
 
 def content(file: Path) -> dict[str, Any]:
-    """What a file of JSON says; nothing where there is none yet. Raises OSError and ValueError."""
+    """The content of a JSON file; empty if there is no such file yet. Raises OSError and ValueError."""
     if not file.is_file():
         return {}
     found = json.loads(file.read_text(encoding="utf-8"))
@@ -188,7 +188,7 @@ def content(file: Path) -> dict[str, Any]:
 
 
 def scalars(file: Path) -> Iterator[dict[str, float]]:
-    """The scalars of each event in TensorBoard's file."""
+    """Yield the scalars of each event in TensorBoard's event file."""
     from tensorboard.compat.proto.event_pb2 import Event
 
     from rlgrad.run.records import read_records

@@ -1,4 +1,4 @@
-"""One HTML file that says what a run was, what came out, and how to do it again; of several runs, how they compare."""
+"""One HTML page about a run: its setup, its results and how to reproduce it; for several runs also how they compare."""
 
 import html
 import shlex
@@ -29,7 +29,7 @@ CLOSE = {"accuracy": "prior_accuracy", "log_loss": "prior_log_loss"}  # what alw
 
 
 class Seen(NamedTuple):
-    """What is found out about a run, besides what it has logged, where that is possible."""
+    """What the page shows about a run besides its log, if it is available."""
 
     film: bytes | None = None  # a GIF of the trained policy
     random: Sequence[float] = ()  # the returns of uniformly random actions
@@ -37,7 +37,7 @@ class Seen(NamedTuple):
 
 
 def report(runs: Sequence[Recorded], seen: Seen | None = None) -> str:
-    """The page. seen: of a single run."""
+    """The HTML page about one run or several. seen: what else to show about a single run."""
     with style():
         if len(runs) > 1:
             return page("Runs compared", "\n".join(comparison(runs)))
@@ -80,7 +80,7 @@ def single(run: Recorded, seen: Seen) -> Iterable[str]:
 
 
 def judged(run: Recorded) -> Iterable[str]:
-    """A classifier on its test set."""
+    """Yield the HTML section about a classifier on its test set."""
     judgement = run.summary.get("judgement")
     if not isinstance(judgement, dict):
         return
@@ -120,7 +120,7 @@ def comparison(runs: Sequence[Recorded]) -> Iterable[str]:
 
 
 def lead(run: Recorded) -> str:
-    """What was run, and what came out, in two sentences."""
+    """The first paragraph: what was run, and its result."""
     what = next((run.settings[key] for key in ("environment", "data", "function") if run.settings.get(key)), "")
     made = f"{run.settings.get('problem', 'a problem of your own')} on {what}" if what else "a problem of your own"
     updates, seconds = run.summary.get("updates", len(run.rows)), run.summary.get("wall_seconds")
@@ -140,7 +140,7 @@ def lead(run: Recorded) -> str:
 
 
 def results(runs: Sequence[Recorded]) -> Iterable[str]:
-    """The last evaluation, and the objective of the saved parameters."""
+    """Yield the HTML table of the last evaluation and of the objective at the saved parameters."""
     rows: list[list[Any]] = []
     for run in runs:
         found = {"objective": run.summary.get("objective")}
@@ -166,7 +166,7 @@ def results(runs: Sequence[Recorded]) -> Iterable[str]:
 
 
 def improvement(runs: Sequence[Recorded], tag: str) -> Iterable[str]:
-    """How probable it is that a replica of one run is better than one of the first."""
+    """Yield the HTML section on the probability that a replica of another run is better than one of the first run."""
     down = "loss" in tag
     last = [[v for v in run.curve(tag).values[-1].tolist() if v == v] for run in runs]
     rows = []
@@ -182,7 +182,7 @@ def improvement(runs: Sequence[Recorded], tag: str) -> Iterable[str]:
 
 
 def others(run: Recorded, random: Sequence[float]) -> Iterable[str]:
-    """What to hold a return against."""
+    """Yield the HTML section with returns to compare with: random actions, the threshold, published results."""
     rows: list[list[str]] = []
     if random:
         rows.append([f"uniformly random actions, {len(random)} episodes", number(fmean(random)), "0", ""])
@@ -200,7 +200,7 @@ def others(run: Recorded, random: Sequence[float]) -> Iterable[str]:
 
 
 def again(run: Recorded) -> Iterable[str]:
-    """All that is needed to do it again."""
+    """Yield the HTML section with everything needed to reproduce the run."""
     yield f"<h2>{text(run.name)}: do it again</h2>"
     command = run.environment.get("command")
     if isinstance(command, list) and command:
@@ -222,7 +222,7 @@ def again(run: Recorded) -> Iterable[str]:
 
 
 def beside(run: Recorded, tag: str, random: Sequence[float]) -> dict[str, float]:
-    """What to compare a tag with: where the environment counts as solved, or what needs no learning."""
+    """Values to compare a tag with: the threshold of the environment, and results without learning."""
     name = tag.partition("/")[2]
     lines = {"random actions": fmean(random)} if tag == "evaluation/return" and random else {}
     threshold = run.summary.get("threshold")
@@ -234,7 +234,7 @@ def beside(run: Recorded, tag: str, random: Sequence[float]) -> dict[str, float]
 
 
 def panels(figures: Iterable[Any]) -> str:
-    """Pictures side by side, or below each other where there is little room."""
+    """The pictures as HTML, side by side, or below each other on a narrow screen."""
     drawn = []
     for figure in figures:
         axes = figure.axes[0]
@@ -260,5 +260,5 @@ def text(thing: Any) -> str:
 
 
 def write(runs: Sequence[Recorded], to: Path, seen: Seen) -> None:
-    """Raises OSError."""
+    """Write the page. Raises OSError."""
     to.write_text(report(runs, seen), encoding="utf-8")

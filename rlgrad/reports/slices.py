@@ -1,8 +1,8 @@
-"""What the objective looks like around what a run has found: along a line, and over a plane.
+"""Draws the objective around the result of a run: along a line, and over a plane.
 
-Of an agent: along its gradient, where one sees the hill that it climbs, and along a random direction. Every point plays
-the same random numbers, so that only the parameters differ. Of all else: in the plane that holds most of the path that
-training took (Li et al. 2018, https://arxiv.org/abs/1712.09913, section 7), with the path drawn on it.
+For an agent the directions are its gradient, which shows the hill that it climbs, and a random direction. Every point
+uses the same random numbers, so that only the parameters differ. For other problems the plane is the one that holds
+most of the path of training (Li et al. 2018, https://arxiv.org/abs/1712.09913, section 7), with the path drawn on it.
 """
 
 from collections.abc import Callable
@@ -27,23 +27,23 @@ from rlgrad.run.observer import Observer, Record
 from rlgrad.run.resuming import recorded_config
 from rlgrad.trainable import Trainable
 
-LINE, PLANE = 41, 17  # points
-WHITE = "#fffffe"  # also on a dark page, which turns what is quite white into its own background
-REACH = 0.5  # how far an agent's pictures go, as a part of the length of its parameters
+LINE, PLANE = 41, 17  # points along the line, and along each side of the plane
+WHITE = "#fffffe"  # not quite white, because a dark page replaces pure white by its background
+REACH = 0.5  # the range of an agent's pictures, as a part of the norm of its parameters
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Where the objective was looked at, and what it was there."""
+    """The points where the objective was computed, and its values there."""
 
     names: tuple[str, str]  # of the two directions
     line: tuple[np.ndarray, np.ndarray]  # places [N] along the first direction, and values [N]
-    plane: tuple[np.ndarray, np.ndarray, np.ndarray]  # places [M] and [M], and values [M, M], the second one first
-    path: np.ndarray  # [K, 2], what training went through; [1, 2] where it is not known
+    plane: tuple[np.ndarray, np.ndarray, np.ndarray]  # places [M] along each direction, and values [M (second), M]
+    path: np.ndarray  # [K, 2], the path of training; [1, 2] if it is not known
 
 
 def cut(path: str | Path, replica: int = 0, allow_imports: bool = False) -> tuple[Slice, str]:
-    """The slice around one replica of a run, and the objective's name. Raises UsageError where there is no such run."""
+    """The slice around one replica of a run, and the objective's name. Raises UsageError if there is no such run."""
     config = recorded_config(Path(path), allow_imports)
     if not 0 <= replica < (count := len(config.settings.seeds)):
         raise UsageError(f"--replica {replica}: the run has {count} of them, counted from 0")
@@ -52,12 +52,12 @@ def cut(path: str | Path, replica: int = 0, allow_imports: bool = False) -> tupl
     if isinstance(problem, Reinforce):
         return around(alone(config, trained, replica), config.settings.length), problem.measures
     walk = Walk()
-    Following(config.settings, problem, optimizer, schedule, [walk], None)()  # training is done again
+    Following(config.settings, problem, optimizer, schedule, [walk], None)()  # train again, to get the path
     return along(problem, torch.stack(walk.places)[:, replica], replica), problem.measures
 
 
 def alone(config: Config, trained: dict[str, Tensor], replica: int) -> Trainable:
-    """One replica as a run of its own, with its own random numbers."""
+    """The problem of one replica, as a run of its own with the same random numbers, and its trained parameters."""
     problem: Trainable = config.with_settings(config.settings.alone(replica)).build().problem
     wanted = problem.model.state_dict()
     try:
@@ -73,14 +73,15 @@ def alone(config: Config, trained: dict[str, Tensor], replica: int) -> Trainable
 
 
 def around(problem: Trainable, step: int) -> Slice:
-    """An agent's objective along its gradient, and over the plane of that and a random direction. step: of the episodes
-    that both are estimated from; no update has learned from them."""
+    """An agent's objective along its gradient, and over the plane of its gradient and a random direction.
+
+    step: the number of the update whose episodes are played here; no update of the run has learned from them."""
     parameters = list(problem.model.parameters())
     centre = flatten([p.detach().clone() for p in parameters])
     batch = next(iter(problem.passes(problem.sample(step))))
     evaluation = Evaluation(problem, batch, parameters)
     evaluation()
-    update = Update(step - 1, [evaluation])  # after which the objective is that of the episodes of `step`
+    update = Update(step - 1, [evaluation])  # `problem.final` then plays the episodes of `step`
     critic, generator = parameters_apart(problem.model), torch.Generator().manual_seed(0)
     pairs = list(zip(parameters, update.gradient, strict=True))
     gradient = flatten([torch.zeros_like(p) if g is None or p in critic else g for p, g in pairs])
@@ -96,7 +97,7 @@ def around(problem: Trainable, step: int) -> Slice:
 
 
 def along(problem: Trainable, way: Tensor, replica: int) -> Slice:
-    """The objective over the plane that holds most of a path [K, P] of one replica's parameters."""
+    """The objective over the plane that holds most of one replica's path `way` [K, P] through its parameters."""
     end = way[-1]
     _, _, directions = torch.linalg.svd(way - end, full_matrices=False)
     one, two = orthonormal(directions[0], directions[1] if len(directions) > 1 else torch.ones_like(end))
@@ -122,7 +123,7 @@ def along(problem: Trainable, way: Tensor, replica: int) -> Slice:
 
 
 class Walk(Observer):
-    """Remembers the parameters [R, P] that training goes through."""
+    """Remembers the parameters [R, P] after each update, and before the first."""
 
     def __init__(self) -> None:
         self.places: list[Tensor] = []
@@ -133,7 +134,7 @@ class Walk(Observer):
 
 
 def objective(problem: Trainable, update: Update, replica: int) -> Callable[[Tensor], float]:
-    """The objective of one replica at parameters [R, P]."""
+    """A function of parameters [R, P] that returns the objective of one replica."""
     parameters = list(problem.model.parameters())
 
     @torch.no_grad()
@@ -146,21 +147,21 @@ def objective(problem: Trainable, update: Update, replica: int) -> Callable[[Ten
 
 
 def orthonormal(one: Tensor, two: Tensor) -> tuple[Tensor, Tensor]:
-    """Two directions of length 1, the second one brought to a right angle with the first."""
+    """Two directions of length 1 at a right angle, made from the given two by Gram-Schmidt."""
     one = one / one.norm().clamp(min=1e-30)
     two = two - (two * one).sum() * one
     return one, two / two.norm().clamp(min=1e-30)
 
 
 def widened(places: np.ndarray) -> tuple[float, float]:
-    """The range of places, with some room on both sides."""
+    """The range of the places, with some room on both sides."""
     low, high = float(places.min()), float(places.max())
     room = 0.3 * (high - low) or 1.0
     return low - room, high + room
 
 
 def draw(found: Slice, what: str) -> Figure:
-    """The line, and beside it the plane with the path. what: the objective's name."""
+    """A figure of the line, and beside it the plane with the path. what: the objective's name."""
     figure = Figure(figsize=(8.6, 3.4), layout="constrained")
     line, plane = figure.subplots(1, 2)
     draw_line(line, found, what)
@@ -175,9 +176,9 @@ def draw_line(axes: Axes, found: Slice, what: str) -> None:
 
 
 def draw_plane(axes: Axes, found: Slice, what: str) -> None:
-    levels = np.unique(np.quantile(found.plane[2], np.linspace(0, 1, 21)))  # each holds as much of the plane
+    levels = np.unique(np.quantile(found.plane[2], np.linspace(0, 1, 21)))  # equal areas between the levels
     drawn = axes.contourf(*found.plane, levels=levels if len(levels) > 2 else 2, cmap="viridis")
     axes.figure.colorbar(drawn, ax=axes, label=what)
     axes.plot(*found.path.T, color=WHITE, marker="o", markersize=2, linewidth=1)
-    axes.plot(0, 0, color=WHITE, marker="*", markersize=11)  # what the run has found
+    axes.plot(0, 0, color=WHITE, marker="*", markersize=11)  # the result of the run
     axes.set(xlabel=found.names[0], ylabel=found.names[1])

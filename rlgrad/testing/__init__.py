@@ -1,4 +1,4 @@
-"""For tests, ours and yours: what code that learns from segments must get right, and what a problem must keep."""
+"""For tests, ours and yours: checks of code that learns from segments, and checks of a problem."""
 
 from rlgrad.testing.conformance import CASES, Learned, conformance, envpool_conformance, expected, script, vectors
 from rlgrad.testing.problem import check_problem

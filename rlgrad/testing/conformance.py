@@ -1,13 +1,14 @@
-"""Does code that learns from segments get ends, time limits and resets right? A kit to find out, ours and yours.
+"""Tests whether code that learns from segments, ours or yours, handles ends, time limits and resets correctly.
 
-The environments here play a script, whatever they are told. Each observation is a number that occurs once, and is its
-own value V(s) = s, so that what must be learned from each step can be worked out by hand: which steps there are, and
-the advantage and the return of each, by the definition of generalized advantage estimation
+The environments here play a script, whatever the actions are. Each observation is a number that occurs once, and is its
+own value V(s) = s. So the right result can be computed by hand: which steps there are, and the advantage and the return
+of each, by the definition of generalized advantage estimation
 
     δₜ = rₜ + γ V(sₜ₊₁) (0 where the episode has terminated) - V(sₜ)      Aₜ = Σ (γλ)ᵏ δₜ₊ₖ, up to an end or the cut
 
-A time limit is not an end: what it cuts off counts with the value of what was seen last. After an end comes another
-episode, of which nothing may leak; and a step in which Gymnasium resets a copy is none to learn from.
+A time limit is not a termination: the rest that it cuts off counts with the value of the last observation. After an end
+comes another episode, which must not affect the one before. A step in which Gymnasium only resets a copy must not be
+learned from.
 
     from rlgrad.testing import conformance
 
@@ -34,7 +35,7 @@ Estimator = Callable[[Any, Value, int, int, float, float], Iterable[Learned]]
 
 STEPS, SEGMENTS, DISCOUNT, WEIGHT, COPIES = 5, 2, 0.5, 0.5, 2
 
-# How long episodes are, and how they end; after the last one comes the first again.
+# The lengths of the episodes, and how they end. After the last one the first comes again.
 CASES: dict[str, tuple[tuple[int, End], ...]] = {
     "terminated": ((3, "terminated"), (30, "terminated")),
     "truncated": ((3, "truncated"), (30, "terminated")),
@@ -47,9 +48,9 @@ CASES: dict[str, tuple[tuple[int, End], ...]] = {
 
 
 class Episode(NamedTuple):
-    """What happens in an episode of n steps."""
+    """The script of an episode of n steps."""
 
-    observations: list[float]  # n + 1, with the one after the last step
+    observations: list[float]  # n + 1, including the one after the last step
     rewards: list[float]  # n
     end: End
 
@@ -68,7 +69,7 @@ def script(case: str, copy: int, episodes: int = 12) -> list[Episode]:
 
 
 class Scripted(gymnasium.Env[np.ndarray, Any]):
-    """Plays the script of a copy; a reset leads to its next episode."""
+    """An environment that plays the script of a copy; a reset begins its next episode."""
 
     observation_space = spaces.Box(0, np.inf, (1,), np.float32)
     action_space = spaces.Discrete(2)
@@ -98,7 +99,7 @@ class Scripted(gymnasium.Env[np.ndarray, Any]):
 
 
 class ScriptedVector(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
-    """The same in the vector form of an environment's own, which goes on at the next step."""
+    """The same as a vector environment of its own; its copies are reset in the step after an end (NEXT_STEP)."""
 
     metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
 
@@ -131,7 +132,7 @@ gymnasium.register(
 
 
 def vectors(case: str) -> Iterator[tuple[str, AutoresetMode, VectorEnv[Any, Any, Any]]]:
-    """Every kind of Gymnasium vector environment, in every mode that it has."""
+    """Yield every kind of Gymnasium vector environment, in each of its autoreset modes, with its name and mode."""
     copies = [lambda copy=copy: Scripted(case, copy) for copy in range(COPIES)]
     for mode in AutoresetMode:
         yield "SyncVectorEnv", mode, SyncVectorEnv(copies, autoreset_mode=mode)
@@ -141,9 +142,9 @@ def vectors(case: str) -> Iterator[tuple[str, AutoresetMode, VectorEnv[Any, Any,
 
 
 def expected(episodes: Sequence[Episode], resets_take_a_step: bool) -> list[Learned]:
-    """What is to be learned from one copy's steps, by the definition; the numbers above say how many there are.
+    """The right result for SEGMENTS segments of STEPS steps of one copy, by the definition above.
 
-    episodes: their observations stand for their values.
+    episodes: their observations are also their values. resets_take_a_step: whether a reset takes a step of a segment.
     """
     learned: list[Learned] = []
     rows: list[tuple[Episode, int] | None] = []  # episode and step of each row; None: the copy was reset
@@ -171,7 +172,7 @@ def expected(episodes: Sequence[Episode], resets_take_a_step: bool) -> list[Lear
 
 
 def differences(found: Iterable[Learned], wanted: Sequence[Learned], where: str) -> list[str]:
-    """A line for each step that is missing, too much, or learned from with the wrong numbers."""
+    """A line for each step that is missing, or must not be there, or has wrong numbers."""
     missing, lines = {value: rest for value, *rest in wanted}, []
     for value, *rest in sorted(found):
         step = f"{where}: the step from {value:g}"
@@ -186,7 +187,7 @@ def differences(found: Iterable[Learned], wanted: Sequence[Learned], where: str)
 
 
 def conformance(estimate: Estimator, cases: Iterable[str] = tuple(CASES)) -> list[str]:
-    """Runs your code on every case, in every kind of vector environment and each of its modes, and says what is wrong.
+    """Run your code on every case, in every kind of vector environment and each of its modes; return a line per fault.
 
     estimate(env, value, steps, segments, discount, weight): plays `segments` segments of `steps` rows with action 0,
     and returns (value, advantage, return) of every step that it would learn from; value: observations [N, D] -> [N].
@@ -209,9 +210,9 @@ def conformance(estimate: Estimator, cases: Iterable[str] = tuple(CASES)) -> lis
 
 
 def envpool_conformance(estimate: Estimator, limit: int = 4, seed: int = 3) -> list[str]:
-    """The same on envpool's CartPole with a time limit, held against a pool with the same seeds that is played by hand.
+    """The same on envpool's CartPole with a time limit, compared with a pool of the same seeds that is stepped here.
 
-    Raises ImportError where envpool is not installed.
+    Raises ImportError if envpool is not installed.
     """
     import envpool
 

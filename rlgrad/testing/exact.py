@@ -1,6 +1,6 @@
 """Policies on the small processes of `rlgrad.mdp`: the exact gradient of their expected return, and estimates of it.
 
-All replicas have the same policy, one that is neither good nor bad: what they find are independent estimates of one
+All replicas have the same policy, which is neither good nor bad, so that they give independent estimates of one
 gradient.
 """
 
@@ -20,7 +20,7 @@ PROBLEMS = ("Bandit", "TwoRooms", "Ring", "LinearQuadratic")
 
 
 def policy_problem(name: str, replicas: int, discount: float, **settings: Any) -> Reinforce:
-    """The problem `reinforce` with a linear policy on a small process, the same policy in every replica."""
+    """The problem `reinforce` on a small process, with the same linear policy in every replica."""
     config = {
         "problem": "reinforce", "environment": f"rlgrad/{name}-v0", "replicas": replicas, "discount": discount,
         "updates": 1, "policy": {"hidden": [], "initial_deviation": 0.5}, "optimizer": {"name": "SGD"},
@@ -34,7 +34,7 @@ def policy_problem(name: str, replicas: int, discount: float, **settings: Any) -
 
 
 def exact_return(problem: Reinforce, name: str) -> tuple[float, Tensor]:
-    """The expected return, and its gradient [P] by the policy's parameters, both of the first replica's policy."""
+    """The expected return of the first replica's policy, and its gradient [P] by the parameters of the policy."""
     parameters = list(problem.model.policy.parameters())
     replicas, discount = problem.settings.replicas, of_one(problem.settings.discount, 0)
     if name == "LinearQuadratic":

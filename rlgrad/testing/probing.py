@@ -1,4 +1,4 @@
-"""What the check of a problem is made of: looking without moving, turning upside down, comparing to the bit."""
+"""Tools to check a problem: compute its gradient without a step, turn its direction, compare bit for bit."""
 
 import random
 from collections.abc import Iterator, Mapping
@@ -13,10 +13,10 @@ from rlgrad.loop import Apart, Estimate, Problem, differentiate
 
 
 class Turned(Problem):
-    """A problem that goes the opposite way, with its objective times a factor. What is `Apart` goes on as it did."""
+    """A problem with the opposite direction, and its objective times a factor. Parts that are `Apart` do not change."""
 
     def __init__(self, problem: Problem, factor: int):
-        with suppress(AttributeError):  # it may be read-only
+        with suppress(AttributeError):  # `direction` may be read-only
             problem.direction = problem.direction.opposite
         self.problem, self.factor, self.direction = problem, factor, problem.direction
         self.model, self.line_search = problem.model, problem.line_search
@@ -38,7 +38,7 @@ class Turned(Problem):
 
 
 def probe(problem: Problem, step: int) -> list[list[Tensor]]:
-    """Of each pass of an update the value [R], and the gradient [R, ...] of each parameter; nothing moves."""
+    """For each pass of an update: the value [R], and the gradient [R, ...] of each parameter. No parameter is moved."""
     parameters, found = list(problem.model.parameters()), []
     for batch in problem.passes(problem.sample(step)):
         differentiate(estimate := problem.objective(batch), parameters)
@@ -48,7 +48,7 @@ def probe(problem: Problem, step: int) -> list[list[Tensor]]:
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Deep equality, of tensors element by element, where NaN is equal to itself."""
+    """Deep equality. Tensors are compared element by element, and NaN equals NaN."""
     if isinstance(a, Tensor):
         same = a.shape == b.shape and a.dtype == b.dtype
         return same and bool(((a == b) | ((a != a) & (b != b))).all())
@@ -60,6 +60,7 @@ def equal(a: Any, b: Any) -> bool:
 
 
 def per_replica(whose: str, metrics: Mapping[str, Any], replicas: int) -> str | None:
+    """A sentence on the first metric that is not a detached tensor [R], or None. whose: the method that returned it."""
     for name, metric in metrics.items():
         if not isinstance(metric, Tensor) or list(metric.shape) != [replicas]:
             shape = list(metric.shape) if isinstance(metric, Tensor) else f"of {type(metric).__name__}"
@@ -70,7 +71,7 @@ def per_replica(whose: str, metrics: Mapping[str, Any], replicas: int) -> str | 
 
 
 def seed(number: int) -> None:
-    """Of all global generators."""
+    """Seed all global random generators."""
     torch.manual_seed(number)
     np.random.seed(number)
     random.seed(number)

@@ -1,4 +1,4 @@
-"""Whether a problem of your own keeps the promises that the loop, a run and its resumption rely on.
+"""Checks whether your own problem does what the loop, a run and resuming rely on.
 
 from rlgrad.testing import check_problem
 
@@ -23,22 +23,22 @@ from rlgrad.trainable import Trainable
 
 
 def check_problem(factory: Callable[[], Problem], optimizer: str = "SGD", **arguments: Any) -> list[str]:
-    """What is wrong with a problem, a sentence for each fault, which says what to change; nothing where all is well.
+    """Check a problem. Returns a sentence for each fault, which says what to change; an empty list if there is none.
 
     factory: makes a new problem, the same each time, with two replicas or more.
-    optimizer, arguments: as for `make_optimizer`; a few updates are made with it.
+    optimizer, arguments: as for `make_optimizer`; the check makes a few updates with it.
     """
     check = Checks(factory, optimizer, arguments)
     with generators_restored():
         found = check.attempt(check.contract) or check.attempt(check.repeats)
         if found:
-            return found  # all else compares problems that are made and asked alike
+            return found  # the other checks need problems that are equal each time they are made
         others = (check.replicas, check.directions, check.resumes, check.metrics, check.evaluates)
         return [sentence for each in others for sentence in check.attempt(each)]
 
 
 class Checks:
-    """Each returns a sentence where something is wrong."""
+    """The checks. Each returns a sentence if it finds a fault, and otherwise None."""
 
     def __init__(self, factory: Callable[[], Problem], optimizer: str, arguments: Mapping[str, Any]):
         self.factory, self.optimizer, self.arguments = factory, optimizer, arguments
@@ -48,7 +48,7 @@ class Checks:
     def attempt(self, check: Callable[[], str | None]) -> list[str]:
         try:
             sentence = check()
-        except RunError as error:  # a sentence of its own
+        except RunError as error:  # its message is a sentence already
             sentence = str(error)
         except Exception as error:
             reason = " ".join(str(error).split())
@@ -56,7 +56,7 @@ class Checks:
         return [sentence] if sentence else []
 
     def made(self) -> Any:
-        """A new problem. What it draws from a global generator, then or later, is not what the last one drew."""
+        """A new problem. The global generators are seeded anew, so that a problem that draws from them shows it."""
         seed(next(self.seeds))
         problem = self.factory()
         seed(next(self.seeds))
@@ -79,21 +79,21 @@ class Checks:
         return None
 
     def repeats(self) -> str | None:
-        for step in (0, 3):  # 3 without those before it
+        for step in (0, 3):  # update 3 without the updates before it
             if not equal(probe(self.made(), step), probe(self.made(), step)):
                 said = f"update {step} of {self.name} is another each time: draw what is random in it from a generator "
                 return said + "that is seeded by the seed and the step, as rlgrad.streams.stream does, not a global one"
         return None
 
     def replicas(self) -> str | None:
-        """What the first one is does not reach the others."""
+        """Check that a change of the first replica does not affect the others."""
         expected = [[x[1:] for x in each] for each in probe(self.made(), 0)]
         for spoiled in (1.0, math.nan):
             problem = self.made()
             with torch.no_grad():
                 for parameter in problem.model.parameters():
                     parameter[0] += spoiled * torch.randn_like(parameter[0])
-            with suppress(RunError):  # it has noticed that it cannot go on
+            with suppress(RunError):  # the problem may refuse parameters that are not finite
                 if not equal([[x[1:] for x in each] for each in probe(problem, 0)], expected):
                     said = f"the replicas of {self.name} are not independent: where only the first one has other "
                     said += "parameters, the value or the gradient of the others changes; let no sum, mean, norm or "
@@ -101,14 +101,14 @@ class Checks:
         return None
 
     def directions(self) -> str | None:
-        """To climb f is to descend -f."""
+        """Check that ascent on f moves the parameters exactly as descent on -f."""
         expected, factor = probe(self.made(), 0), -1
         if not equal(probe(Turned(self.made(), 1), 0), expected):
-            factor = 1  # it turns with its direction, and so has to be turned back here
+            factor = 1  # the objective's sign already follows the direction, so it must not be turned twice
             if not equal(probe(Turned(self.made(), -1), 0), expected):
                 said = f"the objective of {self.name} depends on its direction by more than the sign: leave the "
                 return said + "direction to the optimizer, or multiply the whole objective by direction.sign"
-        if self.optimizer == "Newton":  # it would need the curvature turned too
+        if self.optimizer == "Newton":  # the curvature would have to be turned too
             return None
         problem, turned = self.made(), Turned(self.made(), factor)
         for each in (problem, turned):
