@@ -90,7 +90,7 @@ class Problem:
     direction: Direction
     model: nn.Module  # the parameters are [R, ...]
     curved = False  # whether the estimates have second derivatives, so that Newton's method is possible
-    rests = False  # whether some replicas may rest in a pass while others move
+    rests = False  # whether some replicas may rest (not move) in a pass while others move
     informed = False  # whether the curvature is a Fisher information, so that the natural gradient is possible
     line_search = True  # whether the value, or the surrogate, changes with all parameters on the same data
 
@@ -166,7 +166,7 @@ class Evaluation:
         return self.problem.objective(self.batch).compared
 
     def curvature(self) -> Curvature:
-        """The second derivatives where the objective was last differentiated. Raises RunError where there are none."""
+        """The second derivatives at the point of the last call. Raises RunError if the estimate has none."""
         if self._curvature is None:
             raise RunError(f"{type(self.problem).__name__}.objective states no curvature, which the optimizer needs")
         return self._curvature()
@@ -180,7 +180,7 @@ class Update(NamedTuple):
 
     @property
     def value(self) -> Tensor:
-        """[R] the objective."""
+        """The objective [R]."""
         return self.passes[0].value
 
     @property
@@ -195,7 +195,7 @@ class Update(NamedTuple):
 
     @property
     def gradient_norm(self) -> Tensor:
-        """[R] Euclidean norm of the gradient."""
+        """The Euclidean norm [R] of the gradient."""
         return norm_per_replica(g for g in self.gradient if g is not None)
 
     @property
@@ -223,9 +223,10 @@ def updates(
         data = problem.sample(step)
         passes: list[Evaluation] = []
         for batch in problem.passes(data):
-            begins = not passes
-            passes.append(Evaluation(problem, batch, parameters, transform, begins, check=begins and step == first))
-            optimizer.step(passes[-1])  # θ + α∇J where J is maximized, θ − α∇J where it is minimized
+            is_first = not passes
+            check = is_first and step == first
+            passes.append(Evaluation(problem, batch, parameters, transform, is_first, check))
+            optimizer.step(passes[-1])  # θ + α∇J if J is maximized, θ − α∇J if it is minimized
         yield Update(step, passes)
 
 

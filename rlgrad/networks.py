@@ -95,8 +95,8 @@ class MLP(Actable):
         self.layers = nn.ModuleList(Linear(len(streams), a, b) for a, b in itertools.pairwise(sizes))
         self.inputs, (self.activation, self.one) = inputs, ACTIVATIONS[activation]
         with torch.no_grad():
-            for layer, own in zip(self.layers, gains, strict=True):
-                for weight, gain, rng in zip(layer.weight, own, streams, strict=True):  # type: ignore[arg-type]
+            for layer, layer_gains in zip(self.layers, gains, strict=True):
+                for weight, gain, rng in zip(layer.weight, layer_gains, streams, strict=True):  # type: ignore[arg-type]
                     weight.copy_(gain * orthogonal(weight.shape[0], weight.shape[1], rng))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,9 +137,9 @@ class MLP(Actable):
         def forward(x: np.ndarray) -> np.ndarray:
             seen, layers = memory(x.shape[1])
             seen[:, :-1] = x.swapaxes(1, 2)
-            for weight, result, same in layers:
+            for weight, result, as_tensor in layers:
                 seen = np.matmul(weight, seen, out=result)
-                self.activation(same)
+                self.activation(as_tensor)
             return np.matmul(seen.swapaxes(1, 2), last)  # type: ignore[no-any-return]
 
         return forward

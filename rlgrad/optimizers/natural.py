@@ -31,7 +31,7 @@ class NaturalGradient(Together):
     There F is minus the Hessian of the log-likelihood, and without `kl` this is Newton's step. Only products with F are
     needed.
 
-    sign: 1 where J is to be maximized, -1 where it is to be minimized.
+    sign: 1 if J is to be maximized, -1 if it is to be minimized.
     kl: the radius: the mean Kullback-Leibler divergence between the model before and after the step, in nats, in its
     quadratic approximation. It is the `lr` of the parameter group, which a schedule changes. None: the whole step.
     damping: added to F's diagonal, so that directions which the data do not determine move little.
@@ -58,8 +58,8 @@ class NaturalGradient(Together):
             raise ValueError(f"iterations must be a whole number from 1 on, not {iterations!r}")
         if not np.all(np.asarray(tolerance) >= 0):
             raise ValueError(f"tolerance must be 0 or more, not {tolerance!r}")
-        told = {"damping": damping, "iterations": iterations, "tolerance": tolerance, "line_search": line_search}
-        super().__init__(list(params), {"lr": 1.0 if kl is None else kl, "bounded": kl is not None, **told})
+        others = {"damping": damping, "iterations": iterations, "tolerance": tolerance, "line_search": line_search}
+        super().__init__(list(params), {"lr": 1.0 if kl is None else kl, "bounded": kl is not None, **others})
         self.sign = sign
 
     @np.errstate(all="ignore")  # a replica that has diverged rests

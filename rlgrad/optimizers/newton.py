@@ -34,7 +34,7 @@ class Newton(Together):
     2014, https://arxiv.org/abs/1406.2572), and a step that improves J too little is halved. No step is taken along
     directions in which J has no curvature except rounding error.
 
-    sign: 1 where J is to be maximized, -1 where it is to be minimized.
+    sign: 1 if J is to be maximized, -1 if it is to be minimized.
     lr: the part of the step that is taken.
     max_iter: steps in an update, on the same data.
     tolerance: a replica rests when a step would change, or has changed, J by no more than this part of |J|.
@@ -72,14 +72,14 @@ class Newton(Together):
         parameters = [parameter for parameter in group["params"] if parameter.requires_grad]
         places = [parameter.detach().numpy() for parameter in parameters]
         sign = self.sign
-        towards = {"auto": either, "direct": direct, "cg": conjugate}[group["solver"]]
+        solve = {"auto": either, "direct": direct, "cg": conjugate}[group["solver"]]
         at = joined(places)
         value, gradient = evaluated(closure, parameters)
         eps, active = np.finfo(value.dtype).eps, np.full(len(value), True)
         for _ in range(group["max_iter"]):
             size = np.abs(value)
             little, curvature = tolerance * size, closure.curvature()
-            uphill, promised = ahead(towards, curvature, gradient, at, sign, eps, size, little)
+            uphill, promised = ahead(solve, curvature, gradient, at, sign, eps, size, little)
             active &= (promised > 0) & (promised < np.inf)  # [R]; nan rests
             if not active.all():
                 if not active.any():
@@ -106,7 +106,7 @@ class Newton(Together):
 
 
 def ahead(
-    towards: Callable[..., np.ndarray],
+    solve: Callable[..., np.ndarray],
     curvature: Curvature,
     gradient: np.ndarray,
     at: np.ndarray,
@@ -115,10 +115,10 @@ def ahead(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The step [R, P] uphill, and the improvement [R] that its slope promises. If the objective has a kink, the step
     goes to the extremum of the quadratic plus the kink, where elements may be zero (Lee, Sun & Saunders 2014, proximal
-    Newton methods, https://arxiv.org/abs/1206.1623). known: further arguments of `towards`."""
+    Newton methods, https://arxiv.org/abs/1206.1623). solve: either, direct or conjugate. known: its other arguments."""
     bowl = 1 if sign < 0 else -1  # J curves upwards at a minimum, downwards at a maximum
     if curvature.kink is None:
-        uphill = curvature.felt(towards(curvature, curvature.felt(gradient), bowl, *known))
+        uphill = curvature.felt(solve(curvature, curvature.felt(gradient), bowl, *known))
         return uphill, (gradient * uphill).sum(1)
     moved = coordinates(bowl * curvature.matrix(), bowl * gradient, at, curvature.kink)
     grown = curvature.kink * (np.abs(at + moved) - np.abs(at))

@@ -33,10 +33,10 @@ class Stretch(NamedTuple):
 
 def stretches(parts: Sequence[Part], arguments: Arguments) -> list[Stretch]:
     """Divide all replicas into stretches, in order."""
-    told, count = [arguments, *(part.arguments for part in parts)], len(parts[0].parameters[0])
-    if not any(varies(value) for each in told for value in each.values()):
-        return [Stretch(slice(0, count), arguments, told[1:])]
-    every = [[of_one(each, replica) for each in told] for replica in range(count)]
+    given, count = [arguments, *(part.arguments for part in parts)], len(parts[0].parameters[0])
+    if not any(varies(value) for each in given for value in each.values()):
+        return [Stretch(slice(0, count), arguments, given[1:])]
+    every = [[of_one(each, replica) for each in given] for replica in range(count)]
     ends = [0, *(k for k in range(1, count) if every[k] != every[k - 1]), count]
     return [Stretch(slice(a, b), every[a][0], every[a][1:]) for a, b in itertools.pairwise(ends)]
 

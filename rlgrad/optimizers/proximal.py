@@ -51,7 +51,7 @@ class Proximal(Together):
         θ ← soft(θ + momentum (θ − θ') ± lr ∇J, lr kink),    where θ' is the θ before (Ochs et al. 2014, iPiano,
                                                              https://arxiv.org/abs/1404.4805)
 
-    sign: 1 where J is to be maximized, -1 where it is to be minimized.
+    sign: 1 if J is to be maximized, -1 if it is to be minimized.
     lr: the learning rate. momentum: the part of the last step that is repeated.
     """
 

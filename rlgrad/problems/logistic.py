@@ -90,6 +90,7 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
 
     @property
     def grouping(self) -> int | str | None:
+        """The column whose equal values mark rows that belong together, or None."""
         how = self.replicas
         return (how.by if how.groups is None else how.groups) if isinstance(how, Resampling) else None
 
@@ -115,8 +116,8 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
         if not isinstance(self.replicas, Resampling):
             return dataset
         seeds, done = self.seeds[: int(self.replicas)], dataset.preprocessing
-        own = any(done.indicated) or bool(done.learned) or (bool(done.mean) and not self.linear)
-        copies = len(self.cells) if own else 0
+        separately = any(done.indicated) or bool(done.learned) or (bool(done.mean) and not self.linear)
+        copies = len(self.cells) if separately else 0
         return resampled(dataset, self.replicas, seeds, self.split_seed, self.reduction == "mean", copies)
 
     def examples(self) -> data.Dataset:
@@ -325,9 +326,9 @@ class Likelihood(Trainable):
     def _judged(self, own: slice, x: Tensor, y: Tensor, counts: Tensor | None) -> dict[str, Tensor]:
         """The metrics of some replicas on x [M, D] and y [M]. counts: [N] weights of the training examples."""
         family, classes = self.model.family, self.dataset.classes
-        theirs = {name: parameter[own] for name, parameter in self.model.named_parameters()}
-        replicas = len(next(iter(theirs.values())))
-        distribution = torch.func.functional_call(self.model, theirs, (x.expand(replicas, -1, -1),))
+        parameters = {name: parameter[own] for name, parameter in self.model.named_parameters()}
+        replicas = len(next(iter(parameters.values())))
+        distribution = torch.func.functional_call(self.model, parameters, (x.expand(replicas, -1, -1),))
         learned: dict[str, Tensor] = family.quality(distribution, y.expand(replicas, -1))
         if classes == 2 and 0 < y.mean() < 1:
             learned["auc"] = auc(distribution.logits, y)

@@ -133,7 +133,7 @@ def load_dataset(settings: DataSettings, numeric: bool = False, intercept: bool 
     train, test, validation = (
         (torch.from_numpy(x), torch.from_numpy(y).to(kind)) for x, y in [(x[:stop], y[:stop]), *held]
     )
-    weight, groups, digests = own(source.train, place, stop, settings)
+    weight, groups, digests = weights_and_groups(source.train, place, stop, settings)
     return Dataset(
         *train, *test, len(source.labels) or 1, source.labels, done, names | identity | digests, weight,
         {**source.facts, **facts}, validation if end > stop else None, groups, prepare=prepare,
@@ -151,7 +151,7 @@ def preparing(
     return done, *matrix(source.train, found, done, place, settings)
 
 
-def own(
+def weights_and_groups(
     part: Part, place: np.ndarray, stop: int, settings: DataSettings
 ) -> tuple[Tensor | None, np.ndarray | None, dict[str, str]]:
     """The weight [N] and the number of the group [N] of each training example, if the table has them; and their

@@ -86,6 +86,7 @@ class Labels:
         return np.where(missing, -1, codes), known
 
     def _refuse(self, table: Table, place: int, row: int) -> None:
+        """Raise SettingError for a row without a label."""
         hint = "rows without one can be left out (`missing_values: drop`)"
         hint += (
             ", and rlgrad predict needs none"
@@ -96,16 +97,19 @@ class Labels:
         raise SettingError((table.setting,), message)
 
     def _coded(self, codes: np.ndarray, words: Sequence[str | None]) -> np.ndarray:
+        """The class number of each row [N], NaN if its label is missing."""
         meant = [np.nan if word is None else self.number[word] for word in words]
         found: np.ndarray = np.array([*meant, np.nan], np.float32)[codes]
         return found
 
     def _numbers(self, table: Table, place: int) -> np.ndarray:
+        """The labels [N] of a column of numbers, NaN if one is missing."""
         strict = self.settings.missing_values == "error"
         read = columns.blocks(table, [place], [Column(table.name(place))], self.settings.absent, strict)
         return np.concatenate([np.zeros(0), *(x[:, 0] for x in read)])
 
     def _positive(self, classes: Sequence[str]) -> str:
+        """The word of the setting `positive` as it is in the file. Raises SettingError."""
         asked = canonical(self.settings.positive)
         if isinstance(self.settings.positive, bool):  # true is also TRUE
             asked = next((word for word in classes if word.casefold() == asked.casefold()), asked)

@@ -88,6 +88,7 @@ class Preprocessing(NamedTuple):
         return np.hstack(parts).astype(x.dtype, copy=False)
 
     def scaled(self, x: np.ndarray) -> np.ndarray:
+        """x [N, D'] with mean 0 and deviation 1, if features are standardised."""
         return (x - np.asarray(self.mean)) / np.asarray(self.deviation) if len(self.mean) else x
 
 

@@ -149,17 +149,17 @@ def chosen(cells: Sequence[Cell], values: np.ndarray, metric: str) -> tuple[str,
     each = [{name: value for name, value in cell.named.items() if name in PENALTIES} for cell in cells]
     others = [cell.named.items() - own.items() for cell, own in zip(cells, each, strict=True)]
 
-    def told(number: int) -> dict[str, Any]:
+    def result(number: int) -> dict[str, Any]:
         return {"settings": cells[number].named, "mean": float(means[number]), "standard_error": float(errors[number])}
 
     said = f"{metric.replace('_', ' ')} over {count} folds is least with {cells[best].name}: {means[best]:.4g}"
     said += f", with a standard error of {errors[best]:.2g}"
-    findings = {"metric": metric, "folds": count, "best": told(best)}
+    findings = {"metric": metric, "folds": count, "best": result(best)}
     good = [n for n, mean in enumerate(means) if mean <= means[best] + errors[best] and others[n] == others[best]]
     if each[best] and good:
         simple = max(good, key=lambda n: sum(each[n].values()))
         said += f"; the strongest penalty within one standard error of it is {cells[simple].name}: {means[simple]:.4g}"
-        findings["one_standard_error"] = told(simple)
+        findings["one_standard_error"] = result(simple)
     return said, findings
 
 

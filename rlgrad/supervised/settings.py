@@ -88,6 +88,7 @@ class DataSettings(Section):
 
     @property
     def absent(self) -> Absent:
+        """The rule for which cells mean a missing value."""
         return Absent(self.missing, self.not_missing)
 
     def spelt_out(self) -> Self:

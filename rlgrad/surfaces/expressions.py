@@ -107,6 +107,7 @@ class Compiler:
             raise ExpressionError(f"{taken[0]!r} cannot be the name of a variable")
 
     def compile(self, node: ast.AST, depth: int) -> Compiled:
+        """The function of a node and all below it. Raises ExpressionError."""
         if depth > MAX_DEPTH:
             raise ExpressionError(f"operations are nested more than {MAX_DEPTH} deep")
         match node:

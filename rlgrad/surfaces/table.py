@@ -9,12 +9,16 @@ Box = dict[str, tuple[float, float]]  # low and high of each variable
 
 
 class Extremum(NamedTuple):
+    """A known extremum of a surface."""
+
     kind: Kind
     point: tuple[float, ...]  # coordinates in the order of the variables' names
     value: float
 
 
 class Surface(NamedTuple):
+    """A built-in function."""
+
     expression: str
     direction: Literal["minimize", "maximize"]  # the direction in which f has an extremum
     box: Box  # where starting points are drawn
