@@ -1,9 +1,9 @@
 """Environments, many copies at a time: R replicas of B episodes each.
 
-`make` finds the fastest form of a Gymnasium id: one of ours where there is one (tested step for step against
-Gymnasium's) and the id still stands for what that was tested against, and otherwise Gymnasium's own, one copy after the
-other. Both begin their episodes from the replicas' streams, so what replica k plays does not depend on how many others
-play beside it.
+`make` returns the fastest form of a Gymnasium id. That is our own form if there is one, and if the id still stands for
+the environment that this form was tested against, step for step. Otherwise it is Gymnasium's, one copy after the other.
+Both begin their episodes from the replicas' streams, so what replica k plays does not depend on how many others play
+beside it.
 """
 
 import copy
@@ -41,17 +41,17 @@ __all__ = [
 
 Simulator = Literal["auto", "gymnasium", "vector", "envpool"]
 
-EXTRAS = ("box2d", "mujoco")  # of this project and of Gymnasium, by the same names
+EXTRAS = ("box2d", "mujoco")  # they have the same names in this project and in Gymnasium
 
 
 class Own(NamedTuple):
-    """A form of ours, and the registration that it was tested against."""
+    """Our own form of an environment, and the registration that it was tested against."""
 
-    form: Callable[..., Environments]  # by the number of copies, and the options that it knows
+    form: Callable[..., Environments]  # its arguments: the number of copies, and the options that it knows
     spec: EnvSpec
 
 
-DECISIVE = ("entry_point", "kwargs", "max_episode_steps", "order_enforce", "additional_wrappers")  # of a registration
+DECISIVE = ("entry_point", "kwargs", "max_episode_steps", "order_enforce", "additional_wrappers")  # must be the same
 
 OURS: dict[str, Own] = {}
 
@@ -94,18 +94,18 @@ def make(
     around: Around = NOTHING,
     crew: Crew | None = None,
 ) -> Environments:
-    """`episodes` copies of the environment for each of the replicas.
+    """Make `episodes` copies of the environment for each of the replicas.
 
-    options: keyword arguments of the environment. A form of ours knows few; others call for Gymnasium's.
-    simulator: auto: ours if there is one that may play, else Gymnasium's; gymnasium: one copy after the other; vector:
-    the vector form that the environment brings itself; envpool: that of the package envpool.
-    action_repeat: for how many steps each action is held.
-    continuing: whether its copies have to be `Continuing`, which some of ours are not.
-    pool: single copies of Gymnasium's that may play again; those that are missing are added to it.
-    around: what is put around each copy. No form of ours has that.
+    options: keyword arguments of the environment. Our own forms know few; with other options Gymnasium's form plays.
+    simulator: auto: our own form if there is one that fits, else Gymnasium's; gymnasium: one copy after the other;
+    vector: the vector form that the environment brings itself; envpool: that of the package envpool.
+    action_repeat: the number of steps that each action is held for.
+    continuing: whether the copies have to be `Continuing`; some of our own forms are not.
+    pool: single copies of Gymnasium's form that may play again; missing ones are added to it.
+    around: what is put around each copy. Our own forms have nothing around them.
     crew: workers that step some of Gymnasium's copies, beside this process.
 
-    Raises SettingError where the environment has no such form.
+    Raises SettingError if the environment has no such form.
     """
     made: Environments | None = None
     if simulator == "auto" and id in OURS and not unlike_ours(id, options, around):
@@ -132,7 +132,7 @@ def make(
 
 
 def unlike_ours(id: str, options: Mapping[str, Any], around: Around = NOTHING) -> str | None:
-    """Why an environment that we have a form of is none that this form was tested against; None where it is."""
+    """Return why an environment is not the one that our own form was tested against; None if it is."""
     if around != NOTHING:
         return f"our own form knows no {'action masks' if around.mask else 'wrappers'}"
     form, tested = OURS[id]
@@ -151,7 +151,7 @@ def unlike_ours(id: str, options: Mapping[str, Any], around: Around = NOTHING) -
 
 
 def played(made: Environments) -> list[Any]:
-    """The environments of Gymnasium's that play in it here, single or vectorized; none in a form of ours."""
+    """Return the environments of Gymnasium that play in this process, single or vectorized; none for our own forms."""
     match made:
         case Processes():
             return made.here.copies
@@ -165,13 +165,13 @@ def played(made: Environments) -> list[Any]:
 
 
 def moments_of(made: Environments) -> np.ndarray:
-    """[N, M] what the wrappers of those environments remember that normalise, as `moments` has it."""
+    """Return the running moments [N, M] of the normalising wrappers of these environments, as `moments` does."""
     made = made.inner if isinstance(made, Held) else made
     return made.moments() if isinstance(made, Processes) else moments(played(made))
 
 
 def set_moments_of(made: Environments, rows: np.ndarray, frozen: bool) -> None:
-    """Let them go on with these [N, M], which they learn from what they see unless they are frozen."""
+    """Give these environments the moments [N, M]. They update them with what they see, unless they are frozen."""
     made = made.inner if isinstance(made, Held) else made
     if isinstance(made, Processes):
         made.set_moments(rows, frozen)
@@ -181,7 +181,7 @@ def set_moments_of(made: Environments, rows: np.ndarray, frozen: bool) -> None:
 
 def played_by(made: Environments, id: str, options: Mapping[str, Any], simulator: Simulator = "auto",
               around: Around = NOTHING) -> str:  # fmt: skip
-    """Whose form of an environment has been made, and why not ours where it might have been."""
+    """Return in words which form of an environment was made, and why not our own, if there is one."""
     made = made.inner if isinstance(made, Held) else made
     if isinstance(made, VectorEnvironments):
         return "envpool" if simulator == "envpool" else "the vector form that it brings"
@@ -194,12 +194,12 @@ def played_by(made: Environments, id: str, options: Mapping[str, Any], simulator
 
 
 def given_id(factory: Callable[..., Any]) -> str:
-    """The id of an environment that is given as a class or a function."""
+    """Return the id of an environment that is given as a class or a function."""
     return f"given/{re.sub(r'[^a-zA-Z0-9_.]+', '_', called(factory))}-v0"
 
 
 def register(factory: Callable[..., Any]) -> str:
-    """Register an environment that is given as a class or a function, anew if it was registered before: its id."""
+    """Register an environment that is given as a class or a function, in place of an earlier one; return its id."""
     id = given_id(factory)
     gymnasium.registry.pop(id, None)
     gymnasium.register(id, entry_point=factory)
@@ -207,7 +207,7 @@ def register(factory: Callable[..., Any]) -> str:
 
 
 def check_alike(made: VectorEnvironments, id: str, options: Mapping[str, Any], around: Around) -> None:
-    """Raises SettingError where a vector environment is not that of the environment itself, for which the policy is."""
+    """Raises SettingError if a vector environment differs from the single environment, which the policy is made for."""
     single = describe(id, options, around)
     single.close()
     for what, one, other in (
@@ -222,8 +222,7 @@ def check_alike(made: VectorEnvironments, id: str, options: Mapping[str, Any], a
 
 
 def check_original(id: str, form: str) -> None:
-    """Raises SettingError where Gymnasium's environment has got another of the same name, of which there is no other
-    form."""
+    """Raises SettingError if the id does not stand for Gymnasium's environment any more: `form` plays only this one."""
     spec = gymnasium.spec(id)
     theirs = isinstance(spec.entry_point, str) and spec.entry_point.startswith(("gymnasium.envs.", "ale_py."))
     if not theirs or spec.additional_wrappers:
@@ -261,7 +260,7 @@ def pooled(id: str, options: Mapping[str, Any], seeds: Sequence[int]) -> gymnasi
 
 
 def describe(id: str, options: Mapping[str, Any], around: Around = NOTHING) -> gymnasium.Env[Any, Any]:
-    """One copy, for its spaces and its specification. Raises SettingError in one line if it cannot be made."""
+    """Make one copy, for its spaces and its specification. Raises SettingError with one line if it cannot be made."""
     return around.single(bare(id, around.inside(id, options)))  # type: ignore[no-any-return]
 
 

@@ -1,8 +1,8 @@
-"""What is put around each copy of an environment: wrappers, and what makes an action mask a part of what is seen.
+"""What is put around each copy of an environment: wrappers, and one that adds an action mask to the observations.
 
-An action mask says which actions are legal just now, in zeros and ones [A]; of several choices one behind the other. It
-comes as a part of a Dict of observations, or in `info["action_mask"]`: then a wrapper makes it such a part, and nothing
-else has to know the difference.
+An action mask says which actions are legal now, in zeros and ones [A]; the masks of several choices follow each other.
+It is a part of a Dict of observations, or it is in `info["action_mask"]`: then a wrapper makes it such a part, and no
+other code needs to know the difference.
 """
 
 import inspect
@@ -17,7 +17,7 @@ from gymnasium import spaces, wrappers
 from rlgrad.environments.atari import Atari
 from rlgrad.errors import SettingError, called, said, strange
 
-KEY = "action_mask"  # in `info`, and the part of the observation that it becomes
+KEY = "action_mask"  # in `info`, and as a part of the observation
 REFUSED = {
     "Autoreset": "episodes begin again by themselves already",
     "HumanRendering": "rlgrad play shows a trained policy",
@@ -28,7 +28,7 @@ REFUSED |= dict.fromkeys(("ArrayConversion", "JaxToNumpy", "JaxToTorch", "NumpyT
 
 
 class Around(NamedTuple):
-    """Of each copy."""
+    """What is put around each copy."""
 
     wrappers: tuple[Callable[[Any], Any], ...] = ()  # the first is the innermost
     mask: str | None = None  # where the action mask is: "info", or the part of the observations of this name
@@ -36,16 +36,16 @@ class Around(NamedTuple):
 
     @property
     def key(self) -> str | None:
-        """The part of what is seen that is the mask."""
+        """The name of the part of the observation that is the mask."""
         return KEY if self.mask == "info" else self.mask
 
     def inside(self, id: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The options of the environment inside."""
+        """Return the options of the innermost environment."""
         game = self.atari is not None and id.startswith("ALE/")
         return {**({"repeat_action_probability": 0.0} if game else {}), **options}
 
     def single(self, env: Any) -> Any:
-        """Raises SettingError where a wrapper does not go around it."""
+        """Put everything around one environment. Raises SettingError if a wrapper does not fit."""
         if self.atari is not None:
             try:
                 env = Atari(env, **self.atari)
@@ -65,7 +65,7 @@ class Around(NamedTuple):
         return MasksSeen(env) if self.mask == "info" else env
 
     def without_rewards(self) -> "Around":
-        """The same without wrappers that change nothing but rewards: evaluations count what the environment gives."""
+        """Return it without the wrappers that only change rewards: evaluations count the environment's own rewards."""
         atari = None if self.atari is None else {**self.atari, "training": False}
         return self._replace(wrappers=tuple(wrap for wrap in self.wrappers if not changes_rewards(wrap)), atari=atari)
 
@@ -79,7 +79,8 @@ def changes_rewards(wrap: Any) -> bool:
 
 
 def wrapper(path: tuple[str, ...], name: str, given: Any, arguments: Mapping[str, Any]) -> Callable[[Any], Any]:
-    """Gymnasium's wrapper of this name with its arguments; given: a user's own instead. Raises SettingError."""
+    """Return Gymnasium's wrapper of this name, with its arguments. given: the user's own class instead. Raises
+    SettingError."""
     if given is None:
         offered = [each for each in wrappers.__all__ if each not in REFUSED and each[0].isupper()]
         if name in REFUSED:
@@ -106,14 +107,14 @@ def wrapper(path: tuple[str, ...], name: str, given: Any, arguments: Mapping[str
 
 
 def as_asked(value: Any, annotation: Any) -> Any:
-    """Of a config's list an array or a tuple."""
+    """Convert a list from a config to an array or a tuple, as the annotation asks."""
     if isinstance(value, list | tuple):
         return np.array(value, np.float32) if "ndarray" in str(annotation) else tuple(value)
     return value
 
 
 class MaskSeen(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """An environment whose observations have the action mask beside them."""
+    """An environment with the action mask as a part of its observations."""
 
     def __init__(self, env: gymnasium.Env[Any, Any]):
         super().__init__(env)
@@ -126,12 +127,13 @@ class MaskSeen(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
-        mask = self.nothing if terminated or truncated else flattened(info.get(KEY))  # after an end nothing is asked
+        mask = self.nothing if terminated or truncated else flattened(info.get(KEY))  # after an end no mask is needed
         return {"observation": observation, KEY: mask}, reward, terminated, truncated, info
 
 
 class MasksSeen(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):
-    """The same in a vector environment, whose info has the masks of all copies, and says which of them are new."""
+    """A vector environment with the action masks as a part of its observations. Its info has the masks of all copies,
+    and says which of them are new."""
 
     def __init__(self, env: gymnasium.vector.VectorEnv[Any, Any, Any]):
         super().__init__(env)
@@ -153,10 +155,10 @@ class MasksSeen(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):
         return self.seen(observation, info, over), reward, terminated, truncated, info
 
     def seen(self, observation: Any, info: Mapping[str, Any], excused: np.ndarray) -> dict[str, Any]:
-        """excused: [N] the copies that need not have a mask now."""
+        """Return the observations with their masks. excused: [N] the copies that do not need a mask now."""
         masks: Any = info.get(KEY)
         new = np.asarray(info.get(f"_{KEY}", np.full(self.num_envs, masks is not None)))
-        self.masks = np.where((new | excused)[:, None], self.masks, -1)  # which is no mask
+        self.masks = np.where((new | excused)[:, None], self.masks, -1)  # -1 is not a mask
         for k in np.flatnonzero(new):
             self.masks[k] = flattened(masks[k])
         return {"observation": observation, KEY: self.masks}
@@ -167,12 +169,12 @@ def beside(space: spaces.Space[Any], mask: np.ndarray) -> spaces.Dict:
 
 
 def flattened(mask: Any) -> np.ndarray:
-    """Of one choice an array, of several a tuple of them, as Gymnasium's spaces take masks: one behind the other."""
+    """Return a mask as one array. Of several choices it is a tuple of arrays, as Gymnasium's spaces take masks."""
     return np.concatenate(mask, -1) if isinstance(mask, tuple) else np.asarray(mask)
 
 
 def choices(actions: spaces.Space[Any]) -> list[int]:
-    """How many actions there are in each choice; no choice where there is nothing that a mask could forbid."""
+    """Return the number of actions in each choice; an empty list if masks are not possible."""
     match actions:
         case spaces.Discrete():
             return [int(actions.n)]
@@ -182,21 +184,21 @@ def choices(actions: spaces.Space[Any]) -> list[int]:
 
 
 def forbidding(seen: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
-    """[N] where the mask, behind what is seen [N, D + A], leaves no action in one of the choices of these sizes."""
+    """Return where [N] the mask, at the end of `seen` [N, D + A], forbids all actions of a choice of these sizes."""
     legal = np.add.reduceat(seen[:, -sum(sizes) :] != 0, np.cumsum([0, *sizes[:-1]]), 1)
     return np.asarray((legal == 0).any(1))
 
 
 def legal_sample(actions: Any, mask: np.ndarray) -> np.ndarray:
-    """A random action that a mask [A] allows."""
+    """Draw a random action that a mask [A] allows."""
     parts = np.split(mask, np.cumsum(choices(actions))[:-1])
     drawn = [actions.np_random.choice(np.flatnonzero(part)) for part in parts]
     return np.asarray(np.reshape(drawn, actions.shape) + actions.start)
 
 
 def find_mask(env: gymnasium.Env[Any, Any], asked: str | None) -> str | None:
-    """Where an environment's action mask is, as in `Around.mask`. asked: where it is to be; auto: where there is one
-    with as many elements as there are actions, and at one place only. Raises SettingError."""
+    """Return where an environment's action mask is, as in `Around.mask`. asked: the place that is asked for; auto: the
+    only place that has a mask with as many elements as there are actions. Raises SettingError."""
     size = sum(choices(env.action_space))
     if asked is None or (asked == "auto" and not size):
         return None
@@ -214,7 +216,7 @@ def find_mask(env: gymnasium.Env[Any, Any], asked: str | None) -> str | None:
     except BaseException as error:
         if not strange(error):
             raise
-        given = 0  # none; or the run itself will come to what is wrong
+        given = 0  # there is none; or the run itself will find the error
     if asked == "info":
         if given != size:
             there = f"{given} elements" if given else "nothing"
@@ -227,6 +229,6 @@ def find_mask(env: gymnasium.Env[Any, Any], asked: str | None) -> str | None:
 
 
 def masks_among(space: spaces.Space[Any], size: int) -> list[str]:
-    """The parts of a Dict of observations that have so many elements."""
+    """Return the parts of a Dict of observations that have `size` elements."""
     parts = space.spaces.items() if isinstance(space, spaces.Dict) else ()
     return [name for name, part in parts if part.shape is not None and np.prod(part.shape) == size]

@@ -1,5 +1,5 @@
 """Atari games as they are usually played: frames skipped, small, grey and stacked (Machado et al. 2018,
-https://doi.org/10.1613/jair.5699). ale-py is imported only where a game is asked for."""
+https://doi.org/10.1613/jair.5699). ale-py is imported only if a game is used."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,13 +10,13 @@ from gymnasium import spaces
 
 
 class Atari(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """A game of ale-py's as a policy sees it: frames [stack, size, size], or with colours [stack, size, size, 3].
+    """A game of ale-py as a policy sees it: frames [stack, size, size], or with colours [stack, size, size, 3].
 
-    An episode is a function of its seed and its actions, and a reset takes no time: the state at the beginning is kept
-    and restored, and what is left to chance, the no-ops and the sticky actions, comes from the seed. A game may have
-    several lives; where the loss of one ends an episode, the next one is a new game.
+    An episode is a function of its seed and its actions, and a reset is fast: the state at the beginning is kept and
+    restored, and all random parts, the no-ops and the sticky actions, come from the seed. A game may have several
+    lives; if the loss of one ends an episode, the next episode is a new game.
 
-    training: only then a lost life is an end, and rewards are clipped.
+    training: without it, a lost life never ends an episode, and rewards are not clipped.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Atari(gymnasium.Wrapper[Any, Any, Any, Any]):
         clip_rewards: bool,
         training: bool = False,
     ):
-        """Raises TypeError where it is no game of ale-py's with Discrete actions."""
+        """Raises TypeError if it is not a game of ale-py with Discrete actions."""
         super().__init__(env)
         self.ale: Any = getattr(env.unwrapped, "ale", None)
         if self.ale is None or not isinstance(env.action_space, spaces.Discrete):
@@ -88,7 +88,8 @@ class Atari(gymnasium.Wrapper[Any, Any, Any, Any]):
         (self.ale.getScreenGrayscale if self.grey else self.ale.getScreenRGB)(self.screens[which])
 
     def _seen(self) -> np.ndarray:
-        """The stack with a new frame: the brighter of the last two, as some things are shown in every second one."""
+        """Return the stack with a new frame: the brighter pixels of the last two, as games draw some things only in
+        every second frame."""
         bright = self.screens[: self.skip].max(0).astype(np.float32)
         frame = self.rows @ (bright if self.grey else np.moveaxis(bright, 2, 0)) @ self.columns
         small = np.rint(frame if self.grey else np.moveaxis(frame, 0, 2)).astype(np.uint8)
@@ -97,7 +98,7 @@ class Atari(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 def shares(pixels: int, size: int) -> np.ndarray:
-    """[size, pixels] which share each of so many pixels in a row has in those of a smaller row, by the area."""
+    """Return [size, pixels]: the share, by area, of each pixel of a row in each pixel of a smaller row."""
     edges = np.linspace(0, pixels, size + 1)[:, None]
     left = np.arange(pixels)
     covered = np.minimum(edges[1:], left + 1) - np.maximum(edges[:-1], left)
@@ -105,7 +106,7 @@ def shares(pixels: int, size: int) -> np.ndarray:
 
 
 def told(simulator: str, atari: Mapping[str, Any]) -> dict[str, Any]:
-    """The same for ale-py's vector environment, or envpool's, in its own words."""
+    """Return the settings of Atari games as options of ale-py's vector environment, or of envpool's."""
     pool, training = simulator == "envpool", atari["training"]
     names = ("frame_skip", "gray_scale", "reward_clip") if pool else ("frameskip", "grayscale", "reward_clipping")
     skip, grey, clip = names

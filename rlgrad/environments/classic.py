@@ -9,10 +9,10 @@ from rlgrad.environments.interface import Environments, Transition
 
 
 class Control(Environments):
-    """What is alike in all of them: a state [D, N] that starts somewhere in a box, is moved, and runs out of time.
+    """The base class: a state [D, N] that starts at random in a box, is moved by actions, and has a time limit.
     Copies begin all at once, or one by one (`Continuing`).
 
-    LOW, HIGH: the box of initial states, where they are uniformly distributed.
+    LOW, HIGH: the box in which initial states are uniformly distributed.
     """
 
     LOW: Sequence[float]
@@ -44,11 +44,11 @@ class Control(Environments):
         return Transition(self.observe(), reward, terminated, self.steps >= self.limit)
 
     def observe(self) -> np.ndarray:
-        """What is seen of the state: [N, ...]."""
+        """Return the observations [N, ...] of the state."""
         return self.state.T.astype(np.float32)
 
     def move(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Change the state as the actions [N, ...] do. Reward and terminated [N]."""
+        """Change the state by the actions [N, ...]. Return reward and terminated [N]."""
         raise NotImplementedError
 
 
@@ -87,9 +87,9 @@ class CartPole(Control):
 
 
 class Acrobot(Control):
-    """Acrobot-v1: a double pendulum, moved at the joint between its links, is to swing its tip up.
+    """Acrobot-v1: a double pendulum, driven at the joint between its links, has to swing its tip up.
 
-    The equations of Sutton & Barto's book, with all masses and lengths at 1, in four steps of Runge and Kutta.
+    The equations of Sutton & Barto's book, with all masses and lengths 1, and the Runge-Kutta method of fourth order.
     """
 
     GRAVITY, TIME = 9.8, 0.2
@@ -128,7 +128,7 @@ class Acrobot(Control):
         return self.angles
 
     def slope(self, state: np.ndarray, torque: np.ndarray) -> np.ndarray:
-        """The state's derivative by time."""
+        """The derivative of the state with respect to time."""
         sin1, sin2, sin12 = np.sin(self.turned(state))
         v1, v2 = state[2], state[3]
         half_cos2, half_sin2 = np.cos(state[1]) / 2, sin2 / 2
@@ -144,7 +144,7 @@ class Acrobot(Control):
 
 
 class Pendulum(Control):
-    """Pendulum-v1: a pendulum, moved by a torque too weak to lift it at once, is to stand upright."""
+    """Pendulum-v1: a pendulum, driven by a torque too weak to lift it at once, has to stand upright."""
 
     GRAVITY, TIME, SPEED, TORQUE = 10.0, 0.05, 8.0, 2.0
     LOW, HIGH = [-math.pi, -1.0], [math.pi, 1.0]  # angle, where 0 is up, and its velocity
@@ -186,7 +186,7 @@ class MountainCar(Control):
         return self.reward, self.drive((action - 1) * self.POWER)
 
     def drive(self, push: np.ndarray) -> np.ndarray:
-        """Move by what the engine adds to the velocity [N], and say who is up the hill [N]."""
+        """Move the cars, and return which of them are up the hill [N]. push: [N] the engine's change of velocity."""
         position, velocity = self.state
         velocity += push - self.GRAVITY * np.cos(3 * position)
         np.clip(velocity, -self.SPEED, self.SPEED, out=velocity)
@@ -197,7 +197,7 @@ class MountainCar(Control):
 
 
 class MountainCarContinuous(MountainCar):
-    """MountainCarContinuous-v0: a hill of the same form, but what costs is the fuel, and the top is worth 100."""
+    """MountainCarContinuous-v0: a hill of the same form, but fuel is what costs, and the top is worth 100."""
 
     POWER, GOAL = 0.0015, 0.45
     MAX_STEPS = 999

@@ -12,8 +12,8 @@ from rlgrad.environments.interface import Environments, Transition
 class Held:
     """Environments in which every action is repeated for `steps` steps, or until the episode is over.
 
-    The rewards of these steps add up, without a discount among them; what is seen is what follows the last of them.
-    `lasted` [N] says for how many steps the last action was held in each copy.
+    The rewards of these steps are added, without a discount between them. The observation is that after the last step.
+    `lasted` [N] is the number of steps that the last action was held for in each copy.
     """
 
     lasted: np.ndarray
@@ -39,7 +39,7 @@ class Held:
             if not goes_on.any():
                 break
             self.lasted = self.lasted + goes_on
-            following = self.inner.step(action)  # a copy that is over returns anything: none of that is taken
+            following = self.inner.step(action)  # a copy that is over may return anything, and is not used
             wide = goes_on.reshape(-1, *[1] * (observation.ndim - 1))
             observation = np.where(wide, following.observation, observation)
             reward = np.where(goes_on, reward + following.reward, reward)
@@ -49,12 +49,12 @@ class Held:
 
 
 def steps_taken(environments: Environments) -> np.ndarray | int:
-    """How often `step` of the environment was called for the last action, in each copy [N]."""
+    """Return how often `step` of the environment was called for the last action, in each copy [N]."""
     return environments.lasted if isinstance(environments, Held) else 1
 
 
 class HeldActions(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """The same for one environment of Gymnasium's."""
+    """A single environment of Gymnasium in which every action is repeated for `steps` steps, as in `Held`."""
 
     def __init__(self, env: gymnasium.Env[Any, Any], steps: int):
         super().__init__(env)

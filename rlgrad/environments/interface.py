@@ -1,4 +1,4 @@
-"""What a rollout asks of environments."""
+"""The interface of environments, as rollouts use it."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -7,25 +7,25 @@ import numpy as np
 
 
 class Transition(NamedTuple):
-    """What follows an action, for all N = R * B copies. A copy whose episode is over returns anything at all."""
+    """The result of an action, for all N = R * B copies. A copy whose episode is over may return anything."""
 
-    observation: np.ndarray  # [N, ...] after the action, also where that ended the episode
+    observation: np.ndarray  # [N, ...] after the action, also if that ended the episode
     reward: np.ndarray  # [N]
     terminated: np.ndarray  # [N] the episode reached its end
-    truncated: np.ndarray  # [N] a time limit cut it off: that is not an end
+    truncated: np.ndarray  # [N] a time limit cut it off, which is no termination
 
 
 class Environments(Protocol):
     """Copies of one environment, each of which plays one episode between resets."""
 
     def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
-        """Begin all episodes, B for each of the R streams. Observations [N, ...]."""
+        """Begin all episodes, B for each of the R streams. Return observations [N, ...]."""
 
     def step(self, action: np.ndarray) -> Transition:
         """Take one action [N, ...] in each copy."""
 
     def close(self) -> None:
-        """Let go of what is held, such as worker processes. After it nothing more is asked of them."""
+        """Free resources, such as worker processes. Nothing is called after it."""
         return
 
 
@@ -38,11 +38,11 @@ class Continuing(Environments, Protocol):
     def restart(self, over: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Begin a new episode in the copies `over` [N], each with its seed [N].
 
-        Observations [N, ...], and which copies are ready [N]: one that is not begins its episode in the next step,
-        whatever the action, and that step is no transition.
+        Return observations [N, ...], and which copies are ready [N]. A copy that is not ready begins its episode in the
+        next step, whatever the action is, and that step is not a transition.
         """
 
 
 def seeds_from(streams: Sequence[np.random.Generator], each: int) -> np.ndarray:
-    """[N] seeds for environments, `each` of them for a replica, from its stream."""
+    """Draw seeds [N] for environments, `each` of them for a replica, from its stream."""
     return np.concatenate([rng.integers(2**31, size=each) for rng in streams])

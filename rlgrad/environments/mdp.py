@@ -1,7 +1,7 @@
-"""Markov decision processes small enough to write down: the expected return of a policy, exactly, and its gradient.
+"""Small Markov decision processes, for which the expected return of a policy and its gradient are known exactly.
 
 Each is also an environment, `rlgrad/<name>-v0`: an agent trains on it as on any other, and every estimate of its
-gradient can be held against the exact one.
+gradient can be compared with the exact one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class MDP(NamedTuple):
-    """S states and A actions. What a row of `transition` lacks to 1 is the probability that the episode ends."""
+    """S states and A actions. The episode ends with 1 minus the sum of a row of `transition` as its probability."""
 
     initial: np.ndarray  # [S] probability of each state at the start
     transition: np.ndarray  # [S, A, S] probability of the next state
@@ -28,7 +28,7 @@ class MDP(NamedTuple):
 
         probabilities: π(a|s) of each policy, [R, S, A].
         """
-        import torch  # processes that only step environments do without it
+        import torch  # here, as processes that only step environments do not need it
 
         pi = probabilities.double()
         reward = (pi * torch.tensor(self.reward)).sum(2)  # [R, S]
@@ -63,7 +63,7 @@ MDPS = {
         reward=np.array([[1.0, 0.0], [0.5, 2.0], [3.0, 1.0]]),
         observation=np.eye(3),
     ),
-    # Two rooms, two doors, chance in both: two steps at most.
+    # Two rooms with two doors each, and random outcomes: at most two steps.
     "TwoRooms": MDP(
         initial=np.array([1.0, 0.0]),
         transition=np.array([[[0.5, 0.2], [0.1, 0.6]], [[0.0, 1.0], [0.7, 0.3]]]),
@@ -71,8 +71,8 @@ MDPS = {
         observation=np.eye(2),
         steps=2,
     ),
-    # Say the same word twice: the first earns 1 if it is said twice, the second 2. The agent cannot tell the second
-    # step from the first, so that with probability p of the second word J = (1 - p)² + 2p², which has two maxima.
+    # Say the same word twice: the first word earns 1, the second word 2. The agent cannot tell the second step from the
+    # first. If p is the probability of the second word, J = (1 - p)² + 2p², which has two maxima.
     "Twice": MDP(
         initial=np.array([1.0, 0.0, 0.0]),
         transition=np.array([[[0, 1, 0], [0, 0, 1]], [[0, 0, 0]] * 2, [[0, 0, 0]] * 2], dtype=float),
@@ -83,7 +83,7 @@ MDPS = {
 
 
 class LinearQuadratic(NamedTuple):
-    """A number x to be held at zero: x' = stay x + push u + noise ε, with the reward -(x² + cost u²), for a while."""
+    """A number x has to stay near 0: x' = stay x + push u + noise ε, with reward -(x² + cost u²), for a few steps."""
 
     stay: float = 0.9
     push: float = 0.5
@@ -93,8 +93,8 @@ class LinearQuadratic(NamedTuple):
     steps: int = 8
 
     def expected_return(self, weight: Tensor, bias: Tensor, deviation: Tensor, discount: float = 1.0) -> Tensor:
-        """J [R] in float64, of policies u ~ N(weight x + bias, deviation²), all [R]: x stays normally distributed, and
-        so its mean and variance are all there is to follow."""
+        """J [R] in float64, of policies u ~ N(weight x + bias, deviation²), all [R]. x stays normally distributed, so
+        its mean and variance are enough to compute it."""
         import torch
 
         weight, bias, deviation = weight.double(), bias.double(), deviation.double()

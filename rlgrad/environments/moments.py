@@ -12,8 +12,8 @@ WRAPPERS = (gymnasium.Wrapper, gymnasium.vector.VectorWrapper)
 
 
 def normalising(env: Any) -> list[Any]:
-    """Those of its wrappers that normalise, from the innermost to the outermost; those of rewards come last, as
-    evaluations may go without the outer ones."""
+    """Return the normalising wrappers of an environment, the innermost first. Those of rewards come last, as
+    evaluations may lack them."""
     of_rewards: Any = (wrappers.NormalizeReward, wrappers.vector.NormalizeReward)
     found: list[Any] = []
     while isinstance(env, WRAPPERS):
@@ -24,23 +24,23 @@ def normalising(env: Any) -> list[Any]:
 
 
 def numbers(env: Any) -> Iterator[tuple[Any, str]]:
-    """Where a normalising wrapper keeps each of its numbers: whose attribute, and its name."""
+    """Yield where the normalising wrappers keep each of their numbers: the object, and the name of its attribute."""
     for wrapper in normalising(env):
         for name, value in vars(wrapper).items():
             if isinstance(value, RunningMeanStd):
                 yield from ((value, part) for part in ("mean", "var", "count"))
-            elif name == "discounted_reward":  # which a reset leaves as it is
+            elif name == "discounted_reward":  # a reset does not change it
                 yield wrapper, name
 
 
 def moments(envs: Sequence[Any]) -> np.ndarray:
-    """[N, M] all numbers of N environments with the same wrappers; M is 0 where none normalises."""
+    """Return all numbers [N, M] of N environments with the same wrappers; M is 0 if no wrapper normalises."""
     rows = [[np.ravel(getattr(whose, name)) for whose, name in numbers(env)] for env in envs]
     return np.stack([np.concatenate([np.zeros(0), *row]) for row in rows])
 
 
 def set_moments(env: Any, row: np.ndarray, frozen: bool) -> None:
-    """Let an environment go on with the moments [M], which it learns from what it sees unless they are frozen."""
+    """Give an environment the moments [M]. It updates them with what it sees, unless they are frozen."""
     for wrapper in normalising(env):
         wrapper.update_running_mean = not frozen
     for whose, name in numbers(env):
@@ -54,6 +54,6 @@ def set_moments(env: Any, row: np.ndarray, frozen: bool) -> None:
 
 
 def recall(envs: Sequence[Any], rows: np.ndarray, frozen: bool) -> None:
-    """The same for the first of the rows [N, M], one for each environment."""
+    """Give each environment one of the rows [N, M], beginning with the first."""
     for env, row in zip(envs, rows, strict=False):
         set_moments(env, row, frozen)

@@ -1,4 +1,4 @@
-"""What packages of environments need before theirs are made. None is imported unless one of its own is asked for."""
+"""What packages need before their environments are made. A package is imported only if its environment is used."""
 
 import warnings
 from contextlib import suppress
@@ -9,8 +9,8 @@ from rlgrad.errors import SettingError
 
 
 def get_ready(id: str) -> None:
-    """Let Gymnasium know ale-py's games, if this is one, and let MuJoCo's warnings be Python's: by itself it prints
-    them anew for each copy, and leaves a file of them. Raises SettingError where ale-py is not installed."""
+    """Register ale-py's games with Gymnasium, if this is one, and make MuJoCo's warnings Python's: by itself MuJoCo
+    prints them again for each copy, and writes a file. Raises SettingError if ale-py is not installed."""
     if id.startswith("ALE/") and id not in gymnasium.registry:
         try:
             import ale_py
@@ -20,7 +20,7 @@ def get_ready(id: str) -> None:
         gymnasium.register_envs(ale_py)
     spec = gymnasium.registry.get(id)
     if spec and str(spec.entry_point).startswith("gymnasium.envs.mujoco"):
-        with suppress(ImportError, AttributeError):  # not installed, which Gymnasium says; or too old for that
+        with suppress(ImportError, AttributeError):  # not installed, as Gymnasium will say; or too old for this
             import mujoco
 
             if mujoco.get_mju_user_warning() is None:

@@ -1,4 +1,4 @@
-"""The decision processes of `rlgrad.mdp` as environments."""
+"""The decision processes of `rlgrad.environments.mdp` as environments."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from rlgrad.environments.mdp import MDP, MDPS, LinearQuadratic
 
 
 class Tabular(gymnasium.Env):
-    """One copy of an MDP, as Gymnasium has it; its time limit is Gymnasium's wrapper."""
+    """One copy of an MDP, as an environment of Gymnasium; the time limit is Gymnasium's wrapper."""
 
     def __init__(self, name: str):
         self.mdp = MDPS[name]
@@ -36,18 +36,18 @@ class Tabular(gymnasium.Env):
 
 
 class Chance:
-    """A uniform number for each copy and step, from its replica's stream. Many steps are drawn at once: that is faster,
-    and the numbers are the same."""
+    """Draws a uniform number for each copy and step, from its replica's stream. Many steps are drawn at once: that is
+    faster, and the numbers are the same."""
 
     STEPS = 32
 
     def __init__(self, streams: Sequence[np.random.Generator], copies: int):
-        self.streams = [rng.spawn(1)[0] for rng in streams]  # what chance draws does not shift what the policy draws
+        self.streams = [rng.spawn(1)[0] for rng in streams]  # this does not change what the policy draws
         self.size = (self.STEPS, copies // len(streams))
         self.drawn = 0
 
     def draw(self) -> np.ndarray:
-        """[N]."""
+        """Return the numbers [N] of the next step."""
         step = self.drawn % self.STEPS
         if step == 0:
             self.numbers = np.concatenate([rng.random(self.size) for rng in self.streams], axis=1)
@@ -60,7 +60,7 @@ class TabularEnvironments(Environments):
 
     def __init__(self, mdp: MDP, copies: int):
         self.mdp, self.copies = mdp, copies
-        self.upto = mdp.transition.cumsum(2)  # [S, A, S] probability of the next state or one before it
+        self.upto = mdp.transition.cumsum(2)  # [S, A, S] cumulative probability of the next state
         self.seen = mdp.observation.astype(np.float32)
 
     def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Gymnasium's environments that are written down as a table, with all copies in one array."""
+"""Gymnasium's environments that are defined by a table, with all copies in one array."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ class Tables(Environments):
     """Copies of FrozenLake or any other environment with Gymnasium's table `P[state][action]`, a list of outcomes
     (probability, next state, reward, terminated). Observations are one-hot codes of the state, [N, S].
 
-    options: keyword arguments of the environment, which makes the table.
+    options: keyword arguments of the environment, which gives the table.
     """
 
     def __init__(self, id: str, copies: int, **options: Any):
@@ -25,12 +25,12 @@ class Tables(Environments):
         self.first = environment.unwrapped.initial_state_distrib.cumsum()  # type: ignore[attr-defined]
         outcomes = max(len(row) for actions in table.values() for row in actions.values())
         shape = self.states, self.actions, self.outcomes = len(table), len(table[0]), outcomes
-        self.upto = np.full(shape, np.inf)  # probability of this outcome or one before it
+        self.upto = np.full(shape, np.inf)  # cumulative probability of the outcomes
         self.following, self.reward = np.zeros(shape, dtype=np.int64), np.zeros(shape)
         self.terminated = np.zeros(shape, dtype=bool)
         for s, a in np.ndindex(shape[:2]):
             probability, following, reward, terminated = zip(*table[s][a], strict=True)
-            self.upto[s, a, : len(probability) - 1] = np.cumsum(probability)[:-1]  # no rounding goes beyond the last
+            self.upto[s, a, : len(probability) - 1] = np.cumsum(probability)[:-1]  # rounding never leads past the last
             self.following[s, a, : len(probability)] = following
             self.reward[s, a, : len(probability)] = reward
             self.terminated[s, a, : len(probability)] = terminated
