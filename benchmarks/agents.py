@@ -1,10 +1,10 @@
-"""How fast agents learn, and how fast they play, beside what a user would pick instead.
+"""How fast agents learn and play, compared with other libraries.
 
-    python benchmarks/peers.py sb3 tianshou jax     # once: installs them into environments of their own
+    python benchmarks/peers.py sb3 tianshou jax     # once: installs each into its own environment
     python benchmarks/agents.py [--rounds 3] [--only solved throughput environments replicas] [--write]
 
-Each contestant runs in a process of its own, and they take turns (see harness.py); absent ones are skipped and named.
-Prints Markdown; with --write the tables of docs/performance.md are replaced.
+Each contestant runs in a process of its own, and they take turns (see harness.py). One that is not installed is skipped
+and named. Prints Markdown; --write replaces the tables of docs/performance.md.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from harness import Contestant, Measured, Spread, alternate, column, ratios, run
 from peers import python_of
 
 FOLDER = Path(__file__).resolve().parent / "contestants"
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # small networks are faster so
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # small networks are faster with one thread
 RLGRAD = "rlgrad"
 
 
@@ -44,7 +44,7 @@ def tianshou(name: str, *arguments: str) -> Contestant:
 
 
 def solved(rounds: int) -> str:
-    """From the start of the process to a policy that solves CartPole and goes on doing so; each round is a seed."""
+    """The time from the start of the process to a policy that solves CartPole from then on; each round is a seed."""
     measured: Measured = {}
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(rounds):
@@ -82,13 +82,13 @@ SOLVERS: Mapping[str, Callable[[str, int, str], Contestant]] = {
 
 
 def known(played: Mapping[str, float | None], trained: Mapping[str, float]) -> dict[str, float]:
-    """What was found when a contestant's snapshots were played: never is infinity."""
+    """The results of playing a contestant's snapshots, with infinity for never."""
     found = {key: math.inf if value is None else value for key, value in played.items()}
     return found | {key: trained[key] for key in ("process_seconds", "others")}
 
 
 def throughput(rounds: int) -> str:
-    """Environment steps a second on CartPole, collection and update included."""
+    """Environment steps per second on CartPole, including collection and update."""
     settings = ("--episodes", "64", "--updates", "24")
     entered = [
         ours(f"{RLGRAD}, {replicas} replica{'s' * (replicas > 1)}", "throughput", "cartpole", "--replicas",
@@ -120,7 +120,7 @@ ENVIRONMENTS = ("Acrobot-v1", "Pendulum-v1", "MountainCarContinuous-v0")
 
 
 def environments(rounds: int) -> str:
-    """Environment steps a second on three more."""
+    """Environment steps per second on three more environments."""
     rows, everything, names = [], {}, []
     for environment in ENVIRONMENTS:
         settings = ("--environment", environment, "--replicas", "1", "--episodes", "64", "--updates", "24")
@@ -141,12 +141,12 @@ REPLICAS = {"1 replica": 1, "8 replicas": 8, "32 replicas": 32, "32 replicas, 2 
 
 
 def replicas(rounds: int) -> str:
-    """The whole command, beside importing torch: when one agent has it solved, what more replicas take."""
+    """The seconds of the whole command until one agent, or several replicas, solve CartPole; and of importing torch."""
     torch = "import torch"
     entered = [Contestant(torch, ["-c", "import torch; print('{}')"])]
     for name, count in REPLICAS.items():
         entered.append(ours(name, "train", "--replicas", str(count), "--threads", "2" if "threads" in name else "1"))
-    run(entered[1])  # so that files are cached and compiled
+    run(entered[1])  # so that the files are cached and compiled
     measured = alternate(entered, rounds, timeout=1800)
     imported = column(measured, torch, "process_seconds")
     rows = [[f"`{torch}`", in_words(measured, torch, "process_seconds", "{:.1f}"), "", "", "", ""]]
@@ -177,7 +177,7 @@ def in_words(measured: Measured, name: str, key: str, unit: str) -> str:
 
 
 def shown(found: Spread, unit: str) -> str:
-    """The middle, and the ends where there are several rounds; infinity is never."""
+    """The median as text, with the range if there are several rounds; infinity is shown as never."""
 
     def text(value: float) -> str:
         return unit.format(value) if value < math.inf else "never"
@@ -186,7 +186,7 @@ def shown(found: Spread, unit: str) -> str:
 
 
 def beside(measured: Measured, above: str, below: str, key: str) -> str:
-    """above / below, where they were measured in the same rounds."""
+    """The ratio above / below, if both were measured in the same rounds."""
     if above == below or not {above, below} <= set(measured) or len(measured[above]) != len(measured[below]):
         return ""
     found = ratios(measured, above, below, key)
@@ -194,7 +194,7 @@ def beside(measured: Measured, above: str, below: str, key: str) -> str:
 
 
 def below(measured: Measured, entered: Iterable[str]) -> str:
-    """What stands under a table: who is missing, rounds, machine, versions, and how busy the machine was otherwise."""
+    """The note under a table: missing contestants, rounds, machine, versions, and the machine's other load."""
     missing = [name for name in entered if name not in measured]
     rounds = max((len(results) for results in measured.values()), default=0)
     others = spread(result["others"] for results in measured.values() for result in results).text("{:.1f}".format)

@@ -1,8 +1,8 @@
-"""Does the shipped CartPole config end solved, whatever the seed? One line a seed, then the count over all replicas.
+"""Whether the shipped CartPole config ends solved with every seed: a line for each seed, then the count of replicas.
 
     python benchmarks/cartpole_seeds.py [SEEDS]
 
-Replica k of a run is the run with seed + k, so the seeds are taken 8 apart: 20 of them are 160 different agents.
+Replica k of a run is the run with seed + k, so the seeds are 8 apart: 20 of them are 160 different agents.
 """
 
 import sys

@@ -1,14 +1,14 @@
-"""What the contestants of classifiers.py do, each in a process of its own. Imports only what its contestant needs.
+"""Runs one contestant of classifiers.py, in a process of its own. Imports only what this contestant needs.
 
     python classifier_fits.py fit CONTESTANT FOLDER THREADS EFFORT      # seconds of one fit, and how far it got
-    python classifier_fits.py search CONTESTANT FOLDER THREADS -        # the least EFFORT that comes within 1e-6
-    python classifier_fits.py epochs CONTESTANT FOLDER THREADS -        # examples a second in minibatches of 256
+    python classifier_fits.py search CONTESTANT FOLDER THREADS -        # the smallest EFFORT that comes within 1e-6
+    python classifier_fits.py epochs CONTESTANT FOLDER THREADS -        # examples per second in minibatches of 256
     python classifier_fits.py floor - FOLDER THREADS -                  # what the machine and one pass can do
     python classifier_fits.py data NAME FOLDER - optimum                # writes x.npy, y.npy and optimum.json there
 
 FOLDER/x.npy [N, D] and FOLDER/y.npy [N] are the problem. The objective is scikit-learn's over N, C = 1, intercept free:
-mean log-loss + ||w||² / 2N. EFFORT is what the contestant is told about how far to go: iterations, or for rlgrad on
-large data the exponent of its tolerance.
+mean log-loss + ||w||² / 2N. EFFORT is when the contestant stops: the number of iterations, or for rlgrad on large data
+the exponent of its tolerance.
 """
 
 import functools
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 task, name, where, threads, effort = sys.argv[1:]
-if threads != "-":  # before anything is imported that counts cores
+if threads != "-":  # set before any import that reads them
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = threads
 
@@ -33,7 +33,7 @@ import numpy as np  # noqa: E402
 FOLDER = Path(where)
 BATCH, EPOCHS, RATE = 256, 3, 0.1
 CLOSE = 1e-6
-FURTHEST = 2000  # iterations, after which a solver is given up
+FURTHEST = 2000  # iterations after which a solver is stopped
 warnings.filterwarnings("ignore")
 
 
@@ -61,7 +61,7 @@ def load(problem: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def objective(x: np.ndarray, y: np.ndarray, w: np.ndarray, b: np.ndarray, chunk: int = 100_000) -> float:
-    """Of weights [K, D] and intercepts [K], K = 1 where there are two classes; in double precision."""
+    """The objective at weights [K, D] and intercepts [K], in double precision. K = 1 for two classes."""
     w, b, total = np.asarray(w, np.float64), np.asarray(b, np.float64), 0.0
     for i in range(0, len(x), chunk):
         z, labels = x[i : i + chunk].astype(np.float64) @ w.T + b, y[i : i + chunk]
@@ -74,7 +74,7 @@ def objective(x: np.ndarray, y: np.ndarray, w: np.ndarray, b: np.ndarray, chunk:
 
 
 def optimum(x: np.ndarray, y: np.ndarray) -> float:
-    """The least that scikit-learn's solvers get to in double precision, run to their end."""
+    """The lowest objective that scikit-learn's solvers reach in double precision, run until they converge."""
     from sklearn.linear_model import LogisticRegression
 
     x = x.astype(np.float64)
@@ -95,7 +95,7 @@ def fit_sklearn(solver: str, x: np.ndarray, y: np.ndarray, iterations: int) -> t
 
 
 def fit_torch(x: np.ndarray, y: np.ndarray, iterations: int) -> tuple[np.ndarray, np.ndarray]:
-    """torch.optim.LBFGS on nn.Linear, as anybody would write it."""
+    """torch.optim.LBFGS on nn.Linear, in the usual way."""
     import torch
 
     linear, loss_of, inputs, labels = torch_parts(x, y)
@@ -141,13 +141,13 @@ def problem_of(x: np.ndarray, y: np.ndarray, **settings: Any) -> Any:
     return Logistic(given, Dataset(inputs, labels, inputs[:100], labels[:100], classes))
 
 
-# Large data begins with few examples, and takes the curvature from some of them; it goes on until it is near enough.
+# A fit of large data begins with few examples, uses some of them for the curvature, and ends at a tolerance.
 LARGE = {"batch_size": 8192, "batch_growth": 25.0, "curvature_examples": 25_000}
-SMALL_RATE = 1.1  # of two classes: far from the optimum Newton's steps fall short
+SMALL_RATE = 1.1  # for two classes: far from the optimum Newton's steps are too short
 
 
 def fit_rlgrad(x: np.ndarray, y: np.ndarray, effort: int) -> tuple[np.ndarray, np.ndarray]:
-    """effort: iterations; on large data digits."""
+    """effort: iterations; on large data the exponent of the tolerance."""
     from rlgrad import make_optimizer, updates
 
     large = len(x) > 50_000
@@ -170,7 +170,7 @@ FITS: dict[str, Fit] = {
 
 
 def prepared() -> tuple[Fit, np.ndarray, np.ndarray, float]:
-    """The contestant, after a fit on a small part that gets imports and threads going; the problem and its optimum."""
+    """The contestant, warmed up by a fit on a small part of the data; the problem; and its optimum."""
     x, y = np.load(FOLDER / "x.npy"), np.load(FOLDER / "y.npy")
     fit = FITS[name]
     if name in ("rlgrad", "torch-lbfgs"):
@@ -182,7 +182,7 @@ def prepared() -> tuple[Fit, np.ndarray, np.ndarray, float]:
 
 
 def search() -> dict[str, float]:
-    """The least effort that brings a contestant within 1e-6 of the optimum, by bisection; 0 if none does."""
+    """The smallest effort that brings a contestant within 1e-6 of the optimum, by bisection; 0 if none does."""
     fit, x, y, best = prepared()
 
     def enough(effort: int) -> bool:
@@ -200,7 +200,7 @@ def search() -> dict[str, float]:
 
 
 def measure_fit() -> dict[str, float]:
-    """Seconds of one fit from scratch; of small problems, the median of several."""
+    """The seconds of one fit from scratch; for small problems, the median of several fits."""
     fit, x, y, best = prepared()
     seconds = []
     for _ in range(20 if len(x) < 10_000 else 1):
@@ -211,7 +211,7 @@ def measure_fit() -> dict[str, float]:
 
 
 def epochs_rlgrad(x: np.ndarray, y: np.ndarray, replicas: int) -> Iterator[int]:
-    """Yields the examples seen after each epoch."""
+    """Yield the number of examples seen after each epoch."""
     from rlgrad import make_optimizer, updates
 
     problem = problem_of(x, y, batch_size=BATCH, replicas=replicas)
@@ -249,7 +249,7 @@ def epochs_torch(x: np.ndarray, y: np.ndarray, feed: str) -> Iterator[int]:
 
 
 def measure_skorch(x: np.ndarray, y: np.ndarray) -> list[float]:
-    """Seconds of each epoch, by its own clock."""
+    """The seconds of each epoch, by skorch's own clock."""
     from skorch import NeuralNetBinaryClassifier
     from torch import nn
 
@@ -269,7 +269,7 @@ def measure_skorch(x: np.ndarray, y: np.ndarray) -> list[float]:
 
 
 def measure_lightning(x: np.ndarray, y: np.ndarray) -> list[float]:
-    """Seconds of each epoch, between its hooks."""
+    """The seconds of each epoch, between Lightning's hooks."""
     import logging
 
     import lightning
@@ -323,7 +323,7 @@ def measure_epochs() -> dict[str, float]:
 
 
 def measure_floor() -> dict[str, float]:
-    """Seconds of reading x once (its sum), and of one objective with its gradient, and their bytes."""
+    """The seconds to read x once (to sum it), the seconds of one objective with its gradient, and the bytes of each."""
     import torch
 
     torch.set_num_threads(int(threads))

@@ -1,13 +1,13 @@
-"""How fast classifiers get to where they go, beside scikit-learn, plain PyTorch, skorch and Lightning.
+"""How fast classifiers reach the optimum, compared with scikit-learn, plain PyTorch, skorch and Lightning.
 
-    python benchmarks/peers.py classifiers      # once: installs them into an environment of their own
+    python benchmarks/peers.py classifiers      # once: installs them into one environment
     python benchmarks/classifiers.py [--rounds 5] [--only digits breast_cancer 200000x100 1000000x50 minibatches]
         [--write]
 
-Each contestant fits in a process of its own, and they take turns (see harness.py). First it is found how far each has
-to go for 1e-6 (iterations, or digits of the tolerance, by bisection, not timed); then that fit is timed, from arrays in
-memory to weights. On large data each may use one core or all, whichever is faster for it. Prints Markdown; with
---write the tables of docs/performance.md are replaced.
+Each contestant fits in a process of its own, and they take turns (see harness.py). A bisection first finds the effort
+that each needs for 1e-6 (iterations, or the exponent of the tolerance); this is not timed. Then that fit is timed, from
+arrays in memory to weights. On large data each may use one core or all, whichever is faster for it. Prints Markdown;
+--write replaces the tables of docs/performance.md.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from peers import python_of
 WORK = str(Path(__file__).with_name("classifier_fits.py"))
 PEERS = python_of("classifiers")
 OWN = Path(sys.executable)
-SOLVERS = ("rlgrad", "newton-cholesky", "newton-cg", "lbfgs", "torch-lbfgs")  # liblinear's objective is another one
+SOLVERS = ("rlgrad", "newton-cholesky", "newton-cg", "lbfgs", "torch-lbfgs")  # liblinear has another objective
 PROBLEMS = ("digits", "breast_cancer", "200000x100", "1000000x50")
 LOOPS = {
     "rlgrad:1": "rlgrad, 1 replica",
@@ -37,7 +37,7 @@ LOOPS = {
 
 
 def python_for(name: str) -> tuple[Path, list[str]]:
-    """The Python that runs a contestant, and the distributions it needs there."""
+    """The Python that runs a contestant, and the distributions that it needs."""
     needs = {"rlgrad": ["torch", "numpy"], "torch": ["torch"], "skorch": ["skorch"], "lightning": ["lightning"]}
     kind = name.split(":")[0].removesuffix("-lbfgs")
     peers = PEERS if PEERS.exists() or kind in ("skorch", "lightning") else OWN
@@ -75,7 +75,7 @@ def fits(problem: str, folder: str, rounds: int) -> str:
 
 
 def fastest(measured: Measured) -> list[str]:
-    """Of each contestant the number of threads that serves it best."""
+    """The fastest number of threads for each contestant."""
     best: dict[str, str] = {}
     for name in measured:
         kind = name.split(",")[0]
@@ -89,7 +89,7 @@ def middle(measured: Measured, name: str) -> float:
 
 
 def minibatches(folder: str, rounds: int) -> str:
-    """The table of one epoch after another in batches of 256."""
+    """The table of epochs in minibatches of 256."""
     measured = alternate([contestant("epochs", name, folder, 1) for name in LOOPS], rounds)
     loader = "torch:loader, 1 thread"
     rows = []
@@ -101,7 +101,7 @@ def minibatches(folder: str, rounds: int) -> str:
 
 
 def floor(folder: str) -> str:
-    """One pass beside reading the data, in a sentence a number of threads."""
+    """The time of one pass compared with reading the data, in a sentence for each number of threads."""
     lines = []
     for threads in sorted({1, os.cpu_count() or 1}):
         found = run(contestant("floor", "rlgrad", folder, threads))

@@ -1,9 +1,9 @@
-"""Seconds from a cold process start to CartPole solved, beside what importing torch takes; and 8 replicas beside one.
+"""Seconds from a cold process start to CartPole solved; those of importing torch alone; and those with 8 replicas.
 
     python benchmarks/cold_start.py [ROUNDS]
 
-The commands take turns, so that a machine that gets slower gets slower for all of them. `solved` is first_solved of
-summary.json: the evaluation of 100 held-out greedy episodes reaches 475 for the first time, in all replicas.
+The commands take turns, so that a machine that becomes slower affects all of them. `solved` is first_solved of
+summary.json: the first evaluation in which 100 held-out greedy episodes reach 475 in all replicas.
 """
 
 import json
@@ -33,7 +33,7 @@ def trained(replicas: int, folder: str) -> tuple[float, float]:
     return whole, json.loads((out / "summary.json").read_text())["first_solved"]["seconds"]
 
 
-timed("-c", "import torch, rlgrad.run")  # so that files are cached and compiled
+timed("-c", "import torch, rlgrad.run")  # so that the files are cached and compiled
 for _ in range(rounds):
     with tempfile.TemporaryDirectory() as folder:
         seconds[TORCH].append(timed("-c", "import torch"))

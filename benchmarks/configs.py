@@ -1,10 +1,10 @@
-"""What shipped configs reach: each line of the table in configs/README.md.
+"""The results of shipped configs: each line of the table in configs/README.md.
 
     python benchmarks/configs.py NAME...
 
-Trains each config as it is shipped, with seeds 0 and 8, so that of 8 replicas a run 16 different ones are seen. What
-is reported is what the last update has left: its mean over all replicas with the 95% interval of that mean (Student's),
-and the lowest and highest replica; no run is left out. Seconds are those of one run, evaluations included.
+Trains each config as it is shipped, with seeds 0 and 8: with 8 replicas these are 16 different agents. Reports the
+result after the last update: its mean over all replicas with the 95% interval of that mean (Student's), and the lowest
+and highest replica. No run is left out. Seconds are those of one run, including evaluations.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""How often the intervals over replicas, and those on a test set, hold the truth: docs/intervals.md.
+"""How often the intervals over replicas, and those on a test set, contain the true value: docs/intervals.md.
 
     python benchmarks/coverage.py > docs/intervals.md
 
@@ -44,7 +44,7 @@ KINDS: dict[str, tuple[Draw, float, str]] = {
 
 
 def coverage(draw: Draw, mean: float, replicas: int) -> float:
-    """The share of samples whose interval holds the mean; a sample without an interval counts as a miss."""
+    """The share of samples whose interval contains the mean; a sample without an interval counts as a miss."""
     rng, hits = np.random.default_rng(replicas), 0
     for sample in draw(rng, (SAMPLES, replicas)):
         low, high = summarize(sample.tolist())["ci95"]
@@ -125,7 +125,7 @@ sets have them: where there is an error, it holds the truth more often. The othe
 
 
 def on_test_set(classes: int, size: int) -> dict[str, float]:
-    """How often each interval holds the truth."""
+    """How often each interval contains the true value."""
     rng = np.random.default_rng(size)
     p = rng.dirichlet(np.ones(classes), TRUTH)
     y = (rng.random((TRUTH, 1)) > p.cumsum(1)).sum(1).clip(max=classes - 1)

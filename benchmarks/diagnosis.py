@@ -1,8 +1,9 @@
-"""What looking at a gradient's quality, and at what the step came to, costs: in updates, and as a part of a run.
+"""The cost of a diagnosis (the gradient's quality and the step's effect), in updates and as a part of a run.
 
     python benchmarks/diagnosis.py [NAME...]
 
-Updates of a shipped config (cartpole) with and without a diagnosis take turns, after some that let the episodes grow.
+Updates of a shipped config (cartpole) with and without a diagnosis take turns. Some updates before them are not
+measured, until the episodes are longer.
 """
 
 import itertools

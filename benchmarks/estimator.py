@@ -1,11 +1,11 @@
-"""How long rlgrad.LogisticClassifier takes to fit, beside scikit-learn's LogisticRegression.
+"""How long rlgrad.LogisticClassifier takes to fit, compared with scikit-learn's LogisticRegression.
 
     python benchmarks/estimator.py [--rounds 7] [--only breast_cancer digits 200000x100] [--threads 1 2]
 
-Both get the same table, C = 1, and their own defaults else. LogisticRegression fits a second time with what it takes to
-come as close (tol=1e-8, max_iter=10000). They fit in turns, in one process, and ratios are taken within a turn. Prints
-Markdown: the medians, the ratios with their range, and how far each is from the optimum, as the largest difference of
-a probability.
+Both get the same table, C = 1, and otherwise their defaults. LogisticRegression also fits with settings that come as
+close (tol=1e-8, max_iter=10000). They fit in turns, in one process, and ratios are taken within a turn. Prints
+Markdown: the medians, the ratios with their range, and the distance of each from the optimum, as the largest difference
+of a probability.
 """
 
 import argparse
@@ -20,7 +20,7 @@ PROBLEMS = ("breast_cancer", "breast_cancer raw", "digits", "digits raw", "20000
 
 
 def table(name: str):
-    """X and y: a data set of scikit-learn's, standardised or raw, or made ones, correlated and in double precision."""
+    """X and y: a data set of scikit-learn, standardised or raw, or correlated random data in double precision."""
     import numpy as np
     from sklearn import datasets
     from sklearn.preprocessing import StandardScaler
@@ -56,7 +56,7 @@ def compare(name: str, rounds: int) -> str:
         for key, model in models.items():
             began = time.perf_counter()
             model.fit(x, y)
-            if turn:  # the first warms up
+            if turn:  # the first turn is a warm-up
                 seconds[key].append(time.perf_counter() - began)
     solver = "newton-cholesky" if len(np.unique(y)) == 2 else "newton-cg"
     best = LogisticRegression(solver=solver, tol=1e-12, max_iter=10_000).fit(x.astype(float), y).predict_proba(x)

@@ -1,4 +1,4 @@
-"""Bias, variance, signal-to-noise ratio and cost of every policy-gradient estimator, where the gradient is known.
+"""Bias, variance, signal-to-noise ratio and cost of every policy-gradient estimator, on problems with a known gradient.
 
 python benchmarks/estimators.py > docs/estimators.md
 """
@@ -38,11 +38,11 @@ UNBIASED = tuple(VARIANTS)[:7]  # the others are known to be biased
 
 
 def measure(name: str, settings: dict[str, Any]) -> dict[str, float]:
-    fewer = 4 if "segment" in settings else 1  # these are played one after the other, and so in fewer replicas
+    fewer = 4 if "segment" in settings else 1  # segments are played one after the other, so there are fewer replicas
     problem = policy_problem(name, REPLICAS // fewer, DISCOUNT, episodes=EPISODES, **settings)
     if problem.model.critic:
         fit = torch.optim.Adam(problem.model.critic.parameters(), lr=0.05)
-        for step in range(60):  # a critic that has had time to learn, and a policy that has not moved
+        for step in range(60):  # train the critic only: the policy stays as it is
             estimates(problem, step)
             fit.step()
     elif problem.model.memory:
@@ -71,7 +71,7 @@ def measure(name: str, settings: dict[str, Any]) -> dict[str, float]:
 
 
 def mean_length(name: str) -> float:
-    """Of an episode, in steps."""
+    """The mean length of an episode, in steps."""
     return float(policy_problem(name, REPLICAS, DISCOUNT, episodes=EPISODES).sample(0).length.double().mean())
 
 

@@ -1,11 +1,11 @@
-"""Ten folds and a path of penalties in one run, beside scikit-learn's LogisticRegressionCV and glum's
+"""Ten folds and a path of penalties in one run, compared with scikit-learn's LogisticRegressionCV and glum's
 GeneralizedLinearRegressorCV, in turns.
 
     python benchmarks/folds.py [--examples 20000] [--penalties 100] [--rounds N] [--threads N] [--write]
 
-All get the same examples, folds and penalties, and judge by the log-loss on each fold. rlgrad's time is that of a whole
-run: reading the table, training, judging, the choice, and writing all of it. Theirs is that of `fit`, on arrays in
-memory, with their own default tolerances. `--examples 200000` is the full size.
+All get the same examples, folds and penalties, and compare penalties by the log-loss on each fold. The time of rlgrad
+is that of a whole run: it reads the table, trains, evaluates, chooses, and writes everything. The time of the others is
+that of `fit`, on arrays in memory, with their default tolerances. `--examples 200000` is the full size.
 """
 
 import argparse
@@ -26,7 +26,7 @@ NEEDS = {"rlgrad": ["torch"], "sklearn": ["scikit-learn"], "glum": ["glum"]}
 
 
 def made(examples: int) -> tuple[Any, Any]:
-    """Features that are correlated, of mean 0 and deviation 1, and labels."""
+    """Correlated features with mean 0 and deviation 1, and labels."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -53,7 +53,7 @@ def write_table(folder: str, examples: int) -> None:
 
 
 def rlgrad_s(folder: str, path: list[float]) -> tuple[float, list[float]]:
-    """Seconds, and the mean log-loss of each penalty."""
+    """The seconds of rlgrad's run, and the mean log-loss of each penalty."""
     import rlgrad
 
     config = {"problem": "logistic", "data": f"{folder}/table.parquet", "test_fraction": 0, "standardise": False}
@@ -68,7 +68,7 @@ def rlgrad_s(folder: str, path: list[float]) -> tuple[float, list[float]]:
 
 
 def theirs(name: str, folder: str, path: list[float]) -> tuple[float, list[float]]:
-    """The same of another library."""
+    """The seconds of another library's fit, and the mean log-loss of each penalty."""
     import warnings
 
     import numpy as np

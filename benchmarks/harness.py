@@ -1,8 +1,8 @@
-"""What every benchmark here shares: contestants run in processes of their own, in turns, and a Markdown table of it.
+"""What all benchmarks share: runs contestants in processes of their own, in turns, and makes Markdown tables.
 
-A contestant is a command that prints one JSON object as its last line: what it measured, name to number. They take
-turns round by round, so that a machine that gets slower gets slower for all of them, and a ratio is taken within a
-round. Python's standard library is all this needs: it runs in any environment.
+A contestant is a command that prints one JSON object as its last line: names and measured numbers. Contestants take
+turns round by round, so that a machine that becomes slower affects all of them, and a ratio is taken within a round.
+This file needs only Python's standard library, so it runs in any environment.
 """
 
 import contextlib
@@ -23,22 +23,22 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Contestant:
-    """A command, and what it needs: it is left out, and named, where a distribution is missing."""
+    """A command, and what it needs. It is left out, and named, if a distribution is missing."""
 
     name: str
-    arguments: Sequence[str]  # of the Python that runs it
+    arguments: Sequence[str]  # for the Python that runs it
     python: Path = Path(sys.executable)
-    needs: Sequence[str] = ()  # distributions, whose versions are stated
-    environment: Mapping[str, str] = field(default_factory=dict)  # on top of this process's own
+    needs: Sequence[str] = ()  # distributions; the table names their versions
+    environment: Mapping[str, str] = field(default_factory=dict)  # variables added to those of this process
 
 
 Measured = dict[str, list[dict[str, float]]]  # contestant -> what it measured in each round
 
 
 def alternate(contestants: Sequence[Contestant], rounds: int, timeout: float = 600) -> Measured:
-    """Every contestant once a round, in turns, each round beginning with another; progress goes to stderr.
+    """Run every contestant once in each round. Each round begins with another one. Progress goes to stderr.
 
-    One that is absent, fails or takes too long is named and left out of what follows.
+    A contestant that is absent, fails or takes too long is named and left out from then on.
     """
     found: Measured = {}
     running = [contestant for contestant in contestants if is_present(contestant)]
@@ -59,8 +59,8 @@ def alternate(contestants: Sequence[Contestant], rounds: int, timeout: float = 6
 
 
 def run(contestant: Contestant, timeout: float = 600) -> dict[str, float]:
-    """What a contestant prints, and beside it `process_seconds`, its whole process, and `others`, the cores that the
-    rest of the machine kept busy meanwhile (NaN where the system does not say)."""
+    """The numbers that a contestant prints; `process_seconds`, the time of its whole process; and `others`, the number
+    of cores that the rest of the machine used meanwhile (NaN if the system does not say)."""
     environment = {**os.environ, **contestant.environment}
     with elapsed() as took:
         done = subprocess.run(
@@ -77,7 +77,7 @@ def run(contestant: Contestant, timeout: float = 600) -> dict[str, float]:
 
 @contextlib.contextmanager
 def elapsed() -> Iterator[dict[str, float]]:
-    """Seconds of a block, and how many cores others kept busy in it."""
+    """The seconds of a `with` block, and the number of cores that other processes used in it."""
     took = {"seconds": 0.0, "others": float("nan")}
     began, busy, own = time.perf_counter(), busy_seconds(), own_seconds()
     yield took
@@ -86,28 +86,28 @@ def elapsed() -> Iterator[dict[str, float]]:
 
 
 def busy_seconds() -> float:
-    """Core seconds that the whole machine has worked; NaN where there is no /proc/stat."""
+    """The core seconds that the whole machine has worked; NaN if there is no /proc/stat."""
     try:
         ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
     except OSError:
         return float("nan")
-    return (sum(ticks[:3]) + sum(ticks[5:8])) / os.sysconf("SC_CLK_TCK")  # all but idle and waiting
+    return (sum(ticks[:3]) + sum(ticks[5:8])) / os.sysconf("SC_CLK_TCK")  # all states but idle and waiting
 
 
 def own_seconds() -> float:
-    """Core seconds of this process and of the children that have ended."""
+    """The core seconds of this process and of its children that have ended."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
 def reason(error: Exception) -> str:
-    """One line of why a contestant failed: the last that it wrote, if it wrote any."""
+    """The reason why a contestant failed: the last line that it wrote, if any."""
     written = (getattr(error, "stderr", None) or "").strip().splitlines()
     return written[-1][:200] if written else " ".join(str(error).split())[:200]
 
 
 def is_present(contestant: Contestant) -> bool:
-    """Whether its Python and all it needs are there; says so where they are not."""
+    """Whether a contestant's Python and distributions are installed. Prints a line if they are not."""
     found = versions(contestant.python, contestant.needs)
     missing = [name for name in contestant.needs if name not in found]
     if missing:
@@ -116,7 +116,7 @@ def is_present(contestant: Contestant) -> bool:
 
 
 def versions(python: Path, names: Sequence[str]) -> dict[str, str]:
-    """The versions of those distributions that a Python finds."""
+    """The versions of the distributions that are installed for a Python."""
     if not names:
         return {}
     if not Path(python).exists():
@@ -132,13 +132,13 @@ def versions(python: Path, names: Sequence[str]) -> dict[str, str]:
 
 
 def say(line: str) -> None:
-    """To stderr, so that stdout holds the tables alone."""
+    """Print to stderr, so that stdout has only the tables."""
     print(line, file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The middle of some rounds, and the ends."""
+    """The median over rounds, and the lowest and highest value."""
 
     median: float
     low: float
@@ -154,17 +154,17 @@ def spread(values: Iterable[float]) -> Spread:
 
 
 def column(measured: Measured, name: str, key: str) -> list[float]:
-    """One number of one contestant, round by round."""
+    """One number of one contestant in each round."""
     return [result[key] for result in measured[name]]
 
 
 def ratios(measured: Measured, above: str, below: str, key: str) -> Spread:
-    """above / below, taken round by round."""
+    """The spread of the ratios above / below, taken within rounds."""
     return spread(a / b for a, b in zip(column(measured, above, key), column(measured, below, key), strict=True))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown."""
+    """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -174,7 +174,7 @@ WRITES = f"into {PAGE.relative_to(ROOT)}"
 
 
 def write(name: str, text: str, page: Path = PAGE) -> None:
-    """Put another text between the marks of that name on the page."""
+    """Replace the text between the marks of this name on the page."""
     begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
     old = page.read_text(encoding="utf-8")
     if begin not in old or end not in old:
@@ -183,7 +183,7 @@ def write(name: str, text: str, page: Path = PAGE) -> None:
 
 
 def machine() -> str:
-    """What the numbers were measured on, in one line."""
+    """The machine of the measurements, in one line."""
     model = platform.processor() or platform.machine()
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -196,7 +196,7 @@ def version_line(found: Mapping[str, str]) -> str:
 
 
 def own_version() -> str:
-    """rlgrad's version and commit; dirty where code or configs are not as they were committed."""
+    """The version and commit of rlgrad; 'dirty' if code or configs have uncommitted changes."""
     git = ["git", "-C", str(ROOT)]
     done = subprocess.run([*git, "describe", "--always"], capture_output=True, text=True)
     changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "rlgrad", "benchmarks", "configs"]).returncode

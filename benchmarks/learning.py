@@ -1,12 +1,12 @@
-"""How well agents learn, over many seeds that nothing was tuned on: docs/results.md.
+"""How well agents learn, over many seeds that were not used for tuning: docs/results.md.
 
     python benchmarks/learning.py [TASK ...] [--column reinforce natural ppo] [--seeds 20] [--write]
 
-Trains what benchmarks/learning/tasks.yaml says, `--together` seeds side by side in one run. A run that was interrupted
-goes on where it was, and one that is there already is not trained again: delete its folder below runs/learning for
-that. The greedy policy is evaluated ten times on the way and at each budget, in episodes of seeds apart from those of
-training, and what counts is the policy at the end: never the best one on the way. The numbers are kept in
-benchmarks/learning/results/TASK-COLUMN.json; --write makes the page of all that are there.
+Trains the tasks in benchmarks/learning/tasks.yaml, `--together` seeds side by side in one run. An interrupted run is
+continued, and a completed one is not trained again: to train it again, delete its folder below runs/learning. The
+greedy policy is evaluated ten times during training and at each budget, in episodes whose seeds training does not use.
+The policy at the end counts, never the best one before. The numbers are kept in
+benchmarks/learning/results/TASK-COLUMN.json; --write makes the page of all results.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def asked() -> Mapping[str, Any]:
 
 
 def settings_of(task: str, column: str) -> dict[str, Any]:
-    """The whole config of a task and a way to learn."""
+    """The config of a task and a column (a way to learn)."""
     everything = asked()
     told = everything["tasks"][task]
     settings = everything["families"][told["family"]][column] | told.get("otherwise", {}).get(column, {})
@@ -47,7 +47,7 @@ def settings_of(task: str, column: str) -> dict[str, Any]:
 
 
 def train(task: str, column: str, seeds: int, together: int) -> None:
-    """Train what is missing, and keep its numbers."""
+    """Train the runs that are missing, and save their numbers."""
     import torch
 
     import rlgrad
@@ -78,7 +78,7 @@ def status(run: Path) -> str:
 
 
 def numbers(task: str, column: str, runs: Sequence[Path]) -> dict[str, Any]:
-    """What is kept of the runs: of each seed the return at each evaluation."""
+    """The numbers that are saved: the return of each seed at each evaluation."""
     curves, steps, seconds = [], [], 0.0
     for run in runs:
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -96,7 +96,7 @@ def numbers(task: str, column: str, runs: Sequence[Path]) -> dict[str, Any]:
 
 
 def interval(values: np.ndarray, of: Any) -> str:
-    """'mean [low, high]': 95%, by resampling seeds (percentiles; Efron 1979)."""
+    """The mean and its 95% interval as text, 'mean [low, high]', by resampling seeds (percentiles; Efron 1979)."""
     if np.ptp(values) == 0:
         return f"{values[0]:.4g}"
     drawn = stats.bootstrap((values,), of, n_resamples=5000, method="percentile", rng=np.random.default_rng(0))
@@ -105,7 +105,7 @@ def interval(values: np.ndarray, of: Any) -> str:
 
 
 def mean_interval(values: np.ndarray) -> str:
-    """Student's."""
+    """The mean and Student's interval of it."""
     if np.ptp(values) == 0:
         return f"{values[0]:.4g}"
     low, high = reach(values)
@@ -134,7 +134,7 @@ def rows_of(results: Found) -> Iterator[list[str]]:
             at = returns[:, k]
             last = budget == told["budgets"][-1]
             above = returns >= told["threshold"]
-            stays = np.logical_and.accumulate(above[:, ::-1], 1)[:, ::-1]  # from here on, to the end
+            stays = np.logical_and.accumulate(above[:, ::-1], 1)[:, ::-1]  # from here to the end
             solved = stays.any(1)
             when = np.median([steps[row.argmax()] for row in stays[solved]]) if solved.any() else None
             yield [
@@ -151,7 +151,7 @@ def rows_of(results: Found) -> Iterator[list[str]]:
 
 
 def results() -> Found:
-    """What is there, by task and column, in the order of tasks.yaml."""
+    """The saved results, by task and column, in the order of tasks.yaml."""
     found = [json.loads(file.read_text()) for file in RESULTS.glob("*.json")]
     by_name = {(each["task"], each["column"]): each for each in found}
     if old := [" ".join(key) for key, each in by_name.items() if each["settings"] != settings_of(*key)]:
@@ -160,7 +160,7 @@ def results() -> Found:
 
 
 def picture(found: Found) -> str:
-    """The curves as SVG: for each task the mean over seeds, and its interval."""
+    """The curves as SVG: the mean over seeds and its interval, for each task."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
@@ -188,7 +188,7 @@ def picture(found: Found) -> str:
 
 
 def page(found: Found) -> str:
-    """docs/results.md."""
+    """The text of docs/results.md."""
     everything = asked()
     head = ["task", "", "steps", "mean [95%]", "IQM [95%]", "seeds", "solved and stays", "since step", "seconds a seed"]
     text = (FOLDER / "page.md").read_text(encoding="utf-8")

@@ -1,11 +1,11 @@
-"""Install what users would pick instead, each into an environment of its own: .peers/NAME at the top of the project.
+"""Install other libraries to compare with, each into its own environment: .peers/NAME at the top of the project.
 
     python benchmarks/peers.py               # all of them
     python benchmarks/peers.py classifiers   # one
 
-A benchmark leaves out, and names, a peer that is not installed. torch comes first, in the version that this project
-runs with: on Linux, where pip would fetch gigabytes of CUDA, set PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS to a place with
-CPU builds, as pytorch.org says.
+A benchmark leaves out, and names, a peer that is not installed. torch is installed first, in the version of this
+project. On Linux pip would download gigabytes for CUDA: set PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS to a place with CPU
+builds, as pytorch.org says.
 """
 
 import importlib.metadata
@@ -20,12 +20,12 @@ PEERS = {  # name -> what pip installs there, beside this project's torch if it 
     "classifiers": ["torch", "scikit-learn", "skorch", "lightning"],
     "sb3": ["torch", "stable-baselines3", "gymnasium"],
     "tianshou": ["torch", "tianshou==2.0.1", "gymnasium"],
-    "jax": ["jax==0.10.2", "rejax", "gymnax==0.0.9"],  # rejax 0.1 does not know what gymnax 1 returns from a step
+    "jax": ["jax==0.10.2", "rejax", "gymnax==0.0.9"],  # rejax 0.1 does not work with gymnax 1
 }
 
 
 def python_of(name: str) -> Path:
-    """The Python of a peer's environment, whether it is there or not."""
+    """The path of the Python in a peer's environment, which may not exist."""
     return FOLDER / name / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 

@@ -1,11 +1,11 @@
-"""Do two checkouts compute the same? The first updates of the shipped configs, run by both and compared bit for bit.
+"""Whether two checkouts compute the same: both run the first updates of the shipped configs, compared bit for bit.
 
     python benchmarks/same_bits.py OLD NEW [CONFIG...] [--tolerant] [--data-folder DIRECTORY]
 
-OLD and NEW are directories. This Python runs their own configs, with the same overrides. A config is skipped where its
-extra is not installed, or where it needs files that DIRECTORY lacks. What a clock measured does not count. Keys of
-metrics.jsonl that only one side has are listed at the end, and are no difference; a tensor that only one side has is
-one. The exit code is 0 where all are the same or skipped.
+OLD and NEW are directories. This Python runs the configs of each with the same overrides. A config is skipped if its
+extra is not installed, or if DIRECTORY lacks its files. Measured times are not compared. Keys of metrics.jsonl that
+only one side has are listed at the end, and do not count as a difference; a tensor that only one side has does. The
+exit code is 0 if all configs are the same or skipped.
 """
 
 import argparse
@@ -29,7 +29,7 @@ Numbers = dict[tuple[int, str, tuple[int, ...]], Any]  # by step, key and replic
 
 
 def python(checkout: Path, *arguments: str) -> tuple[str, str | None]:
-    """What a process printed, and the last line of its errors where it failed."""
+    """The output of a process, and the last line of its errors if it failed."""
     environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *arguments]
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
@@ -40,7 +40,7 @@ def python(checkout: Path, *arguments: str) -> tuple[str, str | None]:
 def metrics(run: Path) -> Numbers:
     found: Numbers = {}
     for row in map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()):
-        step = row["update"] - 1 if "update" in row else row["step"]  # as older versions count
+        step = row["update"] - 1 if "update" in row else row["step"]  # older versions count from 0
         for key in [key for key in row if key not in ("step", "update") and not any(word in key for word in CLOCK)]:
             values = row[key] if isinstance(row[key], list) else [row[key]]
             found |= {(step, key, (replica,)): value for replica, value in enumerate(values)}
@@ -53,7 +53,7 @@ def weights(run: Path) -> Numbers:
 
 
 def compare(old: Numbers, new: Numbers) -> tuple[str | None, dict[str, float]]:
-    """The first difference, and the largest relative one of every key; of 0.0 and -0.0 that is 0."""
+    """The first difference, and the largest relative difference of every key, which is 0 between 0.0 and -0.0."""
     first, largest = None, dict[str, float]()
     for step, key, index in sorted({**old, **new}, key=lambda place: place[0]):
         a, b = (side.get((step, key, index), "absent") for side in (old, new))
@@ -67,11 +67,11 @@ def compare(old: Numbers, new: Numbers) -> tuple[str | None, dict[str, float]]:
 
 
 def verdict(name: str) -> str:
-    """same, skipped, failed, or what differs. Enters into `alone` the keys of one side."""
+    """The result of one config: same, skipped, failed, or what differs. Adds to `alone` the keys of only one side."""
     settings = yaml.safe_load((sides["OLD"] / "configs" / f"{name}.yaml").read_text(encoding="utf-8"))
     arguments = ["--config", f"configs/{name}.yaml", "--quiet", "--updates", str(min(UPDATES, settings["updates"]))]
     arguments += ["--evaluation.episodes", "20"] * (settings["problem"] == "reinforce")
-    for key in [key for key in ("data", "test_data") if Path(settings.get(key, "")).suffix]:  # others are no files
+    for key in [key for key in ("data", "test_data") if Path(settings.get(key, "")).suffix]:  # others are not files
         if settings[key] not in files:
             return f"skipped: {settings[key]} is not given; see --data-folder"
         arguments += [f"--{key}", files[settings[key]]]

@@ -1,9 +1,9 @@
-"""What playing costs beside the environment: a rollout without an update, and a bare loop over the same environments.
+"""The cost of playing besides the environment: a rollout without an update, and a bare loop over the same environments.
 
     python benchmarks/sampling.py [--rounds 5] [--write]
 
-The bare loop takes random actions that were drawn before. Both play the same number of steps, in turns, in one process;
-what counts is processor time, so that others on the machine matter less.
+The bare loop takes random actions that were drawn before. Both play the same number of steps, in turns, in one process.
+Processor time is compared, so that other processes on the machine matter less.
 """
 
 import argparse
@@ -24,7 +24,7 @@ NAMES = ("HalfCheetah-v5", "LunarLander-v3")
 
 
 def bare(copies: list[Any], steps: int) -> float:
-    """Environment steps a second of processor time, with random actions: one copy after the other."""
+    """Environment steps per second of processor time, with random actions, one copy after the other."""
     space = copies[0].action_space
     space.seed(0)
     actions = [space.sample() for _ in range(1000)]

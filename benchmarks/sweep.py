@@ -1,9 +1,9 @@
-"""A sweep beside separate runs: 16 learning rates of 8 agents each on CartPole, side by side in one run, or one after
-the other in runs of their own. Both from cold starts, as a person would start them.
+"""A sweep compared with separate runs: 16 learning rates of 8 agents each on CartPole, side by side in one run, or one
+after the other in runs of their own. Both start as new processes, as a user would start them.
 
     python benchmarks/sweep.py [--write] [--rounds N] [--updates N]
 
-On a machine that others use as well, look at the core seconds: they do not count the time that others took.
+On a shared machine look at the core seconds: they do not count the time of other processes.
 """
 
 import argparse
@@ -21,7 +21,7 @@ COMMAND = [sys.executable, "-m", "rlgrad"]
 
 
 def measured(what: str, updates: str) -> dict[str, float]:
-    """Seconds on the clock, and of cores."""
+    """The wall seconds, and the core seconds."""
     began, own = time.perf_counter(), harness.own_seconds()
     with tempfile.TemporaryDirectory() as folder:
         how = ["--config", "cartpole", "--replicas", "8", "--updates", updates, "--quiet", "--out"]

@@ -1,12 +1,12 @@
-"""Seconds and memory that it takes to read tables: a CSV file beside pandas, and a Parquet file beside its own matrix.
+"""Seconds and memory to read tables: a CSV file compared with pandas, a Parquet file compared with its own matrix.
 
     python benchmarks/tables.py [ROUNDS] [PARQUET_ROWS]
 
 CSV: 200,000 rows of 20 columns, 17 digits each, by `pandas.read_csv` and by rlgrad, which also splits and standardises
-them; `read` is its reading alone. Parquet: 50 columns of single precision, 1,000,000 rows if nothing is said; its peak
-is that of reading, over the matrix that comes of it, and that of `rlgrad predict`. Each runs in a process of its own,
-in turns; what is imported is imported, and a small table is read, before the clock starts. Memory is the peak of the
-process, less what it was before.
+them; `read` is only the reading. Parquet: 50 columns in single precision, 1,000,000 rows by default; the memory is that
+of reading, as a multiple of the resulting matrix, and that of `rlgrad predict`. Each runs in a process of its own, in
+turns. Imports are done, and a small table is read, before the clock starts. Memory is the peak of the process minus its
+memory before.
 """
 
 import json
@@ -23,13 +23,13 @@ PARQUET_ROWS, PARQUET_COLUMNS = 1_000_000, 50
 
 
 def memory(key: str) -> float:
-    """VmHWM, the peak of this process, or VmRSS, in MB."""
+    """The memory of this process in MB: VmHWM, its peak, or VmRSS, its memory now."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
 
 
 def make(folder: Path, rows: int) -> None:
-    """The files: normal numbers, labelled by the sign of the first one."""
+    """Make the files: normal numbers, with the sign of the first as the label."""
     import pandas
     import pyarrow as pa
     from pyarrow import parquet
@@ -49,7 +49,7 @@ def make(folder: Path, rows: int) -> None:
 
 
 def read(name: str, folder: Path) -> dict[str, float]:
-    """One contestant, in this process."""
+    """Run one contestant in this process."""
     if name == "pandas":
         import pandas
 

@@ -1,9 +1,10 @@
-"""Machine Learning in Action, section 5.3: how often the book's classifier is wrong about horses with colic.
+"""Machine Learning in Action, section 5.3: the test error of the book's classifier for horses with colic.
 
     python benchmarks/textbook.py DIRECTORY [SEEDS]
 
-DIRECTORY holds the book's horseColicTraining.txt and horseColicTest.txt. 500 epochs of one example an update, as
-printed and with a true shuffle; the test error after the last update, mean over seeds, beside always saying "lived".
+DIRECTORY holds the book's horseColicTraining.txt and horseColicTest.txt. It trains 500 epochs with one example in each
+update, as printed and with a true shuffle. It prints the test error after the last update, mean over seeds, and that of
+always predicting "lived".
 """
 
 import itertools

@@ -1,10 +1,10 @@
-"""The winner's curse: what the best trial of a search has come to, and what its settings come to on fresh seeds.
+"""The winner's curse: the result of a search's best trial, and the result of the same settings on fresh seeds.
 
     python benchmarks/winners_curse.py [--write] [--searches N]
 
-Each search tries 16 numbers of episodes between 24 and 54 on CartPole, in short runs that differ little but by chance:
-once with one agent for each, judged by its mean, and once with eight, judged by the lower end of the interval. It is
-repeated with other seeds.
+Each search tries 16 numbers of episodes between 24 and 54 on CartPole, in short runs that differ almost only by chance:
+once with one agent for each, compared by its mean, and once with eight, compared by the lower end of the interval. The
+searches are repeated with other seeds.
 """
 
 import argparse
@@ -23,7 +23,7 @@ CONFIG: dict[str, Any] = {"updates": 8, "episodes": {"search": list(range(24, 56
 
 
 def searched(replicas: int, seed: int) -> tuple[float, float]:
-    """The mean return of the winner: as it was chosen, and on fresh seeds."""
+    """The mean return of the winner when it was chosen, and on fresh seeds."""
     config = load_config("cartpole").settings.model_dump() | CONFIG | {"replicas": replicas, "seed": seed}
     with tempfile.TemporaryDirectory() as folder:
         Search(Space(config), Path(folder) / "search", 16)()

@@ -1,10 +1,10 @@
-"""What worker processes bring: environments stepped on one core and on two, beside other libraries' ways to do that.
+"""The gain from worker processes: environments stepped on one core and on two, compared with other libraries.
 
     python benchmarks/workers.py [--rounds 5] [--write] [ENVIRONMENT ...]
 
-The extras `mujoco`, `box2d` and `atari` are needed, and whoever is to compete: stable-baselines3, envpool, pufferlib
-(one that is absent is named and left out). First random actions alone, so that stepping is all there is; then whole
-runs of shipped configs with `workers: 0` and `workers: 1`: sampling, gradients, critic and evaluation.
+It needs the extras `mujoco`, `box2d` and `atari`, and the other libraries: stable-baselines3, envpool, pufferlib (one
+that is not installed is named and left out). First it only steps environments with random actions; then it makes whole
+runs of shipped configs with `workers: 0` and `workers: 1`, with sampling, gradients, critic and evaluation.
 """
 
 import argparse
@@ -34,7 +34,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(harness.ROOT)}
 
 
 def stepping(name: str, rounds: int) -> list[list[str]]:
-    """A table's rows about one environment."""
+    """The rows of the table about one environment."""
     entered = [
         Contestant(label, [str(FOLDER / "stepping.py"), kind, name, str(COPIES), str(processes), str(STEPS[name])],
                    needs=needs, environment=ONE_THREAD)
@@ -50,7 +50,7 @@ def stepping(name: str, rounds: int) -> list[list[str]]:
 
 
 def training(config: str, rounds: int) -> list[str]:
-    """A table's row about whole runs."""
+    """The row of the table about whole runs."""
     given = [str(FOLDER / "ours.py"), "throughput", config, *RUNS[config]]
     entered = [
         Contestant(str(workers), [*given, "--workers", str(workers)], environment=ONE_THREAD) for workers in (0, 1)

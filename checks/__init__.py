@@ -1,1 +1,1 @@
-"""Checks of what a reader sees: the site, the pictures, and every command that the documentation names."""
+"""Checks of what readers see: the site, the pictures, and every command in the documentation."""

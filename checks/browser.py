@@ -1,4 +1,4 @@
-"""Chromium without a window, spoken to over its DevTools protocol by two pipes: no further package is needed."""
+"""Controls Chromium without a window, through its DevTools protocol and two pipes. It needs no other package."""
 
 import base64
 import fcntl
@@ -44,12 +44,12 @@ def executable() -> str | None:
 
 
 class Browser:
-    """One process. `visit` opens a page and says what was wrong with it."""
+    """One process of the browser. `visit` opens a page and returns its faults."""
 
     def __init__(self, profile: str):
         theirs_in, self.out = os.pipe()
         self.into, theirs_out = os.pipe()
-        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 100) for end in (theirs_in, theirs_out)]  # out of the way of 3 and 4
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 100) for end in (theirs_in, theirs_out)]  # so that 3 and 4 are free
 
         def connect() -> None:
             for end, number in zip(ends, (3, 4), strict=True):
@@ -74,7 +74,7 @@ class Browser:
                 self.messages.put(json.loads(message))
 
     def call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
-        """Ask, and wait for the answer; what happens meanwhile goes to `events`."""
+        """Send a command, and wait for the answer. Events that come meanwhile are added to `events`."""
         self.number += 1
         message = {"id": self.number, "method": method, "params": parameters}
         os.write(self.out, json.dumps(message | ({"sessionId": session} if session else {})).encode() + b"\0")
@@ -89,7 +89,7 @@ class Browser:
 
     @contextmanager
     def page(self, url: str, text: str, width: int = 1280) -> Iterator["Page"]:
-        """A page that is open, once it shows the text."""
+        """Open a page in a `with`, and wait until it shows the text."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Runtime", "Log", "Network", "Page"):
@@ -103,7 +103,7 @@ class Browser:
         self.call("Target.closeTarget", targetId=target)
 
     def visit(self, url: str, text: str, picture: Path, settle: float = 0.5) -> list[str]:
-        """Open a page, wait until it shows the text, and take a picture of it. What was wrong, a line for each."""
+        """Open a page, wait until it shows the text, and take a picture of it. Returns a line for each fault."""
         with self.page(url, text) as page:
             time.sleep(settle)
             page.shoot(picture)
@@ -111,20 +111,20 @@ class Browser:
 
 
 class Page:
-    """A page in the browser. `wrong` says what went wrong on it so far."""
+    """A page in the browser. `wrong` lists its faults so far."""
 
     def __init__(self, browser: Browser, session: str):
         self.browser, self.session, self.missing = browser, session, list[str]()
 
     def look(self, width: int, dark: bool = False, media: str = "screen") -> None:
-        """Show the page in a window of that width, to somebody who prefers light or dark, or as it is printed."""
+        """Show the page in a window of this width, in light or dark mode, or as it is printed."""
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         self.browser.call("Emulation.setDeviceMetricsOverride", self.session, **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.browser.call("Emulation.setEmulatedMedia", self.session, media=media, features=[scheme])
 
     def ask(self, expression: str) -> Any:
-        """The value of an expression in JavaScript, or of what it promises."""
+        """The value of a JavaScript expression; if it is a promise, the value of the promise."""
         asked = {"expression": expression, "returnByValue": True, "awaitPromise": True}
         found = self.browser.call("Runtime.evaluate", self.session, **asked)
         if "exceptionDetails" in found:
@@ -132,7 +132,7 @@ class Page:
         return found["result"].get("value")
 
     def wait(self, condition: str, otherwise: str) -> None:
-        """Until an expression holds. If it never does, that is what is wrong."""
+        """Wait until a JavaScript expression is true. If it never is, note that as a fault."""
         end = time.monotonic() + SECONDS
         while not self.ask(condition):
             if time.monotonic() > end:
@@ -141,7 +141,7 @@ class Page:
             time.sleep(0.05)
 
     def shoot(self, picture: Path, whole: bool = False) -> None:
-        """Take a picture, of what the window shows or of the whole page."""
+        """Take a picture of the window or of the whole page."""
         how: dict[str, Any] = {"format": "png"}
         if whole:
             size = self.browser.call("Page.getLayoutMetrics", self.session)["cssContentSize"]
@@ -156,7 +156,7 @@ class Page:
 
 
 def complaints(event: dict[str, Any]) -> Iterator[str]:
-    """What an event says is wrong with a page: an error in the console, a failed request, a request to another host."""
+    """The faults that an event reports: an error in the console, a failed request, a request to another host."""
     found = event.get("params", {})
     match event["method"]:
         case "Runtime.exceptionThrown":
@@ -196,7 +196,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """The address at which a folder is served."""
+    """Serve a folder in a `with`; return its address."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

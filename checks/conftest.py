@@ -1,4 +1,4 @@
-"""What the checks share: a copy of the project, in which commands may write."""
+"""Fixtures of the checks: a copy of the project, in which commands may write."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ Shell = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def copied(folder: Path) -> Path:
-    """A copy of the project with a .venv/bin whose commands are those of the Python that runs the checks."""
+    """A copy of the project; the commands in its .venv/bin use the Python that runs the checks."""
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*LEFT_OUT), dirs_exist_ok=True)
     commands = folder / ".venv" / "bin"
     commands.mkdir(parents=True)
@@ -46,7 +46,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shell(project: Path, request: pytest.FixtureRequest) -> Shell:
-    """Runs a line in the copy, and shows what it printed if it fails."""
+    """A function that runs a line in the copy, and shows its output if it fails."""
 
     def run(line: str, timeout: float = 180) -> "subprocess.CompletedProcess[str]":
         known = {"TRAINED": str(request.getfixturevalue("trained"))} if "$TRAINED" in line else {}
@@ -57,7 +57,7 @@ def shell(project: Path, request: pytest.FixtureRequest) -> Shell:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run that many commands ask for, trained once."""
+    """A folder with the run that many commands need, trained once."""
     project = copied(tmp_path_factory.mktemp("trained") / "project")
     ran(TRAINING, project)
     return project / "runs"
@@ -65,7 +65,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, Path]:
-    """The lesson: its page, its Markdown, and the folder in which they are."""
+    """The lesson: its page, its Markdown, and their folder."""
     folder = tmp_path_factory.mktemp("lesson")
     assert main(["lesson", "--out", str(folder / "page.html"), "--markdown", str(folder / "why-ascent.md")]) == 0
     return (folder / "page.html").read_text(), (folder / "why-ascent.md").read_text(), folder
@@ -73,7 +73,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, Path]:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built without a warning."""
+    """The folder of the site, built without a warning."""
     project = copied(tmp_path_factory.mktemp("site") / "project")
     assert "No issues" in ran("python scripts/build_site.py 2>&1", project).stdout
     return project / "build" / "site"

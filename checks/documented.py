@@ -1,4 +1,4 @@
-"""Every command that the documentation names."""
+"""Finds every command in the documentation."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ SHELL = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
 FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 TITLED = re.compile(r'^```\w+ title="([^"]+)"\n(.*?)^```', re.DOTALL | re.MULTILINE)
-FOLLOWED = [  # pages whose commands follow from each other, and need the files that the page shows
+FOLLOWED = [  # pages whose commands run one after the other, and need the files that the page shows
     "start.md", "your-environment.md", "your-problem.md", "your-table.md", "statistics.md",
 ]  # fmt: skip
 STARTS = (
@@ -20,14 +20,14 @@ STARTS = (
     "torchrun ",
     "tensorboard ",
     "cmp ",
-)  # of what is a command between backticks
+)  # text between backticks is a command if it starts with one of these
 NAMED = re.compile(
     "rlgrad (check|evaluate|export|play|plot|predict|report|reproduce|slice|sweep|train)"
-)  # which need more
+)  # these are incomplete without arguments
 
 
 def commands() -> dict[str, str]:
-    """Each command, on one line, without its comment and without `.venv/bin/` -> the first file that names it."""
+    """Each command, on one line, without comment and `.venv/bin/` -> the first file that contains it."""
     found: dict[str, str] = {}
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
     for page in [*pages, ROOT / "configs" / "README.md", ROOT / "examples" / "README.md"]:
@@ -42,7 +42,7 @@ def commands() -> dict[str, str]:
 
 
 def in_page(text: str) -> Iterator[str]:
-    """In blocks of sh, and between backticks; but a sentence may also name a command that is nothing by itself."""
+    """Yield the commands in sh blocks and between backticks, but not incomplete ones that a sentence mentions."""
     for block in SHELL.findall(text):
         for line in block.splitlines():
             if command := tidy(line):
@@ -53,7 +53,7 @@ def in_page(text: str) -> Iterator[str]:
 
 
 def followed(page: str) -> tuple[dict[str, str], list[str]]:
-    """The files that a page in docs/ shows, and its commands in their order."""
+    """The files that a page in docs/ shows, and its commands in order."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     lines = [tidy(line) for block in SHELL.findall(text) for line in block.splitlines()]
     return dict(TITLED.findall(text)), [line for line in lines if line]

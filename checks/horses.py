@@ -1,4 +1,4 @@
-"""python checks/horses.py DIRECTORY: made-up files of the shape of the book's horse colic data."""
+"""python checks/horses.py DIRECTORY: writes random files in the format of the book's horse colic data."""
 
 import random
 import sys

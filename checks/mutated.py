@@ -1,11 +1,11 @@
-"""Configs that somebody might write by mistake, or worse: does each train, or get refused in one line, leaving nothing?
+"""Wrong configs, as a user might write them: each must train, or be refused in one line without leaving a file.
 
     python checks/mutated.py [COUNT [SEED]]
 
 Each is a shipped config with one to three changes: keys, values and their types, the text of the file, overrides. Most
-are built in this process, and every hundredth is trained by a process of its own, for two updates. It prints the
-faults, each with the seed and number that make it again, and every 250 configs how far it is. Ctrl-C ends it after the
-config that it is at, with the same last line.
+are built in this process, and every hundredth is trained by a process of its own, for two updates. It prints each fault
+with the seed and number that reproduce it, and its progress every 250 configs. Ctrl-C ends it after the present config,
+with the same last line.
 """
 
 import contextlib
@@ -32,9 +32,9 @@ from rlgrad.errors import warn
 from rlgrad.run import directory
 from rlgrad.usage import SHIPPED
 
-SECONDS = 60  # after which something hangs
-ALONE = 100  # one of so many is a process of its own
-SAID = 250  # a line after so many
+SECONDS = 60  # a config that takes longer counts as hanging
+ALONE = 100  # every hundredth config is trained by a process of its own
+SAID = 250  # configs between lines of progress
 FILES = sorted(SHIPPED.glob("*.yaml"))
 WORDS = """
 ~ true false yes no on 0 1 -1 2 3 010 0o10 0x10 1e-3 1e5 1e308 1e400 .inf -.inf .nan 1_000 9:30 2020-01-01 0.5 -0.0
@@ -57,7 +57,7 @@ BITS = [*"{}[]\t\n\0#'\"%\xff\ufeff\u2028", "&a ", "*a", "- ", "!!python/object:
 
 
 class Begun(Exception):
-    """The config is valid and built, and the run directory would be made."""
+    """Raised when the config is valid and built, instead of making the run directory."""
 
 
 def places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -67,7 +67,7 @@ def places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def mutated(rng: random.Random) -> tuple[str, list[str]]:
-    """The text of a config, and overrides."""
+    """The text of a changed config, and its overrides."""
     text = rng.choice(FILES).read_text(encoding="utf-8")
     data, marks, words = yaml.safe_load(text), {}, []
     where = rng.choice(["data", "data", "text", "words"])
@@ -105,13 +105,13 @@ def mutated(rng: random.Random) -> tuple[str, list[str]]:
 
 
 def fault(text: str, words: list[str], alone: bool = False) -> tuple[str, str | None]:
-    """What came of a config, in a word, and what is wrong with that."""
+    """The result of a config in one word, and its fault, or None."""
     with tempfile.TemporaryDirectory() as folder:
         file, out = Path(folder, "config.yaml"), Path(folder, "run")
         file.write_bytes(text.encode("utf-8", "surrogatepass"))
         command = ["train", "--config", str(file), "--out", str(out), *words]
         code, said = in_a_process(command, folder) if alone else in_this_process(command)
-        said = re.sub(r"(?m)^\w*Warning: .*\n", "", said)  # of a library; each is one line
+        said = re.sub(r"(?m)^\w*Warning: .*\n", "", said)  # warnings of libraries, each in one line
         left = sorted(path.name for path in Path(folder).iterdir())
         if code == "begun":
             return code, None
@@ -124,7 +124,7 @@ def fault(text: str, words: list[str], alone: bool = False) -> tuple[str, str | 
 
 
 def in_this_process(command: list[str]) -> tuple[Any, str]:
-    """The exit code, or "begun", and what was printed; a traceback where there was one."""
+    """Build a config in this process. Returns the exit code, "begun" or "traceback", and the output."""
 
     def ring(*_: Any) -> None:
         raise TimeoutError("it hangs")
@@ -135,7 +135,7 @@ def in_this_process(command: list[str]) -> tuple[Any, str]:
     directory.claim = begun
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed), warnings.catch_warnings():
-            warnings.showwarning = warn  # as where the command has a process of its own
+            warnings.showwarning = warn  # as in a process of its own
             return main(command), printed.getvalue()
     except Begun:
         return "begun", printed.getvalue()
@@ -153,7 +153,7 @@ def begun(name: str, out: Any, here: Path) -> Path:
 
 
 def in_a_process(command: list[str], folder: str) -> tuple[Any, str]:
-    """The same of a process of its own, which trains for two updates at most."""
+    """Train a config in a process of its own, for two updates at most. Returns the exit code and the output."""
     short = ["--updates", "2", "--evaluation.every_updates", "9"] if "--updates" not in " ".join(command) else []
     words = [sys.executable, "-m", "rlgrad", *command, *short, "--quiet"]
     try:
@@ -164,8 +164,8 @@ def in_a_process(command: list[str], folder: str) -> tuple[Any, str]:
 
 
 def examine(count: int, seed: int, alone: int = ALONE, asked: Any = ()) -> tuple[Counter[str], list[str]]:
-    """What came of so many configs, and of those with a fault, what it was. alone: how often one is a process. asked:
-    has something in it as soon as it is to end."""
+    """Try `count` configs. Returns how often each result came, and the faults. alone: every `alone`-th config gets a
+    process of its own. asked: a list; the function ends as soon as it is not empty."""
     came, faults = Counter[str](), []
     for number in range(count):
         if asked:
@@ -184,7 +184,7 @@ def examine(count: int, seed: int, alone: int = ALONE, asked: Any = ()) -> tuple
 if __name__ == "__main__":
     count, seed = (int(word) for word in (sys.argv[1:] + ["10000", "0"][len(sys.argv) - 1 :]))
     began, asked = time.monotonic(), list[int]()
-    signal.signal(signal.SIGINT, lambda number, _: asked.append(number))  # a config that is refused may swallow more
+    signal.signal(signal.SIGINT, lambda number, _: asked.append(number))  # no exception: code may catch it
     came, faults = examine(count, seed, asked=asked)
     print(
         f"seed {seed}: {came.total()} configs in {time.monotonic() - began:.0f} s: {dict(came)}; {len(faults)} faults"

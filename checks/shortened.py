@@ -1,4 +1,4 @@
-"""How each documented command is run in the checks: as it is, or shortened where it takes long.
+"""How the checks run each documented command: as it is, or a shorter version if it takes long.
 
 The key is the command as `documented.py` finds it. A command that is not here fails the checks. The lines run in a copy
 of the project, in bash, with `python`, `rlgrad` and `tensorboard` on the path.
@@ -6,8 +6,8 @@ of the project, in bash, with `python`, `rlgrad` and `tensorboard` on the path.
 
 AS_IS = ""
 TRAINING = "rlgrad train --config cartpole --updates 2 --quiet"
-TRAINED = "cp -R $TRAINED runs"  # what that has made, once for all commands: runs/cartpole-1
-BOOK = (  # its data are not ours to ship: made-up numbers of the same shape
+TRAINED = "cp -R $TRAINED runs"  # the result of TRAINING, made once for all commands: runs/cartpole-1
+BOOK = (  # we may not distribute the book's data: random numbers in the same format
     "sed -i 's/^EPOCHS, ROWS = .*/EPOCHS, ROWS = 2, 299/' benchmarks/textbook.py && "
     "python checks/horses.py made && python benchmarks/textbook.py made 2"
 )
@@ -77,7 +77,7 @@ SHORTENED = {
     "rlgrad evaluate RUN": f"{TRAINED} && rlgrad evaluate runs/cartpole-1",
     "rlgrad list": f"{TRAINED} && rlgrad list",
     "rlgrad play runs/cartpole-1 --to film.gif": f"{TRAINED} && rlgrad play runs/cartpole-1 --to film.gif",
-    "rlgrad play runs/cartpole-1": "rlgrad play --help",  # there is no screen
+    "rlgrad play runs/cartpole-1": "rlgrad play --help",  # the checks have no screen
     "rlgrad export runs/cartpole-1 --to cartpole/model.onnx": (
         f"{TRAINED} && rlgrad export runs/cartpole-1 --to cartpole/model.onnx"
     ),
@@ -129,7 +129,7 @@ SHORTENED = {
     "python examples/custom_environment.py 40": "python examples/custom_environment.py 2",
     "python examples/custom_network.py 30": "python examples/custom_network.py 2",
     "python examples/custom_observer.py 20": AS_IS,
-    # benchmarks; those beside other libraries run alone, as the others are not installed here
+    # benchmarks; comparisons run without the other libraries, which are not installed here
     "python benchmarks/coverage.py > docs/intervals.md": (
         "sed -i 's/^SAMPLES = .*/SAMPLES = 20/' benchmarks/coverage.py && python benchmarks/coverage.py"
     ),
@@ -187,8 +187,8 @@ SHORTENED = {
     "python benchmarks/configs.py NAME...": "python benchmarks/configs.py bowl",
 }
 
-# in pages that are followed from their first command to their last -> what is run there
-DONE_ABOVE = "true"  # it needs nothing of the page, and is run by itself
+# commands of pages that are followed from the first command to the last -> what is run there
+DONE_ABOVE = "true"  # it does not need the page, and is run above
 INSTEAD = {
     "python3 -m venv .venv": "true",  # installing is what .ci/run does
     ". activate": "true",
@@ -203,5 +203,5 @@ INSTEAD = {
     "rlgrad train --config cartpole --replicas 16 --optimizer.lr 0.01": f"{TRAINING} --replicas 4 --optimizer.lr 0.01",
 }
 
-# commands that are known to fail -> why; what is repaired leaves this table, as an unexpected success is an error
+# commands that are known to fail -> why; remove a command when it works again: an unexpected success is an error
 BROKEN: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Every command that the documentation names does run."""
+"""Every command in the documentation runs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_the_table_has_no_command_that_is_gone() -> None:
 
 
 def lines() -> Iterator[Any]:
-    """Each line once, however many commands it stands for; named by the first of them."""
+    """Each line once, even if it is run for several commands, with the first of them as its name."""
     seen: set[str] = set()
     for command in DOCUMENTED:
         line = SHORTENED.get(command, AS_IS) or command
@@ -42,7 +42,7 @@ def test_it_runs(line: str, shell: Shell) -> None:
 
 @pytest.mark.parametrize("page", FOLLOWED)
 def test_a_page_can_be_followed(page: str, project: Path, shell: Shell) -> None:
-    """Whoever saves its files and types its commands, one after the other, gets through."""
+    """A reader can save the page's files and run its commands, one after the other, without an error."""
     files, lines = followed(page)
     assert lines
     for name, text in files.items():

@@ -1,4 +1,4 @@
-"""Logistic regression by Newton's method, cross-validated, comes to what scikit-learn's comes to on the same folds."""
+"""Cross-validated logistic regression by Newton's method has the accuracy of scikit-learn on the same folds."""
 
 import itertools
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Several processes, under torchrun, against one: all kinds of gradients, baselines and environments."""
+"""Several processes under torchrun give the results of one: all kinds of gradients, baselines and environments."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.test_distributed import (
     torchrun,
 )
 
-NO_INTERCEPT = {"intercept": False}  # of three classes those have a direction in which nothing changes
+NO_INTERCEPT = {"intercept": False}  # the intercepts of three classes have a direction in which nothing changes
 CLASSIFIERS: dict[str, dict[str, Any]] = {
     "rows": {"optimizer": {"name": "Adam", "lr": 0.1}, "max_gradient_norm": 0.5},
     "uneven": {"optimizer": SGD, "batch_size": 37, "order": "file", "objective": "log_likelihood", "reduction": "sum"},

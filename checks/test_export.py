@@ -1,4 +1,4 @@
-"""An exported model answers as the loaded one, where nothing but onnxruntime and numpy is installed."""
+"""An exported model gives the answers of the loaded one, with only onnxruntime and numpy installed."""
 
 import re
 import subprocess
@@ -34,7 +34,7 @@ for rows in (1, 5):
 
 
 def bare(folder: Path) -> Path:
-    """A folder with what `pip install onnxruntime numpy` would install: links to the same as it is here."""
+    """A folder with links to the packages that `pip install onnxruntime numpy` would install."""
     folder.mkdir()
     wanted, known = ["onnxruntime", "numpy"], set[str]()
     while wanted:
@@ -78,7 +78,7 @@ numpy.savez(result, **{
 
 
 def answers(model: Path, x: np.ndarray) -> dict[str, np.ndarray]:
-    """What onnxruntime says of batches of 1 and of all of them, in a process that cannot import torch."""
+    """The outputs of onnxruntime for batches of 1 and for all rows at once, in a process that cannot import torch."""
     data, result = model.with_suffix(".in.npz"), model.with_suffix(".out.npz")
     np.savez(data, one=x[:1], all=x)
     subprocess.run([sys.executable, "-c", BARE, str(model), str(data), str(result)], check=True)

@@ -1,4 +1,4 @@
-"""Fifty kills without warning, each at a random instant, and each survived."""
+"""A run survives fifty kills without warning, each at a random moment."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The lesson: everything it says is computed, and the page needs nothing but itself."""
+"""The lesson: every number on the page is computed, and the page needs no other file."""
 
 import math
 import re
@@ -32,7 +32,7 @@ def test_the_page_is_complete_in_itself(written: tuple[str, str, Path]) -> None:
     assert "{{" not in html
     pictures = text.count("](why-ascent/")
     assert pictures > 20
-    assert html.count("<figure") == pictures == html.count("<svg") - 1  # the slider's
+    assert html.count("<figure") == pictures == html.count("<svg") - 1  # one svg is the slider's
     assert html.count("<script") == 1
     assert "<img" not in html
     linked = re.findall(r'(?:src|href)="([^"]+)"', html)
@@ -40,7 +40,7 @@ def test_the_page_is_complete_in_itself(written: tuple[str, str, Path]) -> None:
     assert re.findall(r"@import|url\([^#]|https?:(?!//www\.w3\.org/)", html) == []
     names = re.findall(r'\bid="([^"]+)"', html)
     assert {target[1:] for target in linked} <= set(names)
-    assert len(names) == len(set(names))  # no picture refers to a part of another
+    assert len(names) == len(set(names))  # no picture uses a part of another one
 
 
 def test_the_answer_is_its_first_two_lines_and_nothing_needs_the_script(written: tuple[str, str, Path]) -> None:
@@ -48,14 +48,14 @@ def test_the_answer_is_its_first_two_lines_and_nothing_needs_the_script(written:
     first = text.split("\n\n")[1].splitlines()
     assert [line.removesuffix("<br>")[:2] + line.removesuffix("<br>")[-2:] for line in first] == ["****", "****"]
     assert html.index("<h1") < html.index(first[0].strip("*br<>")) < html.index("<h2")
-    assert '<form id="try" hidden>' in html  # the script takes `hidden` away
+    assert '<form id="try" hidden>' in html  # the script removes `hidden`
     assert set(re.findall(r'<figure role="img" aria-label="([^"]{20,})">', html)) == set(
         re.findall(r"!\[([^\]]+)\]", text)
     )
 
 
 def luminance(colour: str) -> float:
-    """https://www.w3.org/TR/WCAG21/#dfn-relative-luminance"""
+    """The relative luminance of a colour: https://www.w3.org/TR/WCAG21/#dfn-relative-luminance"""
     parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
     red, green, blue = (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
@@ -74,9 +74,9 @@ def test_its_colours_can_be_told_from_the_page_by_day_and_by_night(written: tupl
         for behind in ("paper", "code", "said"):
             assert contrast(paper["ink"], paper[behind]) > 7
         for name in ("up", "down"):
-            assert contrast(paper[name], paper["paper"]) > 4.5, name  # text is written in them
+            assert contrast(paper[name], paper["paper"]) > 4.5, name  # these are colours of text
         assert contrast(paper["faint"], paper["paper"]) > 3
-    for file in (folder / "why-ascent").iterdir():  # a colour without a name would be the same on every page
+    for file in (folder / "why-ascent").iterdir():  # a colour without a name would not change in dark mode
         assert set(re.findall(r"#[0-9a-f]{6}", file.read_text())) <= {c for pair in THEME.values() for c in pair}
         drawn = file.read_text().partition("</defs>")[2]
         assert "var(--" in drawn
@@ -109,7 +109,7 @@ def test_what_it_says_is_so(written: tuple[str, str, Path]) -> None:
     off, chance = ([float(cell) for cell in column(text, name)] for name in ("centre is off by", "expected by chance"))
     assert all(a < 3 * b for a, b in zip(off, chance, strict=True))
     spread = [float(cell) for cell in column(text, "spread")]
-    assert spread[3] < spread[1] / 2  # what the baseline is for
+    assert spread[3] < spread[1] / 2  # the baseline lowers the variance
     assert spread[4] < spread[2] / 2
 
 

@@ -1,4 +1,4 @@
-"""The notebooks in examples/ run from their first cell to their last, and what they print is short."""
+"""The notebooks in examples/ run from the first cell to the last, and their output is short."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_a_notebook_runs(path: Path, project: Path, monkeypatch: pytest.MonkeyPa
     text = "".join(output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in outputs)
     assert "to the last bit: True" in text
     assert "12 updates" in text
-    assert len(text.splitlines()) < 40, text  # a run's display is one place that is written over
+    assert len(text.splitlines()) < 40, text  # a run's display is one line, which is overwritten
     assert [output.output_type for output in outputs if output.output_type == "error"] == []
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
     assert len(json.dumps(outputs)) < 300_000

@@ -1,4 +1,4 @@
-"""The site, the lesson and TensorBoard, as a browser shows them."""
+"""The site, the lesson and TensorBoard in a browser."""
 
 import itertools
 import re
@@ -14,13 +14,13 @@ import pytest
 from checks.browser import Page, browser, executable, served
 from checks.conftest import ROOT, Shell, environment
 
-PICTURES = ROOT / "build" / "pictures"  # of each page, for people to look at
+PICTURES = ROOT / "build" / "pictures"  # a picture of each page, for people to look at
 
 in_browser = pytest.mark.skipif(executable() is None, reason="no Chromium on the path (apt-get install chromium)")
 
 
 class Title(HTMLParser):
-    """The text of the first heading."""
+    """A parser that finds the text of the first heading."""
 
     def __init__(self, page: str):
         super().__init__()
@@ -47,7 +47,7 @@ IMAGES = """
 
 
 def seen(page: Page, name: str, often: bool) -> list[str]:
-    """What is wrong with a page of the site, wide and narrow. often: also by night, with a picture of each."""
+    """The faults of a page of the site, wide and narrow. often: also in dark mode, with a picture of each."""
     found = []
     for width, dark in LOOKS if often else [(1280, False), (390, False)]:
         page.look(width, dark)
@@ -63,7 +63,7 @@ def seen(page: Page, name: str, often: bool) -> list[str]:
 
 @in_browser
 def test_every_page_of_the_site(site: Path) -> None:
-    """It is built without a warning, shows its heading, and nothing is missing on it or loaded from elsewhere."""
+    """Each page shows its heading, and nothing on it is missing or loaded from another host."""
     pages = sorted(path for path in site.rglob("index.html"))
     assert len(pages) >= 18
     wrong = {}
@@ -108,7 +108,7 @@ CHARTS = """
 
 @in_browser
 def test_the_lesson(written: tuple[str, str, Path]) -> None:
-    """The page that `rlgrad lesson` writes needs nothing but itself, on a desk, on a phone, by night and on paper."""
+    """The page that `rlgrad lesson` writes needs no other file, on a desk, on a phone, in dark mode and on paper."""
     with browser() as running, running.page((written[2] / "page.html").as_uri(), "Why ascent, why descent") as page:
         assert len(looked_at(page, "lesson", smallest=8.5)) > 20
         assert page.ask('getComputedStyle(document.getElementById("try")).display') == "none"
@@ -116,8 +116,8 @@ def test_the_lesson(written: tuple[str, str, Path]) -> None:
 
 
 def looked_at(page: Page, name: str, smallest: float) -> list[dict[str, Any]]:
-    """The charts of a page, which is as it should be on a desk and on a phone, light and dark, and printed. smallest:
-    the height in pixels that all letters of its charts have."""
+    """Check a page on a desk and on a phone, light, dark and printed; return its charts. smallest: the least height in
+    pixels of the letters in its charts."""
     for width, dark in LOOKS:
         page.look(width, dark)
         page.shoot(PICTURES / f"{name}_{width}_{'dark' if dark else 'light'}.png", whole=True)
@@ -135,7 +135,7 @@ def looked_at(page: Page, name: str, smallest: float) -> list[dict[str, Any]]:
 
 @in_browser
 def test_the_report_of_a_run_and_of_several(project: Path, shell: Shell) -> None:
-    """Pages that need nothing but themselves: their charts are there by name, and hold data."""
+    """The pages need no other file. Their charts are there by name, and have data."""
     shell("rlgrad train --config cartpole --updates 12 --quiet --out runs/seen")
     shell("rlgrad train --config cartpole --updates 8 --optimizer.lr 0.01 --quiet --out runs/slower")
     shell("rlgrad report runs/seen --to one.html && rlgrad report runs/seen runs/slower --to two.html")
@@ -149,7 +149,7 @@ def test_the_report_of_a_run_and_of_several(project: Path, shell: Shell) -> None
 
 
 def lightness(colour: str) -> float:
-    """Of "rgb(255, 255, 255)": 1."""
+    """The lightness of a CSS colour: 1 for "rgb(255, 255, 255)"."""
     return sum(int(part) for part in re.findall(r"\d+", colour)[:3]) / 765
 
 
@@ -207,7 +207,7 @@ def test_the_slider_of_the_lesson_goes_where_the_loop_goes(tmp_path: Path) -> No
 
 @contextmanager
 def tensorboard(project: Path) -> Iterator[str]:
-    """The address of a TensorBoard of the project's runs."""
+    """Start a TensorBoard of the project's runs; return its address."""
     command = ["tensorboard", "--logdir", "runs", "--port", "0", "--host", "127.0.0.1", "--load_fast", "false"]
     process = subprocess.Popen(
         [str(project / ".venv" / "bin" / command[0]), *command[1:]],
@@ -228,7 +228,7 @@ def tensorboard(project: Path) -> Iterator[str]:
 
 @in_browser
 def test_tensorboard_of_a_run(project: Path, shell: Shell) -> None:
-    """The dashboards that the README speaks of show the run."""
+    """The dashboards that the README describes show the run."""
     shell("rlgrad train --config cartpole --updates 4 --quiet")
     with tensorboard(project) as address, browser() as running:
         wrong = {

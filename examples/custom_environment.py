@@ -1,6 +1,6 @@
 """A Gymnasium environment of your own, given to a run as it is.
 
-A walker on a line of seven places earns 1 where it reaches the right end. Every step costs 0.01.
+A walker on a line of seven places earns 1 when it reaches the right end. Every step costs 0.01.
 
     python examples/custom_environment.py 40        # updates
 """
@@ -48,7 +48,7 @@ def main(updates=40):
             "policy": {"hidden": [8]},
             "optimizer": {"name": "Adam", "lr": 0.05},
         },
-        environment=Line,  # the class, or anything else that makes a copy of the environment
+        environment=Line,  # the class, or any callable that makes a copy of the environment
     )
     # Four agents; the mean return of each over held-out episodes, and an interval for the mean of all.
     print("mean return", run.summary["evaluation.return"]["mean"], "in", run.directory)

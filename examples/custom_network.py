@@ -29,7 +29,7 @@ class Quadratic(torch.nn.Module):
     def forward(self, x):
         products = (x.unsqueeze(-1) * x.unsqueeze(-2)).flatten(-2)
         features = torch.cat([x, products], -1)
-        # The replicas side by side: no number of one goes into another's.
+        # The replicas are computed side by side: no number of one enters another's.
         return torch.bmm(features.flatten(1, -2), self.weight).reshape(*x.shape[:-1], -1)
 
 
@@ -49,7 +49,7 @@ def main(updates=30):
         evaluation={"episodes": 20},
     )
     print("mean return", run.summary["evaluation.return"]["mean"], "in", run.directory)
-    # A module that is made already can be given too: rlgrad.train(..., policy=Quadratic(4, 2, streams)).
+    # You can also give a module: rlgrad.train(..., policy=Quadratic(4, 2, streams)).
 
 
 if __name__ == "__main__":

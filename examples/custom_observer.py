@@ -1,4 +1,4 @@
-"""An observer of your own: it watches a run, and what it adds to the record stands in the log and on the dashboard.
+"""An observer of your own: it watches a run, and what it adds to the record is in the log and on the dashboard.
 
 python examples/custom_observer.py 20       # updates
 """
@@ -10,14 +10,14 @@ from rlgrad.replicas import norm_per_replica
 
 
 class Path(rlgrad.Observer):
-    """How far the parameters have come: the length of the way they took, and the distance from where they began."""
+    """The movement of the parameters: the length of their path, and the distance from their start."""
 
     def __init__(self):
         self.way = None
 
     def begin(self, run):
         self.start = [parameter.detach().clone() for parameter in run.parameters]
-        if self.way is None:  # not where a run is resumed
+        if self.way is None:  # not if a run is resumed
             self.way = 0 * norm_per_replica(run.parameters).detach()
 
     def seen(self, run, update, record):
@@ -31,7 +31,7 @@ class Path(rlgrad.Observer):
         print("ended:", summary["status"], "after", summary["updates"], "updates")
 
     def state_dict(self):
-        """What a checkpoint keeps, so that the way is the same after a break."""
+        """The state for a checkpoint, so that the path is the same after a break."""
         return {"way": self.way}
 
     def load_state_dict(self, state):

@@ -1,7 +1,7 @@
 """A problem that is neither agent nor classifier: Poisson regression, by maximum likelihood on minibatches.
 
-The run has a log, a dashboard, checkpoints and a summary. Interrupt it and call it again: it goes on where it was, and
-ends with the same bits as if nothing had happened.
+The run has a log, a dashboard, checkpoints and a summary. Interrupt it and call it again: it continues from there, and
+ends with the same bits as without the break.
 
     python examples/custom_problem.py 300       # updates
     tensorboard --logdir runs
@@ -20,7 +20,7 @@ REPLICAS, COUNT, TRUE = 4, 1000, torch.tensor([0.5, -1.0, 0.25])
 
 
 class Poisson(rlgrad.Trainable):
-    """Counts y with mean exp(x·w); the mean log-likelihood is to be maximized, and log y! left out of it."""
+    """Counts y with mean exp(x·w). It maximizes the mean log-likelihood, without its constant log y!."""
 
     direction = rlgrad.Direction.MAXIMIZE
     tags = {"error": "greatest distance of a weight to the true one, after the update"}

@@ -1,9 +1,9 @@
-"""Folds within folds: the honest error of a penalty that folds have chosen.
+"""Folds within folds: an unbiased error for a penalty that folds have chosen.
 
     python examples/nested_folds.py 5
 
-The least error on a path of penalties is too good to be true, as it is the least of many. So the whole of it, path and
-choice, is done without an outer fold, and the model that comes of it is judged on that fold, which has had no say.
+The least error on a path of penalties is too low, because it is the least of many. So the path and the choice are made
+without an outer fold, and the resulting model is tested on that fold, which had no part in the choice.
 """
 
 import sys

@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def write(page: Path, where: Path) -> None:
-    """Copy a page. Links to source files and folders lead to pages that show them."""
+    """Copy a page, with its links to source files and folders changed to pages that show them."""
 
     def link(match: re.Match[str]) -> str:
         target = (page.parent / match[2]).resolve()
@@ -70,7 +70,7 @@ def write(page: Path, where: Path) -> None:
 
 
 def overview(folder: Path) -> str:
-    """A folder's page: its README, or else a list of its files. Its name."""
+    """Make the page of a folder, its README or a list of its files; return the page's name."""
     where = folder.relative_to(ROOT) / "index.md"
     if not (folder / "README.md").exists():
         files = [path for path in sorted(folder.iterdir()) if path.suffix in (".py", ".yaml")]
@@ -79,7 +79,7 @@ def overview(folder: Path) -> str:
 
 
 def source(file: Path) -> str:
-    """Make the page that shows a source file. What its name has at the end, beside the file's."""
+    """Make the page that shows a source file; return the ending that the page's name adds to the file's name."""
     where = file.relative_to(ROOT)
     if file.suffix == ".ipynb":
         cells = json.loads(file.read_text(encoding="utf-8"))["cells"]

@@ -1,8 +1,8 @@
 """rlgrad as a contestant: the command `rlgrad train` itself, in this process, with its loop watched from outside.
 
 python ours.py solved SEED SNAPSHOTS.npz       # configs/cartpole.yaml with one replica; a snapshot every update
-python ours.py throughput CONFIG [OPTION ...]  # steps a second in the last third of the run
-python ours.py train [OPTION ...]              # the whole run: when its own evaluation had it solved, its memory
+python ours.py throughput CONFIG [OPTION ...]  # steps per second in the last third of the run
+python ours.py train [OPTION ...]              # the whole run: when its evaluation was first solved, its memory
 """
 
 import json
@@ -18,16 +18,16 @@ from rlgrad.cli import main
 
 
 def train(*options):
-    """The command, and what its summary says."""
+    """Run the command; return its summary."""
     with tempfile.TemporaryDirectory() as folder:
         sys.argv[1:] = ["train", "--quiet", "--out", str(Path(folder) / "run"), *options]
-        if main():  # with arguments its clock would begin here, and leave out what was imported
+        if main():  # without arguments, so that its clock starts with the process and includes the imports
             sys.exit("rlgrad train failed")
         return json.loads((Path(folder) / "run" / "summary.json").read_text())
 
 
 def watch(look):
-    """Have look(problem, update, seconds that the update took) called after every update of the loop."""
+    """Call look(problem, update, seconds of the update) after every update of the loop."""
     import rlgrad.run.following as following
 
     def watched(problem, *arguments, loop=following.updates):
@@ -59,7 +59,7 @@ def solved(seed, file):
 
 
 def throughput(config, *options):
-    """Of the loop (playing, and the update), and of the whole command with its log, but for evaluations."""
+    """The steps per second of the loop (playing, updating), and of the whole command with its log but no evaluation."""
     rows = []  # steps played, seconds of the loop, when, and the mean length of the episodes
 
     def look(problem, update, seconds):

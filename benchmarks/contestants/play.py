@@ -1,10 +1,10 @@
-"""When was CartPole solved? Every snapshot of a policy plays 100 greedy episodes of Gymnasium's CartPole-v1.
+"""When CartPole was solved: every snapshot of a policy plays 100 greedy episodes of Gymnasium's CartPole-v1.
 
     python play.py SNAPSHOTS.npz SEED
 
-Solved: a mean return of 475 or more. Prints, as one JSON object, the environment steps and the seconds of the first
-snapshot that solves it, and of the first from which on all do (null where there is none); the seconds of the last
-snapshot, and its mean return. Each snapshot plays episodes of its own, which no contestant has seen.
+Solved means a mean return of 475 or more. Prints one JSON object: the environment steps and the seconds of the first
+snapshot that solves it, and of the first after which all snapshots do (null if there is none); the seconds of the last
+snapshot, and its mean return. Each snapshot plays its own episodes, which no contestant has seen.
 """
 
 import json
@@ -33,9 +33,9 @@ def mean_return(layers, activation, seed, episodes=100):
 
 
 def when(solved, steps, seconds):
-    """Of each snapshot whether it solves -> what is printed."""
+    """The numbers to print, from whether each snapshot solves CartPole."""
     first = solved.index(True) if any(solved) else None
-    stays = len(solved) - solved[::-1].index(False) if not all(solved) else 0  # behind the last that does not
+    stays = len(solved) - solved[::-1].index(False) if not all(solved) else 0  # behind the last unsolved one
     stays = stays if stays < len(solved) else None
     return {
         f"{name}_{unit}": None if index is None else float(values[index])

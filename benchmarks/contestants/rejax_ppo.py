@@ -1,7 +1,7 @@
 """Rejax's PPO on gymnax's CartPole-v1, with the settings of Rejax's configs/gymnax/cartpole.yaml; one compiled call.
 
 python rejax_ppo.py solved SEED SNAPSHOTS.npz
-python rejax_ppo.py throughput [COPIES]        # steps a second without compiling; the best of its shapes is COPIES
+python rejax_ppo.py throughput [COPIES]        # steps per second without compiling
 """
 
 import json
@@ -38,7 +38,7 @@ def layers(parameters):
 
 
 def solved(seed, file):
-    """Its evaluation callback, every 1000 steps, hands the weights out instead of playing 128 episodes."""
+    """Its evaluation callback, every 1000 steps, returns the weights instead of playing 128 episodes."""
     snapshots = Snapshots(every=0)
 
     def hand_out(_, state, key):
@@ -56,7 +56,7 @@ def solved(seed, file):
 
 
 def throughput(copies="5"):
-    """The second of two calls: the first one compiles."""
+    """The steps per second of the second of two calls: the first one compiles."""
     steps = 100 * int(copies) * 200
     shape = dict(num_envs=int(copies), total_timesteps=steps, eval_freq=steps)
     algorithm = Algorithm.create(**(SETTINGS | shape)).replace(eval_callback=lambda *_: ())

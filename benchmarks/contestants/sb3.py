@@ -1,7 +1,7 @@
 """Stable-Baselines3 with rl-zoo3's settings.
 
 python sb3.py solved ppo|a2c SEED SNAPSHOTS.npz
-python sb3.py throughput ENVIRONMENT           # PPO: steps a second, after a first iteration
+python sb3.py throughput ENVIRONMENT           # PPO: steps per second, after a first iteration
 """
 
 import json
@@ -15,7 +15,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 # ruff: noqa: C408 - settings read better as arguments
-# rl-baselines3-zoo, hyperparams/ppo.yml: the environment's copies, whether it is normalised, and PPO's arguments
+# rl-baselines3-zoo, hyperparams/ppo.yml: number of copies, whether they are normalised, and PPO's arguments
 PPO_SETTINGS = {
     "CartPole-v1": (8, False, dict(
         n_steps=32, batch_size=256, gae_lambda=0.8, gamma=0.98, n_epochs=20, ent_coef=0.0,

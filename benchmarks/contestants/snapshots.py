@@ -1,6 +1,6 @@
-"""A policy as it learns: snapshots taken in memory while a contestant trains, played by play.py when it has ended.
+"""Snapshots of a policy, taken in memory while a contestant trains, and played by play.py after its end.
 
-So no evaluation is on anybody's clock. The seconds count from the start of the process, imports included.
+So no contestant's time includes evaluation. The seconds count from the start of the process, including imports.
 """
 
 import os
@@ -15,19 +15,19 @@ Layers = Sequence[tuple[np.ndarray, np.ndarray]]  # weight [out, in] and bias [o
 def seconds_since_start() -> float:
     """Wall seconds since the system started this process, to 10 ms."""
     with open("/proc/self/stat") as file:
-        ticks = int(file.read().rpartition(")")[2].split()[19])  # field 22, counted behind the command's name
+        ticks = int(file.read().rpartition(")")[2].split()[19])  # field 22, counted from the end of the command's name
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 class Snapshots:
-    """every: environment steps between two of them; 0: one whenever it is offered."""
+    """every: environment steps between snapshots; 0: one at every call of `offer`."""
 
     def __init__(self, every: int = 1000):
         self.every, self.next = every, 0
         self.rows: list[tuple[int, float, Layers]] = []
 
     def offer(self, steps: int, layers: Callable[[], Layers], last: bool = False) -> None:
-        """Take one if it is due. layers: makes copies of the policy's layers as they are now."""
+        """Take a snapshot if it is due. layers: a function that copies the policy's present layers."""
         if steps >= self.next or last:
             self.rows.append((int(steps), seconds_since_start(), layers()))
             self.next = steps + self.every
@@ -42,7 +42,7 @@ class Snapshots:
 
 
 def linear_layers(module: object) -> Layers:
-    """The Linear layers of a torch module, in order, copied."""
+    """Copies of the Linear layers of a torch module, in order."""
     import torch
 
     found = [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)]  # type: ignore[attr-defined]

@@ -1,9 +1,9 @@
-"""Copies of one environment, stepped with random actions by one library or another: steps a second.
+"""Steps per second of copies of one environment, stepped with random actions by one of several libraries.
 
 python stepping.py rlgrad|async|subproc|puffer|envpool ENVIRONMENT COPIES PROCESSES STEPS
 
-All step the same environments of Gymnasium's, but for envpool, which has its own in C++. PROCESSES counts this one: it
-steps copies too with rlgrad, and only waits with the others. STEPS of each copy count, after a tenth as many before.
+All step the same environments of Gymnasium, except envpool, which has its own in C++. PROCESSES includes this one: with
+rlgrad it steps copies too, with the others it only waits. STEPS of each copy are timed, after a warm-up of a tenth.
 """
 
 import json

@@ -1,9 +1,9 @@
-"""Tianshou 2's Reinforce, put together and set as its test on CartPole does.
+"""Tianshou 2's Reinforce, built and configured as in its test on CartPole.
 
     python tianshou_reinforce.py solved SEED SNAPSHOTS.npz
 
-It trains for half of the test's 400,000 steps, as it does not stop at a return of 195 like the test, and without the
-100 test episodes that Tianshou would play after every epoch.
+It trains for half of the test's 400,000 steps, because it does not stop at a return of 195 like the test. It leaves out
+the 100 test episodes that Tianshou would play after every epoch.
 """
 
 import json
