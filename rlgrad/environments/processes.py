@@ -1,9 +1,9 @@
-"""Copies of an environment in several processes, behind the same interface and with the same bits.
+"""Copies of an environment in several processes, with the same interface and the same results, to the last bit.
 
-Each process has some neighbouring copies, this one the first of them, its workers the others. Observations, actions,
-rewards and ends stand in memory that both sides see; some bytes through a pipe say that they are there. A worker is a
-new interpreter that is told what to make: nothing is forked beside torch's threads, and nobody's script runs twice. It
-ends when its pipe does, so that none outlives its parent, whatever that died of.
+Each process has some neighbouring copies: this one the first of them, its workers the others. Observations, actions,
+rewards and ends are in shared memory; short messages through a pipe say that they are there. A worker is a new
+interpreter that gets a description of its copies: no process is forked beside torch's threads, and no user's script
+runs twice. A worker ends when its pipe closes, so it never outlives its parent, whatever the parent died of.
 """
 
 import contextlib
@@ -40,15 +40,15 @@ START = (
     "import json, sys; path, *files = sys.argv[1:]; sys.path[:] = json.loads(path); "
     "from rlgrad.environments.processes import serve; serve(*map(int, files))"
 )
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # the cores are taken
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # all cores are in use
 PATIENCE = 1.0  # seconds in which a worker has to end by itself
-NOT_FOR_WORKERS = [  # but for their parent, who saves the run first
+NOT_FOR_WORKERS = [  # signals for the parent only, which saves the run first
     vars(signal)[name] for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if name in vars(signal)
 ]
 
 
 def shared(memory: int, start: int, like: GymnasiumEnvironments, copies: int) -> tuple[dict[str, np.ndarray], int]:
-    """Arrays for so many copies in the shared memory, from a place on, and where the next ones may begin."""
+    """Return arrays for the copies, in the shared memory from `start` on, and where the next arrays may begin."""
     row = np.dtype([
         ("observation", like.observation.dtype, like.observation.shape[1:]), ("reward", "f8"), ("terminated", "?"),
         ("truncated", "?"), ("over", "?"), ("seeds", "i8"), ("action", "u1", 8 * math.prod(like.spaces[1].shape)),
@@ -62,7 +62,7 @@ def shared(memory: int, start: int, like: GymnasiumEnvironments, copies: int) ->
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """No signal that is for a parent comes through, here or in a process that is begun meanwhile."""
+    """Block the signals that are for a parent, here and in any process that is started in the body."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_FOR_WORKERS)
     try:
         yield
@@ -71,7 +71,7 @@ def held_back() -> Iterator[None]:
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
@@ -81,10 +81,10 @@ class Worker:
     def __init__(self) -> None:
         own, theirs = socket.socketpair()
         with theirs, tempfile.TemporaryFile() as file, held_back():
-            linux = sys.platform == "linux"  # there is memory without a file, and without the limits of one
+            linux = sys.platform == "linux"  # Linux has shared memory without a file, and without its limits
             self.memory, self.end = os.memfd_create("rlgrad") if linux else os.dup(file.fileno()), 0
             files = theirs.fileno(), self.memory
-            self.process = subprocess.Popen(  # in a session of its own: a Ctrl-C is for its parent alone
+            self.process = subprocess.Popen(  # in its own session: a Ctrl-C is for its parent only
                 [sys.executable, "-c", START, json.dumps(sys.path), *map(str, files)],
                 stdin=subprocess.PIPE, env={**os.environ, **ONE_THREAD}, pass_fds=files, start_new_session=True,
             )  # fmt: skip
@@ -97,7 +97,7 @@ class Worker:
             raise self.obituary() from None
 
     def answer(self) -> Any:
-        """Raises what the environment raised, or RunError where the worker is no more."""
+        """Return the worker's answer. Raises what the environment raised, or RunError if the worker has ended."""
         try:
             fine, found = self.pipe.recv()
         except (EOFError, OSError):
@@ -116,9 +116,9 @@ class Worker:
 
 
 class Crew:
-    """The workers of an agent, started when they are needed, and what they are told of the environment.
+    """The workers of an agent, started when they are needed, and the description of the environment for them.
 
-    Raises TypeError where another process cannot make it.
+    Raises TypeError if another process cannot make the environment.
     """
 
     def __init__(self, id: str, options: Mapping[str, Any], around: Around = NOTHING, imports: Sequence[str] = (),
@@ -128,14 +128,14 @@ class Crew:
             raise TypeError("workers need a system of the POSIX family")
         self.of = gymnasium.spec(id), dict(options), tuple(imports)
         try:
-            told = self.told(around)
-        except Exception as error:  # a stranger's object may raise anything
+            pickled = self.pickled(around)
+        except Exception as error:  # objects of the user may raise anything
             raise TypeError("it is made of what cannot be sent to another process, such as a lambda") from error
-        if b"__main__" in told:
+        if b"__main__" in pickled:
             raise TypeError("it is defined in the script or notebook itself: put it into a module")
 
-    def told(self, around: Around) -> bytes:
-        """What a worker makes copies from."""
+    def pickled(self, around: Around) -> bytes:
+        """Return the description from which a worker makes copies."""
         return pickle.dumps((*self.of, around))
 
     def at_work(self) -> list[Worker]:
@@ -144,7 +144,7 @@ class Crew:
         return self.workers
 
     def close(self) -> None:
-        """Let them end. One that is busy for too long is killed."""
+        """End the workers. One that is busy for too long is killed."""
         for worker in self.workers:
             worker.pipe.close()
         until = time.monotonic() + PATIENCE
@@ -164,7 +164,7 @@ class Share(NamedTuple):
 
     worker: Worker
     own: slice
-    key: int  # what the worker knows them by: where their memory begins
+    key: int  # by which the worker finds them: where their memory begins
     arrays: dict[str, np.ndarray]
 
 
@@ -179,12 +179,12 @@ class Processes:
 
     def __init__(self, id: str, copies: int, options: Mapping[str, Any], pool: list[Any] | None, around: Around,
                  crew: Crew, each: int):  # fmt: skip
-        self.crew, self.shares, told = crew, list[Share](), crew.told(around)
+        self.crew, self.shares, pickled = crew, list[Share](), crew.pickled(around)
         ends = [copies * (k + 1) // (crew.count + 1) for k in range(crew.count + 1)]
         ends = [end for end in ends if end]  # there may be fewer copies than processes
         try:
             for worker, first, end in zip(crew.at_work(), ends, ends[1:], strict=False):
-                worker.ask("make", worker.end, told, first, end - first, each, pool is not None)
+                worker.ask("make", worker.end, pickled, first, end - first, each, pool is not None)
                 self.shares.append(Share(worker, slice(first, end), worker.end, {}))
             self.here = GymnasiumEnvironments(id, ends[0], options, pool, around)
             for worker, own, key, arrays in self.shares:
@@ -198,7 +198,7 @@ class Processes:
         self.over, self.own = np.ones(copies, bool), np.ones(copies, bool)
 
     def close(self) -> None:
-        """With it the workers end, and so all that they have made."""
+        """Close all copies: those of this process, and the workers with theirs."""
         if "here" in vars(self):
             self.here.close()
         for share in self.shares:
@@ -237,19 +237,19 @@ class Processes:
         return whole
 
     def moments(self) -> np.ndarray:
-        """[N, M] of all copies, as `moments` has them."""
+        """Return the moments [N, M] of all copies, as the function `moments` does."""
         own, others = self._together("moments", self.shares, lambda: moments(self.here.copies))
         return np.concatenate([own, *others])
 
     def set_moments(self, rows: np.ndarray, frozen: bool) -> None:
-        """rows: [N, M]."""
+        """Give all copies their moments. rows: [N, M]."""
         self._together("set_moments", self.shares, lambda: recall(self.here.copies, rows, frozen), rows, frozen)
 
     def _together(
         self, name: str, shares: Sequence[Share], here: Callable[[], Any], *words: Any
     ) -> tuple[Any, list[Any]]:
-        """Have all processes do something at once: what came of it here, and what the workers answer. Where anything
-        goes wrong all of them end, as nobody knows how far they are; what is raised is that of the first copy."""
+        """Let all processes do something at once. Return the result of this one, and the answers of the workers. If
+        anything fails, all of them end, as their states are unknown; the error of the first copy is raised."""
         try:
             for share in shares:
                 share.worker.ask(name, share.key, *words)
@@ -260,17 +260,17 @@ class Processes:
 
 
 class Station:
-    """What a worker has and does. Each set of copies has a key."""
+    """The copies of a worker, and what it does with them. Each set of copies has a key."""
 
     def __init__(self, memory: int):
         self.memory, self.pool = memory, list[Any]()
         self.made = dict[int, tuple[GymnasiumEnvironments, dict[str, np.ndarray]]]()
 
-    def make(self, key: int, told: bytes, first: int, copies: int, each: int, pooled: bool) -> None:
-        spec, options, imports, around = pickle.loads(told)  # it is of our parent's
+    def make(self, key: int, pickled: bytes, first: int, copies: int, each: int, pooled: bool) -> None:
+        spec, options, imports, around = pickle.loads(pickled)  # it comes from the parent
         for module in imports:
             importlib.import_module(module)
-        get_ready(spec.id)  # games then are not made known twice
+        get_ready(spec.id)  # so that games are not registered again later
         gymnasium.registry[spec.id] = spec
         made = GymnasiumEnvironments(spec.id, copies, options, self.pool if pooled else None, around)
         made.first, made.each = first, each
@@ -300,18 +300,18 @@ class Station:
 
 
 def serve(pipe: int, memory: int) -> None:
-    """The life of a worker: to do what it is asked to, until nobody can ask any more."""
+    """Run a worker: answer what the parent asks, until the pipe closes."""
     for number in NOT_FOR_WORKERS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_FOR_WORKERS)
-    warnings.simplefilter("ignore")  # the parent's own copies have warned
+    warnings.simplefilter("ignore")  # the parent's own copies have warned already
     parent, nothing = os.dup(0), os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
 
     def follow() -> None:
-        os.read(parent, 1)  # it says nothing: this returns when it is no more
+        os.read(parent, 1)  # the parent sends nothing: this returns when it has ended
         time.sleep(PATIENCE)
-        os._exit(1)  # whatever an environment is doing
+        os._exit(1)  # even if an environment is busy
 
     threading.Thread(target=follow, daemon=True).start()
     asked, station = Connection(pipe), Station(memory)

@@ -1,4 +1,4 @@
-"""What a policy sees of an observation space, vectors and pictures; and a space in the words of JSON."""
+"""How a policy sees an observation space, as vectors and pictures; and how JSON describes a space."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
@@ -14,7 +14,7 @@ Reading = Literal["auto", "channels_first", "channels_last", "none"]
 
 
 class Picture(NamedTuple):
-    """A Box that is read as a picture, and where it stands in what is seen, laid out in one row."""
+    """A Box that is read as a picture, and its place in the flattened observation."""
 
     path: Path
     box: spaces.Box
@@ -29,13 +29,13 @@ class Picture(NamedTuple):
 
     @property
     def frames(self) -> int:
-        """How many come one after the other in memory: those of a stack, or its channels; 1 where they do not."""
+        """The number of frames that follow each other in memory: of a stack, or channels; 1 if they do not."""
         return int(self.box.shape[0]) if len(self.axes) > 2 and self.axes[0] == 0 else 1
 
     @property
     def scale(self) -> tuple[Any, Any]:
-        """What stands for 0, None if that is 0 itself, and how far above it 1 is: numbers, or arrays where they are not
-        the same everywhere. Where a bound is infinite numbers stand for themselves."""
+        """The value that is scaled to 0 (None if it is 0), and its distance to the value that is scaled to 1: numbers,
+        or arrays if they differ between elements. Elements with an infinite bound are not scaled."""
         low, high = (end.astype(float) for end in (self.box.low, self.box.high))
         finite = np.isfinite(high - low) & (high > low)
         low, reach = np.where(finite, low, 0.0), np.where(finite, high - low, 1.0)
@@ -49,9 +49,9 @@ class Picture(NamedTuple):
 
 
 def visible_space(space: spaces.Space[Any]) -> spaces.Space[Any]:
-    """The space as the policy sees it: what looks like a picture and is the whole observation as it is, everything else
-    as one vector, with a one-hot code for each choice. Raises TypeError for what has no fixed size, such as texts,
-    graphs and sequences."""
+    """Return the space as the policy sees it. If it looks like a picture as a whole, it stays as it is. Everything else
+    becomes one vector, with a one-hot code for each choice. Raises TypeError for spaces without a fixed size, such as
+    texts, graphs and sequences."""
     if is_picture(space):
         return space
     for _, part in parts(space):
@@ -61,8 +61,8 @@ def visible_space(space: spaces.Space[Any]) -> spaces.Space[Any]:
 
 
 def is_picture(space: spaces.Space[Any]) -> bool:
-    """Whether it looks like a picture: bytes along three axes, or, along two and more of which two are long, numbers
-    from 0 to 255, or real ones from 0 to 1."""
+    """Return whether a space looks like a picture: bytes along three axes; or numbers from 0 to 255, or real ones from
+    0 to 1, along two or more axes of which two are long."""
     if not isinstance(space, spaces.Box) or len(space.shape) < 2:
         return False
     if space.dtype == np.uint8 and len(space.shape) == 3 and likely(space.shape):
@@ -75,7 +75,7 @@ def is_picture(space: spaces.Space[Any]) -> bool:
 
 
 def ways(shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
-    """The axes that are frames or colours, height, and width, in this order, in either way to give a picture."""
+    """Return the axes of frames or colours, height, and width, in this order, for each of the two readings."""
     rank = len(shape)
     if not 2 <= rank <= 4:
         return {}
@@ -84,7 +84,7 @@ def ways(shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
 
 
 def likely(shape: Sequence[int]) -> tuple[int, ...] | None:
-    """The one way in which such a shape is a picture: few channels, and many pixels or as many along both sides."""
+    """Return the axes of a picture if only one reading is likely: few channels, and many pixels or equal sides."""
     found = set()
     for axes in ways(shape).values():
         *channels, height, width = (shape[axis] for axis in axes)
@@ -95,8 +95,8 @@ def likely(shape: Sequence[int]) -> tuple[int, ...] | None:
 
 
 def pictures(space: spaces.Space[Any], reading: Reading = "auto") -> list[Picture]:
-    """The parts that are read as pictures. reading: as the setting `pictures` has it. Raises TypeError where one looks
-    like a picture, and its axes may be meant one way or another."""
+    """Return the parts that are read as pictures. reading: the setting `pictures`. Raises TypeError if a part looks
+    like a picture, but it is not clear which axes are height and width."""
     found, start = [], 0
     for path, part in parts(space):
         own = slice(start, start + spaces.flatdim(part))
@@ -117,7 +117,7 @@ def pictures(space: spaces.Space[Any], reading: Reading = "auto") -> list[Pictur
 
 
 def parts(space: spaces.Space[Any], path: Path = ()) -> Iterator[tuple[Path, spaces.Space[Any]]]:
-    """What Dicts and Tuples are made of, in Gymnasium's order, and where each stands in them."""
+    """Yield the path and the space of each part of Dicts and Tuples, in Gymnasium's order."""
     match space:
         case spaces.Dict():
             inside: Any = space.spaces.items()
@@ -131,8 +131,8 @@ def parts(space: spaces.Space[Any], path: Path = ()) -> Iterator[tuple[Path, spa
 
 
 def apart(space: spaces.Space[Any], mask: str | None) -> tuple[Any, Path]:
-    """What there is to see beside an action mask, the part of a Dict of this name: the other parts as a Dict, or the
-    only other one and its path."""
+    """Return the space without the action mask, the part of a Dict with this name: the other parts as a Dict, or if
+    there is only one other part, this part and its path."""
     if mask is None or not isinstance(space, spaces.Dict):
         return space, ()
     rest = {key: part for key, part in space.spaces.items() if key != mask}
@@ -140,12 +140,12 @@ def apart(space: spaces.Space[Any], mask: str | None) -> tuple[Any, Path]:
 
 
 def named(path: Path) -> str:
-    """The name of a part in a sentence, with a blank behind it; the whole has none."""
+    """Return the name of a part for a sentence, with a space after it; empty for the whole observation."""
     return f"the part {'.'.join(map(str, path))} " if path else ""
 
 
 class Misfit(Exception):
-    """An observation is none of its space. copy: which of those that were looked at together."""
+    """An observation does not belong to its space. copy: its number among those that were checked together."""
 
     def __init__(self, copy: int, path: Path, found: Any, part: Any):
         if isinstance(found, np.ndarray | np.generic):
@@ -159,13 +159,13 @@ class Misfit(Exception):
 
 
 class Door:
-    """Where observations come in, and become what a policy sees. One that is not of its space is not let in: nothing is
-    made to fit by broadcasting, wrapping or cutting off. Only the bounds of a Box of real numbers are not looked at, as
-    nothing hangs on them, and many environments overstep theirs.
+    """Checks observations, and converts them to what a policy sees. An observation that does not belong to its space is
+    refused: nothing is made to fit by broadcasting, wrapping or clipping. Only the bounds of a Box of real numbers are
+    not checked, as nothing depends on them, and many environments exceed theirs.
     """
 
     def __init__(self, space: spaces.Space[Any], mask: str | None = None):
-        """mask: the part of a Dict that is an action mask. Everything is flattened then, and the mask stands last."""
+        """mask: the part of a Dict that is an action mask. With it everything is flattened, and the mask comes last."""
         rest, within = apart(space, mask)
         self.seen = visible_space(rest)
         self.whole = is_picture(rest) or self.seen == rest  # nothing is flattened
@@ -176,36 +176,36 @@ class Door:
         for path, part in parts(rest, within):
             start = self.parts[-1][2].stop if self.parts else 0
             self.parts.append((path, part, slice(start, start + (0 if self.whole else spaces.flatdim(part)))))
-        self.shape: tuple[int, ...] = self.seen.shape or ()  # of one observation that is let in
+        self.shape: tuple[int, ...] = self.seen.shape or ()  # of one converted observation
         self.mask: tuple[Path, Any] | None = None
         if mask is not None:
             self.mask = (mask,), space[mask]  # type: ignore[index]
             self.shape = (int(np.prod(self.shape)) + int(np.prod(self.mask[1].shape)),)
 
     def read(self, observations: Sequence[Any]) -> np.ndarray:
-        """What is seen of N observations: [N, ...]. Raises Misfit."""
+        """Return what a policy sees of N observations: [N, ...]. Raises Misfit."""
         columns = []
         for path, part in self._places():
             column = [inside(one, path, part, copy) for copy, one in enumerate(observations)]
             try:
                 columns.append(checked(np.array(column), path, part))
-            except (Misfit, ValueError):  # also where they are of several shapes: which of them does not fit alone?
+            except (Misfit, ValueError):  # also if their shapes differ: find the one that does not fit
                 for copy, one in enumerate(column):
                     check_alone(copy, one, path, part)
                 raise
         return self._joined(columns)
 
     def read_batch(self, batch: Any) -> np.ndarray:
-        """The same of N observations that have an array [N, ...] for each part."""
+        """Do the same for N observations that come as an array [N, ...] for each part."""
         found = [checked(np.asarray(inside(batch, path, part)), path, part) for path, part in self._places()]
         return self._joined(found)
 
     def _places(self) -> list[tuple[Path, Any]]:
-        """Where each part stands, and what it is."""
+        """Return the path and the space of each part."""
         return [(path, part) for path, part, _ in self.parts] + ([self.mask] if self.mask else [])
 
     def part_of(self, element: int) -> str:
-        """What the part is called that an element of the vector belongs to."""
+        """Return the name of the part that an element of the vector belongs to."""
         return next((named(path) for path, _, own in self.parts if own.start <= element < own.stop), "")
 
     def _joined(self, columns: Sequence[np.ndarray]) -> np.ndarray:
@@ -229,7 +229,7 @@ class Door:
 
 
 def inside(observation: Any, path: Path, part: Any, copy: int = 0) -> Any:
-    """A part of an observation. Raises Misfit where it has none of this name."""
+    """Return a part of an observation. Raises Misfit if it has no part with this name."""
     for key in path:
         holds = key in observation if isinstance(observation, Mapping) else isinstance(observation, tuple | list)
         if not holds or (not isinstance(observation, Mapping) and not len(observation) > int(key)):
@@ -239,7 +239,7 @@ def inside(observation: Any, path: Path, part: Any, copy: int = 0) -> Any:
 
 
 def check_alone(copy: int, value: Any, path: Path, part: Any) -> None:
-    """Raises Misfit where a part of one observation does not fit."""
+    """Raises Misfit if a part of one observation does not fit."""
     try:
         checked(np.array([value]), path, part)
     except (Misfit, ValueError) as error:
@@ -247,7 +247,7 @@ def check_alone(copy: int, value: Any, path: Path, part: Any) -> None:
 
 
 def checked(column: np.ndarray, path: Path, part: Any) -> np.ndarray:
-    """The values [N, ...] of a part; of choices their numbers, from 0. Raises Misfit."""
+    """Return the values [N, ...] of a part; of choices their numbers, from 0. Raises Misfit."""
     box, whole_numbers = isinstance(part, spaces.Box), column.dtype.kind in "iub"
     real = box and np.issubdtype(part.dtype, np.floating)
     if column.shape[1:] != part.shape or not (whole_numbers or (real and column.dtype.kind == "f")):
@@ -268,7 +268,7 @@ def checked(column: np.ndarray, path: Path, part: Any) -> np.ndarray:
 
 
 def difference(one: spaces.Space[Any], other: spaces.Space[Any], bounds: bool) -> str | None:
-    """What makes two spaces hold other things. bounds: whether those of Boxes count, as those of actions do."""
+    """Return in words how two spaces differ, or None. bounds: whether the bounds of Boxes count, as for actions."""
     for (path, a), (way, b) in zip_longest(parts(one), parts(other), fillvalue=((), None)):
         if isinstance(a, spaces.Box) and isinstance(b, spaces.Box):
             same = a.shape == b.shape and np.dtype(a.dtype).kind == np.dtype(b.dtype).kind
@@ -281,10 +281,10 @@ def difference(one: spaces.Space[Any], other: spaces.Space[Any], bounds: bool) -
 
 
 def described(space: spaces.Space[Any]) -> dict[str, Any]:
-    """The space as JSON has it, for `space_from`. Raises TypeError for those that no policy serves."""
+    """Return the space as JSON, for `space_from`. Raises TypeError for spaces that no policy serves."""
 
     def brief(x: np.ndarray) -> Any:
-        """One number where all are the same, as the bounds of an image are."""
+        """One number if all are the same, as the bounds of an image are."""
         return x.flat[0].item() if x.size and (x == x.flat[0]).all() else x.tolist()
 
     match space:
@@ -304,7 +304,7 @@ def described(space: spaces.Space[Any]) -> dict[str, Any]:
 
 
 def space_from(said: Mapping[str, Any]) -> spaces.Space[Any]:
-    """The space that was `described`. Raises whatever words that are none lead to."""
+    """Return the space that was `described`. Any error may be raised if `said` does not describe a space."""
     ((kind, words),) = said.items()
     match kind:
         case "Box":

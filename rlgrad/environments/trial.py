@@ -1,4 +1,4 @@
-"""What an environment does when it is tried: whether it speaks Gymnasium's interface, and begins episodes afresh."""
+"""A trial of an environment: whether it follows Gymnasium's interface, and whether each episode begins afresh."""
 
 import inspect
 import numbers
@@ -14,16 +14,16 @@ from gymnasium import spaces, wrappers
 from rlgrad.environments.around import KEY, MaskSeen, choices, flattened, legal_sample
 from rlgrad.errors import blame, strange
 
-EPISODES, STEPS, SECONDS = 4, 250, 10.0  # of the used copy; the first of them again, by the copy beside it
-PACED, PATIENT = 32, 0.2  # steps that are timed, and seconds after which they are enough
+EPISODES, STEPS, SECONDS = 4, 250, 10.0  # most episodes of the used copy, steps of each, time of all
+PACED, PATIENT = 32, 0.2  # at most this many steps are timed, for at most about these seconds
 
 
 OLD = "as in gym before 0.26"
 
 
 def faults(environment: gymnasium.Env[Any, Any]) -> list[str]:
-    """What is wrong in one reset and one step of an environment, by its part: a line for each. Gymnasium's own wrappers
-    around it are left out, as they fail on what it returns."""
+    """Return what is wrong in one reset and one step of an environment, a line for each fault. Gymnasium's own wrappers
+    around it are left out, as they would fail on wrong results."""
     ours = (wrappers.TimeLimit, wrappers.OrderEnforcing, wrappers.PassiveEnvChecker, MaskSeen)
     while isinstance(environment, ours):
         environment = environment.env
@@ -38,7 +38,7 @@ def faults(environment: gymnasium.Env[Any, Any]) -> list[str]:
 
 
 def spoken(environment: gymnasium.Env[Any, Any]) -> Iterator[str]:
-    """The same; what the environment raises is raised."""
+    """Yield these faults; errors of the environment are raised."""
     taken = inspect.signature(environment.reset).parameters
     if "seed" not in taken and not any(each.kind == each.VAR_KEYWORD for each in taken.values()):
         yield f"reset takes no seed, {OLD}: it must be reset(*, seed=None, options=None)"
@@ -58,7 +58,7 @@ def spoken(environment: gymnasium.Env[Any, Any]) -> Iterator[str]:
 
 
 def faults_of_step(came: Any) -> Iterator[str]:
-    """What is wrong in what a step returns."""
+    """Yield what is wrong in the result of a step."""
     if not (isinstance(came, tuple) and len(came) == 5):
         old = f", {OLD}" if isinstance(came, tuple) and len(came) == 4 else ""
         yield f"step returns {shown(came)}{old}: it must be (observation, reward, terminated, truncated, info)"
@@ -74,7 +74,7 @@ def faults_of_step(came: Any) -> Iterator[str]:
 
 
 def shown(thing: Any) -> str:
-    """A stranger's value in a few words."""
+    """Describe any value in a few words."""
     if isinstance(thing, tuple):
         return f"{len(thing)} values ({', '.join(type(each).__name__ for each in thing)})"
     if isinstance(thing, np.ndarray):
@@ -83,13 +83,13 @@ def shown(thing: Any) -> str:
 
 
 def memory(make: Callable[[], Any], actions: gymnasium.Space[Any], masked: bool = False) -> str | None:
-    """What a copy's episode hangs on besides its seed and its actions, in words; None: nothing that was seen.
+    """Return in words what a copy's episode depends on besides its seed and its actions; None if nothing was found.
 
-    A copy is used for some episodes, the last with the seed and the actions of its first, which a second copy plays
-    too. Of each at most 250 steps are played, and no more when ten seconds are over: at most 1,250 steps. Actions are
-    held in some episodes, so that what has fallen lies still (contacts of bodies are what Box2D remembers).
+    One copy plays some episodes, the last with the seed and the actions of the first. A second copy plays this one too.
+    Each episode has at most 250 steps, and all of them end after ten seconds: at most 1,250 steps. In some episodes the
+    same action is held, so that fallen bodies lie still (Box2D remembers the contacts of bodies).
 
-    make: one copy. masked: whether action masks stand behind its observations; then legal actions are drawn.
+    make: makes one copy. masked: whether action masks follow its observations; then legal actions are drawn.
     """
     actions.seed(0)
     among = actions if masked else None
@@ -109,12 +109,12 @@ def memory(make: Callable[[], Any], actions: gymnasium.Space[Any], masked: bool 
     except BaseException as error:
         if not strange(error):
             raise
-        return None  # the run itself will come to it, and say so
+        return None  # the run itself will find this error, and report it
     return None
 
 
 def pace(make: Callable[[], Any], actions: gymnasium.Space[Any], masked: bool = False) -> float:
-    """Seconds that a step of one copy takes; 0 where it raises anything. make, masked: as of `memory`."""
+    """Return the seconds that a step of one copy takes; 0 if it raises anything. make, masked: as of `memory`."""
     taken = list[float]()
     try:
         with closing(make()) as one:
@@ -130,15 +130,15 @@ def pace(make: Callable[[], Any], actions: gymnasium.Space[Any], masked: bool = 
     except BaseException as error:
         if not strange(error):
             raise
-        return 0.0  # the run itself will come to it
-    return min(taken)  # what else the machine does would only add to it
+        return 0.0  # the run itself will find this error
+    return min(taken)  # other work of the machine can only make steps slower
 
 
 def episode(
     copy: Any, seed: int, actions: list[np.ndarray], until: float, among: Any = None
 ) -> list[tuple[np.ndarray, ...]]:
-    """What comes of it, step for step, up to its end or the last of the actions. among: the space of actions, where
-    legal ones are to be drawn instead."""
+    """Play an episode up to its end or the last action, and return the result of each step. among: the space of
+    actions, if legal ones are drawn instead."""
     if among is not None:
         among.seed(seed)
     found: list[tuple[np.ndarray, ...]] = [(np.array(copy.reset([np.random.default_rng(seed)])),)]
@@ -155,7 +155,7 @@ def episode(
 
 
 def differ(one: list[tuple[np.ndarray, ...]], other: list[tuple[np.ndarray, ...]]) -> int | None:
-    """At which step two episodes first differ; one that is cut off is compared as far as it goes."""
+    """Return the first step at which two episodes differ, or None; the rest of the longer one is not compared."""
     for t, (a, b) in enumerate(zip(one, other, strict=False)):
         if not all(np.array_equal(x, y, equal_nan=True) for x, y in zip(a, b, strict=True)):
             return t

@@ -1,4 +1,4 @@
-"""Gymnasium's environments: one copy after the other, or in a vector environment of whatever kind."""
+"""Gymnasium's environments: one copy after the other, or in a vector environment of any kind."""
 
 import sys
 import warnings
@@ -16,17 +16,17 @@ from rlgrad.environments.spaces import Door, Misfit, difference
 from rlgrad.environments.trial import faults, faults_of_step, shown
 from rlgrad.errors import RunError, blame, strange
 
-LOOKED = 100  # steps in which all that is returned is looked at
+LOOKED = 100  # the number of steps in which everything that is returned is checked
 OUTSPOKEN = "the environment does not speak Gymnasium's interface"
 
 
 class GymnasiumEnvironments:
-    """Any registered environment, one copy after the other. A copy whose episode is over stands still.
+    """Any registered environment, one copy after the other. A copy whose episode is over is not stepped.
 
-    pool: copies that are there already; more are made where these are not enough, and closing closes them all.
+    pool: copies that exist already; more are made if these are not enough, and `close` closes all of them.
     """
 
-    repeatable, first = True, 0  # the number of its first copy, where another process has those before
+    repeatable, first = True, 0  # first: the number of its first copy, if another process has those before
 
     def __init__(self, id: str, copies: int, options: Mapping[str, Any], pool: list[Any] | None = None,
                  around: Around = NOTHING):  # fmt: skip
@@ -45,8 +45,8 @@ class GymnasiumEnvironments:
         self.choices = choices(self.spaces[1]) if around.key else []
         self.observation = np.zeros((copies, *self.door.shape), self.door.dtype)
         self.over = np.ones(copies, bool)  # one that has never begun is not stepped
-        self.own = np.ones(copies, bool)  # those that this process plays with, where several train together
-        self.taken = np.zeros(copies, np.int64)  # steps of the episodes that go on
+        self.own = np.ones(copies, bool)  # those that this process plays with, if several train together
+        self.taken = np.zeros(copies, np.int64)  # steps of the unfinished episodes
         self.each, self.looked = copies, 0
 
     def close(self) -> None:
@@ -78,7 +78,7 @@ class GymnasiumEnvironments:
                 if self.looked < LOOKED and (wrong := next(faults_of_step(came), None)):
                     raise RunError(f"{OUTSPOKEN}: {wrong}")
                 observation, reward[k], terminated[k], truncated[k], _ = came
-            except (TypeError, ValueError) as error:  # it may speak another interface
+            except (TypeError, ValueError) as error:  # it may have another interface
                 raise outspoken(self.copies[k], error) from error
             seen.append(observation)
         self.taken[which] += 1
@@ -87,7 +87,7 @@ class GymnasiumEnvironments:
         return Transition(self.observation, reward, terminated, truncated)
 
     def _see(self, which: np.ndarray, observations: Sequence[Any]) -> None:
-        """Let the observations of some copies in, into an array of their own: who has the last one may keep it."""
+        """Take in the observations of some copies, into a new array: other code may keep the last one."""
         if not observations:
             return
         try:
@@ -97,7 +97,7 @@ class GymnasiumEnvironments:
         check_masks(self.copies[0], found, self.choices, which, self.over[which], self.each, self.taken, self.first)
         if self.looked < LOOKED:
             self.looked += 1
-            if not np.isfinite(found[~self.over[which]]).all():  # what follows an end may be anything
+            if not np.isfinite(found[~self.over[which]]).all():  # after an end it may be anything
                 goes_on = ~self.over[which].reshape(-1, *[1] * (found.ndim - 1))
                 row, element, *_ = np.argwhere(~np.isfinite(found) & goes_on)[0]
                 part = self.door.part_of(element)
@@ -111,18 +111,18 @@ class GymnasiumEnvironments:
 
 
 class VectorEnvironments:
-    """Gymnasium's vector environments, one of B copies for each replica, and so with a generator of its own.
+    """Gymnasium's vector environments: each replica has one of B copies, so it has its own generator.
 
-    This is the one place that knows the three ways in which they go on after an episode's end
+    Only this class knows the three ways in which they go on after an episode's end
     (https://farama.org/Vector-Autoreset-Mode):
 
-    - NEXT_STEP: the next step resets the copy; its action is ignored, and it is no transition.
-    - SAME_STEP: the step that ends the episode returns the first observation of the next one already; the last one of
-      the old is in `info["final_obs"]`.
-    - DISABLED: a copy stays where it is until it is told to reset.
+    - NEXT_STEP: the next step resets the copy; its action is ignored, and it is not a transition.
+    - SAME_STEP: the step that ends the episode already returns the first observation of the next one; the last
+      observation of the old one is in `info["final_obs"]`.
+    - DISABLED: a copy stays where it is until it is reset.
 
-    make: the environment [B] of a replica, by the seeds of its copies.
-    anew: whether it has to be made again for other seeds, as its reset takes none.
+    make: makes the environment [B] of a replica from the seeds of its copies.
+    anew: whether it has to be made again for other seeds, because its reset takes none.
     """
 
     def __init__(self, make: Callable[[Sequence[int]], VectorEnv[Any, Any, Any]], replicas: int, episodes: int,
@@ -158,11 +158,11 @@ class VectorEnvironments:
         return self.observation
 
     def step(self, action: np.ndarray) -> Transition:
-        if self.mode == AutoresetMode.DISABLED and self.over.any():  # nobody has asked for more of these copies
+        if self.mode == AutoresetMode.DISABLED and self.over.any():  # these copies are not needed, but must be stepped
             self.restart(self.over, np.zeros(len(self.over), int))
         actions = np.split(action.copy(), len(self.each))  # an environment may write into them
         parts = [env.step(own) for env, own in zip(self.each, actions, strict=True)]
-        self.taken = np.where(self.over, 0, self.taken + 1)  # but for DISABLED, whose copies begin again in `restart`
+        self.taken = np.where(self.over, 0, self.taken + 1)  # not for DISABLED, where copies begin again in `restart`
         reward, terminated, truncated = (np.concatenate([part[n] for part in parts]) for n in (1, 2, 3))
         self.over = terminated | truncated
         observation = self._joined([part[0] for part in parts])
@@ -189,15 +189,15 @@ class VectorEnvironments:
 
     def _made(self, seeds: Sequence[int]) -> VectorEnv[Any, Any, Any]:
         made: VectorEnv[Any, Any, Any] = self.around.vector(self.make(seeds))
-        with warnings.catch_warnings(action="ignore"):  # some make their spaces anew, and imprecisely, at every look
+        with warnings.catch_warnings(action="ignore"):  # some make their spaces again at each access, and warn
             self.observation_space, self.action_space = made.single_observation_space, made.single_action_space
         self.door = Door(self.observation_space, self.around.key)
         self.choices = choices(self.action_space) if self.around.key else []
         return made
 
     def _joined(self, batches: Sequence[Any]) -> np.ndarray:
-        """What is seen of each replica's batch; None: what was seen last. A copy: Gymnasium may write the next
-        observations into the same arrays."""
+        """Return what a policy sees of each replica's batch; None stands for the last observations. It is a copy:
+        Gymnasium may write the next observations into the same arrays."""
         rows = []
         for replica, batch in enumerate(batches):
             first = replica * self.episodes
@@ -211,14 +211,15 @@ class VectorEnvironments:
         return found
 
     def _final(self, observations: Any, ended: np.ndarray) -> np.ndarray:
-        """What is seen of the last observations of the copies that have ended: one object for each copy, or a batch."""
+        """Return what a policy sees of the last observations of the copies that have ended. observations: one object
+        for each copy, or a batch."""
         if isinstance(observations, np.ndarray) and observations.dtype == object:
             return self.door.read(list(observations[ended]))
         return np.asarray(self.door.read_batch(observations)[ended])
 
 
 def check_spaces(env: Any, observation: Any, action: Any) -> None:
-    """Raises RunError where an environment has other spaces than those that its policy was made for."""
+    """Raises RunError if an environment has other spaces than those that its policy was made for."""
     for what, now, then in (
         ("observations", env.observation_space, observation),
         ("actions", env.action_space, action),
@@ -230,7 +231,7 @@ def check_spaces(env: Any, observation: Any, action: Any) -> None:
 
 def check_masks(env: Any, seen: np.ndarray, choices: Sequence[int], which: np.ndarray, over: np.ndarray,
                 episodes: int, taken: np.ndarray, first: int = 0) -> None:  # fmt: skip
-    """Raises RunError where a mask behind what is seen forbids everything. over: [N] of which no action is asked."""
+    """Raises RunError if a mask at the end of `seen` forbids everything. over: [N] the copies that need no action."""
     if choices and (none := forbidding(seen, choices) & ~over).any():
         of = f" of {env.spec.id}" if env.spec else ""
         what = f"an action mask that forbids every action{of}; where none is left, the episode must end"
@@ -238,21 +239,22 @@ def check_masks(env: Any, seen: np.ndarray, choices: Sequence[int], which: np.nd
 
 
 def refused(what: str, copy: Any, episodes: int, taken: np.ndarray, first: int = 0) -> RunError:
-    """taken: [N] steps that the copies have taken in their episodes. first: the number of the first copy."""
+    """Return the error for what a copy returned. taken: [N] steps that the copies have taken in their episodes. first:
+    the number of the first copy."""
     replica, episode = divmod(first + int(copy), episodes)
     return RunError(f"the environment returned {what} (replica {replica}, episode {episode}, step {taken[copy]})")
 
 
 def reset(env: VectorEnv[Any, Any, Any], seeds: list[int], which: np.ndarray | None = None) -> Any:
-    """Begin again in all copies, or in those of a mask, with a seed each; or with one for all, where that is all that
-    the environment takes."""
+    """Reset all copies, or those of a mask `which`, with a seed for each; or with one seed for all, if the environment
+    takes only one."""
     options = None if which is None else {"reset_mask": which.copy()}
     seed: Any = seeds if takes_many_seeds(env) else seeds[0]
     return env.reset(seed=seed, options=options)[0]
 
 
 def first(env: gymnasium.Env[Any, Any], seed: int) -> Any:
-    """The first observation. Raises RunError where the environment does not speak Gymnasium's interface."""
+    """Reset a copy, and return the observation. Raises RunError if it does not follow Gymnasium's interface."""
     try:
         found = env.reset(seed=seed)
         if isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict):
@@ -263,13 +265,13 @@ def first(env: gymnasium.Env[Any, Any], seed: int) -> Any:
 
 
 def outspoken(env: gymnasium.Env[Any, Any], error: Exception) -> Exception:
-    """What to raise instead of an error in a reset or step: what is wrong with the interface, if that is to blame."""
+    """Return the error to raise instead of one in a reset or step: what is wrong with the interface, if anything is."""
     wrong = [line for line in faults(env) if not line.startswith("it raises")]
     return RunError(f"{OUTSPOKEN}: {wrong[0]}") if wrong else error
 
 
 def close(envs: list[Any]) -> None:
-    """Close them all, whatever comes of it, and forget them. Worker processes that do not answer are ended."""
+    """Close all environments, even if some fail, and empty the list. Worker processes that do not answer are ended."""
     fault: BaseException | None = None
     while envs:
         env = envs.pop()
@@ -284,5 +286,6 @@ def close(envs: list[Any]) -> None:
 
 
 def takes_many_seeds(env: VectorEnv[Any, Any, Any]) -> bool:
-    """One of single environments does; an environment's own vector form has one generator for all its copies."""
+    """Return whether a vector environment takes a seed for each copy. One that is made of single environments does; an
+    environment's own vector form has one generator for all its copies."""
     return hasattr(env.unwrapped, "env_fns")
