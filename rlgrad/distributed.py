@@ -2,7 +2,7 @@
 
 Every rank draws the same random numbers as if it were alone, and takes its share: episodes, or the rows of a batch. The
 results are summed, so that all ranks have the gradient of one process, take the same step, and have the same parameters
-after it. The loop and the optimizers do not notice. A process alone has no cost from this.
+after it. The loop and the optimizers do not notice. With one process, none of this costs anything.
 """
 
 import os

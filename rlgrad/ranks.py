@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Here:
-    """Which of the ranks this process is."""
+    """The rank of this process, and the number of ranks."""
 
     rank, size = 0, 1
     store: Any = None  # where a rank that fails says why; it belongs to torchrun, and outlives the ranks

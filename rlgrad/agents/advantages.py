@@ -124,6 +124,7 @@ def standardise_each(advantage: Tensor, alive: Tensor, size: Tensor) -> Tensor:
 
 
 def in_deviations(distance: Tensor, variance: Tensor, size: Tensor) -> Tensor:
+    """Return distances from the mean in deviations; 0 if the deviation is only rounding. size: as in `standardise`."""
     deviation = variance.sqrt()
     alike = deviation <= 8 * torch.finfo(distance.dtype).eps * size.reshape(-1, 1, 1)
     return torch.where(alike, 0.0, distance / deviation)

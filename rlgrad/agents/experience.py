@@ -145,8 +145,8 @@ class Experience:
         return returns_of(policy, environments, self.streams(purpose, step), episodes, **how)
 
     def finished(self, batch: Rollout) -> tuple[Tensor, Tensor]:
-        """Return and length [R, B] of the episodes of an update, or their means [R, 1] if a slot plays several. In
-        segments: of the last episode that ended in each slot, NaN before the first one."""
+        """The return and the length [R, B] of each episode of an update, or their means [R, 1] if a slot plays several.
+        In segments: of the last episode that ended in each slot, NaN before the first one."""
         length = batch.length.to(batch.reward.dtype)
         if self.settings.batch_steps:
             count = batch.over.sum((1, 2))
@@ -180,7 +180,7 @@ class Experience:
         **how: Any,
     ) -> Any:
         """Make copies of the environment. judged: for evaluations, without wrappers that change rewards. how: pool and
-        crew, as of `make`."""
+        crew, as in `make`."""
         settings = self.settings
         made = make(
             settings.environment,

@@ -1,4 +1,4 @@
-"""Minibatches of the steps that were played: several passes over one batch, in a random order for each replica."""
+"""Minibatches of the steps that were played: several passes over one batch, each replica in its own random order."""
 
 import math
 from collections.abc import Iterator, Sequence

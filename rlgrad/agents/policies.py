@@ -312,7 +312,7 @@ def log_slope(u: Tensor) -> Tensor:
 
 
 def gumbel(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Draw standard Gumbel variables. Added to logits, each sum is the largest with the softmax's probability."""
+    """Draw standard Gumbel variables: logits plus these are largest at each logit with its softmax probability."""
     exponential = rng.standard_exponential(shape, dtype=np.float32)
     return np.negative(np.log(np.maximum(exponential, np.finfo(np.float32).tiny)))
 

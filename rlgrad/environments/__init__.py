@@ -233,6 +233,7 @@ def check_original(id: str, form: str) -> None:
 
 
 def vector_form(id: str, options: Mapping[str, Any], seeds: Sequence[int]) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
+    """Make the vector form that the environment brings itself. Raises SettingError if there is none."""
     if gymnasium.spec(id).vector_entry_point is None:
         raise SettingError(("simulator",), f"{id} brings no vector form of its own: use auto or gymnasium")
     if str(gymnasium.spec(id).vector_entry_point).startswith("gymnasium.envs."):
@@ -241,6 +242,7 @@ def vector_form(id: str, options: Mapping[str, Any], seeds: Sequence[int]) -> gy
 
 
 def pooled(id: str, options: Mapping[str, Any], seeds: Sequence[int]) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
+    """Make envpool's form of the environment. Raises SettingError if that is not possible."""
     try:
         import envpool
     except ImportError as error:

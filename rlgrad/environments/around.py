@@ -74,6 +74,7 @@ NOTHING = Around()
 
 
 def changes_rewards(wrap: Any) -> bool:
+    """Return whether a wrapper only changes rewards."""
     cls = wrap.func if isinstance(wrap, partial) else wrap
     return isinstance(cls, type) and issubclass(cls, gymnasium.RewardWrapper | wrappers.NormalizeReward)
 

@@ -197,7 +197,7 @@ class MountainCar(Control):
 
 
 class MountainCarContinuous(MountainCar):
-    """MountainCarContinuous-v0: a hill of the same form, but fuel is what costs, and the top is worth 100."""
+    """MountainCarContinuous-v0: a hill of the same form, but the cost is fuel, and the top is worth 100."""
 
     POWER, GOAL = 0.0015, 0.45
     MAX_STEPS = 999

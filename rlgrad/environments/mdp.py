@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class MDP(NamedTuple):
-    """S states and A actions. The episode ends with 1 minus the sum of a row of `transition` as its probability."""
+    """S states and A actions. The probability that an episode ends is 1 minus the sum of a row of `transition`."""
 
     initial: np.ndarray  # [S] probability of each state at the start
     transition: np.ndarray  # [S, A, S] probability of the next state

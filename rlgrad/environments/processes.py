@@ -171,7 +171,7 @@ class Share(NamedTuple):
 class Processes:
     """Copies of Gymnasium's environments that this process and the workers of a crew step at the same time.
 
-    pool: as of GymnasiumEnvironments; the workers have one each, if there is one here.
+    pool: as in GymnasiumEnvironments; the workers have one each, if there is one here.
     each: how many copies a replica has.
     """
 

@@ -114,7 +114,7 @@ def memory(make: Callable[[], Any], actions: gymnasium.Space[Any], masked: bool 
 
 
 def pace(make: Callable[[], Any], actions: gymnasium.Space[Any], masked: bool = False) -> float:
-    """Return the seconds that a step of one copy takes; 0 if it raises anything. make, masked: as of `memory`."""
+    """Return the seconds that a step of one copy takes; 0 if it raises anything. make, masked: as in `memory`."""
     taken = list[float]()
     try:
         with closing(make()) as one:

@@ -58,7 +58,7 @@ class Settings(CreditSettings):
         return TrainedPolicy(self.registered(objects.get("environment")), tensors, description, objects.get("policy"))
 
     def registered(self, environment: Any = None) -> "Settings":
-        """Return these settings with the id of an environment that is given, or named as module:Class. Register it."""
+        """Register an environment that is given, or named as module:Class; return these settings with its id."""
         if self.environment.partition(":")[0] in self.imports:
             environment = self.named(("environment",), self.environment)
         if environment is None:
