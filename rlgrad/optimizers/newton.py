@@ -85,9 +85,9 @@ class Newton(Together):
                 if not active.any():
                     return
                 uphill[~active] = 0.0
-            last = promised <= 2 * little  # this step is taken, and none after it
+            last = promised <= 2 * little  # this step is the last one
             length = np.where(last, np.minimum(rate, 1.0), rate) * active  # [R]
-            if last[active].all():  # for so small a step the quadratic is exact enough: no halving, no evaluation
+            if last[active].all():  # such small steps need no halving and no evaluation: the quadratic is exact enough
                 move(places, at + sign * length[:, None] * uphill)
                 return
             for halving in itertools.count():

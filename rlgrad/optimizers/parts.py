@@ -74,7 +74,7 @@ class Together(torch.optim.Optimizer):
 def of_each(optimizer: torch.optim.Optimizer, name: str) -> Any:
     """A number of the groups of an optimizer's first part: [R], or the one value that all replicas have."""
     inner = optimizer.each[0] if isinstance(optimizer, ByPart) else optimizer
-    widths = vars(inner).get("widths", [1])  # of the stretches of replicas
+    widths = vars(inner).get("widths", [1])  # numbers of replicas of the stretches
     values = [group[name] for group in inner.param_groups[:: len(inner.param_groups) // len(widths)]]
     return values[0] if len(values) == 1 else np.repeat(values, widths)
 

@@ -41,7 +41,7 @@ class LinearClassifier(nn.Module):
 
 
 class NetworkClassifier(LinearClassifier):
-    """The same with a multilayer perceptron instead of the linear map."""
+    """A `LinearClassifier` with a multilayer perceptron instead of the linear map."""
 
     def __init__(
         self,

@@ -215,7 +215,7 @@ def present(column: Column, blocks: Iterator[np.ndarray], rows: int) -> Column:
 
 def bundled(settings: DataSettings, numeric: bool) -> Source:
     """Load a data set of scikit-learn, unchanged. Raises SettingError."""
-    import sklearn.datasets  # more than a second, so only where it is needed
+    import sklearn.datasets  # importing takes more than a second
 
     if numeric:
         raise SettingError(("family",), f"{settings.data} has classes: its labels are no numbers")
@@ -382,7 +382,7 @@ def cut(source: Source, rows: np.ndarray, settings: DataSettings, setting: str) 
     fraction, seed, stratify = getattr(settings, setting), settings.split_seed, None
     if fraction == 0:
         return rows, rows[:0]
-    from sklearn.model_selection import train_test_split  # more than a second, so only where it is needed
+    from sklearn.model_selection import train_test_split  # importing takes more than a second
 
     if source.labels:
         # the type that sorts fastest
