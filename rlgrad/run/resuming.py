@@ -253,9 +253,15 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -
     """Load an optimizer's state bit for bit. torch's own `load_state_dict` casts it to the dtype of the parameters.
     This changes the updates of NAdam and ASGD, because they keep some numbers in another dtype."""
     optimizer.load_state_dict(saved)
+    undo_casts(optimizer, saved)
+
+
+def undo_casts(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Put the saved numbers into the state that was just loaded. The groups stay the loaded objects: the optimizers of
+    parts share them with the schedule."""
     if isinstance(optimizer, Composite):
         for each, state in zip(optimizer.each, saved["each"], strict=True):
-            restore_optimizer(each, state)
+            undo_casts(each, state)
         return
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for number, values in saved["state"].items():

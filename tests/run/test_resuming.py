@@ -43,6 +43,13 @@ PLACES = {"problem": "reinforce", "environment": "tests/Discrete-v0", "baseline"
 CASES = {
     "agent": AGENT,
     "critic": AGENT | CRITIC | NORMALISED,
+    "natural": AGENT  # whose critic has an optimizer of its own, and the policy's a schedule
+    | CRITIC
+    | {
+        "optimizer": {"name": "NaturalGradient", "kl": 0.05},
+        "critic": {"hidden": [4], "optimizer": {"name": "NAdam", "lr": 0.01}, "epochs": 2, "minibatches": 2},
+        "schedule": {"name": "LinearLR", "start_factor": 1.0, "end_factor": 0.0, "total_iters": 6},
+    },
     "segments": AGENT | CRITIC | {"segment": 20, "updates": 8},
     "running_mean": AGENT | PLACES | {"normalise_returns": True},
     "classifier": CLASSIFIER,
