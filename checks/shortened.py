@@ -37,6 +37,8 @@ SHORTENED = {
     "tensorboard --logdir runs": "tensorboard --version",  # test_pages.py opens it
     "rlgrad train --config breast_cancer": "rlgrad train --config breast_cancer --updates 2",
     "rlgrad train --config breast_cancer_ascent": "rlgrad train --config breast_cancer_ascent --updates 2",
+    "rlgrad train --config cartpole --device cuda": f"{TRAINING} --device cpu",
+    "python benchmarks/gpu.py --write": "python benchmarks/gpu.py --rows 1000 --only newton network --write",
     "rlgrad train --config cartpole --wrong-sign": "rlgrad train --config cartpole --wrong-sign --updates 2",
     "cmp runs/breast_cancer-1/model.safetensors runs/breast_cancer_ascent-1/model.safetensors": (
         "rlgrad train --config breast_cancer --updates 3 && rlgrad train --config breast_cancer_ascent --updates 3 && "

@@ -391,8 +391,6 @@ def leaves(value: Any, path: Key = ()) -> Iterator[tuple[Key, Any]]:
 def unknown(cls: type[Section], data: Mapping[str, Any], path: Key) -> SettingError:
     """The error for a setting that does not exist. It suggests the setting that is meant: `optimizer.lr` for `lr`."""
     key = path[-1]
-    if key == "device":
-        return SettingError(path, "there is no such setting: rlgrad trains on the CPU")
     if meant := [name for name in nested_names(cls, data) if name.endswith(f".{key}")]:
         return SettingError(path, "unknown setting", meant=meant)
     return SettingError(path, "unknown setting", keys_at(cls, path[:-1]), key)

@@ -90,7 +90,8 @@ def anyone(signals: list[int]) -> list[int]:
     """Return the signals that any rank has received: then all ranks end after the same update."""
     if here.size == 1:
         return signals
-    (sent,) = summed(torch.zeros(SIGNALS).index_fill(0, torch.tensor(signals, dtype=torch.int64), 1.0))
+    which = torch.tensor(signals, dtype=torch.int64, device="cpu")
+    (sent,) = summed(torch.zeros(SIGNALS, device="cpu").index_fill(0, which, 1.0))
     return sent.nonzero().flatten().tolist()
 
 
@@ -156,12 +157,33 @@ def answering() -> Iterator[None]:
         raise RunError(f"another of the {here.size} processes {what}") from error
 
 
+def place(wanted: str) -> torch.device:
+    """Return the device of this rank. wanted: cpu, cuda:N, or cuda: one GPU for each rank, as far as there are enough.
+    Raises UsageError if the GPU is missing."""
+    if wanted == "cpu":
+        return torch.device(wanted)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    number = int(wanted.partition(":")[2] or int(os.environ.get("LOCAL_RANK", "0")) % max(1, count))
+    if number >= count:
+        seen = f"GPUs up to cuda:{count - 1}" if count else "no GPU"
+        raise UsageError(
+            f"device: {wanted} is not here, as torch {torch.__version__} sees {seen}: --device cpu will do"
+        )
+    return torch.device("cuda", number)
+
+
+def backend(wanted: str) -> str:
+    """Return what the ranks talk by: nccl for tensors on GPUs if each rank has its own GPU, and gloo for all others."""
+    own = wanted == "cuda" and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= torch.cuda.device_count()
+    return "cpu:gloo,cuda:nccl" if own and torch.distributed.is_nccl_available() else "gloo"
+
+
 @contextmanager
-def together(seconds: float | None) -> Iterator[None]:
+def together(seconds: float | None, wanted: str = "cpu") -> Iterator[None]:
     """Join the ranks that torchrun has started, if it has. A rank that raises UsageError or RunError leaves its message
     for the others, and only the first rank that does so prints it (`OneLine.said`).
 
-    seconds: how long a rank waits for another; SILENCE at most.
+    seconds: how long a rank waits for another; SILENCE at most. wanted: the device, as for `place`.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or here.size > 1:
@@ -175,7 +197,7 @@ def together(seconds: float | None) -> Iterator[None]:
     here.groups += 1
     here.store = PrefixStore(f"rlgrad {RESTARTS} {here.groups}", store)
     limit = timedelta(seconds=min(seconds or SILENCE, SILENCE))
-    distributed.init_process_group("gloo", store=here.store, rank=rank, world_size=size, timeout=limit)
+    distributed.init_process_group(backend(wanted), store=here.store, rank=rank, world_size=size, timeout=limit)
     here.rank, here.size = rank, size
     try:
         yield

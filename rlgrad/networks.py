@@ -43,7 +43,7 @@ def plain(network: nn.Module) -> Frozen:
 
     @torch.no_grad()
     def forward(x: np.ndarray) -> np.ndarray:
-        return network(torch.from_numpy(x)).numpy()  # type: ignore[no-any-return]
+        return network(torch.as_tensor(x)).numpy(force=True)  # type: ignore[no-any-return]
 
     return forward
 
@@ -123,7 +123,7 @@ class MLP(Actable):
 
     def frozen(self) -> Frozen:
         """Return `forward` for x [R, N, inputs], as a numpy function."""
-        *weights, last = [weight.detach().numpy() for weight in self.products()]
+        *weights, last = [weight.numpy(force=True) for weight in self.products()]
         last = np.ascontiguousarray(last.swapaxes(1, 2))
 
         @functools.cache
@@ -175,7 +175,7 @@ def orthogonal(rows: int, columns: int, rng: np.random.Generator) -> Tensor:
     """A random [rows, columns] matrix whose shorter side is orthonormal, uniformly distributed among these."""
     q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
     q *= np.sign(np.diag(r))  # without this the distribution is not uniform (Mezzadri 2007)
-    return torch.from_numpy(q if rows >= columns else q.T)
+    return torch.as_tensor(q if rows >= columns else q.T)
 
 
 Filters = Sequence[tuple[int, int, int]]  # for each layer: number of filters, their size, stride

@@ -33,10 +33,10 @@ def product_per_replica(a: Gradient, b: Iterable[Tensor]) -> Tensor:
 
 
 def along(number: float | Tensor, x: Tensor) -> float | Tensor:
-    """Reshape one number per replica [R] to broadcast over x [R, ...], in x's precision; a float is unchanged."""
+    """Reshape one number per replica [R] to broadcast over x [R, ...], with its device and precision; a float stays."""
     if not isinstance(number, Tensor):
         return number
-    return number.to(x.dtype if x.is_floating_point() else number.dtype).reshape(-1, *[1] * (x.dim() - 1))
+    return number.to(x.device, x.dtype if x.is_floating_point() else number.dtype).reshape(-1, *[1] * (x.dim() - 1))
 
 
 def clipping(max_norm: float | Tensor) -> Callable[[Gradient], Gradient]:

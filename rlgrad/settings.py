@@ -264,9 +264,19 @@ class RunSettings(FollowSettings):
     """name: any scheduler of torch.optim.lr_scheduler, or Hyperbolic {epoch_length, decay, floor}; stepped after every
     update"""
 
+    device: str = "cpu"
+    """where the tensors are: cpu, cuda (a GPU) or cuda:N; environments and random numbers stay on the CPU"""
+
     takes: ClassVar[tuple[str, ...]] = ()  # the settings for which an object may be given from Python
     observers: tuple[Importable, ...] = ()
     """your own classes that watch the run, as module:Class; the module must be in `imports`"""
+
+    @field_validator("device")
+    @classmethod
+    def known_device(cls, value: str) -> str:
+        if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", value):
+            raise ValueError("it is cpu, cuda or cuda:N")
+        return value
 
     def resolved(self) -> Self:
         """The settings with everything that depends on the data as numbers, as config.yaml of a run has them. Raises
@@ -366,7 +376,7 @@ def side_by_side(each: Sequence[Any], replicas: int) -> Any:
         return type(first)(side_by_side(values, replicas) for values in zip(*each, strict=True))
     if all(one == first for one in each):
         return first
-    return torch.tensor(each, dtype=torch.float64).repeat_interleave(replicas)
+    return torch.tensor(each, dtype=torch.float64, device="cpu").repeat_interleave(replicas)
 
 
 def refusal(error: ValidationError, data: Any) -> tuple[tuple[str, ...], str]:

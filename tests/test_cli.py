@@ -137,7 +137,7 @@ def test_wrong_words_are_refused_without_torch_in_a_line_that_helps(tmp_path: Pa
         ("--schedule cosineannealing", "did you mean --schedule.name CosineAnnealingLR?"),
         ("--schedule hyperbola", "did you mean --schedule.name Hyperbolic?"),
         ("--schedule zzz", "did you mean --schedule.name NAME?"),
-        ("--device cuda", "--device: there is no such setting: rlgrad trains on the CPU"),
+        ("--device gpu", "--device: it is cpu, cuda or cuda:N (here: gpu)"),
         ("--updates=ten", "--updates: input should be a valid integer, in digits (here: ten)"),
         ("--updates ten", "--updates: input should be a valid integer, in digits (here: ten)"),
     ],

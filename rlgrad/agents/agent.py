@@ -137,7 +137,7 @@ def checked(
             message = f"its parameter {name} has the shape {list(parameter.shape)}, and must be [{replicas}, ...]: the "
             raise SettingError(path, message + "replicas are the first axis, as in rlgrad.networks.MLP")
     try:
-        result = network(torch.ones(replicas, 1, *seen))
+        result = network.to(torch.get_default_device())(torch.ones(replicas, 1, *seen))
         found, mixed = list(result.shape), mixes(result, list(network.parameters()))
     except Exception as error:  # it may raise anything
         raise SettingError(path, f"it fails on inputs {[replicas, 1, *seen]}: {blame(error)}") from error

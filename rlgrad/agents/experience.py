@@ -153,7 +153,7 @@ class Experience:
             return (batch.reward.sum((1, 2)) / count).unsqueeze(1), (length.sum(1) / count).unsqueeze(1)
         if self.segments is None:
             return batch.reward.sum(1), length
-        returns, taken = torch.from_numpy(self.segments.finished).to(length.dtype).reshape(2, *length.shape)
+        returns, taken = torch.as_tensor(self.segments.finished).to(length.dtype).reshape(2, *length.shape)
         return returns, taken
 
     def streams(self, purpose: Purpose, step: int = 0) -> list[np.random.Generator]:

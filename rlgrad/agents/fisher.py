@@ -71,7 +71,7 @@ class Fisher(Curvature):
     @torch.no_grad()
     def distance(self, moved: np.ndarray) -> np.ndarray:
         """The divergence itself [R], at the current parameters."""
-        return self._of_all(torch.stack(list(self.divergences())).sum(0).numpy())
+        return self._of_all(torch.stack(list(self.divergences())).sum(0).numpy(force=True))
 
 
 def full(x: Tensor, rows: int) -> Tensor:

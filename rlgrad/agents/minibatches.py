@@ -22,7 +22,7 @@ def minibatches(
     alive: [R, T, B] bool, the rows that are steps. index: into T * B, as in `gather`.
     Raises RunError if a replica has fewer steps than there are minibatches.
     """
-    there = [np.flatnonzero(each) for each in alive.flatten(1).numpy()]
+    there = [np.flatnonzero(each) for each in alive.flatten(1).numpy(force=True)]
     if (fewest := min(map(len, there))) < count:
         raise RunError(f"{fewest} steps do not make {count} minibatches: set fewer `minibatches`, or play more")
     size = math.ceil(max(map(len, there)) / count)  # M
@@ -32,7 +32,7 @@ def minibatches(
             for number, part in enumerate(np.array_split(rng.permutation(own), count)):
                 index[number, replica, : len(part)], weight[number, replica, : len(part)] = part, 1
         for number in range(count):
-            yield torch.from_numpy(index[number]), torch.from_numpy(weight[number]).to(torch.get_default_dtype())
+            yield torch.as_tensor(index[number]), torch.as_tensor(weight[number], dtype=torch.get_default_dtype())
 
 
 def gather(x: Tensor | Frames, index: Tensor) -> Tensor:

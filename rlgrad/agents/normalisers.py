@@ -41,13 +41,15 @@ class Normaliser(Actable):
 
     def frozen(self) -> Frozen:
         """Return `forward` with the current numbers, as a numpy function of x [R, N, D]."""
-        one = torch.empty(len(self.seen_count), 1, 1)
-        moments = {x.numpy().dtype: [m.numpy() for m in self.mean_and_deviation(x)] for x in (one, one.double())}
+        one = self.seen_count.new_empty(len(self.seen_count), 1, 1)
+        kinds = torch.get_default_dtype(), torch.float64
+        single, double = ([m.numpy(force=True) for m in self.mean_and_deviation(one.to(kind))] for kind in kinds)
+        moments = {double[0].dtype: double, single[0].dtype: single}
 
         def normalised(x: np.ndarray) -> np.ndarray:
             mean, deviation = moments[x.dtype]
             found: np.ndarray = np.clip((x - mean) / deviation, np.negative(self.limit), self.limit)
-            return found.astype(one.numpy().dtype, copy=False)
+            return found.astype(single[0].dtype, copy=False)
 
         return normalised
 

@@ -39,7 +39,7 @@ class Sight(nn.Module):
     ):
         super().__init__()
         self.axes, self.pictures = len(seen.shape or ()), pictures
-        self.rest = torch.from_numpy(beside(pictures, math.prod(seen.shape or ())))
+        self.rest = torch.as_tensor(beside(pictures, math.prod(seen.shape or ())))
         self.lowest, self.reach = list[Tensor | None](), list[Tensor]()
         for low, reach in (each.scale for each in pictures):
             self.lowest.append(None if low is None else as_number(low))
@@ -81,7 +81,7 @@ class Frames:
         rest: [R, T, B, D] the numbers that belong to no picture. shape: [*O]."""
         self.pictures, self.frames, self.numbers, self.rest = pictures, frames, numbers, rest
         self.shape = torch.Size([*rest.shape[:3], *shape])
-        self.beside = torch.from_numpy(beside(pictures, math.prod(shape)))
+        self.beside = torch.as_tensor(beside(pictures, math.prod(shape)))
 
     def __getitem__(self, where: Any) -> Tensor:
         rest = self.rest[where]
@@ -156,4 +156,4 @@ class Film:
             last = self.kept.pop()
             whole[end - len(last) : end] = last
             end -= len(last)
-        return torch.from_numpy(whole)
+        return torch.as_tensor(whole)

@@ -255,7 +255,7 @@ class GaussianPolicy(Policy):
         if noise is None:
             return mean
         _, log_deviation = self.mean_and_log_deviation(torch.from_numpy(found))
-        return np.asarray(mean + np.exp(log_deviation.detach().numpy()) * noise)
+        return np.asarray(mean + np.exp(log_deviation.numpy(force=True)) * noise)
 
     def to_environment(self, action: np.ndarray) -> np.ndarray:
         unit = np.tanh(action) if self.squash else action

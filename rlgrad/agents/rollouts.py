@@ -113,7 +113,7 @@ class Tape:
             alive, terminated, truncated, over,
             self._last(),
             exact_reward=reward,
-            env_steps=torch.from_numpy(self.env_steps).reshape(self.replicas, self.episodes),
+            env_steps=torch.as_tensor(self.env_steps).reshape(self.replicas, self.episodes),
         )  # fmt: skip
         for name, whose in (
             ("action", "the policy took an"), ("reward", "the environment returned a"),
@@ -124,7 +124,7 @@ class Tape:
     def _together(self, steps: Sequence[np.ndarray], rows: int) -> Tensor:
         stacked = np.zeros((rows, *steps[0].shape), steps[0].dtype)  # [T, R * B, ...]
         np.stack(steps, out=stacked[: len(steps)])
-        return torch.from_numpy(stacked).reshape(rows, self.replicas, self.episodes, *stacked.shape[2:]).transpose(0, 1)
+        return torch.as_tensor(stacked).reshape(rows, self.replicas, self.episodes, *stacked.shape[2:]).transpose(0, 1)
 
     def _filmed(self, rest: Tensor, rows: int) -> Frames:
         """Return the observations, from the films and the numbers that belong to no picture."""

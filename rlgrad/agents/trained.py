@@ -87,7 +87,7 @@ class TrainedPolicy:
     def distribution(self, observation: Any) -> Any:
         """Return the distribution over actions for a batch of N: its `log_prob` and `entropy` are [1, N], for one
         replica. Its actions are in the policy's own form; `predict` brings them into the action space."""
-        return self.policy(torch.from_numpy(self.seen(observation)[0])[None])
+        return self.policy(torch.as_tensor(self.seen(observation)[0])[None])
 
     def with_mask(self, observation: Any, mask: Any) -> dict[str, Any]:
         """Return an observation, or a batch of them, in the policy's form: a Dict with the mask as one of its parts."""

@@ -78,7 +78,7 @@ class Differentiated(Curvature):
             along = torch.stack(slopes).sum()  # one number, as in `policy_gradient`
         found = torch.autograd.grad(along, self.parameters, retain_graph=True, allow_unused=True)
         product = flatten(torch.zeros_like(p) if f is None else f for p, f in zip(self.parameters, found, strict=True))
-        return product.numpy()
+        return product.numpy(force=True)
 
 
 class Shared(Differentiated):

@@ -68,8 +68,7 @@ class NaturalGradient(Together):
         group, radius = self.param_groups[0], self.of_each("lr")
         damping, tolerance = (np.reshape(self.of_each(name), (-1, 1)) for name in ("damping", "tolerance"))
         parameters = [parameter for parameter in group["params"] if parameter.requires_grad]
-        places = [parameter.detach().numpy() for parameter in parameters]
-        at = joined(places)
+        at = joined(parameter.numpy(force=True) for parameter in parameters)
         value, gradient = evaluated(closure, parameters)
         curvature = closure.curvature()
         bend = (gradient * curvature.times(gradient)).sum(1, keepdims=True)
@@ -83,14 +82,14 @@ class NaturalGradient(Together):
         size = (ahead * times(ahead)).sum(1)  # [R] twice the divergence of a step of length 1
         length = np.sqrt(2 * radius / size) if group["bounded"] else np.full(len(at), radius)
         length = np.where((size > 0) & np.isfinite(length), length, 0.0)[:, None]
-        move(places, at + self.sign * length * ahead)
+        move(parameters, at + self.sign * length * ahead)
         if not group["line_search"]:
             return
         limit = SLACK * radius if group["bounded"] else np.inf
         for shrinking in range(SHRINKINGS + 1):
-            better = self.sign * (closure.value_alone().numpy() - value) > 0
+            better = self.sign * (closure.value_alone().numpy(force=True) - value) > 0
             good = better & (curvature.distance(self.sign * length * ahead) <= limit)
             if (good | (length[:, 0] == 0)).all():
                 return
             length = np.where(good[:, None], length, SHRINK * length if shrinking < SHRINKINGS else 0.0)
-            move(places, at + self.sign * length * ahead)
+            move(parameters, at + self.sign * length * ahead)

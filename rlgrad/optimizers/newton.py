@@ -12,6 +12,7 @@ from rlgrad.optimizers.conjugate import conjugate_gradients
 from rlgrad.optimizers.curvature import Curvature
 from rlgrad.optimizers.parts import Together
 from rlgrad.optimizers.proximal import coordinates
+from rlgrad.replicas import unflatten
 
 FEW = 64  # with up to this many parameters numpy is faster than torch
 HALVINGS = 12  # at most, of a step that improves the objective too little; then no step is taken
@@ -70,10 +71,9 @@ class Newton(Together):
         """
         group, rate, tolerance = self.param_groups[0], self.of_each("lr"), self.of_each("tolerance")
         parameters = [parameter for parameter in group["params"] if parameter.requires_grad]
-        places = [parameter.detach().numpy() for parameter in parameters]
         sign = self.sign
         solve = {"auto": either, "direct": direct, "cg": conjugate}[group["solver"]]
-        at = joined(places)
+        at = joined(parameter.numpy(force=True) for parameter in parameters)
         value, gradient = evaluated(closure, parameters)
         eps, active = np.finfo(value.dtype).eps, np.full(len(value), True)
         for _ in range(group["max_iter"]):
@@ -88,11 +88,11 @@ class Newton(Together):
             last = promised <= 2 * little  # this step is the last one
             length = np.where(last, np.minimum(rate, 1.0), rate) * active  # [R]
             if last[active].all():  # such small steps need no halving and no evaluation: the quadratic is exact enough
-                move(places, at + sign * length[:, None] * uphill)
+                move(parameters, at + sign * length[:, None] * uphill)
                 return
             for halving in itertools.count():
                 there = at + sign * length[:, None] * uphill
-                move(places, there)
+                move(parameters, there)
                 new, gradient = evaluated(closure, parameters)
                 enough = ENOUGH * length * promised - 10 * eps * size  # up to rounding error
                 good = sign * (new - value) >= enough
@@ -201,17 +201,14 @@ def conjugate(curvature: Curvature, gradient: np.ndarray, bowl: int, eps: float,
 
 def evaluated(closure: Evaluated, parameters: Iterable[Tensor]) -> tuple[np.ndarray, np.ndarray]:
     """The value [R] and the gradient [R, P] at the current parameters."""
-    value: np.ndarray = closure().numpy()
-    return value, joined(parameter.grad.numpy() for parameter in parameters if parameter.grad is not None)
+    value: np.ndarray = closure().numpy(force=True)
+    return value, joined(parameter.grad.numpy(force=True) for parameter in parameters if parameter.grad is not None)
 
 
-def move(places: Sequence[np.ndarray], there: np.ndarray) -> None:
+def move(parameters: Sequence[Tensor], there: np.ndarray) -> None:
     """Write `there` [R, P] into the parameters [R, ...], one after the other."""
-    first = 0
-    for place in places:
-        end = first + place[0].size
-        place[...] = there[:, first:end].reshape(place.shape)
-        first = end
+    for parameter, part in zip(parameters, unflatten(torch.from_numpy(there), parameters), strict=True):
+        parameter.data.copy_(part)
 
 
 def joined(arrays: Iterable[np.ndarray]) -> np.ndarray:

@@ -70,7 +70,7 @@ class Proximal(Together):
             closure()
         parameters = [parameter for parameter in self.param_groups[0]["params"] if parameter.requires_grad]
         kink = closure.curvature().kink  # type: ignore[attr-defined]
-        kinks = [None] * len(parameters) if kink is None else unflatten(torch.from_numpy(kink), parameters)
+        kinks = [None] * len(parameters) if kink is None else unflatten(torch.as_tensor(kink), parameters)
         for parameter, strength in zip(parameters, kinks, strict=True):
             lr, momentum = (along(torch.as_tensor(self.of_each(name)), parameter) for name in ("lr", "momentum"))
             state, before = self.state[parameter], parameter.clone()

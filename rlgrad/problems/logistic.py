@@ -341,7 +341,7 @@ class Likelihood(Trainable):
         """For a sweep on folds: which value is the best."""
         sentences, findings, documents = self.concluded
         if isinstance(self.how, Resampling) and self.how.folds and len(self.cells) > 1:
-            values = self.evaluate(0)[self.model.family.judged].double().reshape(len(self.cells), -1).numpy()
+            values = self.evaluate(0)[self.model.family.judged].double().reshape(len(self.cells), -1).numpy(force=True)
             said, choice = chosen(self.cells, values, self.model.family.judged)
             self.concluded = Conclusion([*sentences, said], findings | {"choice": choice}, documents)
         return self.concluded.sentences
@@ -370,7 +370,7 @@ class Logistic(Likelihood):
         if (
             dataset.drawn is not None and settings.standardise and not dataset.own
         ):  # in units of each replica's own rows: its resample has other deviations
-            unit = for_each(np, deviations(dataset.drawn, dataset.x).numpy(), settings.replicas)[:, :, None]
+            unit = for_each(np, deviations(dataset.drawn, dataset.x).numpy(force=True), settings.replicas)[:, :, None]
             self.decay, self.kink = self.decay * unit**2, self.kink * unit
         with torch.no_grad():
             linear.bias.copy_(torch.as_tensor(start if settings.intercept else 0.0, dtype=torch.float64))
@@ -378,7 +378,7 @@ class Logistic(Likelihood):
             if isinstance(deviation, Tensor) or deviation:
                 drawn = [stream(seed, Purpose.INITIAL) for seed in settings.seeds]
                 deviates = np.stack([rng.standard_normal(tuple(linear.weight.shape[1:])) for rng in drawn])
-                linear.weight.copy_(start + deviation * torch.from_numpy(deviates))
+                linear.weight.copy_(start + deviation * torch.as_tensor(deviates))
         linear.bias.requires_grad_(settings.intercept)
 
     def objective(self, batch: Batch) -> Estimate:
@@ -447,12 +447,12 @@ class Logistic(Likelihood):
             return np.array([one.mean, one.deviation]) if one.mean else np.array([[0.0], [1.0]])
 
         (mean, deviation), (now, unit) = moments(there), moments(here)
-        shift = torch.from_numpy((now - mean) / deviation).to(linear.weight.dtype)[:, None]
+        shift = torch.as_tensor((now - mean) / deviation).to(linear.weight.dtype)[:, None]
         if not self.settings.intercept and shift.any():
             raise ValueError("without an intercept, its classifier is none of features with another mean")
         with torch.no_grad():
             linear.bias.add_((linear.weight * shift).sum(1, keepdim=True))
-            linear.weight.mul_(torch.from_numpy(unit / deviation).to(linear.weight.dtype)[:, None])
+            linear.weight.mul_(torch.as_tensor(unit / deviation).to(linear.weight.dtype)[:, None])
 
     @torch.no_grad()
     def conclusion(self) -> Sequence[str]:
@@ -478,15 +478,17 @@ class Logistic(Likelihood):
         """Class probabilities [M, K] by the first replica, for examples [M, D]."""
         scores = x.double() @ self.model.linear.weight[0].double() + self.model.linear.bias[0].double()
         scores = torch.cat([torch.zeros_like(scores), scores], 1) if self.dataset.classes == 2 else scores
-        found: np.ndarray = scores.softmax(1).numpy()
+        found: np.ndarray = scores.softmax(1).numpy(force=True)
         return found
 
     def _judgement(self) -> dict[str, Any]:
         """The judgement of the first replica on the test set."""
         data = self.dataset
-        y, p = data.test_y.long().numpy(), self._probabilities(data.test_x)
-        weight = None if data.sample_weight is None else data.sample_weight.reshape(-1, len(data.y))[0].numpy()
-        count = np.bincount(data.y.long().numpy(), weight, minlength=data.classes)
+        y, p = data.test_y.long().numpy(force=True), self._probabilities(data.test_x)
+        weight = (
+            None if data.sample_weight is None else data.sample_weight.reshape(-1, len(data.y))[0].numpy(force=True)
+        )
+        count = np.bincount(data.y.long().numpy(force=True), weight, minlength=data.classes)
         labels = data.labels or range(data.classes)
         found = judgement.judge(y, p, count / count.sum(), labels)
         if data.test_x.shape[1] == len(data.preprocessing.columns) == 2:

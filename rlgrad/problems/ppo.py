@@ -165,7 +165,7 @@ class PPO(Reinforce):
         """Record a pass. Replicas whose KL divergence is above the limit rest for the remaining passes."""
         goes_on = ~course.resting
         if self.settings.kl_stop is not None:
-            course.resting = course.resting | (kl > self.settings.kl_stop)
+            course.resting = course.resting | (kl > along(self.settings.kl_stop, kl))
         course.clipped = course.clipped + stopped * ~course.resting
         course.taken = course.taken + ~course.resting
         course.kl = torch.where(goes_on, kl, course.kl)

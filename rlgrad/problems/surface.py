@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from pydantic import PositiveFloat, StringConstraints
 from torch import Tensor, nn
@@ -116,7 +117,7 @@ class SurfaceProblem(Trainable):
 
     def _hessians(self) -> Dense:
         """The Hessians [R, D, D] at the points."""
-        return Dense(derivatives(self.function, self.model().detach())[2].numpy())
+        return Dense(derivatives(self.function, self.model().detach())[2].numpy(force=True))
 
     @torch.no_grad()
     def after(self, update: Update) -> Tensor:
@@ -145,8 +146,8 @@ class SurfaceProblem(Trainable):
         from rlgrad.pages.drawing import png
         from rlgrad.surfaces.drawing import drawn
 
-        path = torch.stack([*self.path, self.model().detach()])[:, :FEW]
-        seen = torch.cat([self.box.T, path[0], path[-1]])
+        path = torch.stack([*self.path, self.model().detach()])[:, :FEW].cpu()
+        seen = torch.cat([self.box.T.cpu(), path[0], path[-1]])
         box = torch.stack([seen.amin(0), seen.amax(0)], 1)
         return {"surface/path": png(drawn(self.function, box, self.settings.heading(self.direction), path, 4.5))}
 
@@ -154,7 +155,7 @@ class SurfaceProblem(Trainable):
         return {"path": self.path, "apart": self.apart} if self.path else {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.path, self.apart = list(state.get("path", [])), int(state.get("apart", 1))
+        self.path, self.apart = [torch.as_tensor(each) for each in state.get("path", [])], int(state.get("apart", 1))
 
     def conclusion(self) -> list[str]:
         """What the points have reached, one sentence for all points at the same place; and how the function curves."""
@@ -270,9 +271,9 @@ def starting_points(settings: Settings, box: Tensor) -> Tensor:
     """Starting points [R, D]: those in the settings, or one drawn uniformly from the box by each replica's stream."""
     if settings.start is not None:
         return torch.tensor(settings.start, dtype=torch.float64)
-    low, high = box.numpy().T
+    low, high = box.numpy(force=True).T
     drawn = [stream(seed, Purpose.INITIAL).uniform(low, high) for seed in settings.seeds]
-    return torch.stack([torch.from_numpy(point) for point in drawn])
+    return torch.as_tensor(np.stack(drawn))
 
 
 def check_start(settings: Settings, function: Expression, start: Tensor) -> Tensor:

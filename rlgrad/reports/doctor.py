@@ -46,7 +46,10 @@ def machine() -> Iterator[str]:
     yield line("cores", f"{cores}; a run takes one thread unless `threads` says more")
     yield line("processor", torch.backends.cpu.get_cpu_capability())
     if torch.cuda.is_available():
-        yield line("device", torch.cuda.get_device_name(), "nothing: runs are on the CPU")
+        names = (f"cuda:{n} {torch.cuda.get_device_name(n)}" for n in range(torch.cuda.device_count()))
+        yield line(
+            "device", f"CPU, {', '.join(names)}", "--device cuda trains there, which pays for large networks and data"
+        )
     elif torch.version.cuda:
         yield line("device", "CPU, and a torch that was built for CUDA", "the CPU build of torch is smaller")
     else:

@@ -4,6 +4,7 @@ All randomness is a function of (seed, replica, step), so a checkpoint needs no 
 `torch.save` with its SHA-256 at the end. The checkpoint before it is kept, and used if the newest is damaged.
 """
 
+import copy
 import hashlib
 import io
 import os
@@ -26,10 +27,21 @@ SEAL = b"\nsha256 of all that comes before this line: "
 
 
 def save(directory: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint, and keep the one before it. Raises OSError; a good checkpoint is there even then."""
+    """Write a checkpoint for any machine, and keep the one before it. Raises OSError; a good one is there even then."""
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **content}, buffer)
+    torch.save({"format": FORMAT, **on("cpu", content)}, buffer)
     files.write(directory / CURRENT, sealed(buffer.getvalue()), directory / PREVIOUS)
+
+
+def on(device: torch.device | str, state: Any) -> Any:
+    """Return nested mappings and lists with all their tensors on this device."""
+    if isinstance(state, Mapping):
+        same: Any = copy.copy(state)
+        same.update({name: on(device, each) for name, each in state.items()})
+        return same
+    if isinstance(state, list | tuple):
+        return type(state)(on(device, each) for each in state)
+    return state.to(device) if isinstance(state, torch.Tensor) else state
 
 
 def readable(state: Any) -> bool:

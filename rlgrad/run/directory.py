@@ -138,7 +138,7 @@ def environment(settings: FollowSettings, problem: Trainable) -> dict[str, Any]:
         "packages": {name: version(name) for name in PACKAGES},
         "machine": {"system": platform.platform(), "processor": processor(), "cores": os.cpu_count()},
         "threads": torch.get_num_threads(),
-        "arithmetic": arithmetic(),
+        "arithmetic": arithmetic() | device(problem),
         "facts": dict(problem.facts),
         "headline": list(problem.headline),
         "by_chance": problem.by_chance,
@@ -157,6 +157,12 @@ def arithmetic() -> dict[str, Any]:
         "variables": {name: os.environ[name] for name in sorted(os.environ) if of_arithmetic(name)},
         **({"processes": processes} if processes > 1 else {}),
     }
+
+
+def device(problem: Trainable) -> dict[str, str]:
+    """Return the name of the GPU, if the problem is on one."""
+    where = next((parameter.device for parameter in problem.model.parameters()), torch.device("cpu"))
+    return {"device": torch.cuda.get_device_name(where)} if where.type == "cuda" else {}
 
 
 def of_arithmetic(variable: str) -> bool:

@@ -119,7 +119,7 @@ class Following:
         values["update/size"] = norm_per_replica(self.step())
         rate, tag = of_each(self.optimizer, "lr"), "update/learning_rate"
         if isinstance(rate, np.ndarray):
-            return Record(values | {tag: torch.from_numpy(rate)})
+            return Record(values | {tag: torch.as_tensor(rate)})
         return Record(values, {tag: float(rate)})
 
     def judge(self, update: Update, record: Record) -> None:

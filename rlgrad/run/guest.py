@@ -1,4 +1,5 @@
-"""A run is a guest in the user's process: it leaves the threads and the working directory as they were."""
+"""A run is a guest in the user's process: it leaves the threads, the default device and the working directory as
+they were."""
 
 import contextlib
 import os
@@ -23,6 +24,19 @@ def threads(count: int) -> Iterator[None]:
         set_threads(*before)
         with contextlib.suppress(OSError):  # the directory may not exist any more
             os.chdir(here)  # an environment may have changed the working directory
+
+
+@contextmanager
+def on(device: torch.device) -> Iterator[None]:
+    """Make this the default device for new tensors: `torch.as_tensor` copies a numpy array to it, and
+    `tensor.numpy(force=True)` copies it back. A GPU computes in full precision, and repeats its bits. For the CPU this
+    does nothing."""
+    if device.type == "cpu":
+        yield
+        return
+    exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+    with torch.cuda.device(device), exact, device:
+        yield
 
 
 def set_threads(torch_s: int, numpy_s: Mapping[Any, int]) -> None:

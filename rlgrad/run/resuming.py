@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from rlgrad import distributed, files, ranks
-from rlgrad.config import Config, load_config, valid
+from rlgrad.config import Config, load_config, located, valid
 from rlgrad.errors import SettingError, UsageError, called, say
 from rlgrad.files import reason
 from rlgrad.optimizers import Composite
@@ -63,11 +63,14 @@ def resume(
     recorded = recorded_config(path, allow_imports, objects)
     if distributed.RESTARTS and extend_to == recorded.settings.length:
         extend_to = None  # the process before this one has already extended the run
+    if "device" in given:
+        recorded = moved(recorded, given.pop("device"))
     if config is not None or given:
         source = path / "config.yaml" if config is None else config
         asked = load_config(source, given, allow_imports, None if isinstance(source, Config) else objects)
         refuse_changes(path, recorded.settings, asked.resolve(), extend_to)
-    with distributed.together(recorded.settings.update_seconds_limit), directory.held(path):
+    limit, device = recorded.settings.update_seconds_limit, recorded.settings.device
+    with distributed.together(limit, device), guest.on(distributed.place(device)), directory.held(path):
         settings = recorded.settings if extend_to is None else longer(path, recorded, extend_to)
         found = checkpoint.newest(path, fits(path))
         before = trained_with(path, found[1], recorded.settings) if found else recorded.settings
@@ -75,6 +78,14 @@ def resume(
             built = recorded.with_settings(settings).build()
             run = Following(settings, *built, [*recorded.observers(Observer), *observers], here / path, here=here)
             return go_on(run, quiet, before, found)
+
+
+def moved(recorded: Config, device: Any) -> Config:
+    """Return the config with another device. Raises UsageError."""
+    with located({(): "--device"}):
+        return recorded.with_settings(
+            valid(type(recorded.settings), recorded.settings.model_dump() | {"device": device})
+        )
 
 
 def follow_on(run: Following, quiet: bool) -> Run:
@@ -265,7 +276,8 @@ def undo_casts(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
         return
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for number, values in saved["state"].items():
-        optimizer.state[parameters[number]] = values
+        parameter = parameters[number]
+        optimizer.state[parameter] = checkpoint.on(parameter.device, values)
 
 
 def recorded_environment(path: Path) -> dict[str, Any]:

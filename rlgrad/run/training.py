@@ -69,7 +69,12 @@ def launch(
 ) -> Run:
     """Train with a loaded config. check: a function that raises UsageError if the problem is not the wanted one."""
     here, settings = Path.cwd(), config.settings  # an environment may change the working directory
-    with distributed.together(settings.update_seconds_limit), guest.threads(settings.threads), config.importing():
+    with (
+        distributed.together(settings.update_seconds_limit, settings.device),
+        guest.on(distributed.place(settings.device)),
+        guest.threads(settings.threads),
+        config.importing(),
+    ):
         built, theirs = config.build(), config.observers(Observer)
         if check:
             check(built.problem)
@@ -117,7 +122,12 @@ def follow(
         raise UsageError(f"follow: {'.'.join(error.path)}: {error}") from error
     observed(observers)
     check_way(problem, optimizer, wanted)
-    with distributed.together(wanted.update_seconds_limit), guest.threads(wanted.threads):
+    device = next((parameter.device for parameter in problem.model.parameters()), torch.device("cpu"))
+    with (
+        distributed.together(wanted.update_seconds_limit, device.type),
+        guest.on(device),
+        guest.threads(wanted.threads),
+    ):
         if not resume:
             begin_from(problem, wanted.initial)
         check_alike(wanted, problem)

@@ -33,7 +33,7 @@ def save(path: Path, problem: Trainable, update: int | list[int], tensors: Mappi
     """Write the weights of the problem's model. tensors: other values to write instead, by name. Raises OSError."""
     from safetensors.torch import save
 
-    found = {name: t.contiguous() for name, t in (tensors or problem.model.state_dict()).items()}
+    found = {name: t.cpu().contiguous() for name, t in (tensors or problem.model.state_dict()).items()}
     words = {"update": update, "sha256": digest(found), "description": problem.description()}
     files.write(path, save(found, {WORDS: json.dumps(words, sort_keys=True)}))
 

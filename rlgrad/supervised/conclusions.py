@@ -23,9 +23,10 @@ def left(estimate: Estimate, parameters: Iterable[Tensor], sign: Literal[1, -1])
     """How much of the objective is left to gain, by its slope and curvature: [R], as parts of its value."""
     assert estimate.gradient
     assert estimate.curvature
-    gradient = joined(g.numpy() for g in estimate.gradient if g is not None)
-    at = joined(parameter.detach().numpy() for parameter in parameters if parameter.requires_grad)
-    size, eps = np.abs(estimate.value.numpy()), float(np.finfo(estimate.value.numpy().dtype).eps)
+    gradient = joined(g.numpy(force=True) for g in estimate.gradient if g is not None)
+    at = joined(parameter.numpy(force=True) for parameter in parameters if parameter.requires_grad)
+    size = np.abs(estimate.value.numpy(force=True))
+    eps = float(np.finfo(size.dtype).eps)
     with np.errstate(all="ignore"):
         _, promised = ahead(either, estimate.curvature(), gradient, at, sign, eps, size, CONVERGED * size)
         found: np.ndarray = promised / 2 / size
@@ -61,7 +62,7 @@ def concluded(problem: Any, estimate: Estimate) -> Conclusion:
     done = dataset.preprocessing
     sentences = [convergence(parts)]
     findings: dict[str, Any] = {"left_to_gain": [float(p) if np.isfinite(p) else None for p in parts]}
-    weight, bias = (part[0].detach().double().numpy() for part in (model.linear.weight, model.linear.bias))
+    weight, bias = (part[0].double().numpy(force=True) for part in (model.linear.weight, model.linear.bias))
     if len(done.columns) != len(weight):  # the features have no names
         return Conclusion(sentences, findings, {})
     if dataset.drawn is not None and (len(problem.cells) > 1 or not problem.how.bootstrap):
@@ -69,7 +70,7 @@ def concluded(problem: Any, estimate: Estimate) -> Conclusion:
     why, size = "none, as the optimum is a penalised one", (weight.shape[0] + 1) * weight.shape[1]
     table = estimates(model.family, weight, bias[0] if settings.intercept else None, done, dataset.labels)
     if dataset.drawn is not None:
-        w, b = (part.detach().double().numpy() for part in (model.linear.weight, model.linear.bias))
+        w, b = (part.double().numpy(force=True) for part in (model.linear.weight, model.linear.bias))
         every = dataset.own or [done] * len(w)
         table = spread(model.family, w, b, settings.intercept, every, dataset.labels)
         why = "the deviations of resamples, and intervals are the middle 95% of these"

@@ -126,12 +126,12 @@ def load_dataset(settings: DataSettings, numeric: bool = False, intercept: bool 
         drawn = x[:stop][times > 0]
         if not source.keep_constant:  # 0 has the effect of leaving a constant column out
             x[:, (drawn == drawn[0]).all(0)] = 0.0
-        return again, torch.from_numpy(x[:stop]), torch.from_numpy(x[stop:end][whole[1]])
+        return again, torch.as_tensor(x[:stop]), torch.as_tensor(x[stop:end][whole[1]])
 
     names = {"columns": ", ".join(column.name for column in found), "classes": ", ".join(map(str, source.labels))}
     kind = getattr(torch, settings.dtype) if len(source.labels) in (0, 2) else torch.long
     train, test, validation = (
-        (torch.from_numpy(x), torch.from_numpy(y).to(kind)) for x, y in [(x[:stop], y[:stop]), *held]
+        (torch.as_tensor(x), torch.as_tensor(y, dtype=kind)) for x, y in [(x[:stop], y[:stop]), *held]
     )
     weight, groups, digests = weights_and_groups(source.train, place, stop, settings)
     return Dataset(
@@ -159,7 +159,7 @@ def weights_and_groups(
     rows, found = np.argsort(place)[:stop], {"weights": part.weight, "groups": part.groups}
     known = {name: column for name, column in found.items() if column is not None}
     digests = {f"digest of the {k}": hashlib.sha256(each.tobytes()).hexdigest()[:12] for k, each in known.items()}
-    weight = None if part.weight is None else torch.from_numpy(part.weight[rows].astype(settings.dtype))
+    weight = None if part.weight is None else torch.as_tensor(part.weight[rows].astype(settings.dtype))
     return weight, None if part.groups is None else np.unique(part.groups[rows], return_inverse=True)[1], digests
 
 

@@ -26,9 +26,9 @@ class Design:
 
     def __init__(self, x: Tensor, y: Tensor, weight: Tensor | None, names: Sequence[str], intercept: bool):
         """x [N, D], y [N]. weight: [N] of the examples. names: [D] of the features."""
-        self.x, self.y, self.intercept = x, y.numpy(), intercept
-        self.weight = np.ones(len(y)) if weight is None else weight.double().numpy()
-        known = x.numpy()
+        self.x, self.y, self.intercept = x.cpu(), y.numpy(force=True), intercept
+        self.weight = np.ones(len(y)) if weight is None else weight.double().numpy(force=True)
+        known = self.x.numpy()
         self.shift = known.mean(0, dtype=np.float64) * intercept
         self.unit = known.std(0, dtype=np.float64) if intercept else np.sqrt(np.square(known, dtype=np.float64).mean(0))
         self.unit[np.ptp(known, axis=0) == 0] = 1.0

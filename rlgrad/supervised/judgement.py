@@ -168,7 +168,7 @@ def plane(
     sides = [torch.linspace(low, high, SIDE).double() for low, high in ends.T.tolist()]
     grid = torch.stack(torch.meshgrid(*sides, indexing="xy"), -1).reshape(-1, 2)
     mean, unit = (done.mean, done.deviation) if len(done.mean) else (np.zeros(2), np.ones(2))
-    low, high, *some = torch.cat([ends, x[:MOST]]).double().numpy() * unit + mean
+    low, high, *some = torch.cat([ends, x[:MOST]]).double().numpy(force=True) * unit + mean
     return {
         "names": list(done.columns),
         "labels": [str(label) for label in labels],

@@ -27,6 +27,7 @@ from rlgrad.supervised.families import Family
 PIECE = 1 << 19  # examples times features at a time: two megabytes, in single precision
 FEW = 1 << 17  # with at most this many examples times features (at least 64), numpy is faster
 WIDE = 1e-13  # rounding error of a zero in a curvature in double precision, relative to its diagonal
+LARGER = 64  # times as many on a GPU, which has no such cache, and a cost for each call
 SCORES = 1 << 18  # scores at a time
 KEPT = 1 << 24  # up to this many scores are kept for metrics and curvature; more are computed again
 LENT = 1e10  # if all replicas' curvatures take more products than this, some replicas use those of others
@@ -106,7 +107,7 @@ def native(x: Tensor, *others: Tensor) -> tuple[Any, ...]:
     Data that all replicas share becomes [1, B, D], so that it is read only once."""
     _, examples, features = x.shape
     x = x[:1] if x.stride(0) == 0 else x
-    if examples * max(features, 64) > FEW:
+    if x.device.type != "cpu" or examples * max(features, 64) > FEW:
         return torch, x, *(other.detach() for other in others)
     return np, x.numpy(), *(other.detach().numpy() for other in others)
 
@@ -118,7 +119,8 @@ def for_each(xp: Any, counts: Array, replicas: int) -> Array:
 
 def pieces(several: int, x: Array, *others: Array) -> Iterator[tuple[Array, ...]]:
     """Yield the examples x [R, B, D] in pieces, and the same pieces of `others` [..., B]. several: scores of each."""
-    count = max(1, min(PIECE // x.shape[2], SCORES // several))
+    more = 1 if isinstance(x, np.ndarray) or x.device.type == "cpu" else LARGER
+    count = max(1, more * min(PIECE // x.shape[2], SCORES // several))
     for first in range(0, max(1, x.shape[1]), count):
         some = slice(first, first + count)
         yield x[:, some], *(other[..., some] for other in others)
@@ -149,6 +151,11 @@ def tensor(array: Array, dtype: torch.dtype) -> Tensor:
     """The array as a tensor of that precision, contiguous, because some optimizers need contiguous gradients."""
     found = torch.from_numpy(array) if isinstance(array, np.ndarray) else array
     return found.to(dtype).contiguous()
+
+
+def array(found: Array) -> np.ndarray:
+    """Return the array as numpy's."""
+    return found.numpy(force=True) if isinstance(found, Tensor) else found
 
 
 def logits_of(weight: Array, bias: Array | None, x: Array) -> Array:
@@ -241,8 +248,8 @@ class Information(Curvature):
                 yield against(u, piece), u.sum(2)
 
         slope, level = of_all(self.xp, *total(self.xp, sums()))
-        slope = np.asarray(slope.mT, np.float64).reshape(replicas, -1)
-        level = np.asarray(level, np.float64)[:, : classes * self.intercept]
+        slope = np.asarray(array(slope.mT), np.float64).reshape(replicas, -1)
+        level = np.asarray(array(level), np.float64)[:, : classes * self.intercept]
         result: np.ndarray = self.scale * np.concatenate([slope, level], 1)
         result[:, : features * classes] += self.decay * v[:, : features * classes]
         return self.sign * result
@@ -300,7 +307,7 @@ class Information(Curvature):
         if len(self.x) == replicas or replicas * examples * features**2 < LENT or examples < MANY * features:
             return slice(None), slice(None)
         mean = self._means(self.x[:, :: max(1, examples // SEEN)])
-        curved = np.concatenate([self.family.weight(mean, k, k) for k in range(classes)], 1)
+        curved = np.concatenate([array(self.family.weight(mean, k, k)) for k in range(classes)], 1)
         left, whose = np.arange(replicas), np.zeros(replicas, int)
         while len(left):
             one = curved[left[0]]
@@ -328,6 +335,7 @@ class Information(Curvature):
                 parts = [weight[first : first + group] for first in range(0, len(weight), group)]
                 yield (together(self.xp, [x.mT @ (x * part[:, :, None]) for part in parts], 0),)
 
-        found = self.scale * np.asarray(of_all(self.xp, *total(self.xp, products()))[0], np.float64)
+        (whole,) = of_all(self.xp, *total(self.xp, products()))
+        found = self.scale * np.asarray(array(whole), np.float64)
         each: np.ndarray = found[whose]
         return each

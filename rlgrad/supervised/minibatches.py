@@ -105,13 +105,13 @@ class Minibatches:
             np.arange(count) if self.settings.order == "file" else rng.choice(examples, count, replace=False)
             for rng in (stream(seed, Purpose.SAMPLE, step) for seed in self.settings.seeds)
         ]
-        return self.gathered(torch.from_numpy(np.stack(drawn)))
+        return self.gathered(torch.as_tensor(np.stack(drawn)))
 
     def order(self, epoch: int) -> Tensor:
         """The rows [R, N] of an epoch, in the order of each replica."""
         if epoch not in self._orders:
             drawn = [self._draw(stream(seed, Purpose.SAMPLE, epoch)) for seed in self.settings.seeds]
-            self._orders = {epoch: torch.from_numpy(np.stack(drawn))}
+            self._orders = {epoch: torch.as_tensor(np.stack(drawn))}
         return self._orders[epoch]
 
     def _draw(self, rng: np.random.Generator) -> np.ndarray:

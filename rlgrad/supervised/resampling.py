@@ -90,7 +90,7 @@ def resampled(
         drawn = np.stack(each)[:, units]
     else:
         drawn = folds(dataset, how, split_seed) != np.arange(len(seeds))[:, None]
-    times = torch.from_numpy(drawn).to(dataset.x.dtype)
+    times = torch.as_tensor(drawn).to(dataset.x.dtype)
     weight = times * (rows / times.sum(1, keepdim=True)) if mean else times
     weight = weight if dataset.sample_weight is None else weight * dataset.sample_weight
     fact = f"{len(seeds)} {'resamples' if how.bootstrap else 'folds'} of {rows} rows"
@@ -120,7 +120,7 @@ def folds(dataset: Dataset, how: Resampling, seed: int) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # scikit-learn warns of classes with fewer rows than folds
-            for number, (_, held) in enumerate(splitter.split(found, dataset.y.long().numpy(), groups)):
+            for number, (_, held) in enumerate(splitter.split(found, dataset.y.long().numpy(force=True), groups)):
                 found[held] = number if len(held) else 1 / len(held)
     except (ValueError, ZeroDivisionError) as error:
         raise SettingError(place, f"these examples cannot be split so: {error}") from error

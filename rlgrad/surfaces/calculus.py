@@ -120,7 +120,7 @@ def curvature(function: Function, box: Tensor, points: int = 512) -> Curvature:
     """
     low, high = box.unbind(1)
     spread = torch.quasirandom.SobolEngine(len(box)).draw(points, dtype=torch.float64)  # type: ignore[no-untyped-call]
-    x = low + (high - low) * spread
+    x = low + (high - low) * spread.to(box.device)
     value, _, hessian = derivatives(function, x)
     found = eigenvalues(hessian)
     # Chords between neighbours in the sequence, which are far from each other in the box: [points - 1]

@@ -19,7 +19,7 @@ def drawn(function: Expression, box: Tensor, direction: Direction, path: Tensor,
     figure, axes = panel(size, size * 2.7 / 2.6)
     if len(box) == 1:
         low, high = box[0].tolist()
-        x = torch.linspace(low, high, 4 * DENSE, dtype=torch.float64)
+        x = torch.linspace(low, high, 4 * DENSE, dtype=torch.float64, device=box.device)
         axes.plot(x, function(x[:, None]), color=FAINT)
         path = torch.cat([path, function(path)[..., None]], -1)
     else:
@@ -33,7 +33,7 @@ def drawn(function: Expression, box: Tensor, direction: Direction, path: Tensor,
 
 def contours(axes: Axes, function: Expression, box: Tensor) -> None:
     """Draw contour lines, with an eighth of the grid points between neighbouring lines."""
-    x, y = (torch.linspace(low, high, DENSE, dtype=torch.float64) for low, high in box.tolist())
+    x, y = (torch.linspace(low, high, DENSE, dtype=torch.float64, device=box.device) for low, high in box.tolist())
     grid: Tensor = function(torch.stack(torch.meshgrid(x, y, indexing="xy"), -1))
     ranks = np.nanquantile(grid, np.linspace(0, 1, 9))
     axes.contour(x, y, grid, levels=np.unique(ranks[1:-1]), colors=FAINT, linewidths=0.7)

@@ -131,7 +131,7 @@ class Compiler:
 
     def constant(self, node: ast.AST, value: float) -> Compiled:
         try:
-            number = torch.tensor(float(value), dtype=torch.float64)
+            number = torch.tensor(float(value), dtype=torch.float64, device="cpu")  # meets tensors anywhere
         except OverflowError:
             number = torch.tensor(math.inf)
         if not number.isfinite():

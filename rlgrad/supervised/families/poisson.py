@@ -49,4 +49,4 @@ def saturated(xp: Any, y: Array) -> Array:
     labels = torch.as_tensor(y)
     wide = labels.double()
     found = (torch.xlogy(wide, wide) - wide - torch.lgamma(wide + 1)).to(labels.dtype)
-    return found if xp is torch else found.numpy()
+    return found if xp is torch else found.numpy(force=True)
