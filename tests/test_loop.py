@@ -10,10 +10,10 @@ from torch import nn
 
 import rlgrad
 from rlgrad.errors import RunError
-from rlgrad.loop import Direction, Estimate, Problem, make_optimizer, updates
+from rlgrad.loop import Apart, Direction, Estimate, Evaluation, Problem, make_optimizer, updates
 from rlgrad.optimizers import ELEMENTWISE
 from rlgrad.optimizers.curvature import Differentiated
-from rlgrad.replicas import clipping
+from rlgrad.replicas import clipping, product_per_replica
 
 ARGUMENTS = {
     "SGD": {"lr": 0.02, "momentum": 0.9, "weight_decay": 0.1},
@@ -274,3 +274,78 @@ def test_a_problem_that_lacks_a_part_is_told_so(missing: str) -> None:
         make_optimizer(partial, "SGD", lr=0.1)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         partial.nothing  # noqa: B018
+
+
+class Part(Apart):
+    direction, arguments = Direction.MAXIMIZE, {"lr": 0.5}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c = nn.Parameter(torch.tensor([[1.0], [2.0]]))
+
+
+class Several(nn.Module, Problem):
+    """J = batch (a² + b³ + c) of two replicas, three times an update; c goes up, at a rate of its own."""
+
+    direction = Direction.MINIMIZE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = (nn.Parameter(torch.tensor(x)) for x in ([[3.0], [-2.0]], [[0.5], [1.0]]))
+        self.part = Part()
+
+    @property
+    def model(self) -> nn.Module:
+        return self
+
+    def passes(self, data: Any) -> tuple[float, ...]:
+        return (1.0, 2.0, 3.0)
+
+    def objective(self, batch: float) -> Estimate:
+        return Estimate(batch * (self.a.square() + self.b.pow(3) + self.part.c).squeeze(1), {})
+
+
+def test_an_update_of_several_passes_and_parts_by_hand() -> None:
+    problem = Several()
+    a, b, c = (x.detach().clone() for x in (problem.a, problem.b, problem.part.c))
+    update = next(updates(problem, make_optimizer(problem, "SGD", lr=0.1)))
+    assert torch.allclose(update.value, (a**2 + b**3 + c).squeeze(1))
+    assert torch.allclose(update.gradient_norm, (4 * a**2 + 9 * b**4 + 1).sqrt().squeeze(1))
+    assert update.evaluations == 3
+    assert torch.allclose(problem.a, a * (1 - 0.2) * (1 - 0.4) * (1 - 0.6))
+    assert torch.allclose(problem.part.c, c + 0.5 * (1 + 2 + 3))
+
+
+def test_an_evaluation_counts_its_values_with_and_without_a_gradient() -> None:
+    problem = Narrow()
+    evaluation = Evaluation(problem, None, [problem.x])
+    evaluation()
+    evaluation.value_alone()
+    assert evaluation.calls == problem.calls == 2
+
+
+def test_what_a_problem_returns_is_checked_where_a_run_goes_on_too() -> None:
+    problem = Several()
+    problem.objective = lambda _: Estimate(problem.a.sum(), {})  # type: ignore[method-assign]
+    with pytest.raises(RunError, match=r"shape \[2\]"):
+        next(updates(problem, make_optimizer(problem, "SGD", lr=0.1), first=7))
+
+
+def test_inner_products_are_of_each_replica() -> None:
+    x, y = torch.arange(12.0).reshape(2, 2, 3), torch.ones(2, 4)
+    found = product_per_replica([x, None, y], [x, x, 2 * y])
+    assert found.tolist() == [0 + 1 + 4 + 9 + 16 + 25 + 8, 36 + 49 + 64 + 81 + 100 + 121 + 8]
+
+
+def test_a_part_goes_by_the_gradient_where_the_pass_began() -> None:
+    """However far another optimizer, which evaluates again and again, has come by then."""
+    problem = Several()
+    problem.part.optimizer = ("SGD", {})
+    a = problem.a.detach().clone()
+    problem.passes = lambda _: (1.0,)  # type: ignore[method-assign]
+    problem.objective = lambda _: Estimate((problem.a.square() + problem.a * problem.part.c).squeeze(1), {})  # type: ignore[method-assign]
+    with torch.no_grad():
+        c = problem.part.c.clone()
+    next(updates(problem, make_optimizer(problem, "LBFGS", lr=1.0, max_iter=10)))
+    assert not torch.allclose(problem.a, a, atol=0.1)
+    assert torch.allclose(problem.part.c, c + 0.5 * a)

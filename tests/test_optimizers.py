@@ -1,16 +1,16 @@
 import itertools
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from scipy.sparse import linalg
 
-from rlgrad import UsageError, updates
+from rlgrad import UsageError, optimizers, updates
 from rlgrad.config import load_config
 from rlgrad.loop import make_optimizer
-from rlgrad.optimizers import Newton, newton, schedules
+from rlgrad.optimizers import NaturalGradient, Newton, Proximal, natural, newton, schedules
 from rlgrad.optimizers.curvature import Dense, Differentiated
 from rlgrad.problems.logistic import Logistic, Settings
 from rlgrad.supervised.data import Dataset
@@ -373,3 +373,132 @@ def test_a_plateau_is_one_below_zero_too(mode: Any, sign: int, threshold_mode: A
         schedule.step(offset)
         schedule.step(offset + sign * change)
         assert (schedule.get_last_lr()[0] < 1) is reduced
+
+
+class Told:
+    """A closure that answers what it is told: values, a gradient and a curvature of two replicas with one number."""
+
+    def __init__(self, values: Any, gradient: list[float], matrix: list[float], at: list[float]):
+        """values: what J is at numbers [2]."""
+        self.x = torch.nn.Parameter(torch.tensor(at, dtype=torch.float64)[:, None])
+        self.values, self.gradient = values, torch.tensor(gradient, dtype=torch.float64)[:, None]
+        self.bent, self.calls = Dense(np.array(matrix)[:, None, None]), 0
+
+    def value_alone(self) -> torch.Tensor:
+        self.calls += 1
+        found: torch.Tensor = self.values(self.x.detach().squeeze(1))
+        return found
+
+    def __call__(self) -> torch.Tensor:
+        self.x.grad = self.gradient.clone()
+        return self.value_alone()
+
+    def curvature(self) -> Dense:
+        return self.bent
+
+
+def test_newton_gives_up_where_no_step_is_better() -> None:
+    """The gradient points the wrong way, as that of a program with a mistake would."""
+    told = Told(torch.square, [-6.0, -2.0], [2.0, 2.0], [3.0, 1.0])
+    Newton([told.x], -1).step(told)
+    assert told.x.flatten().tolist() == [3.0, 1.0]
+    assert told.calls <= 1 + newton.HALVINGS + 2
+
+
+def test_newton_rests_where_nothing_changes_any_more() -> None:
+    """J is all rounding here: no step is promised more than that, nor brings more."""
+    told = Told(torch.ones_like, [1e-6, 1e-6], [1.0, 1.0], [3.0, 1.0])
+    Newton([told.x], -1, tolerance=0.0).step(told)
+    assert told.calls == 2
+
+
+def test_a_replica_that_has_diverged_rests_while_another_moves() -> None:
+    told = Told(torch.square, [6.0, math.inf], [2.0, 2.0], [3.0, 1.0])
+    Newton([told.x], -1, max_iter=1).step(told)
+    assert told.x.flatten().tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_line_search_takes_what_is_better_its_way_and_else_nothing(sign: Literal[1, -1]) -> None:
+    """The second replica's gradient points the wrong way. Without a radius F⁻¹∇J is the whole step: x -> 0."""
+    told = Told(lambda x: -sign * x.square(), [-sign * 6.0, sign * 2.0], [2.0, 2.0], [3.0, 1.0])
+    NaturalGradient([told.x], sign, kl=None, damping=0.0, line_search=True).step(told)
+    assert told.x.flatten().tolist() == [0.0, 1.0]
+    assert told.calls <= 1 + natural.SHRINKINGS + 1
+
+
+def test_a_step_over_a_kink_is_promised_what_the_kink_gives_back() -> None:
+    """2 (x - 1)² + 2 |x| is least at 1/2. From 3 on its slope, and the kink's, are 8 and 2 over a way of 5/2."""
+    curvature = Dense(np.full((1, 1, 1), 4.0))
+    curvature.kink = np.full((1, 1), 2.0)
+    step, promised = newton.ahead(newton.direct, curvature, np.array([[8.0]]), np.array([[3.0]]), -1)
+    assert (step.item(), promised.item()) == (2.5, (8 + 2) * 2.5)
+
+
+def test_the_quadratic_distance_is_half_the_curvature_along_the_way() -> None:
+    assert Dense(np.diag([2.0, 4.0])[None]).distance(np.array([[1.0, 3.0]])).tolist() == [(2 * 1 + 4 * 9) / 2]
+
+
+def test_second_derivatives_are_over_all_parameters_together() -> None:
+    """a² b + b³ at (2, 3): [[2 b, 2 a], [2 a, 6 b]]."""
+    a, b = (torch.tensor([[x]], dtype=torch.float64, requires_grad=True) for x in (2.0, 3.0))
+    found = Differentiated((a.square() * b + b.pow(3)).squeeze(1), [a, b]).matrix()
+    assert found.tolist() == [[[6.0, 4.0], [4.0, 18.0]]]
+
+
+@pytest.mark.parametrize("name", ["SGD", "LBFGS"])
+def test_each_replica_has_its_learning_rate_in_whatever_order(name: str) -> None:
+    """x² from 1: a step of the gradient leads to 1 - 2 lr; LBFGS's first one is cut to lr / |gradient| of it."""
+    x = torch.nn.Parameter(torch.ones(3, 1, dtype=torch.float64))
+    rates = torch.tensor([0.1, 0.2, 0.1])
+    more = {"max_iter": 1} if name == "LBFGS" else {}
+    optimizer = optimizers.make(name, [optimizers.Part([x], -1)], {"lr": rates, **more})
+
+    def closure() -> torch.Tensor:
+        value = x.square().squeeze(1)
+        x.grad = torch.autograd.grad(value.sum(), x)[0]
+        return value.detach()
+
+    optimizer.step(closure)  # type: ignore[arg-type]
+    assert torch.allclose(x.detach().squeeze(1), 1 - (1 if name == "LBFGS" else 2) * rates.double())
+
+
+@pytest.mark.parametrize("name", ["LBFGS", "SGD"])
+def test_a_learning_rate_that_is_set_from_outside_is_taken(name: str) -> None:
+    """As a schedule sets it: of an optimizer for each replica, or for each stretch of them, or for each part of a
+    model, and after its state was loaded."""
+    x, y = (torch.nn.Parameter(torch.ones(2, 1)) for _ in range(2))
+
+    def made() -> torch.optim.Optimizer:
+        several = optimizers.make(name, [optimizers.Part([x], -1)], {"lr": torch.tensor([0.5, 0.25])})
+        return optimizers.ByPart([several, optimizers.make("Adam", [optimizers.Part([y], -1)], {"lr": 0.5})])
+
+    def closure() -> torch.Tensor:
+        x.grad, y.grad = 2 * x.detach(), 2 * y.detach()
+        return (x.square() + y.square()).squeeze(1).detach()
+
+    optimizer = made()
+    optimizer.load_state_dict(made().state_dict())
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    optimizer.step(closure)  # type: ignore[arg-type]
+    assert x.flatten().tolist() == y.flatten().tolist() == [1.0, 1.0]
+    for group in optimizer.param_groups:
+        group["lr"] = 0.125
+    optimizer.step(closure)  # type: ignore[arg-type]
+    assert (x < 1).all()
+    assert (y < 1).all()
+
+
+def test_a_proximal_step_by_hand() -> None:
+    """From 1 down the slope 2 to 0.8, and nearer to zero by 0.1 times the kink, 3 or 20."""
+    told = Told(torch.square, [2.0, 2.0], [2.0, 2.0], [1.0, 1.0])
+    told.bent.kink = np.array([[3.0], [20.0]])
+    optimizer = Proximal([told.x], -1, lr=0.1, momentum=0.5)
+    optimizer.step(told)
+    assert told.x.flatten().tolist() == pytest.approx([0.5, 0.0])
+    optimizer.step(told)  # 0.5 - 0.2 - 0.25 is nearer to zero than 0.3; so is 0 - 0.2 - 0.5 than 2
+    assert told.x.flatten().tolist() == pytest.approx([0.0, 0.0])
+    told.bent.kink[:] = 1.0
+    optimizer.step(told)
+    assert told.x.flatten().tolist() == pytest.approx([-0.2 - 0.25 + 0.1, -0.2 + 0.1])
