@@ -25,6 +25,17 @@ def test_reward_to_go_is_the_discounted_sum_of_what_follows(float64: None, disco
         assert torch.allclose(reward_to_go(reward, discount)[:, t], expected)
 
 
+def test_rewards_to_go_end_where_an_episode_does(float64: None) -> None:
+    reward, over = torch.randn(2, 9, 3), torch.rand(2, 9, 3) < 0.3
+    found = reward_to_go(reward, 0.9, over)
+    for place in np.ndindex(2, 9, 3):
+        r, t, b = place
+        last = next((k for k in range(t, 9) if over[r, k, b]), 8)
+        assert found[place].item() == pytest.approx(
+            sum(0.9 ** (k - t) * reward[r, k, b].item() for k in range(t, last + 1))
+        )
+
+
 def test_leave_one_out_is_the_mean_of_the_others() -> None:
     returns = torch.tensor([[[1.0, 2.0, 6.0], [0.0, 4.0, 0.0]]])  # [1, 2, 3]
     assert leave_one_out(returns).tolist() == [[[4.0, 3.5, 1.5], [2.0, 0.0, 2.0]]]

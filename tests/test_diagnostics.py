@@ -4,6 +4,9 @@ import pytest
 import torch
 
 from rlgrad.agents.diagnostics import MOST, quality_of_gradient
+from rlgrad.agents.gradient import by_halves, policy_gradient
+from rlgrad.config import load_config
+from rlgrad.replicas import flatten
 
 
 def test_two_halves_tell_signal_from_noise() -> None:
@@ -25,3 +28,13 @@ def test_halves_that_agree_have_a_bounded_ratio(size: float) -> None:
     assert found.item() == (0.0 if size == 0 else pytest.approx(MOST))
     almost = quality_of_gradient(g, g * (1 + 1e-6))["gradient/signal_to_noise"]
     assert 0 <= almost.item() <= MOST * 1.0001
+
+
+def test_the_gradient_of_all_is_the_mean_of_its_halves_by_their_episodes() -> None:
+    told = {"problem": "reinforce", "environment": "CartPole-v1", "episodes": 5, "updates": 1}
+    problem = load_config(told | {"optimizer": {"name": "SGD", "lr": 1.0}}).build().problem
+    batch = problem.sample(0)
+    credit = torch.randn(batch.alive.shape, generator=torch.Generator().manual_seed(0)) * batch.alive
+    g, h = by_halves(problem.model, batch, credit)
+    whole = flatten(policy_gradient(problem.model, batch, credit).gradient)
+    torch.testing.assert_close((2 * g + 3 * h) / 5, whole, rtol=1e-4, atol=1e-4)

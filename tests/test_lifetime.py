@@ -18,8 +18,11 @@ from gymnasium.vector import AsyncVectorEnv
 
 from rlgrad import RunError, load, train
 from rlgrad.cli import main
+from rlgrad.config import load_config
+from rlgrad.environments import moments_of
 from rlgrad.environments.moments import moments
 from rlgrad.run import resume
+from rlgrad.streams import Purpose
 
 CONFIG: dict[str, Any] = {
     "problem": "reinforce",
@@ -177,6 +180,31 @@ def test_running_moments_are_saved_and_frozen_in_evaluations(tmp_path: Path) -> 
     assert np.allclose(rewards, 1e-4 + 4 * 5)  # of the four updates, and of no evaluation
     assert np.allclose(observations, 1e-4 + 4 * 6)
     assert whole.problem.evaluate(9)["return"] == half.problem.evaluate(9)["return"]
+    judged = moments_of(half.problem.experience._environments_of(6))  # by the moments of those that learn, in turn
+    assert np.array_equal(judged[:, :6], learned[0].numpy()[[0, 1, 2, 3, 0, 1], :6])
+
+
+def test_evaluations_leave_an_environment_with_a_memory_alone() -> None:
+    """Where an episode begins is where the last one of the same copy has ended."""
+    found = []
+    for every in (1, 4):
+        problem = load_config(config("Market", evaluation={"every_updates": every, "episodes": 4})).build().problem
+        seen = []
+        for step in range(3):
+            seen.append(problem.sample(step).observation[0, 0, :, 0].tolist())
+            if every == 1:
+                problem.evaluate(step)
+                problem.experience.returns(problem.model.policy, Purpose.SAMPLE, step, 4)  # as a diagnosis does
+        found.append(seen)
+        problem.close()
+    assert found[0] == found[1]
+
+
+def test_an_episode_without_an_end_fails_at_its_limit() -> None:
+    told = config("Walk") | {"environment": "Pendulum-v1", "environment_options": {"max_episode_steps": -1}}
+    problem = load_config(told | {"episode_limit": 7}).build().problem
+    with pytest.raises(RunError, match="an episode did not end within 7 steps"):
+        problem.sample(0)
 
 
 def test_segments_go_on_with_running_moments(tmp_path: Path) -> None:

@@ -188,6 +188,7 @@ def test_the_information_is_the_hessian_of_the_divergence(
     v = rng.normal(size=here.shape)
     for k in range(2):
         np.testing.assert_allclose(information.times(v)[k], hessian[k, :, k].numpy() @ v[k], rtol=1e-8, atol=1e-10)
+    np.testing.assert_array_equal(Fisher(policy, batch, -1).times(v), -information.times(v))  # beside an ascent
     step = torch.from_numpy(v) * 0.1
     with torch.no_grad():
         for parameter, part in zip(parameters.values(), unflatten(step, parameters.values()), strict=True):

@@ -170,6 +170,13 @@ def test_every_space_is_served(name: str, settings: dict[str, Any]) -> None:
     assert problem.evaluate(2)["return"].shape == (2,)
 
 
+def test_a_normaliser_leaves_out_the_mask_behind_what_it_sees() -> None:
+    made = Normaliser(1, 2)
+    made.observe(torch.tensor([3.0, 5.0, 0.0, 1.0]).expand(1, 4, 2, 4), torch.ones(1, 4, 2, dtype=torch.bool))
+    made.advance()
+    assert made.seen_mean.tolist() == [[3.0, 5.0]]
+
+
 def test_a_normaliser_knows_the_moments_of_what_came_before() -> None:
     rng = np.random.default_rng(0)
     made, seen = Normaliser(2, 3), [[], []]

@@ -39,7 +39,7 @@ class Experience:
         """spaces: the spaces of observations and actions that the policy is made for."""
         self.settings, self.spaces, self.seeds = settings, spaces, settings.seeds
         self.single = settings.simulator in ("auto", "gymnasium")
-        self._environments: dict[tuple[int, bool], Any] = {}  # by the number of whole episodes, and whether judged
+        self._environments: dict[tuple[int, Purpose | None], Any] = {}  # by the number of whole episodes, and for what
         self._pool: list[Any] = []  # single copies
         self._unfinished: Mapping[str, Tensor] = {}  # unfinished episodes of segments
         options, simulator = settings.environment_options, settings.simulator
@@ -140,7 +140,7 @@ class Experience:
         self, policy: Policy, purpose: Purpose, step: int, episodes: int, **how: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Play whole episodes, and return only what `returns_of` returns: returns, lengths and cuts [R, B]."""
-        environments = self._environments_of(episodes, judged=purpose is Purpose.EVALUATE)
+        environments = self._environments_of(episodes, purpose)
         self._recall(environments, episodes, frozen=True)
         return returns_of(policy, environments, self.streams(purpose, step), episodes, **how)
 
@@ -204,14 +204,15 @@ class Experience:
     def _one(self) -> Any:
         return self._copies(1, 1, continuing=self.settings.flowing)
 
-    def _environments_of(self, episodes: int, judged: bool = False) -> Any:
-        judged = judged and self.settings.around != self.settings.around.without_rewards()
-        if (episodes, judged) not in self._environments:
+    def _environments_of(self, episodes: int, purpose: Purpose | None = None) -> Any:
+        """purpose: of what is played beside updates, on which these must not depend."""
+        judged = purpose is Purpose.EVALUATE and self.settings.around != self.settings.around.without_rewards()
+        key = episodes, purpose if self.memory or judged else None
+        if key not in self._environments:
             pool = None if self.memory or judged else self._pool
             continuing, crew = self.settings.batch_steps is not None, self.workers[0]
-            made = self._copies(episodes, None, continuing, judged, pool=pool, crew=crew)
-            self._environments[episodes, judged] = made
-        return self._environments[episodes, judged]
+            self._environments[key] = self._copies(episodes, None, continuing, judged, pool=pool, crew=crew)
+        return self._environments[key]
 
     def _recall(self, environments: Any, episodes: int, frozen: bool) -> None:
         """Give the copies of each replica, however many, the moments of the copies that play for updates."""

@@ -31,7 +31,6 @@ def coordinates(matrix: np.ndarray, slope: np.ndarray, at: np.ndarray, kink: np.
         most = 0.0
         for p in range(count) if every else np.flatnonzero(here.any(0)):
             moved = soft(here[:, p] - slope[:, p] * inverse[:, p], threshold[:, p]) - here[:, p]
-            moved[bend[:, p] <= 0] = 0
             if moved.any():
                 here[:, p] += moved
                 slope += moved[:, None] * matrix[:, :, p]

@@ -121,11 +121,15 @@ def test_a_step_is_in_one_minibatch_an_epoch_whatever_the_lengths() -> None:
     assert played.alive[0].sum() != played.alive[1].sum()
     passes = list(problem.passes(played))
     assert len(passes) == 3 * 4
+    orders = list[list[int]]()
     for epoch in range(3):
         for k in range(2):
             parts = [each.at[k][each.weight[k] > 0] for each in passes[4 * epoch : 4 * epoch + 4]]
             assert max(map(len, parts)) - min(map(len, parts)) <= 1
+            orders.append(torch.cat(parts).tolist())
+            assert orders[-1] != sorted(orders[-1])
             assert torch.cat(parts).sort().values.tolist() == played.alive[k].flatten().nonzero().flatten().tolist()
+    assert all(a != b for a, b in itertools.combinations(orders, 2))
 
 
 def test_the_value_that_is_logged_is_the_return(tmp_path) -> None:
