@@ -41,6 +41,12 @@ def test_each_replica_has_whole_episodes_and_enough_steps(simulator: str) -> Non
         assert len(lengths) > 3
 
 
+def test_no_episode_begins_where_there_are_just_enough_steps() -> None:
+    told = {"environment": "tests/Countdown-v0", "environment_options": {"fixed": 5}, "episodes": 1, "replicas": 1}
+    for steps, played in ((10, 10), (11, 15)):
+        assert int(made(**told, batch_steps=steps).sample(0).alive.sum()) == played
+
+
 def test_the_objective_is_the_mean_discounted_return_of_the_episodes() -> None:
     problem = made()
     batch = problem.sample(0)

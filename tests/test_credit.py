@@ -10,7 +10,7 @@ from rlgrad.agents.credit import credit, standardised, values
 from rlgrad.agents.rollouts import Rollout
 from rlgrad.config import load_config
 from rlgrad.errors import RunError
-from rlgrad.problems.reinforce import Reinforce
+from rlgrad.problems.reinforce import Reinforce, objective_of
 
 SETTINGS: dict[str, Any] = {
     "problem": "reinforce", "environment": "CartPole-v1", "updates": 1, "optimizer": {"name": "SGD", "lr": 1.0},
@@ -99,3 +99,11 @@ def test_a_last_observation_that_is_not_finite_matters_where_a_critic_guesses_wh
                     credit(problem.settings, problem.model, seen, value)
             else:
                 assert credit(problem.settings, problem.model, seen, value).advantage.isfinite().all()
+
+
+def test_in_segments_every_step_has_the_same_share_and_what_is_none_has_no_share() -> None:
+    batch = played()
+    value, share = objective_of(made(segment=8, discount_weighting=False).settings, batch, batch.reward + 1)
+    assert value.item() == pytest.approx(float((batch.reward + 1)[batch.alive].mean()))
+    assert share[batch.alive].tolist() == pytest.approx([1 / 13] * 13)
+    assert (share[~batch.alive] == 0).all()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rlgrad.agents.diagnostics import MOST, quality_of_gradient
+from rlgrad.agents.diagnostics import MOST, effective_number, quality_of_gradient
 from rlgrad.agents.gradient import by_halves, policy_gradient
 from rlgrad.config import load_config
 from rlgrad.replicas import flatten
@@ -38,3 +38,9 @@ def test_the_gradient_of_all_is_the_mean_of_its_halves_by_their_episodes() -> No
     g, h = by_halves(problem.model, batch, credit)
     whole = flatten(policy_gradient(problem.model, batch, credit).gradient)
     torch.testing.assert_close((2 * g + 3 * h) / 5, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_how_many_episodes_still_count() -> None:
+    """The first has become 1.5 · 1.5 · 0.8 times as probable as the second: (w + 1)² / (w² + 1)."""
+    log_ratio = torch.tensor([[[1.5, 1.0], [1.5, 1.0], [0.8, 1.0]]]).log()
+    assert effective_number(log_ratio).item() == pytest.approx(2.8**2 / (1.8**2 + 1))

@@ -17,6 +17,7 @@ from rlgrad.agents.normalisers import Normaliser
 from rlgrad.agents.policies import GaussianPolicy, Policy, outputs, policy_for
 from rlgrad.config import load_config
 from rlgrad.environments.spaces import visible_space
+from rlgrad.networks import MLP
 from rlgrad.streams import Purpose, streams
 
 SPACES = {
@@ -302,3 +303,12 @@ def test_one_observation_has_no_deviation() -> None:
     made.observe(torch.tensor([[[[3.0]]]]), torch.ones(1, 1, 1, dtype=torch.bool))
     made.advance()
     assert made(torch.tensor([[[3.5]]])).tolist() == [[[0.5]]]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bounds_at_the_limit_of_the_type_are_none(dtype: Any) -> None:
+    """The element is in its own units then, of which one is one."""
+    for limit in {np.finfo(np.float32).max, np.finfo(dtype).max}:
+        box = spaces.Box(-limit, limit, (1,), dtype)
+        made = policy_for(box, MLP(1, 1, (), streams(0, 1, Purpose.INITIAL)), 1)
+        assert made.to_environment(np.array([[0.5]])).tolist() == [[0.5]]

@@ -47,6 +47,11 @@ def test_a_time_limit_is_not_an_end() -> None:
     assert (starts > 3).any()
     assert (starts < 3).any()
     assert torch.equal(episodes.length, starts.clamp(max=3))
+    assert torch.equal(episodes.env_steps, episodes.length)
+    environments = GymnasiumEnvironments("tests/Limited-v0", 16, {})
+    for limit, cut in ((100, starts < 0), (2, starts > 2)):  # an evaluation is cut off at its own limit alone
+        found = returns_of(policy(1), environments, streams(0, 2, Purpose.SAMPLE), 8, limit=limit)
+        assert torch.equal(found[2].bool(), cut)
     assert torch.equal(episodes.terminated.any(1), starts <= 3)
     assert torch.equal(episodes.truncated.any(1), starts >= 3)  # both in the third step, if that is the end
 
