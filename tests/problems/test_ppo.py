@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -171,6 +172,35 @@ def test_a_replica_that_has_come_far_enough_keeps_parameters_and_optimizer() -> 
             rested += int(resting.sum() == 1)
         assert resting.all()  # and then no further pass is made
     assert rested  # one rested while the other went on
+
+
+def test_what_the_passes_come_to_by_hand() -> None:
+    """Two replicas; the first comes too far in its second pass, and rests whatever the later ones find."""
+    problem = made(kl_stop=0.1, clip=0.2)
+    ratio, share = torch.tensor([[1.5, 0.9], [1.1, 1.0]]), torch.tensor([[0.5, 0.5], [0.25, 0.75]])
+    kl, stopped = problem._seen(ratio.log(), torch.tensor([[1.0, -1.0], [-1.0, 2.0]]), share)
+    each = [[x - 1 - math.log(x) for x in row] for row in ratio.tolist()]
+    assert kl.tolist() == pytest.approx([sum(each[0]) / 2, each[1][0] / 4], abs=1e-6)
+    assert stopped.tolist() == [0.5, 0.0]  # a good action at 1.5; the bad one at 0.9 still counts
+    course = problem.course(problem.sample(0))
+    for far, part in ((0.05, 0.25), (0.2, 0.5), (0.01, 1.0)):
+        problem._note(course, torch.tensor([far, 1.0]), torch.tensor([far, 0.05]), torch.tensor([part, part]))
+    found = course.logged()
+    assert course.resting.tolist() == [True, False]
+    assert found["ppo/passes"].tolist() == [1, 3]
+    assert found["ppo/clip_fraction"].tolist() == pytest.approx([0.25, 1.75 / 3])
+    assert found["ppo/kl"].tolist() == pytest.approx([0.2, 0.05])
+    assert found["ppo/surrogate"].tolist() == pytest.approx([0.2, 1.0])
+
+
+def test_later_steps_count_less_where_the_settings_say_so() -> None:
+    problem = made(segment=None, discount_weighting=True, minibatches=1, standardise_advantages=False)
+    batch = next(iter(problem.passes(problem.sample(0))))
+    problem.objective(batch)
+    played, advantage = batch.course.played, batch.course.told.advantage
+    for k in range(2):
+        terms = [0.99**t * advantage[k, t, b].item() for t, b in played.alive[k].nonzero().tolist()]
+        assert batch.course.surrogate[k].item() == pytest.approx(np.mean(terms), rel=1e-4)
 
 
 def test_it_is_resumed_to_the_same_bits(tmp_path) -> None:
