@@ -267,6 +267,8 @@ def test_a_run_that_is_lengthened_in_the_midst_of_it_had_no_end_there(tmp_path: 
     assert "extended_from" not in recorded_environment(Path("run"))
     resume("run", extend_to=13)
     assert recorded_environment(Path("run"))["extended_from"] == [11]
+    resume("run", extend_to=14)
+    assert recorded_environment(Path("run"))["extended_from"] == [11, 13]
     assert main(["reproduce", "run", "--quiet"]) == 0
 
 

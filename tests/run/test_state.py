@@ -9,15 +9,18 @@ import pytest
 import torch
 from torch import nn
 
+from rlgrad.config import load_config
 from rlgrad.errors import RunError
 from rlgrad.loop import Direction
 from rlgrad.run.checkpoint import CURRENT, PREVIOUS, check_finite, reinstate
 from rlgrad.run.divergence import freeze, judge
+from rlgrad.run.identity import FREE, differences
 from rlgrad.run.observers.keep import Best, Keep
 from rlgrad.run.observers.stopping import EarlyStopping
 from rlgrad.run.state import State
 from rlgrad.run.statistics import summarize
 from rlgrad.settings import Cell
+from tests.run.support import AGENT
 
 
 def test_a_replica_set_aside_counts_in_no_cell() -> None:
@@ -97,3 +100,9 @@ def test_the_checkpoint_gone_on_from_takes_the_first_place(tmp_path: Path) -> No
     assert (tmp_path / PREVIOUS).exists()
     reinstate(tmp_path, PREVIOUS)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(CURRENT, "whole")]
+
+
+def test_a_length_by_which_other_settings_go_may_not_change() -> None:
+    for bonus, said in ({"coefficient": 0.1}, ""), ({"coefficient": 0.1, "final": 0.0}, "updates: 6 -> 7"):
+        old, new = (load_config(AGENT | {"entropy_bonus": bonus, "updates": n}).settings for n in (6, 7))
+        assert differences(old, new, FREE, length=True) == said
