@@ -21,16 +21,7 @@ from rlgrad.environments import given_id
 from rlgrad.errors import RunError, SettingError, UsageError, called, said, short
 from rlgrad.named import build_optimizer, build_schedule, name_meant, offered, try_out, types_of
 from rlgrad.notation import Loader, QuickLoader, write
-from rlgrad.settings import (
-    MAX_REPLICAS,
-    SHARED,
-    FollowSettings,
-    RunSettings,
-    Section,
-    imported,
-    is_meant,
-    refusal,
-)
+from rlgrad.settings import MAX_REPLICAS, SHARED, FollowSettings, RunSettings, Section, imported, is_meant, refusal
 from rlgrad.usage import find
 from rlgrad.written import Key, Sources, override, parse, parse_overrides, plain, read
 

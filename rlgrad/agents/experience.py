@@ -172,12 +172,7 @@ class Experience:
             assert self.segments  # make them now: this raises if it is not possible
 
     def _copies(
-        self,
-        episodes: int,
-        replicas: int | None = None,
-        continuing: bool = False,
-        judged: bool = False,
-        **how: Any,
+        self, episodes: int, replicas: int | None = None, continuing: bool = False, judged: bool = False, **how: Any
     ) -> Any:
         """Make copies of the environment. judged: for evaluations, without wrappers that change rewards. how: pool and
         crew, as in `make`."""

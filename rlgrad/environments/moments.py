@@ -46,11 +46,8 @@ def set_moments(env: Any, row: np.ndarray, frozen: bool) -> None:
     for whose, name in numbers(env):
         old, start = getattr(whose, name), np.size(getattr(whose, name))
         new, row = row[:start].reshape(np.shape(old)), row[start:]
-        if isinstance(old, np.ndarray | np.generic):  # new moments may be in single precision until they have seen
-            same = new.astype(old.dtype)
-            setattr(whose, name, same if np.array_equal(same, new) else new)
-        else:
-            setattr(whose, name, float(new))
+        kept = new.astype(old.dtype) if isinstance(old, np.ndarray | np.generic) else float(new)
+        setattr(whose, name, kept if np.array_equal(kept, new) else new)  # a new wrapper's may be in single precision
 
 
 def recall(envs: Sequence[Any], rows: np.ndarray, frozen: bool) -> None:
