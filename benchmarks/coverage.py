@@ -58,10 +58,9 @@ def main() -> None:
         f"""\
 # How sure is an interval?
 
-Every mean over replicas comes with an interval. It is Student's: the mean, plus and minus so many standard errors that
-95% of such intervals hold the true mean, where returns are normal. The table counts, over {SAMPLES:,} samples of R
-returns each, how often it held the true mean. It should be 0.95. This page is written by
-`python benchmarks/coverage.py > docs/intervals.md`.
+Every mean over replicas has an interval. It is Student's: for normal returns, 95% of such intervals contain the true
+mean. The table counts, over {SAMPLES:,} samples of R returns each, how often the interval contained the true mean. It
+should be 0.95. This page is made by `python benchmarks/coverage.py > docs/intervals.md`.
 
 | returns | {" | ".join(f"R = {r}" for r in REPLICAS)} |
 |---|{"---|" * len(REPLICAS)}"""
@@ -75,16 +74,16 @@ returns each, how often it held the true mean. It should be 0.95. This page is w
         """
 What to take from it:
 
-- Where returns are about normal, the interval holds what it promises, with two replicas as with thirty. Where they are
-  bounded and spread evenly, it nearly does.
-- Where **few agents fail and most succeed**, and where **few are far above all others**, no interval of the mean can do
-  that with so few replicas: most samples show no failure at all, and what has not been seen cannot be in an interval.
-  Look at the lowest and the highest replica, which every summary has, and train 32 replicas or more.
+- If returns are about normal, the interval contains the true mean in 95% of the samples, with two replicas as with
+  thirty. If they are bounded and spread evenly, it nearly does.
+- If **few agents fail and most succeed**, or if **few are far above all others**, no interval of the mean can reach 95%
+  with so few replicas: most samples show no failure at all, and an interval cannot contain what was not seen. Look at
+  the lowest and the highest replica, which every summary has, and train 32 replicas or more.
 - One replica has no interval, and neither have replicas that are all equal: their spread is not known, and it is not 0.
-- The starting points of a surface are no sample of anything, so there is no interval over them.
-- The interquartile mean has no interval. It leaves out the lowest and the highest quarter of the replicas, and so it
-  says what a middling agent reaches, not what agents reach in the mean.
-- An interval is about the seeds of this run: what another config, machine or environment would give is not in it."""
+- The starting points of a surface are not a random sample, so there is no interval over them.
+- The interquartile mean has no interval. It leaves out the lowest and the highest quarter of the replicas, so it is the
+  result of a typical agent, and not the mean over agents.
+- An interval is about other seeds with this config. It says nothing about another config, machine or environment."""
     )
     on_test_sets()
 
@@ -95,15 +94,15 @@ def on_test_sets() -> None:
         f"""
 ## On a test set
 
-At its end a run of a classifier says how good the first replica is on the test set: `judgement` in `summary.json`,
-and `judgement.md`. These intervals are about something else: the examples. They say what other test sets of the same
-size would give, with the same classifier. That of the accuracy is Wilson's (1927), and that of the AUC of two classes
-Newcombe's (2006, method 5), which has some width at an AUC of 1, too. That of the calibration error has all values that
-the error takes where the bins' frequencies are as near to the observed ones, in chi-squared distance, as 95% of test
-sets have them: where there is an error, it holds the truth more often. The others are percentiles of the bootstrap
-(Efron & Tibshirani 1993, chapter 13): the test set is drawn anew from itself, up to 1,000 times. The table counts, over
-{TESTS} test sets of M examples and a classifier that is right about its probabilities, how often they held what
-{TRUTH:,} examples give.
+At its end a run of a classifier says how good the first replica is on the test set: `judgement` in `summary.json`, and
+`judgement.md`. These intervals are about the examples, and not about seeds: they say what other test sets of the same
+size would give, with the same classifier. The interval of the accuracy is Wilson's (1927). That of the AUC of two
+classes is Newcombe's (2006, method 5), which has some width also at an AUC of 1. That of the calibration error has all
+values that the error takes for frequencies of the bins that are as near to the observed ones, in chi-squared distance,
+as those of 95% of test sets; if there is an error, it contains the true value more often than that. The others are
+percentiles of the bootstrap (Efron & Tibshirani 1993, chapter 13): rows of the test set are drawn with replacement, up
+to 1,000 times. The table counts, over {TESTS} test sets of M examples and a classifier with the right probabilities,
+how often the intervals contained the value from {TRUTH:,} examples.
 
 | figure | {" | ".join(f"{k} classes, M = {m}" for k in (2, 3) for m in sizes)} |
 |---|{"---|" * 2 * len(sizes)}"""
@@ -113,14 +112,14 @@ sets have them: where there is an error, it holds the truth more often. The othe
         print(f"| {name.replace('_', ' ')} | {' | '.join(f'{each[name]:.2f}' for each in held.values())} |")
     print(
         """
-- AUC, average precision and the calibration error of several classes are those of each class against the rest, in
-  the mean over classes; the calibration error looks at the most probable class. Brier's score is their sum.
-- The **calibration error** is a mean of distances. Chance alone makes it larger than it is, the more so in a small test
-  set. So look at the lower end of its interval: where that is 0, the predictions may be right. Here they are, and the
-  truth is 0.
-- A classifier that makes no mistake on the test set has an average precision of 1 in every sample of it: there is no
-  interval then. The AUC has one; of several classes it is the mean of Newcombe's for each.
-- A test set of one class has no AUC and no average precision, and the run says so."""
+- For several classes, AUC, average precision and the calibration error are the means over classes of each class against
+  the rest; the calibration error looks at the most probable class. Brier's score is their sum.
+- The **calibration error** is a mean of distances. Chance alone makes it larger, above all in a small test set. So look
+  at the lower end of its interval: if it is 0, the predictions may be right. Here they are right, and the true value is
+  0.
+- A classifier without a mistake on the test set has an average precision of 1 in every resample, so there is no
+  interval. The AUC has one; for several classes it is the mean of Newcombe's interval for each class.
+- A test set with one class has no AUC and no average precision, and the run says so."""
     )
 
 

@@ -79,24 +79,27 @@ torch.set_num_threads(1)
 print(
     f"""# Estimators of the policy gradient, measured
 
-Each estimator, an option of `problem: reinforce`, on processes whose exact gradient is known, those of
-[rlgrad/environments/mdp.py](../rlgrad/environments/mdp.py): {ROUNDS * REPLICAS:,} independent
-estimates of the same gradient, from {EPISODES} episodes each, at a discount of {DISCOUNT}. It is written by
-`python benchmarks/estimators.py > docs/estimators.md`.
+Each estimator is an option of `problem: reinforce`. It is measured on the processes of
+[rlgrad/environments/mdp.py](../rlgrad/environments/mdp.py), whose exact gradient is known: {ROUNDS * REPLICAS:,}
+independent estimates of the same gradient, from {EPISODES} episodes each, at a discount of {DISCOUNT}. This page is
+made by `python benchmarks/estimators.py > docs/estimators.md`.
 
-- **bias**: how far the mean of all estimates is from the exact gradient, as a part of its length; behind it what chance
-  alone would leave of an unbiased one. Those whose name is in italics are known to be biased.
+- **bias**: the distance of the mean of all estimates from the exact gradient, as a part of its length. "By chance" is
+  what an unbiased estimator would show with this number of estimates. Names in italics are estimators known to be
+  biased.
 - **variance**: mean squared distance of an estimate from their mean, in units of the exact gradient's squared length.
-- **SNR**: squared length of the expected gradient over the variance, both estimated without bias; none without noise.
+- **SNR**: squared length of the expected gradient divided by the variance, both estimated without bias; none if the
+  variance is 0.
 - **cosine**: mean cosine between estimate and exact gradient.
-- Segments have the gradient of another objective, the mean return still to come from the states visited, all of them
-  alike: here it is multiplied by the mean length of an episode, so that both are the same where a discount of 1 and the
-  exact values would make them so.
-- **cost**: processor time of objective and gradient, compared with no baseline (playing the episodes not counted).
+- Segments have the gradient of another objective: the mean reward-to-go over all visited states, with equal weights.
+  Here it is multiplied by the mean length of an episode, so that with a discount of 1 and exact values both gradients
+  would be equal.
+- **cost**: processor time of objective and gradient, compared with no baseline (without playing the episodes).
 
-`tests/test_mdp.py` holds unbiased ones to the exact gradient by Hotelling's test; `tests/problems/test_reinforce.py`
-sums over all trajectories of a small process, and finds the expectation of each equal to the gradient to 1e-10, that of
-the batch mean too small by 1 - 1/B, and the other biased ones off."""
+`tests/test_mdp.py` compares the unbiased estimators with the exact gradient by Hotelling's test.
+`tests/problems/test_reinforce.py` sums over all trajectories of a small process: the expectation of each unbiased
+estimator equals the gradient to 1e-10, that of the batch mean is too small by the factor 1 - 1/B, and those of the
+other biased ones differ."""
 )
 for name in PROBLEMS:
     print(f"\n## {name}\n\n| estimator | bias | by chance | variance | SNR | cosine | cost |")
