@@ -148,6 +148,7 @@ def blame(error: BaseException) -> str:
 
 
 def place(error: BaseException) -> str:
+    """The file and line where an error was raised; the innermost line that is not in a library."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "site-packages" not in frame.filename and frame.filename.endswith(".py")]
     where = (own or frames)[-1]

@@ -47,10 +47,12 @@ def beside(path: Key, each: Sequence[Named], replicas: int) -> dict[str, Any]:
 
 
 def fractional(value: Any) -> bool:
+    """Whether a value is a fraction, or a list of fractions; only these can be swept."""
     return isinstance(value, float) or (isinstance(value, tuple | list) and all(map(fractional, value)))
 
 
 def made_optimizer(settings: RunSettings, problem: Problem, arguments: Mapping[str, Any]) -> optim.Optimizer:
+    """Make the optimizer, with the direction of the run. Raises SettingError."""
     name, heading = settings.optimizer.name, settings.heading(problem.direction)
     try:
         return make_optimizer(problem, name, direction=heading, **arguments)
@@ -89,6 +91,7 @@ def build_schedule(
 
 
 def make_schedule(path: Key, named: Named, optimizer: optim.Optimizer, mode: str) -> optim.lr_scheduler.LRScheduler:
+    """Make a schedule, and those that it holds. mode: `min` or `max`. Raises SettingError."""
     arguments = arguments_of(path, named)
     if isinstance(inner := named.arguments.get("schedulers"), list):  # SequentialLR and ChainedScheduler hold others
         arguments["schedulers"] = [
@@ -139,6 +142,8 @@ class Trial(Problem):
 
 
 class Copy(Apart):
+    """A part of the test problem, with the optimizer and arguments of a real part."""
+
     def __init__(self, part: Apart, replica: int):
         super().__init__()
         self.direction, self.arguments = part.direction, of_one(part.arguments, replica)

@@ -40,6 +40,7 @@ def findings() -> Iterator[str]:
 
 
 def machine() -> Iterator[str]:
+    """Yield the lines about the machine: cores, processor, device and threads."""
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -31,6 +31,7 @@ def curves(runs: Sequence[Recorded], tag: str, axis: str = "step", lines: Mappin
 
 
 def trace(axes: Axes, runs: Sequence[Recorded], tag: str, axis: str) -> None:
+    """Draw the curves of a tag, one for each run, and label the axes."""
     for run, colour in zip(runs, colours(len(runs)), strict=True):
         if tag in run.tags:
             draw(axes, run, tag, axis, colour, alone=len(runs) == 1)
@@ -82,6 +83,7 @@ def named(tag: str) -> str:
 
 
 def draw(axes: Axes, run: Recorded, tag: str, axis: str, colour: str, alone: bool) -> None:
+    """Draw the curve of one run with its interval. alone: whether to draw its replicas too."""
     curve = run.curve(tag, axis)
     marker = "o" if len(curve.x) < 12 else ""
     if alone and 1 < curve.values.shape[1] <= FEW:

@@ -125,6 +125,7 @@ def apart(run: Recorded) -> list[Recorded]:
 
 
 def of_cell(run: Recorded, number: int, cell: Cell) -> Recorded:
+    """The part of a sweep with one cell, as a run of its own."""
     own = slice(cell.replicas.start, cell.replicas.stop)
     rows = [{tag: value[own] if isinstance(value, list) else value for tag, value in row.items()} for row in run.rows]
     for row in rows:  # the recorded step is the mean over all replicas; here it is that of the cell

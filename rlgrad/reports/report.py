@@ -45,6 +45,7 @@ def report(runs: Sequence[Recorded], seen: Seen | None = None) -> str:
 
 
 def single(run: Recorded, seen: Seen) -> Iterable[str]:
+    """Yield the HTML of the page about one run."""
     yield f"<h1>{text(run.name)}</h1>"
     yield f"<p>{lead(run)}</p>"
     yield from results([run])
@@ -97,6 +98,7 @@ def judged(run: Recorded) -> Iterable[str]:
 
 
 def comparison(runs: Sequence[Recorded]) -> Iterable[str]:
+    """Yield the HTML of the page that compares several runs."""
     names = ", ".join(text(run.name) for run in runs)
     yield f"<h1>{len(runs)} runs compared</h1>"
     yield f"<p>{names}: what came out, how sure it is which is better, and where their settings differ.</p>"

@@ -73,6 +73,7 @@ def compare(a: Path, b: Path, changed: list[str]) -> Verdict:
 
 
 def first_difference_of_metrics(a: Path, b: Path) -> str | None:
+    """The first difference between the logs of two runs as text, or None."""
     old, new = rows(a), rows(b)
     for one, other in zip(old, new, strict=False):
         for key in sorted(one.keys() | other.keys()):
@@ -83,6 +84,7 @@ def first_difference_of_metrics(a: Path, b: Path) -> str | None:
 
 
 def first_difference_of_weights(a: Path, b: Path) -> str | None:
+    """The first difference between the weights of two runs as text, or None. Raises UsageError."""
     from safetensors.torch import load
 
     try:

@@ -61,6 +61,7 @@ def read(path: Path) -> Weights:
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of tensors with their names, types and shapes."""
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
@@ -119,6 +120,7 @@ def begin_from(problem: Trainable, source: str | Path | None) -> None:
 
 
 def replicas(tensors: Mapping[str, Tensor]) -> int:
+    """The number of replicas of a model, from its tensors."""
     return max(len(tensor) for tensor in tensors.values() if tensor.ndim)
 
 

@@ -26,6 +26,7 @@ class Turned(Problem):
         self.apart = {p for module in self.model.modules() if isinstance(module, Apart) for p in module.parameters()}
 
     def objective(self, batch: Any) -> Estimate:
+        """The estimate of the problem, with value and gradient times the factor."""
         estimate = self.problem.objective(batch)
         gradient = estimate.gradient
         if gradient is None and torch.is_grad_enabled():
@@ -79,6 +80,7 @@ def seed(number: int) -> None:
 
 @contextmanager
 def generators_restored() -> Iterator[None]:
+    """Restore the state of all global random generators after the body of a `with`."""
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     try:
         yield

@@ -46,6 +46,7 @@ class Checks:
         self.name = "The problem"
 
     def attempt(self, check: Callable[[], str | None]) -> list[str]:
+        """Run a check; return its fault in a list, or an empty list. An exception is a fault too."""
         try:
             sentence = check()
         except RunError as error:  # its message is a sentence already
@@ -64,10 +65,12 @@ class Checks:
         return problem
 
     def running(self, problem: Problem, first: int = 0) -> tuple[torch.optim.Optimizer, Iterator[Update]]:
+        """An optimizer for the problem, and the stream of its updates."""
         optimizer = make_optimizer(problem, self.optimizer, **self.arguments)
         return optimizer, updates(problem, optimizer, first)
 
     def contract(self) -> str | None:
+        """Check that the problem can be trained, has two replicas, and begins the same each time."""
         problem = self.made()
         if not isinstance(problem, Problem):
             return f"{self.name} must derive from rlgrad.Problem, or from rlgrad.Trainable"
@@ -79,6 +82,7 @@ class Checks:
         return None
 
     def repeats(self) -> str | None:
+        """Check that an update is the same each time."""
         for step in (0, 3):  # update 3 without the updates before it
             if not equal(probe(self.made(), step), probe(self.made(), step)):
                 said = f"update {step} of {self.name} is another each time: draw what is random in it from a generator "
@@ -119,6 +123,7 @@ class Checks:
         return None
 
     def resumes(self) -> str | None:
+        """Check that a problem continues from its saved state as without a break."""
         one = self.made()
         optimizer, stream = self.running(one)
         list(itertools.islice(stream, 3))
@@ -146,6 +151,7 @@ class Checks:
         return None
 
     def metrics(self) -> str | None:
+        """Check the metrics of the objective: one number for each replica, and the one that `work` names."""
         problem = self.made()
         update = next(self.running(problem)[1])
         missing = isinstance(problem, Trainable) and problem.work not in {"work/evaluations", *update.metrics}
@@ -154,6 +160,7 @@ class Checks:
         return per_replica(f"{self.name}.objective", update.metrics, len(update.value))
 
     def evaluates(self) -> str | None:
+        """Check that an evaluation repeats its result and changes nothing."""
         problem = self.made()
         if not isinstance(problem, Trainable):
             return None

@@ -25,6 +25,7 @@ class Checkpoints(Observer):
             self.save(run)
 
     def due(self, run: Following) -> bool:
+        """Whether a checkpoint is due, by updates or by the clock."""
         every = run.settings.checkpoint
         by_updates = every.every_updates is not None and run.state.done % every.every_updates == 0
         if by_updates or every.every_seconds is None:

@@ -15,6 +15,7 @@ class HeldOut(Observer):
         self.look(run, update, record)
 
     def look(self, run: Following, update: Update, record: Record) -> None:
+        """Evaluate now, and add the result to the record and the state."""
         found = run.counted(dict(run.attempt(lambda: run.problem.evaluate(update.step))))
         record.evaluated = True
         record.values |= {f"evaluation/{name}": value for name, value in found.items()}

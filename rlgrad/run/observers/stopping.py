@@ -31,6 +31,7 @@ class EarlyStopping(HeldOut):
             run.state.best, self.last = [], {}
 
     def seen(self, run: Following, update: Update, record: Record) -> None:
+        """Evaluate if it is due, and stop the replicas that have waited for `patience` evaluations."""
         patience, state = run.problem.patience or 0, run.state
         self.put(run, self.stopped)
         super().seen(run, update, record)
