@@ -66,7 +66,7 @@ WARNED: set[str] = set()  # the warnings shown so far: Python forgets its own li
 def say(text: str) -> None:
     """Print a line on standard error. If that stream is broken, only the line is lost and no error is raised."""
     if sys.stderr is not None:
-        with contextlib.suppress(OSError, ValueError, RuntimeError):  # broken, closed, or in use as a signal comes in
+        with contextlib.suppress(OSError, ValueError, RuntimeError):  # broken, closed, or in use when a signal arrives
             print(text, file=sys.stderr, flush=True)
 
 
