@@ -219,6 +219,8 @@ def test_no_wrong_argument_reaches_the_first_update(capsys, tmp_path, monkeypatc
         ({"schedule": {"name": "OneCycleLR", "max_lr": 1, "total_steps": 2}}, "optimizer.lr: it has no effect"),
         ({"discount": 0.9, "returns": "whole", "discount_weighting": False}, "discount_weighting: it has no effect"),
         ({"normalise_returns": True, "standardise_advantages": True}, "normalise_returns: it has no effect"),
+        ({"normalise_returns": True, "reward_scale": 2}, "reward_scale: it has no effect beside normalise_returns"),
+        ({"standardise_advantages": True, "reward_scale": 2}, "reward_scale: it has no effect beside standardise_adv"),
         ({"problem": "logistic", "data": "iris", "batch_growth": 2}, "batch_growth: it has no effect"),
         ({"problem": "logistic", "data": "iris", "order": "file"}, "order: it has no effect"),
         ({"problem": "logistic", "data": "iris", "curvature_examples": 9}, "curvature_examples: it has no effect"),

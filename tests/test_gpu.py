@@ -37,7 +37,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "gaussian": {"family": "gaussian", "optimizer": {"name": "NaturalGradient", "kl": None}},
 }  # fmt: skip
 BOTH = {"optimizer": {"name": "Adam", "lr": {"sweep": [0.01, 0.03]}}, "discount": {"sweep": [0.9, 1.0]}}
-SWEPT = {"swept": BOTH | {"entropy_bonus": {"coefficient": {"sweep": [0.0, 0.1]}}}}
+SWEPT = {"swept": BOTH | {"reward_scale": {"sweep": [0.5, 2.0]}, "baseline": "critic"}}
 SURFACE = {"problem": "surface", "function": "(x - 1)**2 + cosh(y)", "direction": "minimize", "replicas": 3,
            "updates": 5, "box": {"x": [-1, 1], "y": [-1, 1]}, "pictures_every_updates": 2}  # fmt: skip
 KINDS = {

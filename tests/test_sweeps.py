@@ -66,6 +66,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, list[float]]]] = {
     "the critic's own optimizer": (AGENT | CRITIC | {"critic": {"optimizer": {"name": "Adam", "lr": 0.1}, "epochs": 2}},
                                    {"optimizer.lr": [0.01, 0.1], "critic.optimizer.lr": [0.001, 0.1]}),
     "segments": (AGENT | CRITIC | {"segment": 40}, {"discount": [0.9, 0.99], "optimizer.lr": [0.01, 0.1]}),
+    "rewards": (AGENT | CRITIC, {"reward_scale": [0.1, 3.0]}),
     "proximal": (AGENT | PPO, {"clip": [0.1, 0.3], "optimizer.lr": [0.01, 0.1]}),
     "proximal, with rest": (AGENT | PPO | {"optimizer": {"name": "SGD", "lr": 0.5}}, {"kl_stop": [0.001, 0.1]}),
     "first policies": (AGENT | {"environment": "Pendulum-v1", "episode_limit": 200, "updates": 1},

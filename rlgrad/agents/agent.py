@@ -73,7 +73,7 @@ def make_agent(
         guess = network(settings, "critic", seen, shown, 1, 1.0, streams)
         own = settings.critic.optimizer
         optimizer = (own.name, own.arguments) if own else None
-        critic = Critic(masked(guess, False), unit(), settings.critic.learning_rate, optimizer)
+        critic = Critic(masked(guess, False), unit(), settings.reward_scale, settings.critic.learning_rate, optimizer)
     if settings.baseline == "running_mean":
         memory = RunningMean(replicas)
     return Agent(made, critic, memory, unit())

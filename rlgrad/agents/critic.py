@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from rlgrad.agents.normalisers import ReturnUnit
 from rlgrad.loop import Apart, Direction
+from rlgrad.replicas import along
 
 
 class Critic(Apart):
@@ -21,11 +22,13 @@ class Critic(Apart):
         self,
         network: nn.Module,
         unit: ReturnUnit | None = None,
+        scale: float | Tensor = 1.0,
         learning_rate: float | Tensor | None = None,
         optimizer: tuple[str, Mapping[str, Any]] | None = None,
     ):
+        """scale: what the network's outputs are divided by, a number or [R]."""
         super().__init__()
-        self.network = network
+        self.network, self.scale = network, scale
         self.unit = unit  # the unit of the network's outputs
         self.arguments = {} if learning_rate is None else {"lr": learning_rate}
         self.optimizer = optimizer
@@ -35,4 +38,6 @@ class Critic(Apart):
         if self.unit is not None:
             mean, deviation = self.unit.mean_and_deviation(guess)
             guess = mean + deviation * guess
+        elif isinstance(self.scale, Tensor) or self.scale != 1:
+            guess = guess / along(self.scale, guess)
         return guess.squeeze(-1)

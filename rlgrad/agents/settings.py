@@ -218,6 +218,9 @@ class CreditSettings(AgentSettings):
     """whether advantages, and the values that a critic learns, are divided by the deviation of the returns of earlier
     updates. It makes the size of the rewards irrelevant, and keeps the direction of the gradient. A constant in each
     reward makes the returns, and so this unit, depend on the time that is left: subtract it from the rewards"""
+    reward_scale: Each[PositiveFloat] = 1.0
+    """multiplies the rewards in learning, to give them more weight, as beside an entropy bonus. The objective and all
+    returns are logged in the environment's own rewards"""
 
     def optimizers_of_parts(self) -> dict[tuple[str, ...], Optimizer]:
         own = self.critic.optimizer if self.baseline == "critic" else None
@@ -269,6 +272,10 @@ def check(settings: CreditSettings) -> None:
         raise SettingError(("discount_weighting",), message)
     if settings.normalise_returns and settings.standardise_advantages and settings.baseline != "critic":
         raise SettingError(("normalise_returns",), "it has no effect beside standardise_advantages: leave one out")
+    if settings.reward_scale != 1:
+        plain = settings.standardise_advantages and settings.baseline != "critic"
+        if other := "normalise_returns" if settings.normalise_returns else "standardise_advantages" if plain else None:
+            raise SettingError(("reward_scale",), f"it has no effect beside {other}: leave one out")
     if settings.segment and settings.batch_steps:
         raise SettingError(("batch_steps",), "it is for whole episodes, and a segment's steps are given: leave one out")
     if settings.flowing and settings.discount < 1 and settings.discount_weighting:

@@ -68,7 +68,8 @@ class NaturalGradient(Together):
         group, radius = self.param_groups[0], self.of_each("lr")
         damping, tolerance = (np.reshape(self.of_each(name), (-1, 1)) for name in ("damping", "tolerance"))
         parameters = [parameter for parameter in group["params"] if parameter.requires_grad]
-        at = joined(parameter.numpy(force=True) for parameter in parameters)
+        places = [(parameter, parameter.numpy(force=True)) for parameter in parameters]
+        at = joined(place for _, place in places)
         value, gradient = evaluated(closure, parameters)
         curvature = closure.curvature()
         bend = (gradient * curvature.times(gradient)).sum(1, keepdims=True)
@@ -82,7 +83,7 @@ class NaturalGradient(Together):
         size = (ahead * times(ahead)).sum(1)  # [R] twice the divergence of a step of length 1
         length = np.sqrt(2 * radius / size) if group["bounded"] else np.full(len(at), radius)
         length = np.where((size > 0) & np.isfinite(length), length, 0.0)[:, None]
-        move(parameters, at + self.sign * length * ahead)
+        move(places, at + self.sign * length * ahead)
         if not group["line_search"]:
             return
         limit = SLACK * radius if group["bounded"] else np.inf
@@ -92,4 +93,4 @@ class NaturalGradient(Together):
             if (good | (length[:, 0] == 0)).all():
                 return
             length = np.where(good[:, None], length, SHRINK * length if shrinking < SHRINKINGS else 0.0)
-            move(parameters, at + self.sign * length * ahead)
+            move(places, at + self.sign * length * ahead)

@@ -12,7 +12,6 @@ from rlgrad.optimizers.conjugate import conjugate_gradients
 from rlgrad.optimizers.curvature import Curvature
 from rlgrad.optimizers.parts import Together
 from rlgrad.optimizers.proximal import coordinates
-from rlgrad.replicas import unflatten
 
 FEW = 64  # with up to this many parameters numpy is faster than torch
 HALVINGS = 12  # at most, of a step that improves the objective too little; then no step is taken
@@ -73,7 +72,8 @@ class Newton(Together):
         parameters = [parameter for parameter in group["params"] if parameter.requires_grad]
         sign = self.sign
         solve = {"auto": either, "direct": direct, "cg": conjugate}[group["solver"]]
-        at = joined(parameter.numpy(force=True) for parameter in parameters)
+        places = [(parameter, parameter.numpy(force=True)) for parameter in parameters]
+        at = joined(place for _, place in places)
         value, gradient = evaluated(closure, parameters)
         eps, active = np.finfo(value.dtype).eps, np.full(len(value), True)
         for _ in range(group["max_iter"]):
@@ -88,11 +88,11 @@ class Newton(Together):
             last = promised <= 2 * little  # this step is the last one
             length = np.where(last, np.minimum(rate, 1.0), rate) * active  # [R]
             if last[active].all():  # such small steps need no halving and no evaluation: the quadratic is exact enough
-                move(parameters, at + sign * length[:, None] * uphill)
+                move(places, at + sign * length[:, None] * uphill)
                 return
             for halving in itertools.count():
                 there = at + sign * length[:, None] * uphill
-                move(parameters, there)
+                move(places, there)
                 new, gradient = evaluated(closure, parameters)
                 enough = ENOUGH * length * promised - 10 * eps * size  # up to rounding error
                 good = sign * (new - value) >= enough
@@ -205,10 +205,16 @@ def evaluated(closure: Evaluated, parameters: Iterable[Tensor]) -> tuple[np.ndar
     return value, joined(parameter.grad.numpy(force=True) for parameter in parameters if parameter.grad is not None)
 
 
-def move(parameters: Sequence[Tensor], there: np.ndarray) -> None:
-    """Write `there` [R, P] into the parameters [R, ...], one after the other."""
-    for parameter, part in zip(parameters, unflatten(torch.from_numpy(there), parameters), strict=True):
-        parameter.data.copy_(part)
+def move(places: Sequence[tuple[Tensor, np.ndarray]], there: np.ndarray) -> None:
+    """Write `there` [R, P] into the parameters [R, ...], one after the other. places: the parameters, and each as an
+    array, which on the CPU is the parameter's own memory."""
+    first = 0
+    for parameter, place in places:
+        end = first + place[0].size
+        place[...] = there[:, first:end].reshape(place.shape)
+        if parameter.device.type != "cpu":
+            parameter.data.copy_(torch.from_numpy(place))
+        first = end
 
 
 def joined(arrays: Iterable[np.ndarray]) -> np.ndarray:

@@ -226,7 +226,9 @@ class Reinforce(Trainable):
         steps = alive.sum((1, 2)).reshape(-1, 1, 1)
         mean, share = objective_of(settings, batch, target)
         weight = discount_factors(alive.shape[1], settings.discount) if settings.weighted else torch.ones(())
-        unit = self.model.unit.mean_and_deviation(mean.reshape(-1, 1, 1))[1] if self.model.unit else torch.ones(())
+        each = mean.reshape(-1, 1, 1)
+        unit = torch.as_tensor(along(1 / settings.reward_scale, each), dtype=mean.dtype)
+        unit = self.model.unit.mean_and_deviation(each)[1] if self.model.unit else unit
         if batch.step % settings.diagnose_every_updates == 0 and settings.baseline != "none":
             metrics["baseline/explained_variance"] = explained_variance(target - advantage, target, alive)
         used, bonus, pull = standardised(settings, advantage / unit, alive, target), None, None

@@ -461,7 +461,7 @@ class ByHand:
         gamma = settings.discount
         before = [[to_go(each, gamma) for each in episodes_of(one, replica)] for one in earlier]
         steps_before = [g for one in before for each in one for g in each]
-        unit = float(np.std(steps_before)) if settings.normalise_returns and steps_before else 1.0
+        unit = float(np.std(steps_before)) if settings.normalise_returns and steps_before else 1 / settings.reward_scale
         old = [(0.8**age, np.mean([each[0] for each in one])) for age, one in enumerate(reversed(before))]
         running = sum(w * m for w, m in old) / sum(w for w, _ in old) if old else 0.0
         every = episodes_of(batch, replica)
@@ -556,6 +556,7 @@ class ByHand:
             "normalise_returns": True,
             "entropy_bonus": {"coefficient": 0.1},
         },
+        {"baseline": "none", "reward_scale": 2.5, "entropy_bonus": {"coefficient": 0.3}},
     ],
     ids=lambda settings: "-".join(map(str, settings.values())),
 )
@@ -594,6 +595,43 @@ def test_an_estimate_is_what_a_loop_over_steps_and_autograd_give(float64: None, 
             assert float(found.metrics[name][replica]) == pytest.approx(number), name
     named = {*metrics, "gradient/signal_to_noise"}
     assert set(found.metrics) == named
+
+
+def tripled(**options: Any) -> gymnasium.Env[Any, Any]:
+    return gymnasium.wrappers.TransformReward(gymnasium.make("CartPole-v1", **options), lambda reward: 3 * reward)
+
+
+OWN_CRITIC = {"hidden": [4], "optimizer": {"name": "Adam", "lr": 0.1}, "epochs": 2}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"entropy_bonus": {"coefficient": 0.3}, "baseline": "leave_one_out"},
+        {"baseline": "critic", "segment": 20, "gae_lambda": 0.9, "discount_weighting": False},
+        {"baseline": "critic", "critic": OWN_CRITIC, "standardise_advantages": True},
+        {"problem": "ppo", "baseline": "critic", "epochs": 2, "minibatches": 2, "entropy_bonus": {"coefficient": 0.3}},
+    ],
+    ids=["entropy", "segments", "critic", "ppo"],
+)
+def test_a_reward_scale_trains_as_such_rewards_do_and_the_objective_stays(
+    float64: None, settings: dict[str, Any]
+) -> None:
+    config = {"problem": "reinforce", "environment": "-", "episodes": 3, "discount": 0.9, "policy": {"hidden": [4]}}
+    config |= {"updates": 3, "optimizer": {"name": "SGD", "lr": 0.1}, "replicas": 2, **settings}
+    trained = []
+    for scale, environment in ((3.0, lambda: gymnasium.make("CartPole-v1")), (1.0, tripled)):
+        built = load_config(config | {"reward_scale": scale}, objects={"environment": environment}).build()
+        told = [
+            torch.stack([update.value, update.metrics["episode/return"]])
+            for update in itertools.islice(updates(built.problem, built.optimizer), 3)
+        ]
+        built.problem.close()
+        trained.append((list(built.problem.model.parameters()), torch.stack(told)))
+    (parameters, told), (others, thrice) = trained
+    torch.testing.assert_close(3 * told, thrice, rtol=1e-9, atol=0, equal_nan=True)
+    for found, expected in zip(parameters, others, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
 def bandit(**settings: object) -> Reinforce:
