@@ -191,3 +191,25 @@ def test_what_a_replica_is_dealt_does_not_depend_on_the_others() -> None:
     assert torch.equal(alone[0], many[0])
     assert len({tuple(each.flatten().tolist()) for each in many}) == 4
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(many, 2))
+
+
+def test_the_expected_cost_is_that_of_the_sums_of_normal_variables() -> None:
+    """Every x and u is a number plus independent normal variables, each times a number: nothing else is needed."""
+    process, (weight, bias, deviation) = LinearQuadratic(), (-0.7, 0.2, 0.4)
+    x, noise = np.zeros(1 + 2 * process.steps), np.eye(1 + 2 * process.steps)  # the first for what is certain
+    x[0], expected = process.start, 0.0
+    for t in range(process.steps):
+        u = weight * x + bias * noise[0] + deviation * noise[1 + 2 * t]
+        expected -= 0.9**t * float(x @ x + process.cost * u @ u)
+        x = process.stay * x + process.push * u + process.noise * noise[2 + 2 * t]
+    told = (torch.tensor([number], dtype=torch.float64) for number in (weight, bias, deviation))
+    assert process.expected_return(*told, 0.9).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["Ring-v0", "LinearQuadratic-v0"])
+def test_what_chance_draws_does_not_shift_what_the_policy_draws(name: str) -> None:
+    environments, drawn = make(f"rlgrad/{name}", 2, 3, options={}), streams(0, 2, Purpose.SAMPLE)
+    environments.reset(drawn)
+    for _ in range(3):
+        environments.step(np.zeros((6, 1)) if "Linear" in name else np.zeros(6, int))
+    assert [rng.random() for rng in drawn] == [rng.random() for rng in streams(0, 2, Purpose.SAMPLE)]
