@@ -94,6 +94,18 @@ def test_ours_is_gymnasium_s_step_for_step(id: str, controller: Controller, ends
     assert 0 < terminated_in_all < COPIES if ends == "both" else terminated_in_all == 0
 
 
+@pytest.mark.parametrize("way", [1, -1])
+def test_links_turn_no_faster_than_gymnasium_s(way: int) -> None:
+    """At twice the velocities that are reached by playing."""
+    ours, theirs = make("Acrobot-v1", 1, 1, options={}), gymnasium.make("Acrobot-v1")
+    ours.reset(streams(0, 1, Purpose.SAMPLE))
+    theirs.reset()
+    ours.state = way * np.array([[0.5], [1.0], [25.0], [-56.0]])
+    theirs.unwrapped.state = ours.state[:, 0].copy()
+    found, expected = ours.step(np.array([2])), theirs.step(2)
+    np.testing.assert_allclose(found.observation[0], expected[0], rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "id", ["Acrobot-v1", "CartPole-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"]
 )

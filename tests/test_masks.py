@@ -17,7 +17,7 @@ from rlgrad.agents.masked import Masked
 from rlgrad.agents.policies import CategoricalPolicy, Choice, MultiCategoricalPolicy
 from rlgrad.cli import main
 from rlgrad.config import load_config
-from rlgrad.environments.around import Around, forbidding
+from rlgrad.environments.around import Around, MasksSeen, forbidding
 from rlgrad.environments.vector import VectorEnvironments
 from rlgrad.errors import UsageError
 from rlgrad.loop import updates
@@ -353,3 +353,24 @@ def test_a_mask_stands_beside_a_picture_which_stays_bytes() -> None:
     for piece in batch.pieces():
         assert batch.observation[:, piece].dtype == torch.uint8
     assert all(g.isfinite().all() for g in made.objective(batch).gradient or [])
+
+
+def test_a_mask_that_does_not_come_again_is_not_taken_for_the_last_one() -> None:
+    """The second of two copies has none after its first step: that is refused, unless its episode is over."""
+
+    class Forgets(gymnasium.vector.VectorEnv):
+        num_envs, over = 2, False
+        single_observation_space, single_action_space = spaces.Box(0, 1, (1,)), spaces.Discrete(3)
+
+        def reset(self, **how: Any) -> Any:
+            return np.zeros((2, 1)), {"action_mask": [np.array([1, 0, 1]), np.array([0, 1, 1])]}
+
+        def step(self, actions: Any) -> Any:
+            info = {"action_mask": [np.array([0, 0, 1]), None], "_action_mask": np.array([True, False])}
+            return np.zeros((2, 1)), np.zeros(2), np.array([False, self.over]), np.zeros(2, bool), info
+
+    inner = Forgets()
+    seen = MasksSeen(inner)
+    for inner.over, left in ((False, [-1, -1, -1]), (True, [0, 1, 1])):
+        assert seen.reset()[0]["action_mask"].tolist() == [[1, 0, 1], [0, 1, 1]]
+        assert seen.step(np.zeros(2, int))[0]["action_mask"].tolist() == [[0, 0, 1], left]
