@@ -253,3 +253,32 @@ def test_what_is_left_to_gain_is_what_the_optimum_gains(tmp_path: Path) -> None:
     value = near.summary["objective"]["mean"]
     assert near.summary["left_to_gain"][0] == pytest.approx((value - best) / value, rel=0.1)
     assert near.summary["left_to_gain"][0] > 1e-7
+
+
+def test_a_column_that_others_determine_takes_no_degree_of_freedom_and_without_an_intercept_zero_is_the_constant() -> (
+    None
+):
+    sm = pytest.importorskip("statsmodels.api")
+    x, y = made("gaussian")
+    z = (x[:, [0, 2]] - [0, 0.5]) / [1, 0.01]
+    reference = sm.OLS(y, z).fit()
+    columns = torch.from_numpy(np.column_stack([z, z.sum(1)]))
+    design = Design(columns, torch.from_numpy(y), None, ["a", "b", "both"], intercept=False)
+    start = np.zeros((3, 1))
+    table = fitted(family_of("gaussian", 1), design, start, Preprocessing(["a", "b", "both"], "error"), [], "fisher")
+    for number in range(2):
+        row = table.rows[number]
+        assert row.estimate == pytest.approx(reference.params[number])
+        assert (row.error, row.p) == pytest.approx((reference.bse[number], reference.pvalues[number]))
+    assert table.rows[2].estimate is None
+    assert table.facts["R²"] == pytest.approx(reference.rsquared)
+
+
+def test_coefficients_are_brought_into_the_file_s_units() -> None:
+    """A model of u = (x - 5) / 2 that is centred again: c (u - shift) / unit + b, as a line of x."""
+    u = torch.tensor([[1.0], [3.0], [8.0]], dtype=torch.float64)
+    design = Design(u, torch.zeros(3), None, ["x"], intercept=True)
+    unit = float(u.std(correction=0))
+    intercept, slope = design.outer(Preprocessing(["x"], "error", mean=[5.0], deviation=[2.0])) @ [10.0, 3.0]
+    for x in (0.0, 7.0):
+        assert intercept + slope * x == pytest.approx(3.0 * ((x - 5) / 2 - 4.0) / unit + 10.0)

@@ -95,6 +95,19 @@ class Market(Walk):
         return np.array([self.x])
 
 
+class Settles(Walk):
+    """Leaves a trace where an action is held for long, as bodies do that come to lie still."""
+
+    last, same, wear = -1, 0, 0.0
+
+    def step(self, action: int) -> Any:
+        self.same = self.same + 1 if action == self.last else 0
+        self.last = action
+        self.wear += 1e-9 * (self.same > 30)
+        observation, reward, *_ = super().step(action)
+        return observation + self.wear, reward, self.t == 50, False, {}
+
+
 class Unseeded(Walk):
     def see(self) -> np.ndarray:
         self.x = np.random.normal()
@@ -130,7 +143,7 @@ class Leaves(Walk):
         os.chdir("/")
 
 
-for made in (Walk, Counted, Breaks, Worn, Market, Unseeded, normalised, Endless, Exits, Leaves):
+for made in (Walk, Counted, Breaks, Worn, Settles, Market, Unseeded, normalised, Endless, Exits, Leaves):
     gymnasium.register(f"life/{made.__name__}-v0", made)
 gymnasium.register("life/Processes-v0", Walk, vector_entry_point=processes)
 
@@ -147,7 +160,13 @@ def facts(run: Any) -> str:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("Walk", None), ("Worn", "earlier episodes"), ("Market", "earlier episodes"), ("Unseeded", "more than its seed")],
+    [
+        ("Walk", None),
+        ("Worn", "earlier episodes"),
+        ("Settles", "earlier episodes"),
+        ("Market", "earlier episodes"),
+        ("Unseeded", "more than its seed"),
+    ],
 )
 def test_what_an_episode_hangs_on_is_said_before_the_run(tmp_path: Path, name: str, said: str | None, capsys) -> None:
     run = train(config(name, updates=1), out=tmp_path / "run", quiet=False)

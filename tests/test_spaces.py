@@ -1,5 +1,6 @@
 """What is let in of an environment's observations, what is refused, and what the policy sees of them."""
 
+import json
 from typing import Any
 
 import gymnasium
@@ -10,7 +11,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rlgrad.agents.rollouts import play
 from rlgrad.environments import GymnasiumEnvironments, VectorEnvironments, make
-from rlgrad.environments.spaces import Door, pictures, visible_space
+from rlgrad.environments.spaces import Door, described, difference, pictures, space_from, visible_space
 from rlgrad.errors import RunError, SettingError
 from rlgrad.streams import Purpose, streams
 from tests.test_rollouts import policy
@@ -264,3 +265,28 @@ def test_an_environment_that_writes_into_its_action_changes_nothing_of_ours(simu
     for copy, own in zip(copies, action.tolist(), strict=True):
         assert copy.unwrapped.got
         assert all(got == own for got in copy.unwrapped.got)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Discrete(3, start=-1),
+        spaces.MultiDiscrete([2, 3], start=[1, -1]),
+        spaces.MultiBinary([2, 2]),
+        spaces.Box(np.array([0, -np.inf], np.float32), np.array([1, 2], np.float32)),
+        spaces.Dict({"b": spaces.Box(0, 255, (2, 3), np.uint8), "a": spaces.Tuple([spaces.Discrete(2)])}),
+    ],
+)
+def test_a_space_is_the_same_after_it_was_written_down(space: Any) -> None:
+    assert space_from(json.loads(json.dumps(described(space)))) == space
+
+
+def test_what_makes_two_spaces_hold_other_things() -> None:
+    real, other = spaces.Box(0, 1, (2,), np.float32), spaces.Box(0, 2, (2,), np.float64)
+    assert difference(real, real, bounds=True) is None
+    assert difference(real, other, bounds=False) is None
+    assert difference(real, other, bounds=True)
+    assert difference(real, spaces.Box(0, 1, (2,), np.int64), bounds=False)
+    assert difference(real, spaces.Box(0, 1, (3,)), bounds=False)
+    assert difference(spaces.Dict(a=real), spaces.Dict(b=real), bounds=False)
+    assert difference(spaces.Dict(a=real), spaces.Dict(a=real, b=real), bounds=False)

@@ -333,3 +333,28 @@ def test_short_episodes_are_put_back_wherever_a_segment_ends() -> None:
         b = [again.sample(number) for number in range(step + 2)][-1]
         assert torch.equal(a.observation, b.observation)
         assert torch.equal(a.reward, b.reward)
+
+
+def test_segments_are_put_back_by_actions_as_the_environment_had_them() -> None:
+    """Pendulum's are twice what the policy says, and clipped."""
+    settings = {
+        "problem": "reinforce", "environment": "Pendulum-v1", "segment": 7, "episodes": 2, "baseline": "critic",
+        "updates": 1, "optimizer": {"name": "SGD", "lr": 1.0},
+    }  # fmt: skip
+    problem, other = (load_config(settings).build().problem for _ in range(2))
+    for step in range(2):
+        problem.sample(step)
+    other.load_state_dict(problem.state_dict())
+    assert torch.equal(other.sample(2).observation, problem.sample(2).observation)
+
+
+def test_the_last_observations_of_a_batch_are_those_of_the_copies_that_have_ended() -> None:
+    def make(_: object) -> SyncVectorEnv:
+        return SyncVectorEnv([functools.partial(Scripted, "short ones", k) for k in range(3)])
+
+    environments = VectorEnvironments(make, 1, 3)
+    seen = environments.reset(streams(0, 1, Purpose.SAMPLE)) * 0 + np.arange(3)[:, None]
+    each = np.empty(3, object)
+    each[2] = seen[2]
+    for observations in (seen, each):  # as some vector environments have them, or as Gymnasium's own
+        assert environments._final(observations, np.array([2])).tolist() == seen[2:].tolist()
