@@ -11,6 +11,7 @@ from rlgrad.cli import main
 from rlgrad.config import load_config
 from rlgrad.errors import UsageError
 from rlgrad.supervised.data import Dataset
+from rlgrad.supervised.preprocessing import Preprocessing
 
 CSV = "age,weight,kind\n1,10,cat\n2,?,dog\n3,30,cat\n4,40,dog\n,50,cat\n6,60,dog\n"
 
@@ -310,6 +311,7 @@ def test_the_first_row_is_a_header_or_an_example(tmp_path: Path, first: str, hea
         (["200", "-7", "10"], {}, [-7, 10, 200], [2, 0, 1]),
         (["Yes", "yes", "no"], {}, ["Yes", "no", "yes"], [0, 2, 1]),
         (["True", "False", "True"], {"positive": True}, ["False", "True"], [1, 0, 1]),
+        (["TRUE", "FALSE", "TRUE"], {"positive": False}, ["TRUE", "FALSE"], [0, 1, 0]),
         (["no", "yes", "yes"], {"positive": "no"}, ["yes", "no"], [1, 0, 0]),
         (["a", "b", "c"], {"positive": "b"}, ["not b", "b"], [0, 1, 0]),
         (["NA", "none", "NA"], {"not_missing": ["NA", "none"]}, ["NA", "none"], [0, 1, 0]),
@@ -527,3 +529,21 @@ def test_a_number_is_predicted_where_the_family_asks_for_it(tmp_path: Path) -> N
     found = dataset(tmp_path / "t.csv", "a,y\n1,0.5\n2,1.5\n3,NA\n", family="gaussian", missing_values="drop")
     assert found.y.tolist() == [0.5, 1.5]
     assert found.facts["data"].endswith("label `y`: numbers from 0.5 to 1.5")
+
+
+def test_groups_and_weights_stay_with_their_rows_where_others_are_left_out(tmp_path: Path) -> None:
+    text = "x,y,g,w\n1,,a,1\n2,u,b,2\n?,v,c,3\n4,v,a,4\n5,u,b,5\n6,v,a,6\n"
+    how = {"label": "y", "weight": "w", "replicas": {"folds": 2, "groups": "g"}, "missing_values": "drop"}
+    found = dataset(tmp_path / "t.csv", text, **how)
+    assert found.x.flatten().tolist() == [2, 4, 5, 6]
+    assert found.groups is not None
+    assert [int(g) == int(found.groups[0]) for g in found.groups] == [True, False, True, False]
+    assert found.sample_weight is not None
+    counted = found.sample_weight.sum(0)
+    assert (counted / counted[0]).tolist() == pytest.approx([1, 2, 2.5, 3])  # each row is in one of both
+
+
+def test_a_row_with_an_unknown_category_is_missing_as_a_whole() -> None:
+    done = Preprocessing(["n", "kind"], "drop", categories={"kind": ["cat", "dog"]})
+    found = done(np.array([[1.0, 1.0], [2.0, np.nan], [3.0, 0.0]]))
+    assert np.array_equal(found, [[1, 1], [np.nan, np.nan], [3, 0]], equal_nan=True)

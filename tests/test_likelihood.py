@@ -13,6 +13,8 @@ from rlgrad.replicas import flatten
 from rlgrad.supervised import likelihood
 from rlgrad.supervised.data import Dataset
 from rlgrad.supervised.families import family_of
+from rlgrad.supervised.families.family import average
+from rlgrad.supervised.likelihood import for_each
 from rlgrad.supervised.minibatches import Batch
 
 EXAMPLES, FEATURES, REPLICAS = 50, 4, 3
@@ -253,3 +255,18 @@ def test_large_counts_keep_their_digits_in_single_precision(xp: Any) -> None:
     np.testing.assert_allclose(found[0], poisson.logpmf(y[0].astype(int), exact), rtol=1e-4)
     np.testing.assert_allclose(mean[0, 0], exact, rtol=1e-6)
     np.testing.assert_allclose(residual[0, 0], y[0] - exact, atol=0.2, rtol=1e-4)
+
+
+@pytest.mark.parametrize("xp", [np, torch])
+def test_what_examples_count_goes_round_by_the_values_of_a_sweep(xp: Any) -> None:
+    """Of replicas 0 and 1, and 2 and 3 with another value: m, m + M, ..."""
+    counts = xp.asarray([[1.0, 2.0], [3.0, 4.0]])
+    assert for_each(xp, counts, 4).tolist() == [[1, 2], [3, 4], [1, 2], [3, 4]]
+    assert for_each(xp, counts, 2).tolist() == [[1, 2], [3, 4]]
+    assert for_each(xp, counts[:1], 3).tolist() == [[1, 2]]
+
+
+def test_an_average_is_by_what_examples_count() -> None:
+    values = torch.tensor([[1.0, 4.0], [2.0, 6.0]])
+    assert average(values, torch.tensor([[1.0, 3.0], [2.0, 2.0]])).tolist() == [(1 + 12) / 4, 4.0]
+    assert average(values, None).tolist() == [2.5, 4.0]

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -320,3 +321,11 @@ def test_what_a_runaway_is_told_follows_the_way_it_goes(wrong_sign):
     says = "no maximum to climb to" if wrong_sign else "the wrong way: the steps overshoot"
     with pytest.raises(RunError, match=says):
         problem.objective(torch.zeros(1))
+
+
+def test_a_point_may_not_go_beyond_the_bound_where_the_function_is_small_too(tmp_path: Path) -> None:
+    """x / 1000 goes down for ever, ten further in each update, and its value stays near zero."""
+    told = {"problem": "surface", "function": "x / 1000", "direction": "minimize", "start": [[0.0]], "bound": 15}
+    told |= {"updates": 5, "optimizer": {"name": "SGD", "lr": 1e4}}
+    with pytest.raises(RunError, match="f has no minimum to descend to along x: replica 0 is at x = -20"):
+        train(told, out=tmp_path / "run")
