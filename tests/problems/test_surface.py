@@ -329,3 +329,24 @@ def test_a_point_may_not_go_beyond_the_bound_where_the_function_is_small_too(tmp
     told |= {"updates": 5, "optimizer": {"name": "SGD", "lr": 1e4}}
     with pytest.raises(RunError, match="f has no minimum to descend to along x: replica 0 is at x = -20"):
         train(told, out=tmp_path / "run")
+
+
+def test_a_long_path_keeps_places_at_equal_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is gone on with; and a point that begins elsewhere is held to the value there."""
+    monkeypatch.setattr("rlgrad.problems.surface.LONGEST", 4)
+    told = {"problem": "surface", "function": "x**2", "direction": "minimize", "start": [[0.0]], "updates": 99}
+    told |= {"optimizer": {"name": "SGD", "lr": 0.1}, "pictures_every_updates": 1}
+    problem, again = (load_config(told).build().problem for _ in range(2))
+    for step in range(40):
+        if step == 17:
+            again.load_state_dict(problem.state_dict())
+        for each in (problem, again) if step >= 17 else (problem,):
+            with torch.no_grad():
+                each.model.point.fill_(float(step))
+            each.sample(step)
+    places = [place.item() for place in problem.path]
+    assert 2 <= len(places) <= 4
+    assert places == [n * problem.apart for n in range(len(places))]
+    assert [place.item() for place in again.path] == places
+    problem.begin_from({"point": torch.tensor([[[3.0]]], dtype=torch.float64)}, {})
+    assert problem.initial.tolist() == [9.0]
