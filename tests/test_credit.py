@@ -45,7 +45,10 @@ def test_generalized_advantages_are_those_of_a_loop_over_each_episode(time_limit
     critic = problem.model.critic
     assert critic is not None
     with torch.no_grad():
+        for parameter in critic.parameters():
+            parameter += 0.3
         value = values(critic, batch.observation)
+        assert (value[~batch.alive].abs() > 0.1).all()
         found = credit(problem.settings, problem.model, batch, value)
         after = critic(batch.last_observation)[0]
     order = sorted(range(len(ends)), key=lambda b: ends[b][0])  # in which the last observations stand
