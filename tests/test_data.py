@@ -458,7 +458,22 @@ def test_a_category_that_only_the_held_out_part_has_counts_as_missing(tmp_path: 
         ("a,y\n9:30,0\n10:45,1\n", {}, "'9:30' is a date or a time"),
         ("a,y\n0x1F,0\n0x2A,1\n", {}, "hexadecimal"),
         ("a,y\n1.5D+00,0\n2.5D+00,1\n", {}, "write E where Fortran has written D"),
-        ("a,y\n12%,0\n15%,1\n", {}, "write it without the sign"),
+        *((f"a,y\n{cell},0\n2{cell},1\n", {}, f"t.csv:2: column 1 (a): {cell!r} is not a finite number: write it as -1234.5")
+          for cell in ("12%", "5 €", "¥7", "-$5", "CHF 5", "(5.0)", "−5", "–5.5", "1 234", "1\u202f234", "1'234.5", "٣", "３")),
+        ("a,y\n1:30 PM,0\n2:15 pm,1\n", {}, "is a date or a time"),
+        ("a,y\n2020-01,0\n2020-02,1\n", {}, "is a date or a time"),
+        ("a,y\n2020Q1,0\n2020Q2,1\n", {}, "is a date or a time"),
+        ("a,y\n100000000000000000001,0\n3,1\n", {}, "t.csv:2: column 1 (a): '100000000000000000001' has more digits"),
+        ("a,y\n" + "1" * 5000 + ",0\n3,1\n", {}, "t.csv:2: column 1 (a): '1"),
+        ("a,b,y\n1,2,0\n# note\n3,4,1\n", {}, "t.csv:3: one cell by commas, '# note', where the header has 3"),
+        ("Report\na,b,y\n1,2,0\n3,4,1\n", {}, "t.csv:1: one cell by commas, 'Report', where rows have 3"),
+        ("a~y\n1~0\n2~1\n", {}, "it has one column: blanks, header; is another sign its `separator`?"),
+        ("a,b,y\n1,2,0\na,b,y\n3,4,1\n", {}, "t.csv:1: column 1: 'a' is not a finite number"),
+        ("a,b,y\n1,2,0\na,b,y\n3,4,1\n", {}, "`header: true` if the first row has the names"),
+        ('[\n  {"a": 1, "y": 0}]', {}, "this is JSON; save the table as CSV or Parquet"),
+        ('{"a": 1, "y": 0}\n{"a": 2, "y": 1}\n', {}, "this is JSON"),
+        ("\ufeff<!DOCTYPE html>\n", {}, "this is an HTML page or XML"),
+        ("@RELATION x\n", {}, "this is ARFF"),
         ("a;y\n1,303;0\n2,404;1\n", {}, "is the comma of 1,303 a decimal sign? `decimal` says"),
         ("a,y\n1,0\nblue,1\n", {}, "`categorical: [a]` takes it as one of words"),
         ("a\ty\n1 5\t0\n2\t1\n", {}, "t.csv:2: column 1 (a): '1 5' is not a finite number"),
@@ -474,7 +489,7 @@ def test_a_category_that_only_the_held_out_part_has_counts_as_missing(tmp_path: 
         ("y,a\n" + "".join(f"{k % 2},{k * k}\n" for k in range(40)), {}, "40 different labels in 40 rows are no classes"),
         ("a,y\n1,\n2,1\n", {}, "t.csv:2: column 2 (y): the label is missing"),
         ("a,y\n1,NA\n2,null\n", {"missing_values": "drop"}, "no row has a label"),
-        ("name,y\n" + "".join(f"n{k},{k % 2}\n" for k in range(50)), {}, "50 different words in 50 rows are no categor"),
+        ("name,y\n" + "".join(f"n{k},{k % 2}\n" for k in range(50)), {}, "50 different words in 50 rows, such as 'n0', are no"),
         ("a,y\n1e200,0\n-1e200,1\n", {"standardise": True}, "the values of a are too large"),
         ("a,y\n1e200,0\n-1e200,1\n", {"dtype": "float32"}, "a value of a is too large for float32"),
         ("a,y\n1,0\n" + "2" * 3_000_000 + ",1\n", {}, "t.csv:3: a line of more than 1 MB is no row"),
@@ -490,6 +505,38 @@ def test_a_refusal_names_the_place_and_what_to_do(
         dataset(tmp_path / "t.csv", text, **settings)
     assert message in str(refused.value)
     assert len(str(refused.value)) < 400
+
+
+def test_whole_numbers_that_double_precision_would_merge_are_refused_or_words(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    ids = [10**16, 10**16 + 1] * 4
+    parquet.write_table(pa.table({"id": ids, "y": [0, 1, 1, 0] * 2}), tmp_path / "t.parquet")
+    (tmp_path / "t.csv").write_text("id,y\n" + "".join(f"{id},{k % 4 in (1, 2):d}\n" for k, id in enumerate(ids)))
+    given = {
+        "problem": "logistic",
+        "updates": 1,
+        "optimizer": {"name": "SGD"},
+        "test_fraction": 0,
+        "standardise": False,
+    }
+    for name, where in (("t.parquet", "column id: "), ("t.csv", r"t.csv:3: column 1 \(id\): ")):
+        with pytest.raises(UsageError, match=where + r".*`categorical: \[id\]` takes its numbers as words"):
+            load_config(given | {"data": str(tmp_path / name)}).build()
+        told = given | {"data": str(tmp_path / name), "categorical": ["id"]}
+        found = load_config(told).build().problem.dataset
+        assert found.preprocessing.columns == [f"id={10**16 + 1}"]
+        assert found.x[:, 0].tolist() == [0, 1] * 4
+    assert dataset(tmp_path / "s.csv", f"a,y\n{10**16},0\n{10**15 + 1},1\n").x[:, 0].tolist() == [1e16, 1e15 + 1]
+
+
+def test_what_is_left_out_and_labels_that_look_alike_are_announced(tmp_path: Path) -> None:
+    text = 'a,y\n1,01\n2,1\n3,\n4,+1\n,1\n5,x\n6,"two\nlines"\n'
+    facts = dataset(tmp_path / "t.csv", text, missing_values="drop").facts
+    assert facts["rows left out"] == "2 of 7, as their label or a value is missing"
+    assert "two lines 1" in facts["data"]
+    assert facts["data"].endswith("'+1' and '01' are different labels")
 
 
 def test_nothing_is_fetched_and_nothing_but_a_file_is_read(tmp_path: Path) -> None:

@@ -8,23 +8,31 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rlgrad.errors import SettingError, short
-from rlgrad.supervised.dialects import number
+from rlgrad.supervised.dialects import exact, number
 from rlgrad.supervised.tables import Absent, Table
 
 CATEGORIES = 1000  # at most, in one column; and at most half the number of rows, if there are more than FEW
 FEW = 20
 TRUTH = {"true": 1.0, "false": 0.0}
-DATE = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?|\d{1,2}:\d{2}(:\d{2}.*)?"
+DATE = (
+    r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?|\d{1,2}:\d{2}(:\d{2}.*| ?[aApP]\.?[mM]\.?)?|\d{4}(-\d{2}|[- ]?[qQ][1-4])"
+)
 MONTH = "(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 DATE += rf"|(\d{{1,2}}[- .]+)?{MONTH}[- .,]+(\d{{1,2}}[- ,]+)?\d{{2,4}}"  # 2 Jan 2020, January 2, 2020
+MARK = "[$€£¥₹₩₽₺₪¢%‰]|USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|SEK|NOK|DKK"
+MINUS = "[-+−‐‑‒–—]"  # few of which are ASCII's
+GROUPS = r"(\d{1,3}(['’\s]\d{3})+|[\d.,]*\d[.,]?)([.,]\d*)?"  # \d is a digit in any script
 ODD = {  # what looks like a number but is not read as one -> what to do about it
     DATE: "is a date or a time: write a number, such as days since a day, or leave the column out with `drop`",
     r"[+-]?0[xX][0-9a-fA-F]+": "is not a finite number: it is hexadecimal, write it in decimal digits",
     r"[+-]?[\d.,]+[dD][+-]?\d+": "is not a finite number: write E where Fortran has written D",
     r"[+-]?\d+(_\d+)+": "is not a finite number: write it without _",
     r"[+-]?\d+(,\d+)+": "is not a finite number: `decimal` says whether the comma is a decimal sign",
-    r"[$€£]?[+-]?[\d.,]+ ?[%$€£]?": "is not a finite number: write it without the sign",
-    r"[+-]?(?i:inf|infinity)": "is not a finite number; if it stands for a missing value, `missing: [{}]` says so",
+    r"[+-]?[0-9]{16,}": "has more digits than a number of double precision: `drop: [{name}]` leaves the column out, "
+    "`categorical: [{name}]` takes its numbers as words",
+    rf"\(?{MINUS}?\s?({MARK})?\s?{MINUS}?{GROUPS}\s?({MARK})?\)?": "is not a finite number: write it as -1234.5, in "
+    "plain digits and without signs of currency, percent or thousands",
+    r"[+-]?(?i:inf|infinity)": "is not a finite number; if it stands for a missing value, `missing: [{shown}]` says so",
 }
 
 
@@ -39,7 +47,7 @@ class Column(NamedTuple):
         if self.categories is None:
             value = number(word, decimal)
             value = TRUTH.get(word.strip().casefold()) if value is None else value
-            return value if value is None or math.isfinite(value) else None
+            return value if value is None or (math.isfinite(value) and exact(word)) else None
         word = canonical(word)
         return float(self.categories.index(word)) if word in self.categories else math.nan
 
@@ -113,6 +121,7 @@ def blocks(
         except Misread as error:
             row, place = start + error.row, places[k]
             why = complaint(table.cell(row, place) or error.word, columns[k], absent, error.mixed)
+            why += "" if row or table.headed else "; `header: true` if the first row has the names of the columns"
             raise SettingError((table.setting,), f"{table.where(row)}: {table.column(place)}: {why}") from error
         start += len(batch)
         yield x
@@ -137,7 +146,7 @@ def complaint(word: str, column: Column, absent: Absent, mixed: bool = False) ->
         return f"no example of the training part has {shown!r}; {hint}"
     for pattern, what in ODD.items():
         if re.fullmatch(pattern, word.strip()):
-            return f"{shown!r} {what.format(shown)}"
+            return f"{shown!r} {what.format(shown=shown, name=name)}"
     hint = f"`missing: [{shown}]` if it stands for a missing value, `drop: [{name}]` leaves the column out"
     return f"{shown!r} is not a finite number; {hint}, `categorical: [{name}]` takes it as one of words"
 

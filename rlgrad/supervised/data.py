@@ -208,8 +208,10 @@ def present(column: Column, blocks: Iterator[np.ndarray], rows: int) -> Column:
     codes = np.unique(np.concatenate([np.unique(x) for x in blocks]))
     words = [(column.categories or ())[int(code)] for code in codes if code == code]
     if len(words) > CATEGORIES or 2 * len(words) > max(rows, 2 * FEW):
-        message = f"{column.name}: {len(words)} different words in {rows} rows are no categories"
-        raise SettingError(("data",), f"{message}; `drop: [{column.name}]` leaves the column out")
+        message = (
+            f"{column.name}: {len(words)} different words in {rows} rows, such as {short(repr(words[0]))}, are no "
+        )
+        raise SettingError(("data",), f"{message}categories; `drop: [{column.name}]` leaves the column out")
     return column._replace(categories=words)
 
 
@@ -265,6 +267,8 @@ def tabular(settings: DataSettings, numeric: bool) -> Source:
     named = labels.Labels(table, label, settings, numeric)
     facts["data"] += named.words()
     train = examples(table, places, features, named.y, settings, counted, grouped)
+    if gone := len(named.y) - len(train.y):
+        facts["rows left out"] = f"{gone:,} of {len(named.y):,}, as their label or a value is missing"
     if settings.test_data is None:
         return Source(train, None, features, named.labels, facts)
     other = settings.table(Path(settings.test_data), "test_data")
@@ -294,7 +298,8 @@ def chosen(table: Table, settings: DataSettings) -> tuple[int, list[int], list[i
     places = places if settings.columns else [place for place in used if place != label]
     if left := [place for place in places if place not in dropped]:
         return label, left, counted, grouped
-    raise SettingError(("columns",), f"{table.source} has no column to learn from besides the label")
+    hint = f", as it has one column: {table.words}; is another sign its `separator`?" if len(used) == 1 else ""
+    raise SettingError(("columns",), f"{table.source} has no column to learn from besides the label{hint}")
 
 
 def matched(table: Table, of: Table, places: Sequence[int]) -> list[int]:
@@ -311,7 +316,8 @@ def matched(table: Table, of: Table, places: Sequence[int]) -> list[int]:
     names = [of.name(place) for place in places]
     if names[-1] not in table.names:
         hint = "rlgrad predict needs none, and a run cannot be judged without"
-        raise SettingError(("test_data",), f"{table.source} has no column {names[-1]!r}, the label; {hint}")
+        message = f"{table.source} has no column {names[-1]!r}, the label; {hint}"
+        raise SettingError(("test_data",), message, table.names, names[-1])
     return tables.found(table, names)
 
 

@@ -10,6 +10,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,6 +67,12 @@ def number(word: str, decimal: str = ".") -> float | None:
     return float(word) if NUMBER.fullmatch(word) else None
 
 
+def cells_in(row: Sequence[str], separator: str) -> str:
+    """How many there are, in words."""
+    one = f"one cell by {NAMES.get(separator, repr(separator))}, {short(repr(row[0].strip()))}"
+    return f"{len(row)} cells" if len(row) > 1 else one
+
+
 def rows_of(stream: Any, separator: str, strict: bool) -> Any:
     """csv.reader; if blanks are the separator, several blanks count as one."""
     lines = map(single_blanks, stream) if separator == " " else stream
@@ -106,6 +113,11 @@ def found(head: bytes, whole: bool, told: Told, absent: Callable[[str], bool], p
     if headed and not body:
         raise SettingError((setting,), f"{path}: there are no rows in this file but the header; is it one? `header`")
     width = Counter(map(len, body if headed else rows)).most_common(1)[0][0]
+    if headed and len(first) < width - 1:
+        message = (
+            f"{cells_in(first, separator)}, where rows have {width}; above a header only comments may stand, after #"
+        )
+        raise SettingError((setting,), f"{path}:{skipped + ends[0]}: {message}")
     names, unused = named(first if headed else [], body if headed else rows, width)
     body = [row for row in (body if headed else rows) if len(row) == width]
     columns = [*zip(*body, strict=True), *[()] * (len(names) - width)]
@@ -121,7 +133,13 @@ def found(head: bytes, whole: bool, told: Told, absent: Callable[[str], bool], p
 
 def plain(cell: str, decimal: str) -> bool:
     """Whether a cell is a number without separators of thousands, which pyarrow can read."""
-    return NUMBER.fullmatch(cell.strip().replace(",", ".") if decimal == "," else cell.strip()) is not None
+    word = cell.strip().replace(",", ".") if decimal == "," else cell.strip()
+    return NUMBER.fullmatch(word) is not None and exact(word)
+
+
+def exact(word: str) -> bool:
+    """Whether it is no whole number with more digits than double precision holds: such are names, and would merge."""
+    return re.fullmatch(r"\s*[+-]?[0-9]{16,}\s*", word) is None or Decimal(word.strip()) == float(word)
 
 
 def encoding_of(head: bytes, told: Told, setting: str, path: Path) -> str:

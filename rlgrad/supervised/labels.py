@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlgrad.errors import SettingError, short
+from rlgrad.errors import SettingError, printable, short
 from rlgrad.supervised import columns
 from rlgrad.supervised.columns import Column, canonical, ordered
-from rlgrad.supervised.dialects import number
+from rlgrad.supervised.dialects import exact, number
 from rlgrad.supervised.settings import DataSettings
 from rlgrad.supervised.tables import Table
 
@@ -54,7 +54,7 @@ class Labels:
             return self._numbers(table, place)
         codes, words = self._known(table, place)
         if other := [k for k, word in enumerate(words) if word is not None and word not in self.number]:
-            where = table.where(int(np.isin(codes, other).argmax()))
+            where = f"{table.where(int(np.isin(codes, other).argmax()))}: {table.column(place)}"
             message = f"{where}: no example of {self.source} has the label {short(repr(words[other[0]]))}"
             raise SettingError((table.setting,), message)
         return self._coded(codes, words)
@@ -65,11 +65,11 @@ class Labels:
             known = self.y[~np.isnan(self.y)]
             return f", label `{self.column}`: numbers from {known.min():g} to {known.max():g}"
         classes = ordered(self.counts)
-        listed = ", ".join(f"{short(word)} {self.counts[word]:,}" for word in classes[:SHOWN])
+        listed = ", ".join(f"{short(printable(word))} {self.counts[word]:,}" for word in classes[:SHOWN])
         more = f" and {len(classes) - SHOWN} more" if len(classes) > SHOWN else ""
-        told = f"; positive: {self.positive}" if self.positive is not None else ""
-        folded = [word.casefold() for word in classes]
-        alike = [word for word in classes if folded.count(word.casefold()) > 1]
+        told = f"; positive: {printable(self.positive)}" if self.positive is not None else ""
+        folded = [number(word) if number(word) is not None and exact(word) else word.casefold() for word in classes]
+        alike = [word for word, meant in zip(classes, folded, strict=True) if folded.count(meant) > 1]
         note = f"; {' and '.join(map(repr, alike[:2]))} are different labels" if alike else ""
         return f", label `{self.column}`: {listed}{more}{told}{note}"
 

@@ -4,6 +4,7 @@ Every fault of a table raises SettingError in one line, with the line of the fil
 reads the tables; it is imported only in the functions that use it, because importing it is slow.
 """
 
+import codecs
 import io
 import itertools
 import re
@@ -244,8 +245,8 @@ class Text(Table):
         first = "the header" if self.headed else f"line {next(self.lines())[0]}"
         for line, cells in self.lines():
             if len(cells) != width:
-                hint = "" if len(cells) > 1 else f", by {dialects.NAMES.get(self.dialect.separator, 'the separator')}"
-                return f"{self.source}:{line}: {len(cells)} cells{hint}, where {first} has {width}"
+                found = dialects.cells_in(cells, self.dialect.separator)
+                return f"{self.source}:{line}: {found}, where {first} has {width}"
         return None
 
     def long_line(self) -> str:
@@ -305,7 +306,7 @@ def arranged(batch: "pa.RecordBatch", text: Sequence[bool]) -> "pa.RecordBatch":
     from pyarrow import compute, types
 
     columns = []
-    for column, as_text in zip(batch.columns, text, strict=True):
+    for name, column, as_text in zip(batch.schema.names, batch.columns, text, strict=True):
         kind = column.type
         if types.is_dictionary(kind):
             column = column.dictionary_decode()
@@ -313,7 +314,11 @@ def arranged(batch: "pa.RecordBatch", text: Sequence[bool]) -> "pa.RecordBatch":
         if types.is_boolean(kind):
             column = compute.if_else(column, "True", "False") if as_text else column.cast(pa.int8()).cast(pa.float64())
         elif not as_text and (types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)):
-            column = column.cast(pa.float64(), safe=False)
+            try:
+                column = column.cast(pa.float64(), safe=types.is_integer(kind))
+            except pa.ArrowInvalid as error:
+                hint = f"`drop: [{name}]` leaves the column out, `categorical: [{name}]` takes its numbers as words"
+                raise TypeError(f"column {name}: {error}, where double precision holds all digits; {hint}") from error
         elif types.is_nested(kind) or types.is_binary(kind):
             raise TypeError(f"a column of {kind} has neither numbers nor words; `drop` leaves it out")
         elif types.is_null(kind):
@@ -325,10 +330,15 @@ def arranged(batch: "pa.RecordBatch", text: Sequence[bool]) -> "pa.RecordBatch":
 
 
 def refuse_other_formats(head: bytes, path: Path, setting: str) -> None:
-    """Raise SettingError if a file begins like a spreadsheet, a zip file or a PDF."""
-    formats = {b"PK\x03\x04": "a zip file or a spreadsheet", b"\xd0\xcf\x11\xe0": "a spreadsheet", b"%PDF": "a PDF"}
+    """Raise SettingError if a file begins like a spreadsheet, a zip file, a PDF, JSON, ARFF or a page."""
+    formats = {rb"PK\x03\x04": "a zip file or a spreadsheet", rb"\xd0\xcf\x11\xe0": "a spreadsheet", rb"%PDF": "a PDF"}
+    formats |= {
+        rb'\[\s*\{|\{\s*"': "JSON",
+        rb"@relation": "ARFF",
+        rb"<(\?xml|!doctype|html|table)": "an HTML page or XML",
+    }
     for magic, what in formats.items():
-        if head.startswith(magic):
+        if re.match(magic, head[:99].lstrip(codecs.BOM_UTF8 + b" \r\n"), re.IGNORECASE):
             raise SettingError((setting,), f"{path}: this is {what}; save the table as CSV or Parquet")
 
 
