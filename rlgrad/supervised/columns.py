@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlgrad.errors import SettingError, short
+from rlgrad.errors import short
 from rlgrad.supervised.dialects import exact, number
 from rlgrad.supervised.tables import Absent, Table
 
@@ -122,7 +122,7 @@ def blocks(
             row, place = start + error.row, places[k]
             why = complaint(table.cell(row, place) or error.word, columns[k], absent, error.mixed)
             why += "" if row or table.headed else "; `header: true` if the first row has the names of the columns"
-            raise SettingError((table.setting,), f"{table.where(row)}: {table.column(place)}: {why}") from error
+            raise table.wrong(row, place, why) from error
         start += len(batch)
         yield x
 

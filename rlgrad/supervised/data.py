@@ -62,17 +62,8 @@ class Part:
         """weight: [N] of the examples; None: 1 for all. groups: [N] the number of each example's group."""
         self.y, self.blocks, self.weight, self.groups = y, blocks, weight, groups
 
-    def within(self, found: Sequence[Column], place: np.ndarray, stop: int) -> Iterator[np.ndarray]:
-        """Yield the blocks of the rows whose place is before `stop`; sorted by place if there is only one block."""
-        start = 0
-        for x in self.blocks(found):
-            here = place[start : start + len(x)]
-            inside = here < stop
-            yield x[np.argsort(here)[:stop]] if len(x) == len(place) else x[inside]
-            start += len(x)
-
-    def repeated(self, found: Sequence[Column], counts: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the blocks with each row repeated as often as `counts` [rows] says."""
+    def within(self, found: Sequence[Column], counts: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the blocks with each row as often as `counts` [rows] says."""
         start = 0
         for x in self.blocks(found):
             yield np.repeat(x, counts[start : start + len(x)], axis=0)
@@ -105,9 +96,9 @@ def load_dataset(settings: DataSettings, numeric: bool = False, intercept: bool 
         source = tabular(settings.spelt_out(), numeric)
         source = source._replace(keep_constant=not intercept or settings.formula is not None)
     place, stop, end = split(source, settings)
-    found, known, facts = informative(source, place, stop)
+    found, known, facts = informative(source, place < stop)
     prepared = functools.partial(preparing, source, found, place, settings, intercept)
-    done, x, y, identity = prepared(functools.partial(source.train.within, found, place, stop), known)
+    done, x, y, identity = prepared(place < stop, known)
     if source.test:
         test_x, test_y, digests = matrix(source.test, found, done, np.arange(len(source.test.y)), settings)
         identity |= {f"held-out {name}": text for name, text in digests.items()}
@@ -121,8 +112,7 @@ def load_dataset(settings: DataSettings, numeric: bool = False, intercept: bool 
 
     def prepare(times: np.ndarray) -> tuple[Preprocessing, Tensor, Tensor]:
         counts = np.append(times, np.zeros(len(place) - stop)).astype(int)[place]
-        blocks = functools.partial(source.train.repeated, found, counts)
-        again, x, *_ = prepared(blocks, measured(blocks()), done.indicated)
+        again, x, *_ = prepared(counts, measured(source.train.within(found, counts)), done.indicated)
         drawn = x[:stop][times > 0]
         if not source.keep_constant:  # 0 has the effect of leaving a constant column out
             x[:, (drawn == drawn[0]).all(0)] = 0.0
@@ -141,12 +131,18 @@ def load_dataset(settings: DataSettings, numeric: bool = False, intercept: bool 
 
 
 def preparing(
-    source: Source, found: Sequence[Column], place: np.ndarray, settings: DataSettings, intercept: bool, *measured: Any
+    source: Source,
+    found: Sequence[Column],
+    place: np.ndarray,
+    settings: DataSettings,
+    intercept: bool,
+    counts: np.ndarray,
+    *known: Any,
 ) -> tuple[Preprocessing, np.ndarray, np.ndarray, dict[str, str]]:
-    """The preprocessing, fitted to some of the examples, and the `matrix` of all examples after it."""
-    blocks, known, *more = measured
+    """The preprocessing, fitted to examples with counts [rows], and the `matrix` of all examples after it."""
+    measured, *more = known
     told = settings.missing_values, settings.standardise, intercept, settings.formula or ""
-    done = fitted(blocks, found, known, *told, *more)
+    done = fitted(functools.partial(source.train.within, found, counts), found, measured, *told, *more)
     done = done._replace(missing=list(settings.missing), not_missing=list(settings.not_missing))
     return done, *matrix(source.train, found, done, place, settings)
 
@@ -184,14 +180,14 @@ def matrix(
     return x, y, {"rows": str(len(y)), "digest of the values": values, "digest of the labels": labels}
 
 
-def informative(source: Source, place: np.ndarray, stop: int) -> tuple[list[Column], Measured, dict[str, str]]:
+def informative(source: Source, own: np.ndarray) -> tuple[list[Column], Measured, dict[str, str]]:
     """The features that are not constant in the training part, with its categories; what is measured of them; and
-    what was left out, in words. Raises SettingError if nothing is left."""
+    what was left out, in words. own: [rows] which ones those are. Raises SettingError if nothing is left."""
     found = [
-        column if column.categories is None else present(column, source.train.within([column], place, stop), stop)
+        column if column.categories is None else present(column, source.train.within([column], own), int(own.sum()))
         for column in source.columns
     ]
-    known = measured(source.train.within(found, place, stop))
+    known = measured(source.train.within(found, own))
     if source.keep_constant:
         return found, known, {}
     same = (known.known == 0) | (known.known == known.rows) & (known.low == known.high)
@@ -221,21 +217,15 @@ def bundled(settings: DataSettings, numeric: bool) -> Source:
 
     if numeric:
         raise SettingError(("family",), f"{settings.data} has classes: its labels are no numbers")
-    plain = DataSettings(data=settings.data)
-    for name in (
-        "test_data", "separator", "decimal", "header", "encoding", "label", "positive", "columns", "drop", "weight",
-        "formula", "categorical", "missing", "not_missing", "grouping",
-    ):  # fmt: skip
-        if getattr(settings, name) != getattr(plain, name):
+    plain, free = DataSettings(data=settings.data), ("data", "missing_values", "standardise", "dtype", "split_seed")
+    for name in [*DataSettings.model_fields, "grouping"]:
+        if not name.endswith("_fraction") and name not in free and getattr(settings, name) != getattr(plain, name):
             path = "replicas" if name == "grouping" else name
             raise SettingError((path,), f"is for data from a file; {settings.data} is taken as it is")
     found = getattr(sklearn.datasets, f"load_{settings.data}")()
     features = [Column(str(name)) for name in found.feature_names]
-
-    def blocks(wanted: Sequence[Column]) -> Iterator[np.ndarray]:
-        yield found.data
-
-    return Source(Part(found.target, blocks), None, features, list(range(len(found.target_names))))
+    part = Part(found.target, lambda _: iter([found.data]))
+    return Source(part, None, features, list(range(len(found.target_names))))
 
 
 def tabular(settings: DataSettings, numeric: bool) -> Source:
@@ -247,22 +237,22 @@ def tabular(settings: DataSettings, numeric: bool) -> Source:
     else:
         hint = "no data set {!r}, and no file, as a file's name has a suffix or a folder"
         raise SettingError(("data",), hint.format(settings.data), BUNDLED, settings.data)
-    label, places, counted, grouped = chosen(table, settings)
+    label, asked, counted, grouped = chosen(table, settings)
     forced = table.grouped | {*tables.positions(table, settings.categorical, "categorical")}
-    text = forced | (set() if numeric else {label}) | {*grouped}
-    table.keep([*places, label, *counted, *grouped], text)
-    found: list[tuple[int, Column]] = []
-    empty: list[tuple[int, Column]] = []
-    for place, (known, has_numbers) in zip(places, columns.vocabulary(table, places, forced), strict=True):
-        column = columns.kind(table.name(place), known, has_numbers, settings.absent, table.decimal, place in forced)
-        nothing = not has_numbers and all(map(settings.absent, known)) and settings.missing_values != "error"
-        (empty if nothing else found).append((place, column))
+    table.keep([*asked, label, *counted, *grouped], forced | {*grouped} | (set() if numeric else {label}))
+    places, features, empty = list[int](), list[Column](), list[str]()
+    for place, (known, has_numbers) in zip(asked, columns.vocabulary(table, asked, forced), strict=True):
+        if not has_numbers and all(map(settings.absent, known)) and settings.missing_values != "error":
+            empty.append(table.name(place))
+            continue
+        places.append(place)
+        told = settings.absent, table.decimal, place in forced
+        features.append(columns.kind(table.name(place), known, has_numbers, *told))
     facts = {"data": f"{table.words}; {len(table.names)} columns"}
-    if left := [table.column(place) for place in sorted(table.unused)] + [f"{each.name} (empty)" for _, each in empty]:
+    if left := [table.column(place) for place in sorted(table.unused)] + [f"{name} (empty)" for name in empty]:
         facts["not used"] = ", ".join(left)
-    places, features = [place for place, _ in found], [column for _, column in found]
     if not places or (settings.formula and empty):
-        what = "no column to learn from has a value" if not places else f"{empty[0][1].name} has no value"
+        what = "no column to learn from has a value" if not places else f"{empty[0]} has no value"
         raise SettingError(("data",), f"{table.source}: {what}")
     named = labels.Labels(table, label, settings, numeric)
     facts["data"] += named.words()
@@ -353,8 +343,7 @@ def examples(
         codes, words = columns.coded(table, place)
         lost = known & np.isin(codes, [-1, *(k for k, word in enumerate(words) if absent(word))])
         if lost.any():
-            cell = f"{table.where(int(lost.argmax()))}: {table.column(place)}"
-            raise SettingError(("replicas",), f"{cell}: which rows belong together is missing")
+            raise table.wrong(int(lost.argmax()), place, "which rows belong together is missing", "replicas")
         groups = codes[known]
     if not counted:
         return Part(y[known], blocks, groups=groups)

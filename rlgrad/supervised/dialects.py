@@ -88,17 +88,7 @@ def single_blanks(line: str) -> str:
 def found(head: bytes, whole: bool, told: Told, absent: Callable[[str], bool], path: Path, setting: str) -> Dialect:
     """Detect the dialect of a file that begins with `head`. whole: whether that is the whole file. absent: whether a
     cell means a missing value. Raises SettingError."""
-    encoding = encoding_of(head, told, setting, path)
-    if not whole:
-        end = max(head.rfind(b"\n"), head.rfind(b"\r"))
-        if end < 0:
-            raise SettingError((setting,), f"{path}:1: a line of more than {LINE >> 20} MB is no row of a table")
-        head = head[: end + 1]
-    try:
-        text = codecs.getincrementaldecoder("utf-8-sig" if encoding == "utf-8" else encoding)().decode(head, whole)
-    except (UnicodeDecodeError, LookupError) as error:
-        message = f"{path}: cannot be read as {encoding}: {error}; `encoding` says how it is written"
-        raise SettingError(("encoding",) if told.encoding else (setting,), message) from error
+    encoding, text = decoded(head, whole, told, setting, path)
     skipped, marked = preamble(text)
     text = text[marked:]
     separator = SEPARATORS.get(told.separator or "", told.separator) or separator_of(text, absent, path, setting)
@@ -108,18 +98,16 @@ def found(head: bytes, whole: bool, told: Told, absent: Callable[[str], bool], p
     if not rows:
         raise SettingError((setting,), f"{path}: there are no rows in this file")
     decimal = told.decimal or decimal_of(rows[1:] or rows, separator, path, setting)
-    first, body = rows[0], rows[1:]
-    headed = told.header if told.header is not None else is_header(first, body, decimal, absent)
-    if headed and not body:
+    headed = told.header if told.header is not None else is_header(rows[0], rows[1:], decimal, absent)
+    first, body = (rows[0], rows[1:]) if headed else ([], rows)
+    if not body:
         raise SettingError((setting,), f"{path}: there are no rows in this file but the header; is it one? `header`")
-    width = Counter(map(len, body if headed else rows)).most_common(1)[0][0]
+    width = Counter(map(len, body)).most_common(1)[0][0]
     if headed and len(first) < width - 1:
-        message = (
-            f"{cells_in(first, separator)}, where rows have {width}; above a header only comments may stand, after #"
-        )
+        message = f"{cells_in(first, separator)}, where rows have {width}; above a header only lines with # may stand"
         raise SettingError((setting,), f"{path}:{skipped + ends[0]}: {message}")
-    names, unused = named(first if headed else [], body if headed else rows, width)
-    body = [row for row in (body if headed else rows) if len(row) == width]
+    names, unused = named(first, body, width)
+    body = [row for row in body if len(row) == width]
     columns = [*zip(*body, strict=True), *[()] * (len(names) - width)]
     numeric = [
         any(not absent(cell) for cell in column) and all(absent(cell) or plain(cell, decimal) for cell in column)
@@ -140,6 +128,23 @@ def plain(cell: str, decimal: str) -> bool:
 def exact(word: str) -> bool:
     """Whether it is no whole number with more digits than double precision holds: such are names, and would merge."""
     return re.fullmatch(r"\s*[+-]?[0-9]{16,}\s*", word) is None or Decimal(word.strip()) == float(word)
+
+
+def decoded(head: bytes, whole: bool, told: Told, setting: str, path: Path) -> tuple[str, str]:
+    """The encoding, and the text up to the end of its last whole line. Raises SettingError."""
+    encoding = encoding_of(head, told, setting, path)
+    if not whole:
+        end = max(head.rfind(b"\n"), head.rfind(b"\r"))
+        if end < 0:
+            raise SettingError((setting,), f"{path}:1: a line of more than {LINE >> 20} MB is no row of a table")
+        head = head[: end + 1]
+    try:
+        return encoding, codecs.getincrementaldecoder("utf-8-sig" if encoding == "utf-8" else encoding)().decode(
+            head, whole
+        )
+    except (UnicodeDecodeError, LookupError) as error:
+        message = f"{path}: cannot be read as {encoding}: {error}; `encoding` says how it is written"
+        raise SettingError(("encoding",) if told.encoding else (setting,), message) from error
 
 
 def encoding_of(head: bytes, told: Told, setting: str, path: Path) -> str:

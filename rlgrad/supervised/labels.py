@@ -54,9 +54,8 @@ class Labels:
             return self._numbers(table, place)
         codes, words = self._known(table, place)
         if other := [k for k, word in enumerate(words) if word is not None and word not in self.number]:
-            where = f"{table.where(int(np.isin(codes, other).argmax()))}: {table.column(place)}"
-            message = f"{where}: no example of {self.source} has the label {short(repr(words[other[0]]))}"
-            raise SettingError((table.setting,), message)
+            message = f"no example of {self.source} has the label {short(repr(words[other[0]]))}"
+            raise table.wrong(int(np.isin(codes, other).argmax()), place, message)
         return self._coded(codes, words)
 
     def words(self) -> str:
@@ -80,21 +79,13 @@ class Labels:
         known = [canonical(word) if canonical(word) == asked or not absent(word) else None for word in words]
         missing = np.isin(codes, [-1, *(k for k, word in enumerate(known) if word is None)])
         if self.settings.missing_values == "error" and missing.any():
-            self._refuse(table, place, int(missing.argmax()))
+            hint = "rows without one can be left out (`missing_values: drop`), and "
+            other = "a word such as NA can be one (`not_missing: [NA]`)"
+            hint += "rlgrad predict needs none" if table.setting == "test_data" else other
+            raise table.wrong(int(missing.argmax()), place, f"the label is missing; {hint}")
         if missing.all():
             raise SettingError((table.setting,), f"{table.source}: no row has a label in {table.column(place)}")
         return np.where(missing, -1, codes), known
-
-    def _refuse(self, table: Table, place: int, row: int) -> None:
-        """Raise SettingError for a row without a label."""
-        hint = "rows without one can be left out (`missing_values: drop`)"
-        hint += (
-            ", and rlgrad predict needs none"
-            if table.setting == "test_data"
-            else ", and a word such as NA can be one (`not_missing: [NA]`)"
-        )
-        message = f"{table.where(row)}: {table.column(place)}: the label is missing; {hint}"
-        raise SettingError((table.setting,), message)
 
     def _coded(self, codes: np.ndarray, words: Sequence[str | None]) -> np.ndarray:
         """The class number of each row [N], NaN if its label is missing."""
@@ -127,8 +118,7 @@ class Labels:
         fractions = [k for k, word in enumerate(words) if word and number(word) is not None and not whole(word)]
         if fractions and self.settings.positive is None:
             row = int(np.isin(codes, fractions).argmax())
-            message = f"the label {words[codes[row]]} names no class; words and whole numbers do"
-            raise SettingError((table.setting,), f"{table.where(row)}: {table.column(place)}: {message}")
+            raise table.wrong(row, place, f"the label {words[codes[row]]} names no class; words and whole numbers do")
         if many < 2:
             raise SettingError((table.setting,), f"{column}: all labels are {next(iter(self.counts))!r}")
 

@@ -97,6 +97,10 @@ class Table:
         number, name = f"column {place + 1}", self.names[place]
         return f"{number} ({name})" if name not in ("", number) else number
 
+    def wrong(self, row: int, place: int, message: str, setting: str | None = None) -> SettingError:
+        """The error for a cell."""
+        return SettingError((setting or self.setting,), f"{self.where(row)}: {self.column(place)}: {message}")
+
 
 class Parquet(Table):
     """A Parquet file, read row group by row group."""
