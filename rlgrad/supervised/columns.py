@@ -117,7 +117,7 @@ def blocks(
             if not np.isfinite(x).all() and (bad := ~np.isfinite(x) if strict else np.isinf(x)).any():
                 row = int(bad.any(1).argmax())
                 k = int(bad[row].argmax())
-                raise Misread(row, word_at(batch.column(k), row))
+                raise Misread(row, str(batch.column(k)[row].as_py() or ""))
         except Misread as error:
             row, place = start + error.row, places[k]
             why = complaint(table.cell(row, place) or error.word, columns[k], absent, error.mixed)
@@ -125,12 +125,6 @@ def blocks(
             raise table.wrong(row, place, why) from error
         start += len(batch)
         yield x
-
-
-def word_at(array: Any, row: int) -> str:
-    """The text of a cell."""
-    cell = array[row].as_py()
-    return "" if cell is None else str(cell)
 
 
 def complaint(word: str, column: Column, absent: Absent, mixed: bool = False) -> str:

@@ -78,7 +78,7 @@ class Source(NamedTuple):
     columns: Sequence[Column]  # [D]
     labels: Sequence[int | str]  # [K] the labels of the class numbers; empty for numbers
     facts: Mapping[str, str] = {}
-    keep_constant: bool = True
+    keep_constant: bool = True  # whether constant columns are inputs, too
 
 
 def load_dataset(settings: DataSettings, numeric: bool = False, intercept: bool = True) -> Dataset:
@@ -90,15 +90,14 @@ def load_dataset(settings: DataSettings, numeric: bool = False, intercept: bool 
     numeric: whether labels are numbers instead of classes. intercept: whether the model has one. Without an intercept
     a constant column is kept, because it can serve as one, and no column is centred.
     """
-    if settings.data in BUNDLED:
-        source = bundled(settings, numeric)
-    else:
-        source = tabular(settings.spelt_out(), numeric)
-        source = source._replace(keep_constant=not intercept or settings.formula is not None)
+    bundle = settings.data in BUNDLED
+    source = bundled(settings, numeric) if bundle else tabular(settings.spelt_out(), numeric)
+    source = source._replace(keep_constant=bundle or not intercept or settings.formula is not None)
     place, stop, end = split(source, settings)
     found, known, facts = informative(source, place < stop)
-    prepared = functools.partial(preparing, source, found, place, settings, intercept)
-    done, x, y, identity = prepared(place < stop, known)
+    names = {"columns": ", ".join(column.name for column in found), "classes": ", ".join(map(str, source.labels))}
+    prepared = functools.partial(preparing, source, found, place, settings)
+    done, x, y, identity = prepared(place < stop, known, intercept)
     if source.test:
         test_x, test_y, digests = matrix(source.test, found, done, np.arange(len(source.test.y)), settings)
         identity |= {f"held-out {name}": text for name, text in digests.items()}
@@ -112,51 +111,32 @@ def load_dataset(settings: DataSettings, numeric: bool = False, intercept: bool 
 
     def prepare(times: np.ndarray) -> tuple[Preprocessing, Tensor, Tensor]:
         counts = np.append(times, np.zeros(len(place) - stop)).astype(int)[place]
-        again, x, *_ = prepared(counts, measured(source.train.within(found, counts)), done.indicated)
+        again, x, *_ = prepared(counts, measured(source.train.within(found, counts)), intercept, done.indicated)
         drawn = x[:stop][times > 0]
         if not source.keep_constant:  # 0 has the effect of leaving a constant column out
             x[:, (drawn == drawn[0]).all(0)] = 0.0
         return again, torch.as_tensor(x[:stop]), torch.as_tensor(x[stop:end][whole[1]])
 
-    names = {"columns": ", ".join(column.name for column in found), "classes": ", ".join(map(str, source.labels))}
     kind = getattr(torch, settings.dtype) if len(source.labels) in (0, 2) else torch.long
     train, test, validation = (
         (torch.as_tensor(x), torch.as_tensor(y, dtype=kind)) for x, y in [(x[:stop], y[:stop]), *held]
     )
-    weight, groups, digests = weights_and_groups(source.train, place, stop, settings)
+    rows, counts, groups = np.argsort(place)[:stop], source.train.weight, source.train.groups
+    weight = None if counts is None else torch.as_tensor(counts[rows].astype(settings.dtype))
+    groups = None if groups is None else np.unique(groups[rows], return_inverse=True)[1]
     return Dataset(
-        *train, *test, len(source.labels) or 1, source.labels, done, names | identity | digests, weight,
+        *train, *test, len(source.labels) or 1, source.labels, done, names | identity, weight,
         {**source.facts, **facts}, validation if end > stop else None, groups, prepare=prepare,
     )  # fmt: skip
 
 
 def preparing(
-    source: Source,
-    found: Sequence[Column],
-    place: np.ndarray,
-    settings: DataSettings,
-    intercept: bool,
-    counts: np.ndarray,
-    *known: Any,
+    source: Source, found: Sequence[Column], place: np.ndarray, settings: DataSettings, counts: np.ndarray, *known: Any
 ) -> tuple[Preprocessing, np.ndarray, np.ndarray, dict[str, str]]:
     """The preprocessing, fitted to examples with counts [rows], and the `matrix` of all examples after it."""
     measured, *more = known
-    told = settings.missing_values, settings.standardise, intercept, settings.formula or ""
-    done = fitted(functools.partial(source.train.within, found, counts), found, measured, *told, *more)
-    done = done._replace(missing=list(settings.missing), not_missing=list(settings.not_missing))
+    done = fitted(functools.partial(source.train.within, found, counts), found, measured, settings, *more)
     return done, *matrix(source.train, found, done, place, settings)
-
-
-def weights_and_groups(
-    part: Part, place: np.ndarray, stop: int, settings: DataSettings
-) -> tuple[Tensor | None, np.ndarray | None, dict[str, str]]:
-    """The weight [N] and the number of the group [N] of each training example, if the table has them; and their
-    digests."""
-    rows, found = np.argsort(place)[:stop], {"weights": part.weight, "groups": part.groups}
-    known = {name: column for name, column in found.items() if column is not None}
-    digests = {f"digest of the {k}": hashlib.sha256(each.tobytes()).hexdigest()[:12] for k, each in known.items()}
-    weight = None if part.weight is None else torch.as_tensor(part.weight[rows].astype(settings.dtype))
-    return weight, None if part.groups is None else np.unique(part.groups[rows], return_inverse=True)[1], digests
 
 
 def matrix(
@@ -176,8 +156,10 @@ def matrix(
             raise SettingError(("dtype",), f"a value of {name} is too large for {settings.dtype}; float64 holds more")
         x[place[start : start + len(block)]] = ready
         start += len(block)
-    labels, values = hashlib.sha256(part.y.tobytes()).hexdigest()[:12], sums.hexdigest()[:12]
-    return x, y, {"rows": str(len(y)), "digest of the values": values, "digest of the labels": labels}
+    known = {"labels": part.y, "weights": part.weight, "groups": part.groups}
+    whole = {name: hashlib.sha256(each.tobytes()) for name, each in known.items() if each is not None}
+    digests = {f"digest of the {name}": each.hexdigest()[:12] for name, each in {"values": sums, **whole}.items()}
+    return x, y, {"rows": str(len(y)), **digests}
 
 
 def informative(source: Source, own: np.ndarray) -> tuple[list[Column], Measured, dict[str, str]]:

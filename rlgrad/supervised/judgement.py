@@ -112,11 +112,8 @@ def roc(y: np.ndarray, p: np.ndarray, labels: Sequence[Any]) -> dict[str, dict[s
     for k in range(1 if p.shape[1] == 2 else 0, p.shape[1]):
         event = y == k
         if 0 < event.sum() < len(y):
-            order = np.argsort(p[:, k])[::-1]
-            last = np.append(np.flatnonzero(np.diff(p[order, k])), len(y) - 1)
-            hits = np.cumsum(event[order])[last]
-            recall, fallout = hits / event.sum(), (last + 1 - hits) / (~event).sum()
-            some = np.unique(np.linspace(0, len(last) - 1, POINTS).astype(int))
+            recall, fallout, _ = (part[0] for part in ranked(p[:, k], event, np.ones((1, len(y)))))
+            some = np.unique(np.linspace(0, len(recall) - 1, POINTS).astype(int))
             curve = {"fallout": [0.0, *fallout[some].tolist()], "recall": [0.0, *recall[some].tolist()]}
             found[str(labels[k])] = curve
     return found
@@ -137,14 +134,13 @@ def figures(y: np.ndarray, p: np.ndarray, counts: np.ndarray) -> dict[str, np.nd
     }
     sides = [1] if classes == 2 else [k for k in range(classes) if is_label[:, k].any()]
     if 0 < is_label[:, sides[0]].sum() < examples:
-        ranked = np.stack([ranks(p[:, k], is_label[:, k], weight) for k in sides])  # [K, 2, B]
-        found["auc"], found["average_precision"] = ranked.mean(0)
+        ranking = np.stack([ranks(p[:, k], is_label[:, k], weight) for k in sides])  # [K, 2, B]
+        found["auc"], found["average_precision"] = ranking.mean(0)
     return found
 
 
-def ranks(score: np.ndarray, event: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The area under the ROC curve and the average precision [B], of scores [M] for events [M] that are 0 or 1,
-    with weights [B, M] of the examples; NaN if a sample has only events or none."""
+def ranked(score: np.ndarray, event: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Recall, fallout and precision [B, S], if the examples down to each of the S different scores count as events."""
     order = np.argsort(score)[::-1]
     last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))  # the last one of those with equal scores
     hits = np.cumsum(weight[:, order] * event[order], 1)[:, last]
@@ -152,6 +148,13 @@ def ranks(score: np.ndarray, event: np.ndarray, weight: np.ndarray) -> tuple[np.
     with np.errstate(invalid="ignore", divide="ignore"):
         recall, fallout = hits / hits[:, -1:], misses / misses[:, -1:]
         precision = np.nan_to_num(hits / (hits + misses))
+    return recall, fallout, precision
+
+
+def ranks(score: np.ndarray, event: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The area under the ROC curve and the average precision [B], of scores [M] for events [M] that are 0 or 1,
+    with weights [B, M] of the examples; NaN if a sample has only events or none."""
+    recall, fallout, precision = ranked(score, event, weight)
     start = np.zeros((len(weight), 1))
     gained = np.diff(recall, axis=1, prepend=start)
     before = np.concatenate([start, recall[:, :-1]], 1)

@@ -142,30 +142,28 @@ def medians(blocks: Blocks, wanted: np.ndarray) -> np.ndarray:
 
 
 def fitted(
-    blocks: Blocks,
-    columns: Sequence[Column],
-    known: Measured,
-    missing: Missing,
-    standardise: bool,
-    centred: bool = True,
-    formula: str = "",
-    indicated: Sequence[bool] | None = None,
+    blocks: Blocks, columns: Sequence[Column], known: Measured, told: Any, centred: bool, indicated: Any = None
 ) -> Preprocessing:
     """Fit the preprocessing to the training part: medians of the known values, and which features get a 0/1 feature for
     missing values; then the formula's numbers; then mean and deviation. known: statistics of the columns as they are.
-    centred: whether standardised features have mean 0: without an intercept, centring would change the model.
-    indicated: which features get a 0/1 feature, if that is known. Raises SettingError."""
+    told: the settings of the data. centred: whether standardised features have mean 0: without an intercept, centring
+    would change the model. indicated: which features get a 0/1 feature, if that is known. Raises SettingError."""
     categories = {column.name: list(column.categories) for column in columns if column.categories is not None}
-    found = Preprocessing([column.name for column in columns], missing, categories=categories, formula=formula)
+    words: dict[str, Any] = {
+        "missing": list(told.missing),
+        "not_missing": list(told.not_missing),
+        "formula": told.formula or "",
+    }
+    found = Preprocessing([column.name for column in columns], told.missing_values, categories=categories, **words)
     whole = (known.known == known.rows).all()
-    if missing == "median_and_indicator":
+    if told.missing_values == "median_and_indicator":
         numbers = np.array([column.categories is None for column in columns]) & (known.known > 0)
         indicated = (known.known < known.rows).tolist() if indicated is None else indicated
         found = found._replace(median=medians(blocks, numbers).tolist(), indicated=indicated)
-    if formula:
+    if told.formula:
         found = found.learning(blocks())
-    if standardise:
-        if categories or formula or not whole:
+    if told.standardise:
+        if categories or told.formula or not whole:
             known = measured(map(found.filled, blocks()))
         with np.errstate(invalid="ignore"):
             deviation = np.sqrt(known.variance)
