@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rlgrad.supervised.families import Family
-from rlgrad.supervised.preprocessing import Preprocessing
+from rlgrad.supervised.preprocessing import Preprocessing, measured
 
 PIECE = 1 << 20  # examples times features at a time
 DEPENDENT = 1e-10  # if others leave no more than this part of a column's variance, they determine it
@@ -28,19 +28,19 @@ class Design:
         """x [N, D], y [N]. weight: [N] of the examples. names: [D] of the features."""
         self.x, self.y, self.intercept = x.cpu(), y.numpy(force=True), intercept
         self.weight = np.ones(len(y)) if weight is None else weight.double().numpy(force=True)
-        known = self.x.numpy()
-        self.shift = known.mean(0, dtype=np.float64) * intercept
-        self.unit = known.std(0, dtype=np.float64) if intercept else np.sqrt(np.square(known, dtype=np.float64).mean(0))
-        self.unit[np.ptp(known, axis=0) == 0] = 1.0
+        self.rows = max(1, PIECE // max(1, x.shape[1]))  # of a piece
+        known = measured(piece.double().numpy() for piece in torch.split(self.x, self.rows))
+        self.shift = known.mean * intercept
+        self.unit = np.sqrt(known.variance + (known.mean - self.shift) ** 2)
+        self.unit[known.low == known.high] = 1.0
         self.names = [*["intercept"] * intercept, *names]
         gram = sum(z.T @ (w[:, None] * z) for z, _, w in self.pieces())
         self.kept, self.determined = independent(np.asarray(gram))
 
     def pieces(self) -> Any:
         """Yield the examples in pieces: columns [n, P], labels and weights [n]."""
-        count = max(1, PIECE // max(1, self.x.shape[1]))
-        for first in range(0, len(self.x), count):
-            some = slice(first, first + count)
+        for first in range(0, len(self.x), self.rows):
+            some = slice(first, first + self.rows)
             z = (self.x[some].double().numpy() - self.shift) / self.unit
             yield np.column_stack([*[np.ones(len(z))] * self.intercept, z]), self.y[some], self.weight[some]
 
