@@ -39,6 +39,7 @@ SHORTENED = {
     "rlgrad train --config breast_cancer_ascent": "rlgrad train --config breast_cancer_ascent --updates 2",
     "rlgrad train --config cartpole --device cuda": f"{TRAINING} --device cpu",
     "python benchmarks/gpu.py --write": "python benchmarks/gpu.py --rows 1000 --only newton network --write",
+    "python benchmarks/gpu.py [--write] [--rows N]": "python benchmarks/gpu.py --help",
     "rlgrad train --config cartpole --wrong-sign": "rlgrad train --config cartpole --wrong-sign --updates 2",
     "cmp runs/breast_cancer-1/model.safetensors runs/breast_cancer_ascent-1/model.safetensors": (
         "rlgrad train --config breast_cancer --updates 3 && rlgrad train --config breast_cancer_ascent --updates 3 && "
