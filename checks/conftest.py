@@ -4,13 +4,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from checks.shortened import TRAINING
 from rlgrad.cli import main
+
+if TYPE_CHECKING:
+    from checks.browser import Browser
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = (".git", ".venv", ".peers", "build", "dist", "runs", "shared", "__pycache__", "*_cache", "*.egg-info")
@@ -37,6 +41,13 @@ def environment(folder: Path) -> dict[str, str]:
     return os.environ | {
         "PATH": os.pathsep.join(path), "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "COLUMNS": "120",
     }  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long to make is made by one worker, for all that look at it."""
+    for item in items:
+        for made in {"written", "site"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(made))
 
 
 @pytest.fixture
@@ -77,6 +88,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = copied(tmp_path_factory.mktemp("site") / "project")
     assert "No issues" in ran("python scripts/build_site.py 2>&1", project).stdout
     return project / "build" / "site"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    """One for all pages that a worker looks at."""
+    from checks.browser import CHROMIUM, DRIVER, started
+
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("no Chromium, or no driver of it, on the path (apt-get install chromium chromium-driver)")
+    with started() as running:
+        yield running
 
 
 def ran(line: str, project: Path, timeout: float = 180, **known: str) -> "subprocess.CompletedProcess[str]":

@@ -1,6 +1,7 @@
 """The site, the lesson and TensorBoard in a browser."""
 
 import itertools
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -11,12 +12,14 @@ from typing import Any
 
 import pytest
 
-from checks.browser import Page, browser, executable, served
+pytest.importorskip("selenium", reason="selenium is not installed: the extra `docs` brings it")
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from checks.browser import Browser, served
 from checks.conftest import ROOT, Shell, environment
 
 PICTURES = ROOT / "build" / "pictures"  # a picture of each page, for people to look at
-
-in_browser = pytest.mark.skipif(executable() is None, reason="no Chromium on the path (apt-get install chromium)")
 
 
 class Title(HTMLParser):
@@ -46,13 +49,13 @@ IMAGES = """
 """
 
 
-def seen(page: Page, name: str, often: bool) -> list[str]:
+def seen(page: Browser, name: str, often: bool) -> list[str]:
     """The faults of a page of the site, wide and narrow. often: also in dark mode, with a picture of each."""
     found = []
     for width, dark in LOOKS if often else [(1280, False), (390, False)]:
         page.look(width, dark)
         scheme = "slate" if dark else "default"
-        page.wait(f"document.body.dataset.mdColorScheme === '{scheme}'", f"its colours are not {scheme}")
+        page.until(f"document.body.dataset.mdColorScheme === '{scheme}'", f"its colours are not {scheme}")
         if often:
             page.shoot(PICTURES / f"site_{name}_{width}_{'dark' if dark else 'light'}.png")
         if (over := page.ask(OVERFLOW)) > 0:
@@ -61,21 +64,20 @@ def seen(page: Page, name: str, often: bool) -> list[str]:
     return found + page.wrong()
 
 
-@in_browser
-def test_every_page_of_the_site(site: Path) -> None:
+def test_every_page_of_the_site(site: Path, browser: Browser) -> None:
     """Each page shows its heading, and nothing on it is missing or loaded from another host."""
     pages = sorted(path for path in site.rglob("index.html"))
     assert len(pages) >= 18
     wrong = {}
-    with served(site) as address, browser() as running:
+    with served(site) as address:
         for page in pages:
             where = page.parent.relative_to(site).as_posix().strip(".")
             heading = " ".join(Title(page.read_text(encoding="utf-8")).text.split())
             assert heading, where
-            with running.page(f"{address}/{where}/".replace("//", "/").replace(":/", "://"), heading) as shown:
-                found = seen(shown, where.replace("/", "_") or "index", often=where == "" or where.startswith("docs"))
-                if found:
-                    wrong[where] = found
+            browser.open(f"{address}/{where}/" if where else address, heading)
+            name = where.replace("/", "_") or "index"
+            if found := seen(browser, name, often=where == "" or where.startswith("docs")):
+                wrong[where] = found
     assert not wrong
 
 
@@ -106,21 +108,20 @@ CHARTS = """
 """
 
 
-@in_browser
-def test_the_lesson(written: tuple[str, str, Path]) -> None:
+def test_the_lesson(written: tuple[str, str, Path], browser: Browser) -> None:
     """The page that `rlgrad lesson` writes needs no other file, on a desk, on a phone, in dark mode and on paper."""
-    with browser() as running, running.page((written[2] / "page.html").as_uri(), "Why ascent, why descent") as page:
-        assert len(looked_at(page, "lesson", smallest=8.5)) > 20
-        assert page.ask('getComputedStyle(document.getElementById("try")).display') == "none"
-        assert page.wrong() == []
+    browser.open((written[2] / "page.html").as_uri(), "Why ascent, why descent")
+    assert len(looked_at(browser, "lesson", smallest=8.5)) > 20
+    assert browser.ask('getComputedStyle(document.getElementById("try")).display') == "none"
+    assert browser.wrong() == []
 
 
-def looked_at(page: Page, name: str, smallest: float) -> list[dict[str, Any]]:
+def looked_at(page: Browser, name: str, smallest: float) -> list[dict[str, Any]]:
     """Check a page on a desk and on a phone, light, dark and printed; return its charts. smallest: the least height in
     pixels of the letters in its charts."""
     for width, dark in LOOKS:
         page.look(width, dark)
-        page.shoot(PICTURES / f"{name}_{width}_{'dark' if dark else 'light'}.png", whole=True)
+        page.shoot(PICTURES / f"{name}_{width}_{'dark' if dark else 'light'}.png")
         assert page.ask(OVERFLOW) == 0, width
         charts: list[dict[str, Any]] = page.ask(CHARTS)
         for chart in charts:
@@ -133,19 +134,18 @@ def looked_at(page: Page, name: str, smallest: float) -> list[dict[str, Any]]:
     return charts
 
 
-@in_browser
-def test_the_report_of_a_run_and_of_several(project: Path, shell: Shell) -> None:
+def test_the_report_of_a_run_and_of_several(project: Path, shell: Shell, browser: Browser) -> None:
     """The pages need no other file. Their charts are there by name, and have data."""
     shell("rlgrad train --config cartpole --updates 12 --quiet --out runs/seen")
     shell("rlgrad train --config cartpole --updates 8 --optimizer.lr 0.01 --quiet --out runs/slower")
     shell("rlgrad report runs/seen --to one.html && rlgrad report runs/seen runs/slower --to two.html")
     for name, heading in {"one": "seen", "two": "2 runs compared"}.items():
-        with browser() as running, running.page((project / f"{name}.html").as_uri(), heading) as page:
-            charts = [chart["name"] for chart in looked_at(page, f"report_{name}", smallest=6)]
-            for what in ("return", "objective"):
-                for axis in ("environment steps", "updates", "seconds"):
-                    assert f"{what} over {axis}" in charts
-            assert page.wrong() == []
+        browser.open((project / f"{name}.html").as_uri(), heading)
+        charts = [chart["name"] for chart in looked_at(browser, f"report_{name}", smallest=6)]
+        for what in ("return", "objective"):
+            for axis in ("environment steps", "updates", "seconds"):
+                assert f"{what} over {axis}" in charts
+        assert browser.wrong() == []
 
 
 def lightness(colour: str) -> float:
@@ -153,8 +153,7 @@ def lightness(colour: str) -> float:
     return sum(int(part) for part in re.findall(r"\d+", colour)[:3]) / 765
 
 
-@in_browser
-def test_the_slider_of_the_lesson_goes_where_the_loop_goes(tmp_path: Path) -> None:
+def test_the_slider_of_the_lesson_goes_where_the_loop_goes(tmp_path: Path, browser: Browser) -> None:
     import torch
 
     from rlgrad import Direction, Estimate, Problem, make_optimizer, updates
@@ -186,23 +185,20 @@ def test_the_slider_of_the_lesson_goes_where_the_loop_goes(tmp_path: Path) -> No
     said |= {1.0: "never nearer", 1.15: "side to side, further away each time"}
     page_file = tmp_path / "slider.html"
     page_file.write_text(f"<!doctype html><meta charset=utf-8>{(ROOT / 'rlgrad/lesson/slider.html').read_text()}")
-    with browser() as running, running.page(page_file.as_uri(), "Try it") as page:
-        for rate in (0.01, 0.03, 0.35, 0.5, 0.75, 1.0, 1.15, 1.2):
-            for direction in Direction:
-                places, sentence, points = page.ask(f"{show}({rate}, {direction.sign})")
-                assert places == pytest.approx(loop(direction, rate), rel=1e-12, abs=1e-15)
-                assert points > 1
-                wanted = said.get(rate, "") if direction is Direction.MINIMIZE else "stays on its side, further away"
-                assert wanted in sentence, (rate, direction)
-        before = page.ask(f"{show}(0.5, -1)")
-        page.ask('document.querySelector("[name=rate]").focus()')
-        for kind in ("rawKeyDown", "keyUp"):
-            key = {"type": kind, "key": "ArrowRight", "code": "ArrowRight", "windowsVirtualKeyCode": 39}
-            running.call("Input.dispatchKeyEvent", page.session, **key)
-        after = page.ask('document.getElementById("try").places')
-        assert after == pytest.approx(loop(Direction.MINIMIZE, 0.51), rel=1e-12, abs=1e-15)
-        assert before[0] != after
-        assert page.wrong() == []
+    browser.open(page_file.as_uri(), "Try it")
+    for rate in (0.01, 0.03, 0.35, 0.5, 0.75, 1.0, 1.15, 1.2):
+        for direction in Direction:
+            places, sentence, points = browser.ask(f"{show}({rate}, {direction.sign})")
+            assert places == pytest.approx(loop(direction, rate), rel=1e-12, abs=1e-15)
+            assert points > 1
+            wanted = said.get(rate, "") if direction is Direction.MINIMIZE else "stays on its side, further away"
+            assert wanted in sentence, (rate, direction)
+    before = browser.ask(f"{show}(0.5, -1)")
+    browser.find_element(By.NAME, "rate").send_keys(Keys.ARROW_RIGHT)
+    after = browser.ask('document.getElementById("try").places')
+    assert after == pytest.approx(loop(Direction.MINIMIZE, 0.51), rel=1e-12, abs=1e-15)
+    assert before[0] != after
+    assert browser.wrong() == []
 
 
 @contextmanager
@@ -226,19 +222,32 @@ def tensorboard(project: Path) -> Iterator[str]:
         process.wait(20)
 
 
-@in_browser
-def test_tensorboard_of_a_run(project: Path, shell: Shell) -> None:
-    """The dashboards that the README describes show the run."""
-    shell("rlgrad train --config cartpole --updates 4 --quiet")
-    with tensorboard(project) as address, browser() as running:
-        wrong = {
-            tab: found
-            for tab, text in {
-                "custom_scalars": "objective and evaluation",
-                "text": "is to be",
-                "hparams": "replicas",
-                "timeseries": "objective",
-            }.items()
-            if (found := running.visit(f"{address}/#{tab}", text, PICTURES / f"tensorboard_{tab}.png", settle=2))
-        }
-    assert not wrong
+CARDS = """
+deep(document.body).filter((node) => /-CARD$|^TF-(IMAGE|TEXT)-LOADER$|^TF-HPARAMS-TABLE/.test(node.nodeName))
+.map((card) => [
+  read(card),
+  deep(card).some((node) => node.naturalWidth > 1 || ["TD", "PRE", "CANVAS"].includes(node.nodeName)
+    || (node.nodeName === "path" && !node.ownerSVGElement.hasAttribute("viewBox") && node.getBBox().width > 3)),
+])
+"""
+TABS = {  # of TensorBoard, each with the names of what must be there and have data
+    "timeseries": ["evaluation/accuracy", "evaluation/length"],
+    "custom_scalars": ["evaluation/return", "evaluation/log_loss", "objective/value", "the gradient's norm"],
+    "images": ["pictures/film", "pictures/path", "pictures/calibration", "pictures/roc"],
+    "text": ["config"],
+    "hparams": ["cartpole-1"],
+}
+
+
+def test_tensorboard(project: Path, shell: Shell, browser: Browser) -> None:
+    """The tabs that the documentation describes show the runs, light and dark: what is there by name has data."""
+    for config, updates in (("cartpole", 8), ("bowl", 20), ("breast_cancer", 100)):
+        shell(f"rlgrad train --config {config} --updates {updates} --pictures_every_updates {updates} --quiet")
+    with tensorboard(project) as address:
+        for (tab, names), (width, dark) in itertools.product(TABS.items(), (LOOKS[0], LOOKS[3])):
+            browser.open(f"{address}/#{tab}", "cartpole-1", width, dark)
+            for name in names:
+                there = f"{CARDS.strip()}.some(([text, data]) => data && text.includes({json.dumps(name)}))"
+                browser.until(there, f"{name} is not in the tab {tab}, or is empty")
+            browser.save_screenshot(PICTURES / f"tensorboard_{tab}_{width}.png")
+            assert browser.wrong() == []

@@ -209,7 +209,7 @@ def test_a_run_judges_its_classifier(tmp_path: Path) -> None:
     (events,) = folder.glob("events*")
     with events.open("rb") as file:
         content = b"".join(read_records(file))
-    assert all(f"classifier/{name}".encode() in content for name in names)
+    assert all(f"pictures/{name}".encode() in content for name in names)
     assert report([read_run(folder)]).count("<figure") >= len(names) + 3
 
 

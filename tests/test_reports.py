@@ -14,6 +14,7 @@ from scipy import stats
 from rlgrad.cli import main
 from rlgrad.errors import UsageError
 from rlgrad.reports.comparison import interval_of_probability, probability_of_improvement
+from rlgrad.reports.figures import curves
 from rlgrad.reports.playing import returns_by_chance
 from rlgrad.reports.reading import read_run
 from rlgrad.reports.report import Seen, lead, report
@@ -96,8 +97,9 @@ def test_a_page_needs_nothing_but_itself(runs: Path, tmp_path: Path, name: str) 
     assert page.count('aria-label="') >= 6  # every picture says what it shows
     names = re.findall(r'\bid="([^"]+)"', page)
     assert len(names) == len(set(names))  # no picture takes its parts from another
-    final = read_run(runs / name).summary["objective"]["mean"]
-    assert f"<td>objective</td><td>{number(final)}</td>" in page
+    summary = read_run(runs / name).summary
+    of, final = summary["measures"], summary["objective"]["mean"]
+    assert f"<td>objective ({of})</td><td>{number(final)}</td>" in page
 
 
 def test_what_a_run_says_is_text_and_never_markup(runs: Path, tmp_path: Path) -> None:
@@ -106,6 +108,16 @@ def test_what_a_run_says_is_text_and_never_markup(runs: Path, tmp_path: Path) ->
     (forged / "summary.json").write_text(json.dumps(summary))
     assert main(["report", str(forged)]) == 0
     assert "<img src=x" not in (forged / "report.html").read_text()
+
+
+def test_the_name_of_a_line_is_where_the_curve_is_far_away(runs: Path) -> None:
+    run = read_run(runs / "agent")
+    first, *_, last = run.curve("objective/value").mean
+    figure = curves([run], "objective/value", lines={"near its beginning": first, "near its end": last})
+    assert {name.get_text(): name.get_ha() for name in figure.axes[0].texts} == {
+        "near its beginning": "right",
+        "near its end": "left",
+    }
 
 
 @pytest.mark.usefixtures("undrawn")

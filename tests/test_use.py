@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 import rlgrad
 from rlgrad import UsageError, load, resume, train
+from rlgrad.agents.films import Show
 from rlgrad.cli import main
 from rlgrad.reports.playing import play
 from rlgrad.run import weights
@@ -422,7 +423,7 @@ def test_nothing_of_a_run_is_imported_unless_allowed(tmp_path: Path, monkeypatch
 
 
 def test_a_film_shows_the_episodes_of_the_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    pytest.importorskip("pygame", reason="pygame is not installed: the extra `play` brings it")
+    pygame = pytest.importorskip("pygame", reason="pygame is not installed: the extra `play` brings it")
     image = pytest.importorskip("PIL.Image", reason="pillow is not installed: the extra `play` brings it")
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
@@ -438,10 +439,28 @@ def test_a_film_shows_the_episodes_of_the_policy(tmp_path: Path, monkeypatch: py
         shown = sum(found.seek(k) or found.info["duration"] for k in range(found.n_frames))
     assert np.abs(first - environment.render()).mean() < 2  # as it is, but for the palette
     assert shown == 2 * (9 + 1) * 20  # milliseconds: 50 pictures a second
-    assert "there is no screen" in one_line(capsys, "play", str(path), "--replica", "0")
+    for place in ("", ":987"):  # no screen; one that is not there any more
+        pygame.display.quit()
+        monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)  # the film drew without a screen
+        monkeypatch.setenv("DISPLAY", place)
+        said = one_line(capsys, "play", str(path), "--replica", "0")
+        assert "there is no screen" in said
+        assert "--to film.gif" in said
     assert "must end in .gif or .mp4" in one_line(capsys, "play", str(path), "--to", "film.avi")
     assert "there is no directory" in one_line(capsys, "play", str(path), "--to", str(tmp_path / "no" / "film.gif"))
     assert "there is no replica 2" in one_line(capsys, "play", str(path), "--to", str(film), "--replica", "2")
+
+
+def test_play_ends_where_its_window_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pygame = pytest.importorskip("pygame", reason="pygame is not installed: the extra `play` brings it")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    path = train(SMALL | {"environment_options": {"max_episode_steps": 9}}, out=tmp_path / "run").directory
+    show = Show(load(path, replica=0), "human")
+    for number, _ in enumerate(show.frames(episodes=2), 1):
+        if number == 10 + 3:
+            pygame.event.post(pygame.event.Event(pygame.QUIT))
+    assert number == 10 + 3
+    assert show.returns == [9]
 
 
 def drawable(environment: str, **options: Any) -> Any:

@@ -30,9 +30,9 @@ class Show:
         be shown, and SettingError if there is no such environment."""
         if not isinstance(policy, TrainedPolicy):
             raise UsageError(f"only a policy can be watched at play: this is {policy.origin}")
-        if no_screen() and mode == "human":
-            raise UsageError("there is no screen for a window: --to film.gif makes a film")
-        if no_screen():  # MuJoCo and pygame would look for one
+        if mode == "human":
+            check_screen()
+        elif sys.platform == "linux" and not screens():  # MuJoCo and pygame would look for one
             os.environ.setdefault("MUJOCO_GL", "egl")
             os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
         self.policy, self.sample, self.id, self.returns = policy, sample, policy.settings.environment, list[float]()
@@ -53,8 +53,8 @@ class Show:
         """Yield the pictures, step by step. Raises UsageError if the environment cannot be drawn, and RunError if it
         fails."""
         try:
-            for number in range(episodes):
-                yield from self._episode(seed + number)
+            shown = itertools.chain.from_iterable(self._episode(seed + number) for number in range(episodes))
+            yield from itertools.takewhile(lambda _: not closed(), shown)
         except (ImportError, DependencyNotInstalled) as error:
             raise UsageError(f"{self.id} cannot be drawn: {error}{self.needs}") from let_go(error)
         except Exception as error:  # an environment and what it draws with raise anything
@@ -84,9 +84,29 @@ def let_go(error: Exception) -> Exception:
     return error
 
 
-def no_screen() -> bool:
-    """Return whether there is certainly no screen; otherwise the attempt to draw shows it."""
-    return sys.platform == "linux" and not any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+def screens() -> list[str]:
+    """Return what may show a window on Linux, by SDL's names."""
+    known = {"DISPLAY": "x11", "WAYLAND_DISPLAY": "wayland"}
+    return [driver for name, driver in known.items() if os.environ.get(name)]
+
+
+def check_screen() -> None:
+    """Raise UsageError if no window can be opened: SDL would draw unseen, and MuJoCo would abort the process."""
+    import pygame
+
+    if sys.platform == "linux":
+        os.environ.setdefault("SDL_VIDEODRIVER", ",".join(screens()) or "x11")
+    try:
+        pygame.display.init()
+    except pygame.error as error:
+        os.environ.pop("SDL_VIDEODRIVER", None)
+        raise UsageError(f"there is no screen for a window ({error}): --to film.gif makes a film") from error
+
+
+def closed() -> bool:
+    """Return whether the user has closed the window, which environments ignore."""
+    pygame = sys.modules.get("pygame")
+    return bool(pygame and pygame.display.get_init() and pygame.event.peek(pygame.QUIT))
 
 
 def film(frames: Iterator[Any], fps: float, suffix: str = ".gif") -> bytes:

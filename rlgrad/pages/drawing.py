@@ -23,6 +23,8 @@ THEME = {
 }  # fmt: skip
 COLOUR = {Direction.MAXIMIZE: THEME["up"][0], Direction.MINIMIZE: THEME["down"][0]}
 EXACT, FAINT = THEME["ink"][0], THEME["faint"][0]
+# Okabe & Ito's colours: colour-blind readers can tell them apart, and they show on light and on dark pages
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 STYLE = {
     "font.size": 10, "font.sans-serif": ["DejaVu Sans"], "axes.titlesize": 11, "lines.linewidth": 1.6,
     "text.color": EXACT, "axes.labelcolor": EXACT, "axes.edgecolor": EXACT, "xtick.color": EXACT, "ytick.color": EXACT,

@@ -503,7 +503,7 @@ class Logistic(Likelihood):
         from rlgrad.supervised.figures import pictures
 
         self.conclusion()
-        return {f"classifier/{name}": png(figure) for name, figure in pictures(self.concluded.findings).items()}
+        return {f"pictures/{name}": png(figure) for name, figure in pictures(self.concluded.findings).items()}
 
     def documents(self) -> Mapping[str, str]:
         if self.settings.pictures_every_updates is None:

@@ -348,7 +348,7 @@ class Reinforce(Trainable):
         tensors = {name: tensor[:1] for name, tensor in self.model.state_dict().items()}
         try:
             show = Show(self.settings.trained(tensors, self.description()))
-            return {"policy/film": film(beginning(show.frames()), show.fps)}
+            return {"pictures/film": film(beginning(show.frames()), show.fps)}
         except (UsageError, SettingError, ImportError) as error:
             raise RunError(str(error)) from error
 

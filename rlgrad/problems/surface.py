@@ -149,7 +149,7 @@ class SurfaceProblem(Trainable):
         path = torch.stack([*self.path, self.model().detach()])[:, :FEW].cpu()
         seen = torch.cat([self.box.T.cpu(), path[0], path[-1]])
         box = torch.stack([seen.amin(0), seen.amax(0)], 1)
-        return {"surface/path": png(drawn(self.function, box, self.settings.heading(self.direction), path, 4.5))}
+        return {"pictures/path": png(drawn(self.function, box, self.settings.heading(self.direction), path, 4.5))}
 
     def state_dict(self) -> dict[str, Any]:
         return {"path": self.path, "apart": self.apart} if self.path else {}

@@ -11,9 +11,11 @@ from pathlib import Path
 
 PACKAGES = ("rlgrad", "torch", "gymnasium", "numpy", "tensorboard", "pydantic", "scikit-learn", "matplotlib")
 EXTRAS = {  # by extra: a module that it installs, and its purpose
+    "atari": ("ale_py", "Atari games"),
     "box2d": ("Box2D", "LunarLander, BipedalWalker"),
     "mujoco": ("mujoco", "Hopper, HalfCheetah and other robots"),
     "envpool": ("envpool", "environments stepped in C++"),
+    "formula": ("formulaic", "formulas for tables, as in R"),
     "play": ("pygame", "films and windows of a trained policy"),
     "sweep": ("optuna", "rlgrad search"),
     "export": ("onnx", "models for other programs"),

@@ -10,11 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from rlgrad.pages.drawing import FAINT, panel
+from rlgrad.pages.drawing import COLOURS, FAINT, panel
 from rlgrad.reports.reading import AXES, Curve, Recorded
 
-# Okabe & Ito's colours: colour-blind readers can tell them apart, and they show on light and on dark pages
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 FEW = 40  # replicas that are drawn one by one
 
 
@@ -24,9 +22,9 @@ def curves(runs: Sequence[Recorded], tag: str, axis: str = "step", lines: Mappin
     trace(axes, runs, tag, axis)
     for name, height in (lines or {}).items():
         axes.axhline(height, color=FAINT, linewidth=1, linestyle="--")
-        axes.annotate(
-            name, (1, height), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=FAINT, fontsize=8
-        )
+        first, last = np.abs(runs[0].curve(tag, axis).mean[[0, -1]] - height)
+        place, side = (1, "right") if last > first else (0, "left")  # where the curve is further away
+        axes.text(place, height, name, transform=axes.get_yaxis_transform(), ha=side, va="bottom", color=FAINT, size=8)
     return figure
 
 

@@ -145,7 +145,8 @@ def results(runs: Sequence[Recorded]) -> Iterable[str]:
     """Yield the HTML table of the last evaluation and of the objective at the saved parameters."""
     rows: list[list[Any]] = []
     for run in runs:
-        found = {"objective": run.summary.get("objective")}
+        of = run.summary.get("measures", "objective")
+        found = {"objective" if of == "objective" else f"objective ({of})": run.summary.get("objective")}
         found |= {key.partition(".")[2]: value for key, value in run.summary.items() if key.startswith("evaluation.")}
         for name, statistics in found.items():
             if isinstance(statistics, dict):
@@ -163,6 +164,8 @@ def results(runs: Sequence[Recorded]) -> Iterable[str]:
     heading = ["run", "", "mean", "IQM", "95% interval", "lowest", "highest"][len(runs) == 1 :]
     if rows:
         yield table(heading, rows)
+        if any(run.replicas > 1 for run in runs):
+            yield "<p>IQM is the mean of the middle half of the replicas. The interval is that of the mean.</p>"
     else:
         yield "<p>The run has not ended, so there is no result yet.</p>"
 

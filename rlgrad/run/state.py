@@ -137,8 +137,10 @@ class State:
             "objective": measured.pop("objective"),
             "set_aside": {str(replica): step for replica, step in self.set_aside.items()},
             "saving_seconds": round(self.saving, 3),
+            "measures": problem.measures,
+            "headline": list(problem.headline),
+            "by_chance": by_chance and not several,
         }
-        result |= {"headline": list(problem.headline), "by_chance": by_chance and not several}
         if problem.solved is not None:
             result["first_solved"] = self.first_solved
             result["threshold"] = dict([problem.solved])

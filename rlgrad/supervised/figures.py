@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from rlgrad.pages.drawing import EXACT, FAINT, panel
+from rlgrad.pages.drawing import COLOURS, EXACT, FAINT, panel
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe & Ito's
 MOST = 40  # the largest coefficients, at most this many, are drawn
 
 

@@ -151,10 +151,10 @@ def test_a_film_shows_the_policy_while_it_learns(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("rlgrad.run.observers.pictures.SHARE", float("inf"))
     plain = train(AGENT | {"updates": 3}, out=tmp_path / "plain").directory
     path = train(AGENT | {"updates": 3, "pictures_every_updates": 2}, out=tmp_path / "run").directory
-    first, *_, last = pictures(path, "policy/film")
+    first, *_, last = pictures(path, "pictures/film")
     assert first.format == "GIF"
     assert first.n_frames > 2
-    assert len(events(path).Images("policy/film")) == 3  # the first, that after two, and the last
+    assert len(events(path).Images("pictures/film")) == 3  # the first, that after two, and the last
     seen = gymnasium.make("CartPole-v1", render_mode="rgb_array")
     seen.reset()
     assert last.size[::-1] == seen.render().shape[:2]
@@ -173,7 +173,7 @@ def test_pictures_take_little_of_the_time(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("rlgrad.run.observers.pictures.time.monotonic", lambda: float(next(clock)))
     monkeypatch.setattr("rlgrad.run.observers.pictures.SHARE", 1e-3)
     path = train(POINT | {"updates": 9, "pictures_every_updates": 1}, out=tmp_path / "run").directory
-    assert len(events(path).Images("surface/path")) == 2  # at its beginning and at its end
+    assert len(events(path).Images("pictures/path")) == 2  # at its beginning and at its end
 
 
 def test_a_surface_logs_its_point_and_draws_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +184,7 @@ def test_a_surface_logs_its_point_and_draws_its_path(tmp_path: Path, monkeypatch
     x, y = 0.8 ** np.arange(6), 2 * 0.6 ** np.arange(6)  # x goes to x - 0.1 * 2x, y to y - 0.1 * 4y
     assert np.array([row["point/x"] + row["point/y"] for row in rows(path)]) == pytest.approx(np.stack([x, y], 1))
     assert [point.value for point in events(path).Scalars("point/x")] == pytest.approx(x)
-    first, _, last = (np.asarray(each.convert("L")) for each in pictures(path, "surface/path"))
+    first, _, last = (np.asarray(each.convert("L")) for each in pictures(path, "pictures/path"))
     assert first.shape == last.shape
     assert (first != last).any()
     assert last.min() < 50
@@ -205,7 +205,8 @@ def test_a_path_goes_on_where_a_run_is_resumed(tmp_path: Path, monkeypatch: pyte
     resumed = resume(tmp_path / "cut")
     assert_same(whole.directory, resumed.directory)
     drawn = [
-        [each.encoded_image_string for each in events(run.directory).Images("surface/path")] for run in (whole, resumed)
+        [each.encoded_image_string for each in events(run.directory).Images("pictures/path")]
+        for run in (whole, resumed)
     ]
     assert drawn[0][-1] == drawn[1][-1]
     assert len(resumed.problem.path) <= 3
