@@ -383,15 +383,14 @@ def evaluate_command(options: argparse.Namespace) -> int:
     import_torch(options.own)
     from rlgrad.reports.loading import evaluate
     from rlgrad.run.resuming import recorded_config
-    from rlgrad.run.statistics import number
+    from rlgrad.run.statistics import interval, number
 
     config = recorded_config(path, options.allow_imports)
     with config.importing():
         evaluated = evaluate(config, path, options.update, options.episode_seed)
     for name, found in evaluated.items():
-        low, high = found["ci95"]
-        interval = "" if low is None else f"  95% interval {low:.4g} to {high:.4g}  IQM {found['iqm']:.4g}"
-        print(f"{name:20} {number(found['mean'])}{interval}")
+        between = f"  95% interval {interval(found)}  IQM {number(found['iqm'])}" if interval(found) else ""
+        print(f"{name:20} {number(found['mean'])}{between}")
     return DONE
 
 

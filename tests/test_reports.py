@@ -17,7 +17,7 @@ from rlgrad.reports.comparison import interval_of_probability, probability_of_im
 from rlgrad.reports.figures import curves
 from rlgrad.reports.playing import returns_by_chance
 from rlgrad.reports.reading import read_run
-from rlgrad.reports.report import Seen, lead, report
+from rlgrad.reports.report import Seen, improvement, lead, report
 from rlgrad.reports.slices import LINE, cut
 from rlgrad.run import train
 from rlgrad.run.statistics import number, summarize
@@ -129,6 +129,15 @@ def test_several_runs_are_compared(runs: Path, tmp_path: Path) -> None:
     expected = stats.mannwhitneyu(b, a).statistic / (len(a) * len(b))
     assert f"<td>other better than agent</td><td>{expected:.2f}</td>" in page
     assert "<td>seed</td><td>0</td><td>7</td>" in page  # where they differ
+
+
+@pytest.mark.parametrize("measure", ["log_loss", "deviance", "squared_error"])
+def test_a_run_with_smaller_losses_is_the_better_one(runs: Path, measure: str) -> None:
+    run = read_run(runs / "agent")
+    better, worse = (
+        replace(run, rows=[{"step": 1, "update": 1, f"evaluation/{measure}": x}]) for x in ([1, 2], [3, 4])
+    )
+    assert "<td>1.00</td>" in "".join(improvement([worse, better], f"evaluation/{measure}"))
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -65,9 +65,8 @@ def svg(figure: Figure) -> str:
 
 def svg_file(figure: Figure) -> str:
     """The picture as an SVG file, which follows the reader's light or dark mode."""
-    return re.sub(
-        "(?<=</style>)", f"<style>{colours()}:root {{background: var(--paper)}}</style>", svg(figure), count=1
-    )
+    own = f"<style>{colours()}:root {{background: var(--paper)}}</style>"
+    return re.sub("(?<=</style>)", own, svg(figure), count=1)
 
 
 def colours() -> str:

@@ -188,13 +188,10 @@ def export_command(options: argparse.Namespace) -> int:
 def list_command(options: argparse.Namespace) -> int:
     from rlgrad.reports import listing
 
-    match options.what:
-        case "runs":
-            lines = listing.runs(Path(options.folder))
-        case "configs":
-            lines = listing.configs()
-        case _:
-            lines = listing.environments()
+    if options.what == "runs":
+        lines = listing.runs(Path(options.folder))
+    else:
+        lines = listing.configs() if options.what == "configs" else listing.environments()
     print("\n".join(lines))
     return 0
 

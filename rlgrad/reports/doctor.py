@@ -28,12 +28,8 @@ def findings() -> Iterator[str]:
     for name in PACKAGES:
         yield line(name, version(name) or "not installed")
     for extra, (module, purpose) in EXTRAS.items():
-        there = importlib.util.find_spec(module) is not None
-        yield (
-            line(extra, f"installed: {purpose}")
-            if there
-            else line(extra, f"not installed: {purpose}", f"pip install 'rlgrad[{extra}]'")
-        )
+        missing = importlib.util.find_spec(module) is None
+        yield line(extra, f"{'not ' * missing}installed: {purpose}", f"pip install 'rlgrad[{extra}]'" * missing)
     yield from machine()
     free = shutil.disk_usage(Path()).free / 1e9
     yield line("disk", f"{free:.0f} GB free here", "make room: a run that cannot write fails" if free < 1 else "")

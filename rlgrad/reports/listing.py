@@ -33,8 +33,7 @@ def configs() -> Iterator[str]:
     for name in shipped():
         lines = (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
         comments = (line.removeprefix("# ") for line in lines if line.startswith("# ") and "$schema" not in line)
-        comment = next(comments, "")
-        rows.append((name, comment))
+        rows.append((name, next(comments, "")))
     yield from aligned([("config", ""), *rows])
 
 

@@ -18,7 +18,7 @@ from rlgrad.reports.published import published
 from rlgrad.reports.reading import AXES, Recorded
 from rlgrad.reports.slices import Slice, draw_line, draw_plane
 from rlgrad.run.directory import dotted
-from rlgrad.run.statistics import number
+from rlgrad.run.statistics import COLUMNS, columns, interval, number
 
 QUALITY = {
     "gradient/half_cosine": "How well the gradients of the two halves of a batch agree: 1 is all signal, 0 all noise.",
@@ -113,10 +113,8 @@ def comparison(runs: Sequence[Recorded]) -> Iterable[str]:
     yield "<h2>Where their settings differ</h2>"
     settings = [dotted(run.settings) for run in runs]
     keys = sorted({key for each in settings for key in each})
-    different = [key for key in keys if len({repr(each.get(key)) for each in settings}) > 1]
-    yield table(
-        ["setting", *(run.name for run in runs)], [[k, *(each.get(k, "") for each in settings)] for k in different]
-    )
+    rows = [[key, *(each.get(key, "") for each in settings)] for key in keys]
+    yield table(["setting", *(run.name for run in runs)], [row for row in rows if len(set(map(repr, row[1:]))) > 1])
     for run in runs:
         yield from again(run)
 
@@ -132,9 +130,8 @@ def lead(run: Recorded) -> str:
     final = run.summary.get(run.evaluated[0].replace("/", ".", 1)) if run.evaluated else None
     came = ""
     if isinstance(final, dict) and final.get("mean") is not None:
-        low, high = final["ci95"]
-        interval = "" if low is None else f" (95% interval {number(low)} to {number(high)})"
-        came = f" Held-out {text(run.evaluated[0].partition('/')[2])} at its end: {number(final['mean'])}{interval}."
+        between = f" (95% interval {interval(final)})" if interval(final) else ""
+        came = f" Held-out {text(run.evaluated[0].partition('/')[2])} at its end: {number(final['mean'])}{between}."
     head = f"{text(made)}: {many}, {updates} updates, {work} each{took}. The run is {text(run.status)}.{came}"
     head += " It went <strong>against its objective, on purpose</strong>." * bool(run.summary.get("wrong_sign"))
     said = [f"{text(sentence[:1].upper() + sentence[1:])}." for sentence in run.summary.get("conclusion") or []]
@@ -143,25 +140,15 @@ def lead(run: Recorded) -> str:
 
 def results(runs: Sequence[Recorded]) -> Iterable[str]:
     """Yield the HTML table of the last evaluation and of the objective at the saved parameters."""
-    rows: list[list[Any]] = []
+    rows = []
     for run in runs:
         of = run.summary.get("measures", "objective")
         found = {"objective" if of == "objective" else f"objective ({of})": run.summary.get("objective")}
         found |= {key.partition(".")[2]: value for key, value in run.summary.items() if key.startswith("evaluation.")}
         for name, statistics in found.items():
             if isinstance(statistics, dict):
-                low, high = statistics["ci95"]
-                each = [value for value in statistics["per_replica"] if value is not None]
-                interval = "" if low is None else f"{number(low)} to {number(high)}"
-                cells = [
-                    statistics["mean"],
-                    statistics["iqm"],
-                    interval,
-                    min(each, default=None),
-                    max(each, default=None),
-                ]
-                rows.append([run.name, name.replace("_", " "), *(number(cell) for cell in cells)][len(runs) == 1 :])
-    heading = ["run", "", "mean", "IQM", "95% interval", "lowest", "highest"][len(runs) == 1 :]
+                rows.append([run.name, name.replace("_", " "), *columns(statistics)][len(runs) == 1 :])
+    heading = ["run", "", *COLUMNS][len(runs) == 1 :]
     if rows:
         yield table(heading, rows)
         if any(run.replicas > 1 for run in runs):
@@ -172,7 +159,7 @@ def results(runs: Sequence[Recorded]) -> Iterable[str]:
 
 def improvement(runs: Sequence[Recorded], tag: str) -> Iterable[str]:
     """Yield the HTML section on the probability that a replica of another run is better than one of the first run."""
-    down = "loss" in tag
+    down = any(word in tag for word in ("loss", "deviance", "error"))
     last = [[v for v in run.curve(tag).values[-1].tolist() if v == v] for run in runs]
     rows = []
     for run, values in list(zip(runs, last, strict=True))[1:]:
@@ -197,10 +184,8 @@ def others(run: Recorded, random: Sequence[float]) -> Iterable[str]:
     rows += [[who, number(float(value)), f"{steps:,}", source] for who, value, steps, source in theirs]
     if rows:
         yield "<h2>To compare it with</h2>"
-        yield (
-            "<p>What others have published is of greedy policies, one run each where nothing else is said.</p>"
-            * bool(theirs)
-        )
+        if theirs:
+            yield "<p>What others have published is of greedy policies, one run each where nothing else is said.</p>"
         yield table(["", "return", "environment steps", "source"], rows)
 
 
@@ -213,10 +198,9 @@ def again(run: Recorded) -> Iterable[str]:
         yield f"<p>It was begun with</p>\n<pre><code>{text(words)}</code></pre>"
     path = text(shlex.quote(str(run.path)))
     yield f"<p>This repeats it, and compares the bits:</p>\n<pre><code>rlgrad reproduce {path}</code></pre>"
-    packages = run.environment.get("packages")
-    versions = {"python": run.environment.get("python"), **(packages if isinstance(packages, dict) else {})}
-    machine = run.environment.get("machine")
-    versions |= machine if isinstance(machine, dict) else {}
+    versions = {"python": run.environment.get("python")}
+    for part in map(run.environment.get, ("packages", "machine")):
+        versions |= part if isinstance(part, dict) else {}
     versions |= {"threads": run.environment.get("threads"), "commit": run.environment.get("commit")}
     shown = {key: value for key, value in versions.items() if value is not None}
     yield table(["", ""], [["seed", run.settings.get("seed", 0)], *([key, value] for key, value in shown.items())])

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+COLUMNS = ("mean", "IQM", "95% interval", "lowest", "highest")  # of statistics in a table
+
 
 def summarize(values: Sequence[float], without: Collection[int] = (), by_chance: bool = True) -> dict[str, Any]:
     """The mean over replicas, its 95% interval, the interquartile mean, and the values themselves.
@@ -80,3 +82,10 @@ def interval(statistics: Mapping[str, Any]) -> str:
     """The interval as text: '495.8 to 498.4'; empty if there is none."""
     low, high = statistics["ci95"]
     return "" if low is None else f"{number(low)} to {number(high)}"
+
+
+def columns(found: Mapping[str, Any]) -> list[str]:
+    """The cells of COLUMNS."""
+    each = [value for value in found["per_replica"] if value is not None]
+    ends = min(each, default=None), max(each, default=None)
+    return [number(found["mean"]), number(found["iqm"]), interval(found), *map(number, ends)]

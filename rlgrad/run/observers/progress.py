@@ -21,7 +21,7 @@ from rlgrad.loop import Direction, Update
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, Record
 from rlgrad.run.state import unit
-from rlgrad.run.statistics import interval, number
+from rlgrad.run.statistics import COLUMNS, columns, interval, number
 
 NEXT = {"evaluate": "evaluate it:", "play": "watch it play:"}
 ROWS = 12  # of a table that is shown, at most
@@ -152,7 +152,7 @@ class Display(Observer):
         self.say(f"\n{directory}: {status} after {updates} updates, {seconds:.1f} s, {many}")
         table = Table(box=None, pad_edge=False)
         table.add_column("", no_wrap=True)
-        for heading in ("mean", "IQM", "95% interval", "lowest", "highest") if replicas > 1 else ("mean",):
+        for heading in COLUMNS if replicas > 1 else COLUMNS[:1]:
             table.add_column(heading, justify="right", no_wrap=True)
         rows = {self.objective + self.measures: summary["objective"]}
         rows |= {name.partition(".")[2]: found for name, found in summary.items() if name.startswith("evaluation.")}
@@ -212,13 +212,6 @@ def evaluated(run: Following) -> str:
     return f"evaluation: {name.replace('_', ' ')} {number(statistics['mean'])}{between}{cut}{best}"
 
 
-def columns(found: Mapping[str, Any]) -> list[str]:
-    """The columns of a table: mean, interquartile mean, interval, lowest and highest value."""
-    each = [value for value in found["per_replica"] if value is not None]
-    ends = min(each, default=None), max(each, default=None)
-    return [number(found["mean"]), number(found["iqm"]), interval(found), *map(number, ends)]
-
-
 def headline(summary: Mapping[str, Any]) -> str:
     """The key of the most important metric in a summary."""
     keys = (f"evaluation.{name}" for name in summary.get("headline", ()))
@@ -232,7 +225,7 @@ def compared(swept: Sequence[Mapping[str, Any]], metric: str) -> Table:
         table.add_column(name, no_wrap=True)
     solved = any(cell.get("first_solved") for cell in swept)
     first = metric.rpartition(".")[2].replace("_", " ")
-    for heading in (first, "IQM", "95% interval", "lowest", "highest", *(["solved after"] if solved else [])):
+    for heading in (first, *COLUMNS[1:], *(["solved after"] if solved else [])):
         table.add_column(heading, justify="right", no_wrap=True)
     every = math.ceil(len(swept) / SHOWN)
     table.caption = f"1 in {every} of the {len(swept)} values; summary.json has all" if every > 1 else None
