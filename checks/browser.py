@@ -19,7 +19,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-sync", "--disable-dev-shm-usage"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--no-first-run", "--no-proxy-server"]
-FLAGS += ["--force-prefers-reduced-motion"]  # what fades in would be half there on pictures
+FLAGS += ["--force-prefers-reduced-motion"]  # without animations that pictures would catch halfway
 DRIVER, CHROMIUM = shutil.which("chromedriver"), shutil.which("chromium") or shutil.which("google-chrome")
 OWN = ("http://127.0.0.1:", "http://localhost:", "file:", "data:", "blob:", "about:", "chrome:")
 DEEP = """
@@ -31,7 +31,7 @@ const read = (node) => deep(node).filter((part) => part.nodeType === Node.TEXT_N
 
 
 class Browser(webdriver.Chrome):
-    """Shows one page at a time, and says what is wrong with it."""
+    """A Chromium that shows one page at a time. `wrong` lists its faults."""
 
     def __init__(self, temporary: str):
         options = webdriver.ChromeOptions()
@@ -42,27 +42,27 @@ class Browser(webdriver.Chrome):
         super().__init__(options, Service(DRIVER, env=os.environ | {"TMPDIR": temporary}))
 
     def open(self, url: str, text: str, width: int = 1280, dark: bool = False) -> None:
-        """Show a page, once the text is on it, the parts of components included."""
-        self.get("about:blank")  # an address that differs only behind # would not be loaded again
+        """Open a page, and wait until it shows the text, in its components too."""
+        self.get("about:blank")  # a page whose address differs only after the # would not be loaded again
         self.wrong()
         self.look(width, dark)
         self.get(url)
         self.until(f"document.readyState === 'complete' && read(document).includes({json.dumps(text)})", f"no {text!r}")
 
     def look(self, width: int, dark: bool = False, media: str = "screen") -> None:
-        """As a window of that width shows the page, to somebody who prefers light or dark, or as it is printed."""
+        """Show the page in a window of this width, in light or dark mode, or as it is printed."""
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         self.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": [scheme]})
 
     def ask(self, expression: str) -> Any:
-        """The value of an expression in JavaScript, or of what it promises. `deep(node)` is all that is in a node, also
-        within components, and `read(node)` the text of that."""
+        """The value of a JavaScript expression; if it is a promise, the value of the promise. In it, `deep(node)` is a
+        list of all nodes within a node, those of components too, and `read(node)` is their text."""
         return self.execute_script(f"{DEEP} return ({expression.strip()})")
 
     def until(self, condition: str, otherwise: str) -> None:
-        """Wait until an expression holds."""
+        """Wait until a JavaScript expression is true. otherwise: the message if it never is."""
         WebDriverWait(self, 60, 0.05).until(lambda _: self.ask(condition), otherwise)
 
     def shoot(self, picture: Path) -> None:
@@ -73,7 +73,7 @@ class Browser(webdriver.Chrome):
         picture.write_bytes(base64.b64decode(self.execute_cdp_cmd("Page.captureScreenshot", how)["data"]))
 
     def wrong(self) -> list[str]:
-        """Since it was last asked: errors in the console, failed requests, and requests to another host."""
+        """The faults since the last call: errors in the console, failed requests, and requests to another host."""
         found = [entry["message"] for entry in self.get_log("browser") if entry["level"] == "SEVERE"]
         for entry in self.get_log("performance"):
             event = json.loads(entry["message"])["message"]
