@@ -137,14 +137,12 @@ class State:
             "objective": measured.pop("objective"),
             "set_aside": {str(replica): step for replica, step in self.set_aside.items()},
             "saving_seconds": round(self.saving, 3),
-            "measures": problem.measures,
-            "headline": list(problem.headline),
-            "by_chance": by_chance and not several,
         }
+        of = {"measures": problem.measures, "headline": list(problem.headline), "by_chance": by_chance and not several}
         if problem.solved is not None:
             result["first_solved"] = self.first_solved
             result["threshold"] = dict([problem.solved])
-        result |= measured | ({"best_update": self.best} if self.best else {})
+        result |= of | measured | ({"best_update": self.best} if self.best else {})
         if several:
             solved = [{} if problem.solved is None else {"first_solved": self.solved.get(n)} for n in range(len(cells))]
             result["sweep"] = [

@@ -86,6 +86,5 @@ def interval(statistics: Mapping[str, Any]) -> str:
 
 def columns(found: Mapping[str, Any]) -> list[str]:
     """The cells of COLUMNS."""
-    each = [value for value in found["per_replica"] if value is not None]
-    ends = min(each, default=None), max(each, default=None)
-    return [number(found["mean"]), number(found["iqm"]), interval(found), *map(number, ends)]
+    each = sorted(value for value in found["per_replica"] if value is not None) or [None]
+    return [number(found["mean"]), number(found["iqm"]), interval(found), number(each[0]), number(each[-1])]
