@@ -183,7 +183,7 @@ def picture(found: Found) -> str:
         lines = [figure.axes[0].plot([], [], color=colour)[0] for colour in COLOURS[: len(COLUMNS)]]
         figure.supxlabel("environment steps", fontsize=10)
         figure.supylabel("return of the greedy policy", fontsize=10)
-        figure.legend(lines, COLUMNS.values(), loc="outside lower center", ncols=len(COLUMNS))
+        figure.legend(lines, COLUMNS.values(), loc="outside upper center", ncols=len(COLUMNS))
     return svg_file(figure)
 
 

@@ -65,10 +65,10 @@ class Browser(webdriver.Chrome):
         """Wait until a JavaScript expression is true. otherwise: the message if it never is."""
         WebDriverWait(self, 60, 0.05).until(lambda _: self.ask(condition), otherwise)
 
-    def shoot(self, picture: Path) -> None:
-        """Take a picture of the whole page."""
+    def shoot(self, picture: Path, whole: bool = False) -> None:
+        """Take a picture of the window or of the whole page."""
         size = self.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
-        how = {"captureBeyondViewport": True, "clip": size | {"scale": 1}}
+        how = {"captureBeyondViewport": True, "clip": size | {"scale": 1}} if whole else {}
         picture.parent.mkdir(parents=True, exist_ok=True)
         picture.write_bytes(base64.b64decode(self.execute_cdp_cmd("Page.captureScreenshot", how)["data"]))
 

@@ -121,7 +121,7 @@ def looked_at(page: Browser, name: str, smallest: float) -> list[dict[str, Any]]
     pixels of the letters in its charts."""
     for width, dark in LOOKS:
         page.look(width, dark)
-        page.shoot(PICTURES / f"{name}_{width}_{'dark' if dark else 'light'}.png")
+        page.shoot(PICTURES / f"{name}_{width}_{'dark' if dark else 'light'}.png", whole=True)
         assert page.ask(OVERFLOW) == 0, width
         charts: list[dict[str, Any]] = page.ask(CHARTS)
         for chart in charts:
@@ -249,5 +249,5 @@ def test_tensorboard(project: Path, shell: Shell, browser: Browser) -> None:
             for name in names:
                 there = f"{CARDS.strip()}.some(([text, data]) => data && text.includes({json.dumps(name)}))"
                 browser.until(there, f"{name} is not in the tab {tab}, or is empty")
-            browser.save_screenshot(PICTURES / f"tensorboard_{tab}_{width}.png")
+            browser.shoot(PICTURES / f"tensorboard_{tab}_{width}.png")
             assert browser.wrong() == []
