@@ -338,3 +338,15 @@ def test_what_is_wrong_with_an_environment_is_named(
     with pytest.raises(RunError, match=re.escape(raised)) as refused:  # nor is it trained in, whatever it returns
         train(config("Broken"), out=tmp_path / "run")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("outer_first", [True, False])
+def test_the_moments_of_observations_stand_before_those_of_rewards(outer_first: bool) -> None:
+    """So that an evaluation, which may go without the wrapper of rewards, finds its own; by how many each has seen."""
+    each = [gymnasium.wrappers.NormalizeObservation, gymnasium.wrappers.NormalizeReward]
+    env: Any = Walk()
+    for wrap in each if outer_first else each[::-1]:
+        env = wrap(env)
+    env.reset(seed=0)
+    env.step(0)
+    assert moments([env])[0][[2, 5]].tolist() == pytest.approx([2.0001, 1.0001])
