@@ -313,13 +313,13 @@ def check_train(options: argparse.Namespace) -> None:
     if options.resume and options.out:
         raise UsageError("--resume continues a run where it is: it takes no --out")
     if os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0" and not (options.out or options.resume):
-        raise UsageError("--max-restarts goes on with the run in a directory of yours: --out DIR is missing")
+        raise UsageError("--max-restarts goes on with the run in a given directory: --out DIR is missing")
     if options.resume == "auto" and not options.config:
         raise UsageError("--resume auto goes on with the newest run of a config: --config NAME is missing")
     if options.resume and options.resume != "auto":
         check_run(options.resume)
     if options.extend_to is not None and not options.resume:
-        raise UsageError("--extend-to lengthens a run: --resume RUN, to say which, is missing")
+        raise UsageError("--extend-to lengthens an existing run: --resume RUN is missing")
     if not options.resume and not options.config:
         raise which_config(options.overrides)
     split_overrides(options.overrides)

@@ -92,7 +92,7 @@ class Config:
         """Raises SettingError if the user's own problem does not support sweeps."""
         count, cells = len(next(problem.model.parameters(), ())), len(self.settings.cells)
         if cells > 1 and count != len(self.settings.seeds):
-            message = f"its model has {count} replicas where the sweep needs {len(self.settings.seeds)}: build it of "
+            message = f"its model has {count} replicas, but the sweep needs {len(self.settings.seeds)}: build it of "
             raise SettingError(next(iter(self.settings.grid)), message + "settings.spread(), and with settings.seeds")
 
     def trained(self, tensors: Mapping[str, Any], description: Mapping[str, Any]) -> Any:
@@ -205,7 +205,7 @@ def load_config(
     """
     if isinstance(source, Config):
         if overrides or any(thing is not None for thing in (objects or {}).values()):
-            raise UsageError("a Config is ready: give what is to be another to load_config, or the config's file")
+            raise UsageError("a Config is complete: give the changes to load_config, or give the config's file")
         return source
     data, sources, name = gathered(source, overrides)
     for key, thing in (objects or {}).items():
@@ -323,9 +323,9 @@ def check_sweeps(settings: Section) -> None:
             raise SettingError(path, SHARED)
         values = list(grid[path])
         if not values or any(isinstance(each, bool) or not isinstance(each, int | float) for each in values):
-            raise SettingError(path, f"a sweep has one number or more, and nothing else (here: {short(str(values))})")
+            raise SettingError(path, f"a sweep must list one or more numbers (here: {short(str(values))})")
         if len(set(values)) < len(values):
-            raise SettingError(path, f"each value is to be there once (here: {short(str(values))})")
+            raise SettingError(path, f"each value may appear only once (here: {short(str(values))})")
     if len(settings.seeds) > MAX_REPLICAS:
         message = f"{len(settings.cells)} values of a sweep times {int(settings.replicas)} are more than {MAX_REPLICAS}"
         raise SettingError(("replicas",), message)
@@ -352,17 +352,17 @@ def check_readable(settings: Section) -> None:
             raise SettingError(path, "the number is too large: it must fit into 64 bits")
         if not isinstance(value, str | int | float | None) or value != value:
             what = "nan" if isinstance(value, float) else called(type(value))
-            raise SettingError(path, f"{what} is none of what a config can hold: text, numbers, true, false, null")
+            raise SettingError(path, f"a config can only hold text, numbers, true, false, null (here: {what})")
     try:
         text = write(content)
         reader = Loader if "\\uD" in text else QuickLoader  # which cannot read what is not valid Unicode
         again = type(settings).model_validate(parse(text, Path("config"), reader)[0]).model_dump()
     except (UsageError, ValidationError) as error:
-        raise SettingError((), f"it cannot be written so that it reads back: {said(error)}") from error
+        raise SettingError((), f"it cannot be written as YAML and read back: {said(error)}") from error
     if again != content:
         old, new = dict(leaves(content)), dict(leaves(again))
         path = next((path for path in old | new if old.get(path) != new.get(path)), ())
-        raise SettingError(path, "it cannot be written so that it reads back the same")
+        raise SettingError(path, "it changes when it is written as YAML and read back")
 
 
 def leaves(value: Any, path: Key = ()) -> Iterator[tuple[Key, Any]]:
@@ -370,7 +370,7 @@ def leaves(value: Any, path: Key = ()) -> Iterator[tuple[Key, Any]]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if not isinstance(key, str):
-                raise SettingError(path, f"a setting's name must be a word, which {short(repr(key))} is not")
+                raise SettingError(path, f"a setting's name must be a word, not {short(repr(key))}")
             yield from leaves(inner, (*path, key))
     elif isinstance(value, list | tuple):
         for number, inner in enumerate(value):

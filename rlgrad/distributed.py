@@ -131,9 +131,9 @@ def check(shares: int, said: Mapping[str, str], listed: Callable[[Mapping[str, s
     first, *others = told(dict(said))
     for number, other in enumerate(others, 1):
         if changed := listed(first, other):
-            raise UsageError(f"process {number} of {here.size} is to train something else than the first: {changed}")
+            raise UsageError(f"process {number} of {here.size} would train something else than the first: {changed}")
     if shares < here.size:
-        what = f"of {shares} episodes or rows in an update" if shares else "of a problem that is one piece"
+        what = f"of {shares} episodes or rows in an update" if shares else "of a problem that cannot be divided"
         raise UsageError(f"{here.size} processes cannot each have a share {what}: start fewer")
 
 
@@ -166,9 +166,7 @@ def place(wanted: str) -> torch.device:
     number = int(wanted.partition(":")[2] or int(os.environ.get("LOCAL_RANK", "0")) % max(1, count))
     if number >= count:
         seen = f"GPUs up to cuda:{count - 1}" if count else "no GPU"
-        raise UsageError(
-            f"device: {wanted} is not here, as torch {torch.__version__} sees {seen}: --device cpu will do"
-        )
+        raise UsageError(f"device: {wanted} is not available: torch {torch.__version__} sees {seen}; use --device cpu")
     return torch.device("cuda", number)
 
 

@@ -95,7 +95,7 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 break
         self.n_iter_ = update.evaluations
         if self.n_iter_ > self.max_iter:
-            message = f"the fit has ended short of the optimum, after max_iter={self.max_iter} steps: raise max_iter"
+            message = f"the fit has not reached the optimum after max_iter={self.max_iter} steps: raise max_iter"
             warnings.warn(message, ConvergenceWarning, stacklevel=3)
         linear = problem.model.linear
         self.coef_: np.ndarray = linear.weight[0].T.numpy(force=True)

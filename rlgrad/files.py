@@ -38,7 +38,7 @@ def write(path: Path, content: bytes, previous: Path | None = None) -> None:
 def read(path: Path) -> bytes:
     """The content of a regular file, or of the regular file that a link points to. Raises OSError."""
     if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     return path.read_bytes()
 
 

@@ -168,7 +168,7 @@ class Evaluation:
     def curvature(self) -> Curvature:
         """The second derivatives at the point of the last call. Raises RunError if the estimate has none."""
         if self._curvature is None:
-            raise RunError(f"{type(self.problem).__name__}.objective states no curvature, which the optimizer needs")
+            raise RunError(f"{type(self.problem).__name__}.objective gives no curvature, which the optimizer needs")
         return self._curvature()
 
 
@@ -294,8 +294,10 @@ def make_optimizer(
         raise ValueError("it needs a Fisher information, which only a policy or a likelihood has")
     searches = name == "Newton" or arguments.get("line_search_fn") or arguments.get("line_search")
     if searches and not problem.line_search:
-        message = "its line search compares values on the same data, and this problem's do not change there with all "
-        raise ValueError(f"{message}parameters: turn it off (line_search_fn: null), or take NaturalGradient")
+        message = (
+            "its line search needs values that change, on the same data, with all parameters, and this problem's do "
+        )
+        raise ValueError(f"{message}not: turn it off (line_search_fn: null), or take NaturalGradient")
     apart = [module for module in problem.model.modules() if isinstance(module, Apart)]
     theirs = parameters_apart(problem.model)
     main = [parameter for parameter in problem.model.parameters() if parameter not in theirs]

@@ -68,7 +68,7 @@ def build_schedule(
         return None
     if settings.schedule.name == "ReduceLROnPlateau" and settings.grid:
         if len(groups_of_each(optimizer)) != len(settings.cells):
-            message = "it watches each value of a sweep, and some share a learning rate here: sweep optimizer.lr alone"
+            message = "it watches each value of a sweep, but some share a learning rate here: sweep only optimizer.lr"
             raise SettingError(("schedule", "name"), message)
         return schedules.PlateauOfEach(
             optimizer, mode=direction.value, **arguments_of(("schedule",), settings.schedule)
@@ -85,7 +85,7 @@ def build_schedule(
     ends = getattr(made, "total_steps", None)  # OneCycleLR refuses to be stepped any further
     if ends is not None and ends < settings.length:
         raise SettingError(
-            ("schedule",), f"{settings.schedule.name} ends after {ends} {settings.counts}, before the run"
+            ("schedule",), f"{settings.schedule.name} ends after {ends} {settings.counts}, before the run ends"
         )
     return made
 
@@ -211,7 +211,7 @@ def arguments_of(path: Key, named: Named) -> dict[str, Any]:
     """The arguments, in the types that torch expects. Raises SettingError for a wrong name or argument."""
     kind = "schedule" if path[0] == "schedule" else "optimizer"
     if named.name not in (valid := offered(kind)):
-        raise SettingError((*path, "name"), f"torch has no {kind} {named.name!r} to offer here", valid, named.name)
+        raise SettingError((*path, "name"), f"there is no {kind} {named.name!r}", valid, named.name)
     chosen = getattr(optimizers if kind == "optimizer" else schedules, named.name)
     given, known = named.arguments, set(inspect.signature(chosen).parameters)
     for argument in given:

@@ -36,7 +36,7 @@ Importable = Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]  # module:name
 Number = TypeVar("Number")
 Key = tuple[str, ...]  # the path of a setting: ("optimizer", "lr")
 MAX_REPLICAS = 100_000
-SHARED = "all replicas of a run share it, so that it cannot be swept: rlgrad search tries its values run by run"
+SHARED = "all replicas of a run share it, so it cannot be swept: rlgrad search tries its values run by run"
 
 
 class Sweep(BaseModel, Generic[Number]):
@@ -182,8 +182,8 @@ class FollowSettings(Section):
     @model_validator(mode="after")
     def told_once(self) -> "FollowSettings":
         if (self.updates is None) == (self.steps is None):
-            what = "set one" if self.steps is None else "not both; null takes one away"
-            raise ValueError(f"a run is told in `updates` or in `steps`: {what}")
+            what = "set one" if self.steps is None else "not both; null unsets one"
+            raise ValueError(f"the length of a run is given in `updates` or in `steps`: {what}")
         return self
 
     _seeds: tuple[int, ...] = PrivateAttr(())
@@ -297,7 +297,7 @@ class RunSettings(FollowSettings):
     def trained(self, tensors: Mapping[str, Any], description: Mapping[str, Any], **objects: Any) -> Any:
         """The trained model of one replica, ready for use, from its tensors [1, ...] and the description beside them.
         Raises SettingError if the problem has no such model, and any exception if tensors or description do not fit."""
-        raise SettingError(("problem",), f"what a run of {self.problem} has learned is no policy and no classifier")
+        raise SettingError(("problem",), f"a run of {self.problem} learns neither a policy nor a classifier")
 
     def named(self, path: tuple[str, ...], text: str) -> Any:
         """The object that `module:name` names; the module is in `imports`. Raises SettingError."""

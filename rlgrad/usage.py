@@ -64,14 +64,16 @@ def check_first_word(words: Sequence[str], commands: Sequence[str]) -> None:
     if first in (*commands, "-h", "--help", "-V", "--version"):
         return
     if first in shipped():
-        raise UsageError(f"{first!r} is a config, no command; did you mean rlgrad train --config {shlex.join(words)}?")
+        raise UsageError(
+            f"{first!r} is not a command but a config; did you mean rlgrad train --config {shlex.join(words)}?"
+        )
     if not first.startswith("-"):
         raise UsageError(f"unknown command {first!r}" + nearest(first, commands))
     if len(words) == 1 and "=" not in first:
         raise UsageError(f"unknown option {first!r}" + nearest(first, ("--help", "--version")))
     command = next((word for word in words if word in commands), "train")
     ordered = [command, *(word for word in words if word != command)]
-    raise UsageError(f"{first!r} before any command; did you mean rlgrad {shlex.join(ordered)}?")
+    raise UsageError(f"{first!r} comes before the command; did you mean rlgrad {shlex.join(ordered)}?")
 
 
 def which_config(words: Sequence[str]) -> UsageError:
@@ -111,5 +113,5 @@ def split_overrides(words: Sequence[str]) -> dict[str, list[str]]:
         result[name] = values
     if len(seeds := result.get("seed", [])) > 1:
         instead = f"--seed {seeds[0]} --replicas {len(seeds)}"
-        raise UsageError(f"--seed: one seed is asked for; {instead} trains {len(seeds)} seeds in a row, side by side")
+        raise UsageError(f"--seed: give one seed; {instead} trains {len(seeds)} consecutive seeds side by side")
     return result

@@ -71,7 +71,7 @@ def locate(node: yaml.Node, path: Path, sources: Sources) -> None:
             for key, value in node.value:
                 place = f"{path}:{key.start_mark.line + 1}"
                 if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
-                    raise UsageError(f"{place}: a setting's name must be a word, which {describe_node(key)} is not")
+                    raise UsageError(f"{place}: a setting's name must be a word, not {describe_node(key)}")
                 if key.value in keys:
                     raise UsageError(f"{place}: {key.value} is set twice")
                 keys.add(key.value)

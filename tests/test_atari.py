@@ -194,9 +194,9 @@ def test_a_game_needs_ale_py_and_the_setting_a_game(
     for environment, said in (
         (
             "ALE/Pong-v5",
-            "environment: ALE/Pong-v5 needs what is not installed; install the extra: pip install 'rlgrad[atari]'",
+            "environment: ALE/Pong-v5 needs a package that is not installed; install the extra: pip install 'rlgrad[atari]'",
         ),
-        ("CartPole-v1", "atari: it goes around the games of ale-py with Discrete actions, such as ALE/Pong-v5"),
+        ("CartPole-v1", "atari: it wraps only games of ale-py with Discrete actions, such as ALE/Pong-v5"),
     ):
         path.write_text(yaml.safe_dump(CONFIG | {"environment": environment}))
         assert main(["train", "--config", str(path), "--out", str(tmp_path / "run")]) == 2

@@ -87,9 +87,9 @@ def test_an_update_is_diagnosed_by_its_surrogate() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"baseline": "none"}, "batch_steps: only a critic can guess what is to come"),
+        ({"baseline": "none"}, "batch_steps: only a critic can estimate the return still to come"),
         ({"segment": 10}, "batch_steps: it is for whole episodes"),
-        ({"discount_weighting": True}, "discount_weighting: where a slot plays several episodes"),
+        ({"discount_weighting": True}, "discount_weighting: a slot plays several episodes"),
     ],
 )
 def test_what_does_not_go_with_it_is_refused(changes: dict[str, Any], says: str) -> None:

@@ -104,12 +104,12 @@ def test_the_script_s_help_comes_without_torch(tmp_path: Path) -> None:
         ("train --config cartpol --help", "did you mean cartpole or ppo_cartpole?"),
         ("train --config cartpole extra", "unexpected argument 'extra'"),
         ("train --config cartpole --updates", "--updates: a value is missing"),
-        ("train --config cartpole --seed 1 2 3", "--seed 1 --replicas 3 trains 3 seeds in a row, side by side"),
+        ("train --config cartpole --seed 1 2 3", "--seed 1 --replicas 3 trains 3 consecutive seeds side by side"),
         ("search", "which config?"),
         ("search --config cartpole --trials 0", "--trials: must be 1 or more"),
         ("train --resume auto", "--config NAME is missing"),
         ("train --resume cartpole-1", "did you mean runs/cartpole-1?"),
-        ("train --config cartpole --extend-to 9", "--resume RUN, to say which, is missing"),
+        ("train --config cartpole --extend-to 9", "an existing run: --resume RUN is missing"),
     ],
 )  # fmt: skip
 def test_wrong_words_are_refused_without_torch_in_a_line_that_helps(tmp_path: Path, words: str, said: str) -> None:

@@ -81,8 +81,8 @@ def test_columns_and_labels_by_name_and_by_number(tmp_path: Path) -> None:
     [
         (None, (), "no such file; did you mean pets.csv?"),
         ("", (), "there are no rows"),
-        ("1,2,0\n1,1\n", (), "pets.csv:2: 2 cells, where line 1 has 3"),
-        ("a,b,label\n1,2,0\n1,1,1,1\n", (), "pets.csv:3: 4 cells, where the header has 3"),
+        ("1,2,0\n1,1\n", (), "pets.csv:2: 2 cells, but line 1 has 3"),
+        ("a,b,label\n1,2,0\n1,1,1,1\n", (), "pets.csv:3: 4 cells, but the header has 3"),
         ("1,2,0\n1,blue,1\n", (), "pets.csv:2: column 2: 'blue' is not a finite number"),
         ("1,2,0\n1,1e999,1\n", (), "pets.csv:2: column 2: '1e999' is not a finite number"),
         (CSV, (), "pets.csv:3: column 2 (weight): the value is missing; `missing_values` can be drop, zero or"),
@@ -91,7 +91,7 @@ def test_columns_and_labels_by_name_and_by_number(tmp_path: Path) -> None:
         (CSV, ("--columns", "age", "kind"), "column 3 (kind) is the label"),
         (CSV, ("--positive", "god", "--missing_values", "zero"), "no example has the label 'god'; valid: cat, dog"),
         ("1,0\n2,0\n", (), "all labels are '0'"),
-        ("1,0.5\n2,0\n", (), "pets.csv:1: column 2: the label 0.5 names no class"),
+        ("1,0.5\n2,0\n", (), "pets.csv:1: column 2: the label 0.5 is not a class"),
         ("a,label\n?,0\n?,1\n", ("--missing_values", "median_and_indicator"), "no column to learn from has a value"),
         ("1,0\n2,0\n3,1\n", ("--test_fraction", "0.5"), "only one row has the label 1, so none of it can be held out"),
     ],
@@ -465,8 +465,8 @@ def test_a_category_that_only_the_held_out_part_has_counts_as_missing(tmp_path: 
         ("a,y\n2020Q1,0\n2020Q2,1\n", {}, "is a date or a time"),
         ("a,y\n100000000000000000001,0\n3,1\n", {}, "t.csv:2: column 1 (a): '100000000000000000001' has more digits"),
         ("a,y\n" + "1" * 5000 + ",0\n3,1\n", {}, "t.csv:2: column 1 (a): '1"),
-        ("a,b,y\n1,2,0\n# note\n3,4,1\n", {}, "t.csv:3: one cell by commas, '# note', where the header has 3"),
-        ("Report\na,b,y\n1,2,0\n3,4,1\n", {}, "t.csv:1: one cell by commas, 'Report', where rows have 3"),
+        ("a,b,y\n1,2,0\n# note\n3,4,1\n", {}, "t.csv:3: one cell by commas, '# note', but the header has 3"),
+        ("Report\na,b,y\n1,2,0\n3,4,1\n", {}, "t.csv:1: one cell by commas, 'Report', but rows have 3"),
         ("a~y\n1~0\n2~1\n", {}, "it has one column: blanks, header; is another sign its `separator`?"),
         ("a,b,y\n1,2,0\na,b,y\n3,4,1\n", {}, "t.csv:1: column 1: 'a' is not a finite number"),
         ("a,b,y\n1,2,0\na,b,y\n3,4,1\n", {}, "`header: true` if the first row has the names"),
@@ -474,26 +474,26 @@ def test_a_category_that_only_the_held_out_part_has_counts_as_missing(tmp_path: 
         ('{"a": 1, "y": 0}\n{"a": 2, "y": 1}\n', {}, "this is JSON"),
         ("\ufeff<!DOCTYPE html>\n", {}, "this is an HTML page or XML"),
         ("@RELATION x\n", {}, "this is ARFF"),
-        ("a;y\n1,303;0\n2,404;1\n", {}, "is the comma of 1,303 a decimal sign? `decimal` says"),
-        ("a,y\n1,0\nblue,1\n", {}, "`categorical: [a]` takes it as one of words"),
+        ("a;y\n1,303;0\n2,404;1\n", {}, "is the comma of 1,303 a decimal sign? set `decimal`"),
+        ("a,y\n1,0\nblue,1\n", {}, "`categorical: [a]` takes it as a word"),
         ("a\ty\n1 5\t0\n2\t1\n", {}, "t.csv:2: column 1 (a): '1 5' is not a finite number"),
-        ("a,b,y\n1,2,0\n1,2,0,4\n", {}, "t.csv:3: 4 cells, where the header has 3"),
-        ("a,b,c,y\n1,2,0\n3,4,1\n", {}, "t.csv:2: 3 cells, where the header has 4"),
+        ("a,b,y\n1,2,0\n1,2,0,4\n", {}, "t.csv:3: 4 cells, but the header has 3"),
+        ("a,b,c,y\n1,2,0\n3,4,1\n", {}, "t.csv:2: 3 cells, but the header has 4"),
         ('a,b,y\n1,"x,no\n2,y,yes\n', {}, "is a quote open?"),
         ("a;y\n1.000;0\n2.500;1\n", {}, "is the point of 1.000 a decimal sign?"),
         ("a,y\n2 Jan 2020,0\nJanuary 3 2020,1\n", {}, "is a date or a time"),
-        ("a::y\n1::0\n", {"separator": "::"}, "'::' is not one of comma, semicolon, tab, bar, blank"),
+        ("a::y\n1::0\n", {"separator": "::"}, "'::' is neither comma, semicolon, tab, bar, blank"),
         ("a,b,y\n1,2,0\n", {"columns": ["2-1"]}, "the range 2-1 is empty: it is written from the first column"),
         ("a,y\n1,0\n1,1\n", {}, "no column is left to learn from"),
-        ("a,y\n1,0.5\n2,0.7\n", {}, "the label 0.5 names no class"),
-        ("y,a\n" + "".join(f"{k % 2},{k * k}\n" for k in range(40)), {}, "40 different labels in 40 rows are no classes"),
+        ("a,y\n1,0.5\n2,0.7\n", {}, "the label 0.5 is not a class"),
+        ("y,a\n" + "".join(f"{k % 2},{k * k}\n" for k in range(40)), {}, "40 different labels in 40 rows are too many"),
         ("a,y\n1,\n2,1\n", {}, "t.csv:2: column 2 (y): the label is missing"),
         ("a,y\n1,NA\n2,null\n", {"missing_values": "drop"}, "no row has a label"),
-        ("name,y\n" + "".join(f"n{k},{k % 2}\n" for k in range(50)), {}, "50 different words in 50 rows, such as 'n0', are no"),
+        ("name,y\n" + "".join(f"n{k},{k % 2}\n" for k in range(50)), {}, "50 different words in 50 rows, such as 'n0', are too"),
         ("a,y\n1e200,0\n-1e200,1\n", {"standardise": True}, "the values of a are too large"),
         ("a,y\n1e200,0\n-1e200,1\n", {"dtype": "float32"}, "a value of a is too large for float32"),
-        ("a,y\n1,0\n" + "2" * 3_000_000 + ",1\n", {}, "t.csv:3: a line of more than 1 MB is no row"),
-        ("2" * 3_000_000, {}, "t.csv:1: a line of more than 1 MB is no row"),
+        ("a,y\n1,0\n" + "2" * 3_000_000 + ",1\n", {}, "t.csv:3: a line of more than 1 MB is not a row"),
+        ("2" * 3_000_000, {}, "t.csv:1: a line of more than 1 MB is not a row"),
         ("PK\x03\x04", {}, "a spreadsheet; save the table as CSV or Parquet"),
         ("a\0b", {}, "`encoding` says how it is written"),
     ],
@@ -546,9 +546,9 @@ def test_nothing_is_fetched_and_nothing_but_a_file_is_read(tmp_path: Path) -> No
     with pytest.raises(UsageError, match="nothing is fetched from the net: download the table"):
         load_config(common | {"data": "https://example.org/data.csv"})
     os.mkfifo(tmp_path / "pipe.csv")
-    with pytest.raises(UsageError, match="it is no regular file"):
+    with pytest.raises(UsageError, match="it is not a regular file"):
         load_config(common | {"data": str(tmp_path / "pipe.csv")}).build()
-    with pytest.raises(UsageError, match="separator: is for data from a file"):
+    with pytest.raises(UsageError, match="separator: it is only for data from a file"):
         load_config(common | {"data": "iris", "separator": "tab"}).build()
 
 

@@ -72,12 +72,12 @@ def test_a_gpu_that_is_not_there_is_one_line_and_nothing_is_written(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert main(["train", "--config", "cartpole", "--device", "cuda"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith(f"device: cuda is not here, as torch {torch.__version__} sees no GPU: --device cpu will do")
+    assert line.endswith(f"device: cuda is not available: torch {torch.__version__} sees no GPU; use --device cpu")
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert main(["train", "--config", "cartpole", "--device", "cuda:2"]) == 2
-    assert "device: cuda:2 is not here" in capsys.readouterr().err
+    assert "device: cuda:2 is not available" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -357,7 +357,7 @@ def test_check_says_what_the_suite_sees(capsys: pytest.CaptureFixture) -> None:
 
 def test_check_names_what_no_policy_serves_and_what_gymnasium_finds_wrong(capsys: pytest.CaptureFixture) -> None:
     assert main(["check", "tests/Levers-v0"]) == 1
-    assert "no policy serves these actions" in capsys.readouterr().out
+    assert "no policy supports these actions" in capsys.readouterr().out
     assert main(["check", "tests/Texts-v0"]) == 1
     assert "nothing: Text" in capsys.readouterr().out
     assert main(["check", "tests.environments:tests/Countdown-v0"]) == 0

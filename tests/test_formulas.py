@@ -145,14 +145,14 @@ def test_what_is_not_on_the_list_is_refused_in_one_line(formula: str, monkeypatc
         ("survived ~ age.__class__", {}, "no column 'age.__class__'"),
         ("survived ~ __builtins__", {}, "no column '__builtins__'"),
         ("survived ~ np", {}, "no column 'np'"),
-        ("survived ~ log(sex)", {}, "log(sex): these are words, which have no number"),
+        ("survived ~ log(sex)", {}, "log(sex): these are words, not numbers"),
         ("survived ~ log(age - 30)", {}, "log(age - 30) is not finite for some rows"),
         ("survived ~ age - 1", {}, "the formula has none: set intercept: false"),
         ("survived ~ age", {"intercept": False}, "the formula has one"),
-        ("survived ~ age", {"columns": ["sex"]}, "columns: the formula says it"),
-        ("survived ~ age", {"label": "sex"}, "label: the formula says it"),
+        ("survived ~ age", {"columns": ["sex"]}, "columns: the formula already gives it"),
+        ("survived ~ age", {"label": "sex"}, "label: the formula already gives it"),
         ("age + survived", {"label": "survived"}, "column 7 (survived) is the label"),
-        ("age", {"data": "iris"}, "is for data from a file"),
+        ("age", {"data": "iris"}, "it is only for data from a file"),
     ],
 )
 def test_what_does_not_fit_the_table_is_refused(

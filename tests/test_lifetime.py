@@ -168,10 +168,10 @@ def facts(run: Any) -> str:
         ("Unseeded", "more than its seed"),
     ],
 )
-def test_what_an_episode_hangs_on_is_said_before_the_run(tmp_path: Path, name: str, said: str | None, capsys) -> None:
+def test_what_an_episode_depends_on_is_said_before_the_run(tmp_path: Path, name: str, said: str | None, capsys) -> None:
     run = train(config(name, updates=1), out=tmp_path / "run", quiet=False)
     for text in (facts(run), capsys.readouterr().out):
-        assert ("hangs on" in text) == (said is not None)
+        assert ("depends on" in text) == (said is not None)
         assert said is None or said in text
 
 
@@ -187,7 +187,7 @@ def test_running_moments_are_saved_and_frozen_in_evaluations(tmp_path: Path) -> 
     train(config("normalised", updates=2), out=tmp_path / "half")
     half = resume(tmp_path / "half", extend_to=4)
     assert "frozen in evaluations" in facts(whole)
-    assert "hangs on" not in facts(whole)
+    assert "depends on" not in facts(whole)
     a, b = (
         [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
         for run in (whole, half)

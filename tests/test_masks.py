@@ -303,7 +303,7 @@ def test_every_choice_needs_an_action() -> None:
         ({"action_mask": "info", "environment_options": {"where": "action_mask"}}, "has nothing after a reset"),
         ({"action_mask": "info", "environment": "Pendulum-v1"}, "only Discrete and MultiDiscrete"),
         ({"action_mask": "info", "environment": "CartPole-v1"}, "has nothing after a reset"),
-        ({"action_repeat": 2}, "action_repeat: an action may not be legal any more"),
+        ({"action_repeat": 2}, "action_repeat: an action may become illegal"),
     ],
 )
 def test_a_mask_that_cannot_be_is_refused_by_its_setting(more: dict, said: str) -> None:
@@ -316,7 +316,7 @@ def test_check_says_where_the_mask_is_and_plays_legal_actions_only(capsys: pytes
         assert main(["check", f"tests/{'Rules' if where == 'info' else 'Shown'}-v0"]) == 0
         lines = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
         assert lines["legal actions"].strip() == f"those of the mask in {where}"
-        assert "afresh" in lines["an episode begins"]
+        assert lines["an episode begins"].strip() == "from its seed alone"
 
 
 def test_an_environment_that_says_nothing_of_masks_has_none() -> None:

@@ -145,7 +145,7 @@ def test_the_wrong_sign_goes_the_wrong_way_with_newton_too() -> None:
     [
         (
             {"optimizer": NEWTON | {"max_iter": 0}},
-            "optimizer: Newton: max_iter must be a whole number from 1 on, not 0",
+            "optimizer: Newton: max_iter must be a whole number of at least 1, not 0",
         ),
         ({"optimizer": NEWTON | {"lr": 0}}, "optimizer: Newton: lr must be positive, not 0"),
         ({"optimizer": NEWTON | {"lr": "fast"}}, "optimizer.lr: input should be a valid number"),
@@ -172,7 +172,11 @@ def test_a_mistake_is_one_line(change: dict, said: str) -> None:
     [
         ("cartpole", "Newton", "it needs second derivatives of the objective, which this problem does not have"),
         ("bowl", "NaturalGradient", "it needs a Fisher information, which only a policy or a likelihood has"),
-        ("acrobot", "NaturalGradient", "one has a part that goes another way: give that an optimizer of its own"),
+        (
+            "acrobot",
+            "NaturalGradient",
+            "one part of this one goes the other way: give that part an optimizer of its own",
+        ),
     ],
 )
 def test_an_optimizer_that_the_problem_cannot_serve_is_refused(config: str, optimizer: str, says: str) -> None:
@@ -222,7 +226,7 @@ def test_a_line_search_over_a_policy_gradient_needs_a_surrogate() -> None:
     load_config(settings).build()
     load_config(settings | {"baseline": "critic", "critic": {"optimizer": {"name": "SGD"}}}).build()
     for baseline in ("optimal_constant", "critic"):  # whose correction, or error, no surrogate has
-        with pytest.raises(UsageError, match="its line search compares values on the same data"):
+        with pytest.raises(UsageError, match="its line search needs values that change, on the same data"):
             load_config(settings | {"baseline": baseline}).build()
     load_config(settings | {"baseline": "optimal_constant", "optimizer": {"name": "LBFGS"}}).build()
 

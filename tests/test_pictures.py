@@ -280,7 +280,7 @@ def test_what_a_run_says_of_its_pictures(capsys: pytest.CaptureFixture, tmp_path
         ({"normalise_observations": True}, "normalise_observations: tests/Dot-v0 shows pictures, which are scaled"),
         (
             {"environment": "CartPole-v1", "environment_options": {}, "pictures": "channels_first"},
-            "pictures: no part of what",
+            "pictures: no part of the observations",
         ),
     ):
         with pytest.raises(UsageError, match=said):

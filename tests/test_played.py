@@ -149,5 +149,5 @@ def test_a_last_observation_that_is_not_finite_matters_only_where_it_is_used(
     if not used:
         assert all(gradient.isfinite().all() for gradient in gradients())
         return
-    with pytest.raises(RunError, match=r"to guess what follows .* not finite \(replica 0, episode 0, step \d\)"):
+    with pytest.raises(RunError, match=r"to estimate the return after .* not finite \(replica 0, episode 0, step \d\)"):
         gradients()

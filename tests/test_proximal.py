@@ -100,13 +100,13 @@ def test_a_step_is_the_minimum_of_the_quadratic_and_the_kink(replicas: int) -> N
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"optimizer": {"name": "Adam", "lr": 0.1}}, "l1: Adam does not step onto its kink at 0: take Newton, or"),
-        ({"optimizer": {"name": "Newton", "solver": "cg"}}, "l1: it does not go with solver: cg"),
-        ({"gradient": "autograd"}, "l1: it does not go with gradient: autograd"),
-        ({"wrong_sign": True}, "l1: it does not go with wrong_sign"),
+        ({"optimizer": {"name": "Adam", "lr": 0.1}}, "l1: Adam cannot make weights exactly 0: take Newton, or"),
+        ({"optimizer": {"name": "Newton", "solver": "cg"}}, "l1: it cannot be used with solver: cg"),
+        ({"gradient": "autograd"}, "l1: it cannot be used with gradient: autograd"),
+        ({"wrong_sign": True}, "l1: it cannot be used with wrong_sign"),
         (
             {"optimizer": {"name": "Proximal", "lr": 0.1, "momentum": 1.0}},
-            "momentum must be from 0 to below 1, not 1.0",
+            "momentum must be at least 0 and below 1, not 1.0",
         ),
     ],
 )

@@ -389,17 +389,17 @@ def test_a_path_is_swept_by_the_command_too(tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "two ways": ({"replicas": {"folds": 3, "bootstrap": 3}}, "say a number, folds, by or bootstrap"),
-    "nothing": ({"replicas": {"groups": "g"}}, "say a number, folds, by or bootstrap"),
+    "two ways": ({"replicas": {"folds": 3, "bootstrap": 3}}, "give a number, folds, by or bootstrap"),
+    "nothing": ({"replicas": {"groups": "g"}}, "give a number, folds, by or bootstrap"),
     "one fold": ({"replicas": {"folds": 1}}, "replicas.folds: input should be greater than or equal to 2"),
-    "more folds than rows": ({"replicas": {"folds": 500}}, "replicas.folds: these examples cannot be split so"),
+    "more folds than rows": ({"replicas": {"folds": 500}}, "replicas.folds: these examples cannot be split like this"),
     "fewer values than folds": ({"replicas": {"folds": 3, "by": "g"}, "test_fraction": 0}, "g has 5 different values"),
     "no such column": ({"replicas": {"folds": 3, "by": "h"}, "test_fraction": 0}, "replicas: .*has no column 'h'"),
-    "the label": ({"replicas": {"by": "y"}, "test_fraction": 0, "label": "y"}, "replicas: .*is the label"),
+    "the label": ({"replicas": {"by": "y"}, "test_fraction": 0, "label": "y"}, "replicas: .*is also the label"),
     "groups in both parts": ({"replicas": {"folds": 3, "groups": "g"}}, "test_fraction: rows of one group"),
     "groups in the validation part": ({"replicas": {"folds": 3, "groups": "g"}, "test_fraction": 0, "validation_fraction": 0.2},
                                       "validation_fraction: rows of one group"),
-    "bundled": ({"replicas": {"folds": 3, "groups": "g"}, "data": "iris", "test_fraction": 0}, "replicas: is for data"),
+    "bundled": ({"replicas": {"folds": 3, "groups": "g"}, "data": "iris", "test_fraction": 0}, "replicas: it is only for data"),
     "a path of one": ({"l2": {"path": 1}}, "l2.path: input should be greater"),
     "a path of a rate": ({"optimizer": {"name": "Newton", "lr": {"path": 3}}}, "optimizer"),
     "too many": ({"l2": {"path": 400}, "replicas": {"bootstrap": 300}}, "400 values of a sweep times 300"),

@@ -121,7 +121,7 @@ def test_a_trial_that_fails_is_named_and_the_others_go_on(tmp_path: Path, capsys
     assert Search(Space(of(1e30, 0.1)), tmp_path / "s", 2, quiet=False)() is None
     assert "trial 0: optimizer.lr=1e30: failed: " in capsys.readouterr().out
     assert [trial.state.name for trial in known(tmp_path / "s")] == ["FAIL", "COMPLETE"]
-    with pytest.raises(RunError, match="none of the 1 trials came to an end"):
+    with pytest.raises(RunError, match="none of the 1 trials ended with a result"):
         searched(of(1e30), tmp_path / "t")
 
 
@@ -261,12 +261,12 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "no trials": ([RATE, "0.1", "0.2", "--trials", "0"], "--trials: must be 1 or more"),
     "a wrong choice": (["--replicas", "2", "-1"], "--replicas: input should be greater than 0"),
     "a wrong end": (["--replicas", "{search: {low: 0, high: 4}}"], "--replicas: input should be greater than 0"),
-    "no choice": ([RATE, "{search: []}"], "--optimizer.lr: a search has .* there is none"),
+    "no choice": ([RATE, "{search: []}"], "--optimizer.lr: a search has .* the list is empty"),
     "half a range": ([RATE, "{search: {low: 1}}"], "--optimizer.lr: a search has .* missing .* 'high'"),
     "a range backwards": ([RATE, "{search: {low: 2, high: 1}}"], "`low <= high` must hold"),
     "a logarithm of nothing": ([RATE, "{search: {low: 0.0, high: 1, log: true}}"], "`low > 0` must hold"),
     "a learning rate below zero": ([RATE, "0.1", "-1"], "--optimizer.lr: input should not be negative"),
-    "a mistyped optimizer": (["--optimizer.name", "SGD", "SDG"], "--optimizer.name: torch has no optimizer 'SDG'"),
+    "a mistyped optimizer": (["--optimizer.name", "SGD", "SDG"], "--optimizer.name: there is no optimizer 'SDG'"),
     "an argument of another optimizer": (
         ["--optimizer.momentum", "0.5", "--optimizer.name", "SGD", "Adam"], "--optimizer.momentum: Adam has no such"),
     "a wrong schedule": (
@@ -312,7 +312,7 @@ def test_another_search_of_the_same_name_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=f"s: it was begun with other settings.*{said}"):
             Search(Space(more), tmp_path / "s", 20)
-    with pytest.raises(UsageError, match="its trials stand in another storage"):
+    with pytest.raises(UsageError, match="its trials are in another storage"):
         Search(Space(of(0.1, 0.2) | {"updates": 1}), tmp_path / "s", 20, str(tmp_path / "other.log"))
 
 

@@ -200,10 +200,10 @@ def vector_of(observation: Any = None, action: Any = None, copies: int = 0, **ot
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        ({"observation": spaces.Box(-9, 9, (4,), np.float32)}, r"other observations .*\(4,\).*and not Box.*\(3,\)"),
+        ({"observation": spaces.Box(-9, 9, (4,), np.float32)}, r"other observations .*\(4,\).*not Box.*\(3,\)"),
         ({"observation": spaces.Discrete(3)}, "other observations"),
         ({"observation": spaces.Dict(a=BOX)}, "other observations .*the part a"),
-        ({"action": spaces.Discrete(3)}, r"other actions .*Discrete\(3\), and not Discrete\(2\)"),
+        ({"action": spaces.Discrete(3)}, r"other actions .*Discrete\(3\), not Discrete\(2\)"),
         ({"action": spaces.Discrete(2, start=1)}, "other actions"),
         ({"action": spaces.Box(-1, 1, (1,))}, "other actions"),
         ({"copies": 3}, "has 3 copies, not 2"),

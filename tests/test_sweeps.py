@@ -109,16 +109,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
                    "schedule.end_factor: all replicas of a run share it"),
     "what shapes the computation": ({"optimizer": {"name": "NaturalGradient", "iterations": {"sweep": [3, 5]}}},
                                     "optimizer.iterations: all replicas of a run share it"),
-    "what is none": ({"optimizer": {"name": "NaturalGradient", "kl": {"sweep": [0.1, None]}}}, "one number or more"),
-    "nothing": ({"optimizer": {"name": "SGD", "lr": {"sweep": []}}}, "one number or more"),
-    "the same twice": ({"discount": {"sweep": [0.9, 0.9]}}, "each value is to be there once"),
+    "what is none": ({"optimizer": {"name": "NaturalGradient", "kl": {"sweep": [0.1, None]}}}, "one or more numbers"),
+    "nothing": ({"optimizer": {"name": "SGD", "lr": {"sweep": []}}}, "one or more numbers"),
+    "the same twice": ({"discount": {"sweep": [0.9, 0.9]}}, "each value may appear only once"),
     "out of bounds": ({"discount": {"sweep": [0.9, 2]}}, "less than or equal to 1"),
     "out of an optimizer's bounds": ({"optimizer": {"name": "SGD", "lr": {"sweep": [0.1, -1]}}}, "not be negative"),
     "a single value that does not go with the rest": ({"discount": {"sweep": [0.9, 1]}, "baseline": "critic",
                                                        "batch_steps": 100}, "discount_weighting"),
     "too many": ({"discount": {"sweep": [0.9, 0.8]}, "replicas": 60_000}, "more than 100000"),
     "a schedule that watches": ({"discount": {"sweep": [0.9, 0.8]}, "schedule": {"name": "ReduceLROnPlateau"}},
-                                "some share a learning rate here: sweep optimizer.lr alone"),
+                                "some share a learning rate here: sweep only optimizer.lr"),
 }  # fmt: skip
 
 
@@ -132,7 +132,7 @@ def test_what_cannot_be_swept_is_refused_in_a_sentence(name: str) -> None:
 def test_a_problem_that_knows_nothing_of_sweeps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config(AGENT, {"discount": {"sweep": [0.9, 1.0]}})
     monkeypatch.setattr(reinforce.Settings, "build", lambda self: reinforce.Reinforce(self.each()[0]))
-    with pytest.raises(UsageError, match="discount: its model has 2 replicas where the sweep needs 4"):
+    with pytest.raises(UsageError, match="discount: its model has 2 replicas, but the sweep needs 4"):
         config.build()
 
 

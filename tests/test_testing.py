@@ -157,7 +157,7 @@ def test_a_collector_that_does_it_right_passes() -> None:
 @pytest.mark.parametrize(
     ("mistake", "said"),
     [
-        (Plain(resets=False), "NEXT_STEP: the step from 4 is none to learn from"),  # the reset stored as a step
+        (Plain(resets=False), "NEXT_STEP: the step from 4 is not one to learn from"),  # the reset stored as a step
         (Plain(ends="terminated"), "truncated, SyncVectorEnv, SAME_STEP: the step from 3 has the advantage"),  # a leak
         (Plain(ends="time limits are deaths"), "DISABLED: the step from 3 has the advantage 0, not 2"),
         (Plain(final=False), "SAME_STEP: the step from 3 has the advantage"),  # the next episode's first for the last

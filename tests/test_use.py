@@ -168,7 +168,7 @@ def test_the_best_replica_is_found_and_said(tmp_path: Path, capsys: pytest.Captu
         agent.problem.model.policy.network[0].layers[1].bias[1, 0, 0] = 9
     weights.save(tmp_path / "agent" / "model.safetensors", agent.problem, 2)
     assert "replica 0 of" in load(tmp_path / "agent").origin
-    assert "new episodes, apart from all of the run's (return" in capsys.readouterr().err
+    assert "new episodes, other than those of the run (return" in capsys.readouterr().err
 
 
 def test_objects_from_python_are_given_again(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_weights_are_kept_and_the_best_of_each_replica(tmp_path: Path, capsys: p
     assert main(["evaluate", str(tmp_path / "shorter"), "--episode-seed", "3"]) == 0  # the same episodes
     assert capsys.readouterr().out == first
     said = one_line(capsys, "evaluate", str(tmp_path / "run"), "--update", "3")
-    assert "no weights were kept of update 3, but of these updates: 2, 4, 6, best" in said
+    assert "no weights were kept of update 3, only of these updates: 2, 4, 6, best" in said
 
 
 def test_what_is_kept_of_a_resumed_run_has_the_same_bits(tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_what_does_not_fit_is_no_beginning(tmp_path: Path, monkeypatch: pytest.M
         ({"environment": "Acrobot-v1"}, r"weight is \[4, 4\] there, and \[6, 4\] here"),
         ({"normalise_observations": True}, "seen_count is null there"),
         ({"baseline": "critic"}, "critic.network.0.layers.0.weight is null there"),
-        ({"replicas": 3}, "it has 2 replicas, and here are 3"),
+        ({"replicas": 3}, "it has 2 replicas, and must have 3"),
         ({"initial": "table"}, 'kind is "classifier" there, and "policy" here'),
         ({"initial": "nowhere"}, "nowhere/model.safetensors: there are no weights"),
     ):
@@ -321,7 +321,7 @@ def test_a_point_goes_on_from_where_another_run_has_left_it(tmp_path: Path) -> N
     train(POINT, out=tmp_path / "a")
     run = train(POINT | {"initial": str(tmp_path / "a"), "optimizer": STILL}, out=tmp_path / "b")
     assert torch.equal(run.problem.model.point.detach(), load_file(tmp_path / "a" / "model.safetensors")["point"])
-    with pytest.raises(UsageError, match="no policy and no classifier"):
+    with pytest.raises(UsageError, match="neither a policy nor a classifier"):
         load(tmp_path / "a")
 
 
@@ -354,7 +354,7 @@ def test_a_run_directory_that_is_not_as_it_was_written_is_refused_in_one_line(
         save_file(tensors, path)
 
     cases: list[tuple[str, Any, str]] = [
-        ("cut", lambda run: (run / model.name).write_bytes(model.read_bytes()[:99]), "these are no weights of a run"),
+        ("cut", lambda run: (run / model.name).write_bytes(model.read_bytes()[:99]), "these are not weights of a run"),
         ("flipped", lambda run: flipped(run / model.name), "damaged, or was changed after it was written"),
         ("infinite", lambda run: infinite(run / model.name), "is not finite"),
         (

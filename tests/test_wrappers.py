@@ -133,8 +133,8 @@ def test_every_wrapper_of_gymnasium_s_is_known() -> None:
         ({"name": "FrameStackObservation", "stack": 3}, "wrappers.0.stack: .*did you mean stack_size"),
         ({"name": "FrameStackObservation"}, "wrappers.0: .*argument stack_size is missing"),
         ({"name": "FrameStackObservation", "stack_size": -1}, "wrappers.0: FrameStackObservation: ValueError"),
-        ({"name": "TransformReward"}, "wrappers.0: TransformReward needs a function, and a config holds none"),
-        ({"name": "VectorizeTransformReward"}, "wrappers.0.name: .*vector environments only"),
+        ({"name": "TransformReward"}, "wrappers.0: TransformReward needs a function, which a config cannot hold"),
+        ({"name": "VectorizeTransformReward"}, "wrappers.0.name: .* only vector environments"),
         ({"name": "RecordVideo", "video_folder": "x"}, "wrappers.0.name: RecordVideo cannot be used here"),
         ({"name": "Autoreset"}, "wrappers.0.name: Autoreset cannot be used here"),
         ({"name": "os:system"}, r"wrappers.0.name: os:system is in a module that is not in `imports`"),
@@ -169,8 +169,8 @@ def test_wrappers_are_recorded_and_put_around_again(tmp_path: Path, capsys: pyte
 def test_our_own_form_plays_without_wrappers_only() -> None:
     stacked = {"name": "FrameStackObservation", "stack_size": 2}
     plays = load_config(config(stacked, environment="CartPole-v1")).build().problem.facts["CartPole-v1 is played by"]
-    assert plays == "Gymnasium's, copy after copy: our own form knows no wrappers"
-    with pytest.raises(UsageError, match="simulator: wrappers go around single copies"):
+    assert plays == "Gymnasium's, copy after copy: our own form does not support wrappers"
+    with pytest.raises(UsageError, match="simulator: wrappers need single copies"):
         load_config(config(stacked, environment="CartPole-v1", simulator="vector")).build()
 
 
@@ -206,7 +206,7 @@ class _Watching(__import__("torch").nn.Module):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("Grows", r"other actions now than .* Discrete\(3\), and not Discrete\(2\)"), ("Later", "other observations now")],
+    [("Grows", r"other actions now than .* Discrete\(3\), not Discrete\(2\)"), ("Later", "other observations now")],
 )
 def test_a_space_that_changes_after_the_check_is_named_in_one_line(name: str, said: str, tmp_path: Path) -> None:
     Later.made = 0

@@ -49,7 +49,7 @@ def make_agent(
     policy, replicas = settings.policy, settings.replicas
     wanted = outputs(action, policy.deviation)
     if wanted is None:
-        message = f"no policy can give the actions that {settings.environment} wants, {action}: it must be Discrete, "
+        message = f"no policy supports the actions of {settings.environment}, {action}: they must be Discrete, "
         raise SettingError(("environment",), message + "MultiDiscrete, MultiBinary, or a Box of real numbers")
     seen, shown = visible(settings, apart(observation, settings.mask)[0])
 
@@ -87,7 +87,7 @@ def visible(settings: CreditSettings, observation: spaces.Space[Any]) -> tuple[s
     except TypeError as error:
         raise SettingError(("environment",), f"no policy can read the observations of {id}: {error}") from error
     if settings.pictures.startswith("channels") and not shown:
-        message = f"no part of what {id} shows, {observation}, is a picture of this form: use auto or none"
+        message = f"no part of the observations of {id}, {observation}, is a picture of this form: use auto or none"
         raise SettingError(("pictures",), " ".join(message.split()))
     if settings.normalise_observations and shown:
         message = f"{id} shows pictures, which are scaled by the bounds of their space: leave it out"

@@ -75,7 +75,7 @@ def spaces(environment: gymnasium.Env[Any, Any]) -> dict[str, Callable[[], str]]
 
     def given() -> str:
         wanted = outputs(action)
-        return f"{wanted} numbers for each" if wanted else "nothing: no policy serves these actions"
+        return f"{wanted} numbers for each" if wanted else "nothing: no policy supports these actions"
 
     return {
         "observations": lambda: str(observation),
@@ -100,7 +100,7 @@ def playing(id: str, options: Mapping[str, Any], environment: Any, around: Aroun
     def begins() -> str:
         with closing(one()) as made:
             found = memory(one, action, masked=around.key is not None) if played(made) else None
-        return f"not afresh: it hangs on {found}" if found else "afresh, by its seed alone"
+        return f"not from its seed alone: it depends on {found}" if found else "from its seed alone"
 
     def autoreset() -> str:
         with closing(gymnasium.make_vec(id, num_envs=1, **options)) as vector:

@@ -90,7 +90,7 @@ def check_last(batch: Rollout, cut: Tensor) -> None:
     if seen.all():
         return
     odd = batch.over & cut & (batch.after(seen.to(batch.reward.dtype)) == 0)
-    what = "the critic is to guess what follows a step, and the environment returned an observation after it"
+    what = "the critic has to estimate the return after a step, but the environment returned an observation after it"
     check_finite(what, torch.where(odd, torch.nan, 0.0))
 
 

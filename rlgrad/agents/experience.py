@@ -109,9 +109,9 @@ class Experience:
         if wanted == "auto":
             wanted = min(copies, max(1, cores() // ranks.beside())) - 1
             if wanted and copies * pace(self._one, self.spaces[1], self.settings.mask is not None) < WORTHWHILE:
-                return None, f"none: a step of all {copies} copies is too short for an exchange to be worth it"
+                return None, f"none: a step of all {copies} copies is too short for workers to be worth it"
         self.crew.count = wanted
-        return (self.crew, f"{wanted}, beside this process") if wanted else (None, "")
+        return (self.crew, f"{wanted}, in addition to this process") if wanted else (None, "")
 
     def close(self) -> None:
         """Close all environments. New ones are made when they are needed; segments go on from where they were."""

@@ -24,7 +24,7 @@ def minibatches(
     """
     there = [np.flatnonzero(each) for each in alive.flatten(1).numpy(force=True)]
     if (fewest := min(map(len, there))) < count:
-        raise RunError(f"{fewest} steps do not make {count} minibatches: set fewer `minibatches`, or play more")
+        raise RunError(f"{fewest} steps are too few for {count} minibatches: set fewer `minibatches`, or play more")
     size = math.ceil(max(map(len, there)) / count)  # M
     for _ in range(epochs):
         index, weight = np.zeros((count, len(there), size), np.int64), np.zeros((count, len(there), size), np.float32)

@@ -349,4 +349,4 @@ def policy_for(
             return BernoulliPolicy(network, space.shape)
         case spaces.Box():
             return GaussianPolicy(network, space, replicas, deviation, initial_deviation, squash)
-    raise TypeError(f"no policy serves {space}")
+    raise TypeError(f"no policy supports {space}")

@@ -118,6 +118,6 @@ class Segments:
             observation, _ = self.environments.restart(due, self.seeds)
         own = ranks.own(len(self.seeds))
         if not np.array_equal(observation[own], arrays["observation"][own]):
-            message = "the environment does not repeat itself: from the same seeds and actions it has come elsewhere, "
-            raise RunError(message + "and so a run in segments cannot be continued")
+            message = "the environment does not repeat itself: the same seeds and actions have led to another state, "
+            raise RunError(message + "so a run in segments cannot be continued")
         self.observation = arrays["observation"]

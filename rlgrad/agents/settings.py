@@ -244,7 +244,7 @@ def opened(settings: Settings) -> tuple[Any, Settings]:
     environment = describe(settings.environment, settings.environment_options, plain)
     mask = find_mask(environment, settings.action_mask)
     if mask and settings.action_repeat > 1:
-        message = "an action may not be legal any more while it is held: set 1, or action_mask: null"
+        message = "an action may become illegal while it is held: set 1, or action_mask: null"
         raise SettingError(("action_repeat",), message)
     return Around(mask=mask).single(environment), settings.model_copy(update={"action_mask": mask})
 
@@ -258,28 +258,28 @@ def check(settings: CreditSettings) -> None:
     if settings.baseline != "critic":
         for name, plain in (("gae_lambda", 1.0), ("time_limit", "end"), ("segment", None), ("batch_steps", None)):
             if getattr(settings, name) != plain:
-                said = "null" if plain is None else plain
-                raise SettingError((name,), f"only a critic can guess what is to come: set baseline: critic, or {said}")
+                said = f"set baseline: critic, or {'null' if plain is None else plain}"
+                raise SettingError((name,), f"only a critic can estimate the return still to come: {said}")
     elif settings.critic_alone and settings.critic.optimizer is None:
-        message = "the critic learns alone then, and needs an optimizer of its own: critic: {optimizer: {name: Adam}}"
+        message = "the critic then learns alone, and needs an optimizer of its own: critic: {optimizer: {name: Adam}}"
         raise SettingError(("critic", "epochs" if settings.critic.epochs > 1 else "minibatches"), message)
     elif settings.critic.optimizer and settings.critic.learning_rate:
         raise SettingError(("critic", "learning_rate"), "the critic's own optimizer has an lr: set critic.optimizer.lr")
     elif settings.returns == "whole":
-        raise SettingError(("returns",), "a critic values what is to come: set reward_to_go")
+        raise SettingError(("returns",), "a critic estimates the return still to come: set reward_to_go")
     if settings.returns == "whole" and settings.discount < 1 and not settings.discount_weighting:
         message = "it has no effect: the return of a whole episode counts each reward by gamma^t; leave it out"
         raise SettingError(("discount_weighting",), message)
     if settings.normalise_returns and settings.standardise_advantages and settings.baseline != "critic":
-        raise SettingError(("normalise_returns",), "it has no effect beside standardise_advantages: leave one out")
+        raise SettingError(("normalise_returns",), "it has no effect with standardise_advantages: leave one out")
     if settings.reward_scale != 1:
         plain = settings.standardise_advantages and settings.baseline != "critic"
         if other := "normalise_returns" if settings.normalise_returns else "standardise_advantages" if plain else None:
-            raise SettingError(("reward_scale",), f"it has no effect beside {other}: leave one out")
+            raise SettingError(("reward_scale",), f"it has no effect with {other}: leave one out")
     if settings.segment and settings.batch_steps:
-        raise SettingError(("batch_steps",), "it is for whole episodes, and a segment's steps are given: leave one out")
+        raise SettingError(("batch_steps",), "it is for whole episodes, but a segment's length is fixed: leave one out")
     if settings.flowing and settings.discount < 1 and settings.discount_weighting:
-        message = "where a slot plays several episodes all states count alike, however late in theirs: set it to false"
+        message = "a slot plays several episodes, so all states count equally, however late in theirs: set it to false"
         raise SettingError(("discount_weighting",), message)
     if settings.segment and settings.standardise_advantages == "per_episode":
         raise SettingError(("standardise_advantages",), "per_episode needs whole episodes, not segments: set true")
@@ -287,7 +287,7 @@ def check(settings: CreditSettings) -> None:
         message = f"in segments the simulator {settings.simulator} may begin a new episode while an action is held: "
         raise SettingError(("action_repeat",), message + "use auto or gymnasium")
     if settings.standardise_advantages and settings.baseline.startswith("optimal"):
-        raise SettingError(("standardise_advantages",), f"not with the baseline {settings.baseline}")
+        raise SettingError(("standardise_advantages",), f"it cannot be used with the baseline {settings.baseline}")
 
 
 def without_effect(settings: CreditSettings, continuous: bool, pictures: bool) -> list[str]:

@@ -112,9 +112,7 @@ def make(
         made = OURS[id].form(replicas * episodes, **options)
     elif simulator in ("vector", "envpool"):
         if around.wrappers:
-            raise SettingError(
-                ("simulator",), f"wrappers go around single copies, which {simulator} has none of: use auto"
-            )
+            raise SettingError(("simulator",), f"wrappers need single copies, and {simulator} has none: use auto")
         form = vector_form if simulator == "vector" else pooled
         own = options if around.atari is None else {**told(simulator, around.atari), **options}
         made = VectorEnvironments(partial(form, id, own), replicas, episodes, simulator == "envpool", around)
@@ -134,7 +132,7 @@ def make(
 def unlike_ours(id: str, options: Mapping[str, Any], around: Around = NOTHING) -> str | None:
     """Return why an environment is not the one that our own form was tested against; None if it is."""
     if around != NOTHING:
-        return f"our own form knows no {'action masks' if around.mask else 'wrappers'}"
+        return f"our own form does not support {'action masks' if around.mask else 'wrappers'}"
     form, tested = OURS[id]
     now = gymnasium.spec(id)
     if changed := [name for name in DECISIVE if getattr(now, name) != getattr(tested, name)]:
@@ -142,11 +140,11 @@ def unlike_ours(id: str, options: Mapping[str, Any], around: Around = NOTHING) -
     made: Any = load_env_creator(str(tested.entry_point))
     whose = {each.__globals__["__name__"] for each in vars(made).values() if inspect.isfunction(each)}
     if whose | {made.__module__} != {str(tested.entry_point).partition(":")[0]}:
-        return "code of another module takes the place of its own"
+        return "code of another module replaces its own"
     try:
         inspect.signature(form).bind(1, **options)
     except TypeError:
-        return "our own form does not know its options"
+        return "our own form does not support its options"
     return None
 
 
@@ -184,7 +182,7 @@ def played_by(made: Environments, id: str, options: Mapping[str, Any], simulator
     """Return in words which form of an environment was made, and why not our own, if there is one."""
     made = made.inner if isinstance(made, Held) else made
     if isinstance(made, VectorEnvironments):
-        return "envpool" if simulator == "envpool" else "the vector form that it brings"
+        return "envpool" if simulator == "envpool" else "its own vector form"
     if not isinstance(made, GymnasiumEnvironments):
         return "our own vectorized form"
     said = "Gymnasium's, copy after copy"
@@ -235,7 +233,7 @@ def check_original(id: str, form: str) -> None:
 def vector_form(id: str, options: Mapping[str, Any], seeds: Sequence[int]) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
     """Make the vector form that the environment brings itself. Raises SettingError if there is none."""
     if gymnasium.spec(id).vector_entry_point is None:
-        raise SettingError(("simulator",), f"{id} brings no vector form of its own: use auto or gymnasium")
+        raise SettingError(("simulator",), f"{id} has no vector form of its own: use auto or gymnasium")
     if str(gymnasium.spec(id).vector_entry_point).startswith("gymnasium.envs."):
         check_original(id, "Gymnasium's vector form")
     return gymnasium.make_vec(id, num_envs=len(seeds), vectorization_mode="vector_entry_point", **options)
@@ -279,7 +277,7 @@ def bare(id: str, options: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
     except gymnasium.error.DependencyNotInstalled as error:
         named = re.search(rf"gymnasium\[({'|'.join(EXTRAS)})\]", str(error))
         how = f"install the extra: pip install 'rlgrad[{named[1]}]'" if named else " ".join(str(error).split())
-        raise SettingError(("environment",), f"{id} needs what is not installed; {how}") from error
+        raise SettingError(("environment",), f"{id} needs a package that is not installed; {how}") from error
     except BaseException as error:
         if not strange(error):
             raise

@@ -19,12 +19,14 @@ from rlgrad.errors import SettingError, called, said, strange
 
 KEY = "action_mask"  # in `info`, and as a part of the observation
 REFUSED = {
-    "Autoreset": "episodes begin again by themselves already",
+    "Autoreset": "episodes already begin again by themselves",
     "HumanRendering": "rlgrad play shows a trained policy",
     "RecordVideo": "a config names no file to write: rlgrad play --to film.gif makes a film",
     "RenderCollection": "it would keep every picture: rlgrad play --to film.gif makes a film",
 }
-REFUSED |= dict.fromkeys(("ArrayConversion", "JaxToNumpy", "JaxToTorch", "NumpyToTorch"), "observations are of numpy")
+REFUSED |= dict.fromkeys(
+    ("ArrayConversion", "JaxToNumpy", "JaxToTorch", "NumpyToTorch"), "observations are numpy arrays"
+)
 
 
 class Around(NamedTuple):
@@ -87,7 +89,7 @@ def wrapper(path: tuple[str, ...], name: str, given: Any, arguments: Mapping[str
         if name in REFUSED:
             raise SettingError((*path, "name"), f"{name} cannot be used here: {REFUSED[name]}")
         if name not in offered and name in wrappers.vector.__all__:
-            raise SettingError((*path, "name"), f"{name} goes around vector environments only, and these are single")
+            raise SettingError((*path, "name"), f"{name} wraps only vector environments, and these are single")
         if name not in offered:
             raise SettingError((*path, "name"), f"gymnasium.wrappers has no {name!r}", offered, name)
     cls = given or getattr(wrappers, name)
@@ -101,7 +103,7 @@ def wrapper(path: tuple[str, ...], name: str, given: Any, arguments: Mapping[str
     if needed := [each for each in named.values() if each.default is each.empty and each.name not in arguments]:
         message = f"{name}: its argument {needed[0].name} is missing"
         if "Callable" in str(needed[0].annotation):
-            message = f"{name} needs a function, and a config holds none: write a wrapper of your own (module:Class)"
+            message = f"{name} needs a function, which a config cannot hold: write a wrapper of your own (module:Class)"
         raise SettingError(path, message)
     changed = {key: as_asked(value, named[key].annotation if key in named else "") for key, value in arguments.items()}
     return partial(cls, **changed)
@@ -210,7 +212,7 @@ def find_mask(env: gymnasium.Env[Any, Any], asked: str | None) -> str | None:
         )
     if asked not in ("auto", "info"):
         if asked not in masks_among(env.observation_space, size):
-            raise SettingError(path, f"the observations have no part {asked!r} of {size} elements, one an action")
+            raise SettingError(path, f"the observations have no part {asked!r} of {size} elements, one per action")
         return asked
     try:
         given = flattened(env.reset(seed=0)[1][KEY]).size
@@ -221,7 +223,7 @@ def find_mask(env: gymnasium.Env[Any, Any], asked: str | None) -> str | None:
     if asked == "info":
         if given != size:
             there = f"{given} elements" if given else "nothing"
-            raise SettingError(path, f"info[{KEY!r}] has {there} after a reset, and there are {size} actions")
+            raise SettingError(path, f"info[{KEY!r}] has {there} after a reset, but there are {size} actions")
         return asked
     seen = KEY in masks_among(env.observation_space, size)
     if seen and given == size:

@@ -38,11 +38,11 @@ class Atari(gymnasium.Wrapper[Any, Any, Any, Any]):
         super().__init__(env)
         self.ale: Any = getattr(env.unwrapped, "ale", None)
         if self.ale is None or not isinstance(env.action_space, spaces.Discrete):
-            raise TypeError("it goes around the games of ale-py with Discrete actions, such as ALE/Pong-v5")
+            raise TypeError("it wraps only games of ale-py with Discrete actions, such as ALE/Pong-v5")
         self.skip, self.grey, self.no_ops, self.fire, self.sticky = frame_skip, grey, no_ops, fire, sticky
         self.life_loss_ends, self.clip_rewards = training and life_loss_ends, training and clip_rewards
         if self.ale.getFloat("repeat_action_probability") > 0:
-            raise TypeError("its sticky actions come from the seed: set atari.sticky, and no repeat_action_probability")
+            raise TypeError("sticky actions must follow the seed: set atari.sticky, not repeat_action_probability")
         minimal = list(self.ale.getMinimalActionSet())
         self.buttons = minimal if len(minimal) == env.action_space.n else list(self.ale.getLegalActionSet())
         height, width = self.ale.getScreenDims()

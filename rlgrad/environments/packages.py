@@ -15,7 +15,7 @@ def get_ready(id: str) -> None:
         try:
             import ale_py
         except ImportError as error:
-            message = f"{id} needs what is not installed; install the extra: pip install 'rlgrad[atari]'"
+            message = f"{id} needs a package that is not installed; install the extra: pip install 'rlgrad[atari]'"
             raise SettingError(("environment",), message) from error
         gymnasium.register_envs(ale_py)
     spec = gymnasium.registry.get(id)

@@ -125,12 +125,12 @@ class Crew:
                  count: int = 1):  # fmt: skip
         self.count, self.workers = count, list[Worker]()
         if os.name != "posix":
-            raise TypeError("workers need a system of the POSIX family")
+            raise TypeError("workers need a POSIX system")
         self.of = gymnasium.spec(id), dict(options), tuple(imports)
         try:
             pickled = self.pickled(around)
         except Exception as error:  # objects of the user may raise anything
-            raise TypeError("it is made of what cannot be sent to another process, such as a lambda") from error
+            raise TypeError("it is made of things that cannot be sent to another process, such as a lambda") from error
         if b"__main__" in pickled:
             raise TypeError("it is defined in the script or notebook itself: put it into a module")
 

@@ -108,7 +108,7 @@ def pictures(space: spaces.Space[Any], reading: Reading = "auto") -> list[Pictur
             axes = axes if axes and min(part.shape[axis] for axis in axes[-2:]) >= SMALLEST else None
         elif is_picture(part) and not (axes := likely(part.shape)):
             message = f"{named(path)}{part} looks like a picture, and it is not clear which axes are height and width: "
-            raise TypeError(message + "set pictures: channels_first, channels_last, or none to read it as mere numbers")
+            raise TypeError(message + "set pictures: channels_first, channels_last, or none to read it as numbers")
         else:
             axes = likely(part.shape) if is_picture(part) else None
         if axes:
@@ -276,7 +276,7 @@ def difference(one: spaces.Space[Any], other: spaces.Space[Any], bounds: bool) -
         else:
             same = a == b
         if path != way or not same:
-            return f"{named(path)}{a}, and not {named(way)}{b}"
+            return f"{named(path)}{a}, not {named(way)}{b}"
     return None
 
 
@@ -300,7 +300,7 @@ def described(space: spaces.Space[Any]) -> dict[str, Any]:
             return {"Dict": [[name, described(part)] for name, part in space.items()]}
         case spaces.Tuple():
             return {"Tuple": [described(part) for part in space]}
-    raise TypeError(f"{space} is served by no policy")
+    raise TypeError(f"no policy supports {space}")
 
 
 def space_from(said: Mapping[str, Any]) -> spaces.Space[Any]:

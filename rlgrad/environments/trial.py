@@ -49,7 +49,7 @@ def spoken(environment: gymnasium.Env[Any, Any]) -> Iterator[str]:
         yield f"reset returns {shown(found)}{old}: it must be (observation, info), and info a dict"
         return
     if found[0] not in environment.observation_space:
-        yield f"reset returns the observation {shown(found[0])}, which is none of {environment.observation_space}"
+        yield f"reset returns the observation {shown(found[0])}, which is not in {environment.observation_space}"
         return
     mask = found[1].get(KEY, found[0].get(KEY) if isinstance(found[0], dict) else None)
     fits = mask is not None and np.size(mask) == sum(choices(environment.action_space))

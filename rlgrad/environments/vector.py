@@ -17,7 +17,7 @@ from rlgrad.environments.trial import faults, faults_of_step, shown
 from rlgrad.errors import RunError, blame, strange
 
 LOOKED = 100  # the number of steps in which everything that is returned is checked
-OUTSPOKEN = "the environment does not speak Gymnasium's interface"
+OUTSPOKEN = "the environment does not follow Gymnasium's interface"
 
 
 class GymnasiumEnvironments:
@@ -226,7 +226,7 @@ def check_spaces(env: Any, observation: Any, action: Any) -> None:
     ):
         if found := difference(now, then, bounds=what == "actions"):
             id = env.spec.id if env.spec else "the environment"
-            raise RunError(f"{id} has other {what} now than when it was looked at before the run: {found}")
+            raise RunError(f"{id} has other {what} now than before the run: {found}")
 
 
 def check_masks(env: Any, seen: np.ndarray, choices: Sequence[int], which: np.ndarray, over: np.ndarray,
@@ -234,7 +234,7 @@ def check_masks(env: Any, seen: np.ndarray, choices: Sequence[int], which: np.nd
     """Raises RunError if a mask at the end of `seen` forbids everything. over: [N] the copies that need no action."""
     if choices and (none := forbidding(seen, choices) & ~over).any():
         of = f" of {env.spec.id}" if env.spec else ""
-        what = f"an action mask that forbids every action{of}; where none is left, the episode must end"
+        what = f"an action mask that forbids every action{of}; if no action is left, the episode must end"
         raise refused(what, which[none.argmax()], episodes, taken, first)
 
 

@@ -33,7 +33,7 @@ def make(name: str, parts: Sequence[Part], arguments: Arguments, rests: bool = F
     if name in ("Newton", "NaturalGradient", "Proximal"):
         if len(parts) > 1:
             message = (
-                "it moves a model as a whole, and this one has a part that goes another way: give that an optimizer "
+                "it moves a model as a whole, and one part of this one goes the other way: give that part an optimizer "
             )
             raise ValueError(message + "of its own, such as critic: {optimizer: {name: Adam, lr: 1e-3}}")
         made: Optimizer = optimizer_class(parts[0].parameters, parts[0].sign, **arguments)

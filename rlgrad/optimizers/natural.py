@@ -55,7 +55,7 @@ class NaturalGradient(Together):
         if not np.all(np.asarray(damping) >= 0):
             raise ValueError(f"damping must be 0 or more, not {damping!r}")
         if not isinstance(iterations, int) or iterations < 1:
-            raise ValueError(f"iterations must be a whole number from 1 on, not {iterations!r}")
+            raise ValueError(f"iterations must be a whole number of at least 1, not {iterations!r}")
         if not np.all(np.asarray(tolerance) >= 0):
             raise ValueError(f"tolerance must be 0 or more, not {tolerance!r}")
         others = {"damping": damping, "iterations": iterations, "tolerance": tolerance, "line_search": line_search}

@@ -54,7 +54,7 @@ class Newton(Together):
         if not np.all(np.asarray(lr) > 0):
             raise ValueError(f"lr must be positive, not {lr!r}")
         if not isinstance(max_iter, int) or max_iter < 1:
-            raise ValueError(f"max_iter must be a whole number from 1 on, not {max_iter!r}")
+            raise ValueError(f"max_iter must be a whole number of at least 1, not {max_iter!r}")
         if not np.all(np.asarray(tolerance) >= 0):
             raise ValueError(f"tolerance must be 0 or more, not {tolerance!r}")
         if solver not in ("auto", "direct", "cg"):

@@ -58,7 +58,7 @@ class Proximal(Together):
         if not np.all(np.asarray(lr) >= 0):
             raise ValueError(f"lr must be 0 or more, not {lr!r}")
         if not np.all((np.asarray(momentum) >= 0) & (np.asarray(momentum) < 1)):
-            raise ValueError(f"momentum must be from 0 to below 1, not {momentum!r}")
+            raise ValueError(f"momentum must be at least 0 and below 1, not {momentum!r}")
         super().__init__(list(params), {"lr": lr, "momentum": momentum})
         self.sign = sign
 

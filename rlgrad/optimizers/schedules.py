@@ -38,7 +38,7 @@ class Hyperbolic(LRScheduler):
         last_epoch: int = -1,
     ):
         if not isinstance(epoch_length, int) or epoch_length < 1:
-            raise ValueError(f"epoch_length must be a whole number from 1 on, not {epoch_length!r}")
+            raise ValueError(f"epoch_length must be a whole number of at least 1, not {epoch_length!r}")
         self.epoch_length, self.decay, self.floor = epoch_length, decay, floor
         super().__init__(optimizer, last_epoch)
 

@@ -52,5 +52,5 @@ class Classifier(Likelihood):
     def begin_from(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
         """Begin with the same network. Raises ValueError if its features were standardised differently."""
         if dict(description["preprocessing"]) != self.description()["preprocessing"]:
-            raise ValueError("its features were prepared by other examples than this run's")
+            raise ValueError("its features were prepared with other examples than this run's")
         Trainable.begin_from(self, tensors, description)

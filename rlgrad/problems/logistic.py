@@ -159,7 +159,9 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
 
     def trained(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any], **objects: Any) -> Any:
         if isinstance(self.replicas, Resampling):
-            message = "what it has learned are folds' or resamples': train one with what you choose, with --replicas 1"
+            message = (
+                "it has one model per fold or resample: train the final one with the settings chosen and --replicas 1"
+            )
             raise SettingError(("replicas",), message)
         return (TrainedClassifier if self.family == "logistic" else TrainedRegression)(tensors, description)
 
@@ -190,14 +192,14 @@ class Settings(LikelihoodSettings):
 
     def build(self, **objects: Any) -> "Logistic":
         if self.curvature_examples and self.optimizer.name != "Newton":
-            raise SettingError(("curvature_examples",), "it has no effect: only Newton asks for the curvature")
+            raise SettingError(("curvature_examples",), "it has no effect: only Newton uses the curvature")
         if any(each.l1 for each in self.each()):
             self.check_kink()
         self.check_order()
         if self.formula is not None and parsed(self.formula).intercept != self.intercept:
             hint = "the formula has none" if self.intercept else "the formula has one, unless it says `- 1`"
             raise SettingError(
-                ("intercept",), f"{hint}: set intercept: {str(not self.intercept).lower()}, or change it"
+                ("intercept",), f"{hint}: set intercept: {str(not self.intercept).lower()}, or change the formula"
             )
         return Logistic(self, self.dataset())
 
@@ -205,13 +207,11 @@ class Settings(LikelihoodSettings):
         """Raise SettingError if the penalty l1 is not possible with the other settings."""
         name, solver = self.optimizer.name, self.optimizer.arguments.get("solver")
         if name not in ("Newton", "Proximal"):
-            message = (
-                f"{name} does not step onto its kink at 0: take Newton, or for minibatches Proximal {{lr, momentum}}"
-            )
+            message = f"{name} cannot make weights exactly 0: take Newton, or for minibatches Proximal {{lr, momentum}}"
             raise SettingError(("l1",), message)
         if self.gradient != "closed_form" or self.wrong_sign or solver == "cg":
             other = "wrong_sign" if self.wrong_sign else "solver: cg" if solver == "cg" else "gradient: autograd"
-            raise SettingError(("l1",), f"it does not go with {other}")
+            raise SettingError(("l1",), f"it cannot be used with {other}")
 
 
 def of_weights(penalty: float | Tensor) -> Decay:
@@ -361,7 +361,7 @@ class Logistic(Likelihood):
         penalty = any(bool(torch.as_tensor(each).any()) for each in (settings.l2, settings.l1))
         super().__init__(told, settings, dataset, model, penalty)
         if not settings.standardise and settings.optimizer.name == "Newton":
-            self.facts = {**self.facts, "scaling": "Newton's curvature is scaled, and worked out in double precision"}
+            self.facts = {**self.facts, "scaling": "Newton's curvature is scaled, and computed in double precision"}
         linear = self.model.linear
         self.kink: Decay = of_weights(settings.l1)  # or [R, D, 1]
         exactly = torch.empty(1, 1, 1, dtype=torch.float64)
@@ -449,7 +449,7 @@ class Logistic(Likelihood):
         (mean, deviation), (now, unit) = moments(there), moments(here)
         shift = torch.as_tensor((now - mean) / deviation).to(linear.weight.dtype)[:, None]
         if not self.settings.intercept and shift.any():
-            raise ValueError("without an intercept, its classifier is none of features with another mean")
+            raise ValueError("without an intercept, its weights cannot be adapted to features with another mean")
         with torch.no_grad():
             linear.bias.add_((linear.weight * shift).sum(1, keepdim=True))
             linear.weight.mul_(torch.as_tensor(unit / deviation).to(linear.weight.dtype)[:, None])

@@ -100,7 +100,7 @@ class PPO(Reinforce):
             name = "epochs" if settings.critic.epochs > 1 else "minibatches"
             raise SettingError(("critic", name), f"the critic learns in the passes of the policy: set {name} instead")
         if settings.baseline.startswith("optimal"):
-            raise SettingError(("baseline",), f"{settings.baseline} is a correction of the plain policy gradient")
+            raise SettingError(("baseline",), f"{settings.baseline} is only for the plain policy gradient")
         super().__init__(settings, policy)
         self.rests, self.line_search = settings.kl_stop is not None, False
 

@@ -156,7 +156,7 @@ class Reinforce(Trainable):
             known[f"the running moments by which {id} normalises"] = "saved with the model, frozen in evaluations"
         if played.memory:
             sentence = f"{played.memory}: a resumed run goes on, but not to the same bits"
-            known[f"an episode of {id} hangs on"] = sentence
+            known[f"an episode of {id} depends on"] = sentence
         shown = self.model.policy.pictures
         if shown:
             known[f"pictures that {id} shows"] = "; ".join(map(str, shown))

@@ -206,7 +206,7 @@ class SurfaceProblem(Trainable):
         curve = curvature(self.function, self.box)
         advice = f"f is {curve} where that was checked"
         if curve.convex if heading is Direction.MAXIMIZE else curve.concave:
-            advice += f"; is it to be {heading.opposite.name.lower()}d instead?"
+            advice += f"; should it be {heading.opposite.name.lower()}d instead?"
         raise RunError(f"f has no {sought} to {go} to along {along}: {at}; {advice}")
 
 
@@ -220,7 +220,7 @@ def find_function(settings: Settings) -> Expression:
         raise SettingError(("variables",), f"{text} has its own, {', '.join(SURFACES[text].box)}: leave them out")
     names = settings.variables
     if names is not None and (not names or len(set(names)) < len(names)):
-        raise SettingError(("variables",), "each variable is to be named once")
+        raise SettingError(("variables",), "each variable must be named once")
     try:
         return parse(SURFACES[text].expression if text in SURFACES else text, names)
     except ExpressionError as error:
@@ -232,7 +232,7 @@ def find_direction(settings: Settings) -> Direction:
     surface = SURFACES.get(settings.function)
     wanted = settings.direction or (surface.direction if surface else None)
     if wanted is None:
-        raise SettingError(("direction",), "is the function to be minimized or maximized? set minimize or maximize")
+        raise SettingError(("direction",), "should the function be minimized or maximized? set minimize or maximize")
     return Direction[wanted.upper()]
 
 
@@ -252,7 +252,7 @@ def find_box(settings: Settings, variables: Sequence[str]) -> Tensor:
         box = surface.box | (box or {})
     if box is None:
         if settings.start is None:
-            message = f"where are the points to start? set `start`, or a `box` with low and high of {names}"
+            message = f"where should the points start? set `start`, or a `box` with low and high of {names}"
             raise SettingError((), message)
         points = torch.tensor(settings.start, dtype=torch.float64)
         return torch.stack([points.amin(0) - 1, points.amax(0) + 1], 1)

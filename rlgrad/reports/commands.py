@@ -102,7 +102,7 @@ def plot_command(options: argparse.Namespace) -> int:
     tag = options.tag or next((tag for tag in shared if tag.startswith("evaluation/")), "objective/value")
     if tag not in shared:
         known = ", ".join(shared)
-        raise UsageError(f"--tag {tag}: not all of the runs have it; they have {known}")
+        raise UsageError(f"--tag {tag}: not all runs have it; all have {known}")
     with style():
         drawn = swept(runs, tag, options.axis) if runs[0].cell and len(options.runs) == 1 else None
         (drawn or curves(runs, tag, options.axis)).savefig(to, dpi=200, facecolor="white")

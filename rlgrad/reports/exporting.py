@@ -105,7 +105,7 @@ def export(model: TrainedPolicy | TrainedClassifier, config: Config, run: Path, 
         graph, first = ClassifierGraph(model), torch.zeros(2, len(model.features), dtype=torch.float64)
     card = to.parent / "README.md"
     if card.exists() and "library_name: rlgrad" not in card.read_text(encoding="utf-8", errors="replace"):
-        raise UsageError(f"{card} is there already, and no model card: write the model into a folder of its own")
+        raise UsageError(f"{card} exists and is not a model card: write the model into a folder of its own")
     content = onnx(graph.eval(), first, model)
     to.parent.mkdir(parents=True, exist_ok=True)
     files.write(to, content)
@@ -128,9 +128,7 @@ def onnx(graph: Any, first: Tensor, model: Any) -> bytes:
         raise UsageError(f"this model cannot be written as ONNX: {type(error).__name__}: {reason}") from error
     made = program.model_proto
     if not made.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
-        raise UsageError(
-            "this model cannot be written for any batch size: does its network use len(x)? x.shape[0] can be"
-        )
+        raise UsageError("this model cannot be written for any batch size: does its network use len(x)? use x.shape[0]")
     form = json.dumps(model.description()["form"])
     for name, text in {"rlgrad": rlgrad.__version__, "origin": model.origin, "form": form}.items():
         made.metadata_props.add(key=name, value=text)

@@ -44,8 +44,8 @@ def load(
     config = recorded_config(path, allow_imports, {"environment": environment, "policy": policy})
     found = weights.read(weights.where(path, update))
     if found.description is None:
-        message = "were written by an older version, without what it takes to use them"
-        raise UsageError(f"{found.path}: the weights {message}: rlgrad train --resume {path} writes them anew")
+        message = "were written by an older version, and lack what is needed to use them"
+        raise UsageError(f"{found.path}: the weights {message}: rlgrad train --resume {path} writes them again")
     count = weights.replicas(found.tensors)
     if replica is not None and not 0 <= replica < count:
         raise UsageError(f"{path}: there is no replica {replica}: the run has the replicas 0 to {count - 1}")
@@ -82,7 +82,7 @@ def best(config: Config, found: Weights) -> tuple[int, str]:
     values = attempt(lambda: problem.evaluate(APART), config.settings.update_seconds_limit)[metric].tolist()
     chosen = max(range(len(values)), key=lambda k: direction.sign * values[k])
     policy = (found.description or {}).get("form", {}).get("kind") == "policy"
-    on = "new episodes, apart from all of the run's" if policy else "the held-out examples"
+    on = "new episodes, other than those of the run" if policy else "the held-out examples"
     return chosen, f": the best of {len(values)} on {on} ({metric.replace('_', ' ')} {number(values[chosen])})"
 
 

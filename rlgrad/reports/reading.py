@@ -166,7 +166,7 @@ def read_run(path: str | Path) -> Recorded:
             where = f"{METRICS}, line {number}: "
             rows.append(row := json.loads(line))
             if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-                raise ValueError("it is no line of a run's log")
+                raise ValueError("it is not a line of a run's log")
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no update has been logged yet (no {Path(error.filename).name})") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:

@@ -54,7 +54,7 @@ def single(run: Recorded, seen: Seen) -> Iterable[str]:
     several = run.replicas > 1
     band = " The band is the 95% interval of the mean over replicas." * (several and run.by_chance)
     band += " Thin lines are the replicas." * several
-    yield f"<p>On the work that one replica has done, on updates and on seconds.{band}</p>"
+    yield f"<p>Over the work that one replica has done, over updates and over seconds.{band}</p>"
     for tag in [*run.evaluated, "objective/value"]:
         yield panels(curves([run], tag, axis, beside(run, tag, seen.random)) for axis in AXES)
     if seen.film:
@@ -91,7 +91,7 @@ def judged(run: Recorded) -> Iterable[str]:
     from rlgrad.supervised.judgement import markdown as tables
 
     yield "<h2>On the test set</h2>"
-    yield "<p>Of the first replica. The intervals say what other test sets of this size would give."
+    yield "<p>For the first replica. The intervals say what other test sets of this size would give."
     yield " The constant predicts the class frequencies of the training part.</p>"
     yield markdown.markdown(text(tables(judgement)), extensions=["tables"])
     yield panels(pictures(run.summary).values())
@@ -101,13 +101,13 @@ def comparison(runs: Sequence[Recorded]) -> Iterable[str]:
     """Yield the HTML of the page that compares several runs."""
     names = ", ".join(text(run.name) for run in runs)
     yield f"<h1>{len(runs)} runs compared</h1>"
-    yield f"<p>{names}: what came out, how sure it is which is better, and where their settings differ.</p>"
+    yield f"<p>{names}: the results, how certain it is which is better, and where the settings differ.</p>"
     yield from results(runs)
     tags = [tag for tag in runs[0].evaluated if all(tag in run.tags for run in runs)]
     for tag in tags if all(run.by_chance for run in runs) else ():
         yield from improvement(runs, tag)
     yield "<h2>Curves</h2>"
-    yield "<p>On the work that one replica has done, on updates and on seconds.</p>"
+    yield "<p>Over the work that one replica has done, over updates and over seconds.</p>"
     for tag in [*tags, "objective/value"]:
         yield panels(curves(runs, tag, axis) for axis in AXES)
     yield "<h2>Where their settings differ</h2>"
@@ -185,7 +185,7 @@ def others(run: Recorded, random: Sequence[float]) -> Iterable[str]:
     if rows:
         yield "<h2>To compare it with</h2>"
         if theirs:
-            yield "<p>What others have published is of greedy policies, one run each where nothing else is said.</p>"
+            yield "<p>Published results are of greedy policies, of one run each unless stated otherwise.</p>"
         yield table(["", "return", "environment steps", "source"], rows)
 
 

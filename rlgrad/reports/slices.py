@@ -68,7 +68,7 @@ def alone(config: Config, trained: dict[str, Tensor], replica: int) -> Trainable
             }
         )
     except (KeyError, RuntimeError) as error:
-        raise UsageError(f"model.safetensors is not that of its config: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"model.safetensors does not belong to its config: {str(error).splitlines()[0]}") from error
     return problem
 
 

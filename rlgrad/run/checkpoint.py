@@ -108,7 +108,7 @@ def read(path: Path) -> dict[str, Any]:
     except Exception as error:  # wrong bytes can make torch raise anything
         raise ValueError(" ".join(str(error).split())[:200]) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError("it is not of this version of rlgrad")
+        raise ValueError("it was not written by this version of rlgrad")
     return content
 
 
@@ -121,9 +121,9 @@ def unsealed(content: bytes) -> bytes:
     """The data without its checksum. Raises ValueError if the checksum is missing or wrong."""
     data, found, _ = content.rpartition(SEAL)
     if not found:
-        raise ValueError("it is cut off, as its checksum is missing")
+        raise ValueError("it is cut off: its checksum is missing")
     if sealed(data) != content:
-        raise ValueError("it is damaged, as its checksum is another")
+        raise ValueError("it is damaged: its checksum does not match")
     return data
 
 

@@ -134,7 +134,7 @@ class Following:
         """Count what has been done so far, in updates, work and seconds."""
         if self.problem.work not in record.values:
             name = type(self.problem).__name__
-            raise RunError(f"{name}.work is {self.problem.work!r}, which is none of the metrics of its objective")
+            raise RunError(f"{name}.work is {self.problem.work!r}, which is not among the metrics of its objective")
         done = float(record.values[self.problem.work].nansum())
         self.state.absorb(update, record.values, self.problem.work)
         self.state.finished = self.problem.finished

@@ -36,11 +36,9 @@ def trained_with(path: Path, saved: Mapping[str, Any], settings: FollowSettings)
     try:
         before = valid(type(settings), parse(str(text), path / "checkpoint.pt")[0])
     except SettingError as error:
-        raise UsageError(
-            f"{path}: its checkpoint has a setting that cannot be: {'.'.join(error.path)}: {error}"
-        ) from error
+        raise UsageError(f"{path}: its checkpoint has an invalid setting: {'.'.join(error.path)}: {error}") from error
     if changed := differences(before, settings, FREE, length=True):
-        raise UsageError(f"{path}: its config.yaml is not what it was trained with: {changed}; put that back first")
+        raise UsageError(f"{path}: its config.yaml is not what it was trained with: {changed}; restore it first")
     return before
 
 
@@ -48,7 +46,7 @@ def check_data(path: Path, saved: Mapping[str, Any] | None, problem: Trainable) 
     """Raises UsageError if a problem's data is not the data of the checkpoint."""
     before, now = (saved or {}).get("data"), dict(problem.identity())
     if isinstance(before, dict) and (changed := listed({str(key): str(value) for key, value in before.items()}, now)):
-        raise UsageError(f"{path}: its data is not what it was trained on: {changed}; put that back, or train anew")
+        raise UsageError(f"{path}: its data is not what it was trained on: {changed}; restore it, or train again")
 
 
 def check_alike(settings: FollowSettings, problem: Trainable) -> None:

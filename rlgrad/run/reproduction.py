@@ -78,9 +78,9 @@ def first_difference_of_metrics(a: Path, b: Path) -> str | None:
     for one, other in zip(old, new, strict=False):
         for key in sorted(one.keys() | other.keys()):
             if one.get(key) != other.get(key):
-                pair = f"{one.get(key)} in the one, {other.get(key)} in the other"
+                pair = f"{one.get(key)} in the first, {other.get(key)} in the second"
                 return f"{METRICS}, update {one.get('update')}: {key} is {pair}"
-    return f"{METRICS} has {len(old)} lines in the one, {len(new)} in the other" if len(old) != len(new) else None
+    return f"{METRICS} has {len(old)} lines in the first, {len(new)} in the second" if len(old) != len(new) else None
 
 
 def first_difference_of_weights(a: Path, b: Path) -> str | None:
@@ -94,10 +94,10 @@ def first_difference_of_weights(a: Path, b: Path) -> str | None:
     for name in sorted(old.keys() | new.keys()):
         x, y = old.get(name), new.get(name)
         if x is None or y is None or (x.shape, x.dtype) != (y.shape, y.dtype):
-            return f"{NAME}: {name} has another shape, or is in one of them only"
+            return f"{NAME}: {name} has another shape, or is in only one of them"
         if x.numpy().tobytes() != y.numpy().tobytes():
             place = (x != y).nonzero()[:1].flatten().tolist()
-            return f"{NAME}: {name}{place} is {x[tuple(place)]} in the one, {y[tuple(place)]} in the other"
+            return f"{NAME}: {name}{place} is {x[tuple(place)]} in the first, {y[tuple(place)]} in the second"
     return None
 
 

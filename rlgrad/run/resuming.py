@@ -149,7 +149,7 @@ def recorded_settings(run: Following) -> FollowSettings:
     try:
         recorded = valid(FollowSettings, data)
     except SettingError as error:
-        raise UsageError(f"{path}: its problem was not made in Python: go on by rlgrad.resume") from error
+        raise UsageError(f"{path}: its problem was not made in Python: continue it with rlgrad.resume") from error
     longer = run.settings.counts == recorded.counts and run.settings.length > recorded.length
     refuse_changes(path, recorded, run.settings, run.settings.length if longer else None)
     return recorded if longer else run.settings
@@ -158,7 +158,7 @@ def recorded_settings(run: Following) -> FollowSettings:
 def existing(out: str | Path | None) -> Path:
     """The directory of the run to resume. Raises UsageError if there is no run."""
     if out is None:
-        raise UsageError("which run is to be resumed? out= is missing")
+        raise UsageError("which run should be resumed? out= is missing")
     file = Path(out) / "config.yaml"
     if not file.is_file() or not file.stat().st_size:
         raise UsageError(f"{out}: there is no run here to resume (no config.yaml)")
@@ -191,7 +191,7 @@ def refuse_changes(path: Path, recorded: FollowSettings, asked: FollowSettings, 
         return
     message = f"{path} was begun with other settings: {changed}"
     if "problem" in recorded.given:
-        raise UsageError(f"{message}; to go on, give what it was begun with: only `{asked.counts}` may be more")
+        raise UsageError(f"{message}; to go on, give the same settings: only `{asked.counts}` may be larger")
     hint = ", --extend-to N lengthens it" if recorded.length != asked.length else ""
     raise UsageError(f"{message}; --resume {path} goes on with its own{hint}")
 
@@ -204,7 +204,7 @@ def longer(path: Path, recorded: Config, length: int) -> RunSettings:
     if bound := settings.bound_to_updates():
         raise UsageError(
             f"--extend-to: {path} cannot be lengthened: its {bound} is reached at the last update, and with more "
-            f"{settings.counts} all earlier ones would have been others"
+            f"{settings.counts} all earlier ones would have been different"
         )
     if settings.schedule:
         arguments = ", ".join(f"{key}: {value}" for key, value in settings.schedule.arguments.items())
@@ -239,11 +239,11 @@ def restore(run: Following, file: str, saved: Mapping[str, Any], log: Log) -> No
         lists = [state.work, state.objective, state.final, [*map(float, state.best)], *state.evaluation.values()]
         gone = state.set_aside
         if any(len(each) not in (0, replicas) for each in lists) or state.done > run.settings.length:
-            raise ValueError(f"it is of a run with other settings, after update {state.done}")
+            raise ValueError(f"it belongs to a run with other settings, after update {state.done}")
         if len(gone) >= replicas or any(k >= replicas or step >= state.done for k, step in gone.items()):
-            raise ValueError("no replica is left, or one was set aside that there is not")
+            raise ValueError("no replica is left, or one that does not exist was set aside")
         if not all(0 <= work < math.inf for work in state.remaining(state.work)):
-            raise ValueError("nobody does so much work")
+            raise ValueError("no run does so much work")
         state.final = state.final or state.objective  # version 0.1 did not save `final`
         states = {**(saved.get("observers") or {}), called(log): log_in(saved)}
         run.state = state

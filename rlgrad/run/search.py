@@ -83,7 +83,7 @@ def ends_of(path: Key, asked: Any) -> list[Any]:
     try:
         if isinstance(asked, list):
             if not asked:
-                raise ValueError("there is none")
+                raise ValueError("the list is empty")
             return asked
         (IntDistribution if whole(asked) else FloatDistribution)(**asked)
         if not math.isfinite(asked["high"] - asked["low"]):
@@ -183,7 +183,7 @@ class Search:
             except Exception as error:  # a database can raise anything; its URL is not shown: it may hold a password
                 raise UsageError(f"--storage: it cannot be reached: {said(error)}") from error
         if begun is None:
-            raise UsageError(f"{path}: its trials stand in another storage; --out begins another search")
+            raise UsageError(f"{path}: its trials are in another storage; --out begins another search")
         if changed := listed(dotted(begun), dotted(asked)):
             raise UsageError(f"{path}: it was begun with other settings: {changed}; --out begins another search")
 
@@ -287,7 +287,7 @@ class Search:
                 return None
         done = [each for each in known if each.state is TrialState.COMPLETE]
         if not done:
-            raise RunError(f"{self.shown}: none of the {len(known)} trials came to an end that can be judged")
+            raise RunError(f"{self.shown}: none of the {len(known)} trials ended with a result")
         won = max(done, key=lambda each: self.direction.sign * each.values[0])
         config, chosen = self.space.at(self.space.point(won)), won.user_attrs["found"]
         settings, swept = (each[won.user_attrs["cell"]] for each in (config.settings.each(), config.settings.cells))

@@ -147,5 +147,5 @@ def check_way(problem: Trainable, optimizer: torch.optim.Optimizer, settings: Fo
     for group in () if ours else optimizer.param_groups:
         if group.get("maximize", default) != up and not theirs.issuperset(group["params"]):
             way = ("maximize", "descends") if up else ("minimize", "ascends")
-            message = f"the run is to {way[0]} the objective, and the optimizer {way[1]}: "
+            message = f"the run should {way[0]} the objective, but the optimizer {way[1]}: "
             raise UsageError(message + "rlgrad.make_optimizer(problem, ...) makes one that goes the right way")

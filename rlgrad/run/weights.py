@@ -51,12 +51,12 @@ def read(path: Path) -> Weights:
         description, update = words.get("description"), words.get("update")
         changed = description is not None and words["sha256"] != digest(tensors)
     except Exception as error:  # a damaged file can make safetensors raise anything
-        raise UsageError(f"{path}: these are no weights of a run: {' '.join(str(error).split())[:200]}") from error
+        raise UsageError(f"{path}: these are not weights of a run: {' '.join(str(error).split())[:200]}") from error
     if changed:
-        raise UsageError(f"{path}: it is damaged, or was changed after it was written: its checksum is another")
+        raise UsageError(f"{path}: it is damaged, or was changed after it was written: its checksum does not match")
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise UsageError(f"{path}: {name} is not finite: such a model says nothing")
+            raise UsageError(f"{path}: {name} is not finite: such a model cannot be used")
     return Weights(path, tensors, description, update)
 
 
@@ -76,8 +76,8 @@ def where(run: Path, update: int | str | None = None) -> Path:
     if (path := run / KEPT / f"{update}.safetensors").is_file():
         return path
     there = sorted((path.stem for path in (run / KEPT).glob("*.safetensors")), key=lambda name: (len(name), name))
-    those = f"of these updates: {', '.join(there)}" if there else "of no update but the last"
-    raise UsageError(f"{run}: no weights were kept of update {update}, but {those}; the setting `keep` keeps more")
+    those = f"of these updates: {', '.join(there)}" if there else "of the last"
+    raise UsageError(f"{run}: no weights were kept of update {update}, only {those}; the setting `keep` keeps more")
 
 
 def fill(problem: Trainable, weights: Weights) -> None:
@@ -111,7 +111,7 @@ def begin_from(problem: Trainable, source: str | Path | None) -> None:
         if differs := difference(form(tensors, description), form(own, described)):
             raise ValueError(differs)
         if (count := replicas(tensors)) not in (1, replicas(own)):
-            raise ValueError(f"it has {count} replicas, and here are {replicas(own)}: as many are needed, or one")
+            raise ValueError(f"it has {count} replicas, and must have {replicas(own)}, as here, or one")
         problem.begin_from({name: tensors[name].expand_as(own[name]).clone() for name in own}, description)
     except ValueError as error:
         raise UsageError(f"initial: {path} does not fit: {error}") from error

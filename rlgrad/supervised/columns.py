@@ -142,7 +142,7 @@ def complaint(word: str, column: Column, absent: Absent, mixed: bool = False) ->
         if re.fullmatch(pattern, word.strip()):
             return f"{shown!r} {what.format(shown=shown, name=name)}"
     hint = f"`missing: [{shown}]` if it stands for a missing value, `drop: [{name}]` leaves the column out"
-    return f"{shown!r} is not a finite number; {hint}, `categorical: [{name}]` takes it as one of words"
+    return f"{shown!r} is not a finite number; {hint}, `categorical: [{name}]` takes it as a word"
 
 
 def kind(

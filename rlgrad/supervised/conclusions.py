@@ -67,7 +67,7 @@ def concluded(problem: Any, estimate: Estimate) -> Conclusion:
         return Conclusion(sentences, findings, {})
     if dataset.drawn is not None and (len(problem.cells) > 1 or not problem.how.bootstrap):
         return Conclusion(sentences, findings, {})
-    why, size = "none, as the optimum is a penalised one", (weight.shape[0] + 1) * weight.shape[1]
+    why, size = "none, as the optimum is penalised", (weight.shape[0] + 1) * weight.shape[1]
     table = estimates(model.family, weight, bias[0] if settings.intercept else None, done, dataset.labels)
     if dataset.drawn is not None:
         w, b = (part.double().numpy(force=True) for part in (model.linear.weight, model.linear.bias))

@@ -187,9 +187,9 @@ def present(column: Column, blocks: Iterator[np.ndarray], rows: int) -> Column:
     words = [(column.categories or ())[int(code)] for code in codes if code == code]
     if len(words) > CATEGORIES or 2 * len(words) > max(rows, 2 * FEW):
         message = (
-            f"{column.name}: {len(words)} different words in {rows} rows, such as {short(repr(words[0]))}, are no "
+            f"{column.name}: {len(words)} different words in {rows} rows, such as {short(repr(words[0]))}, are too "
         )
-        raise SettingError(("data",), f"{message}categories; `drop: [{column.name}]` leaves the column out")
+        raise SettingError(("data",), f"{message}many for categories; `drop: [{column.name}]` leaves the column out")
     return column._replace(categories=words)
 
 
@@ -198,12 +198,12 @@ def bundled(settings: DataSettings, numeric: bool) -> Source:
     import sklearn.datasets  # importing takes more than a second
 
     if numeric:
-        raise SettingError(("family",), f"{settings.data} has classes: its labels are no numbers")
+        raise SettingError(("family",), f"{settings.data} has classes: its labels are not numbers")
     plain, free = DataSettings(data=settings.data), ("data", "missing_values", "standardise", "dtype", "split_seed")
     for name in [*DataSettings.model_fields, "grouping"]:
         if not name.endswith("_fraction") and name not in free and getattr(settings, name) != getattr(plain, name):
             path = "replicas" if name == "grouping" else name
-            raise SettingError((path,), f"is for data from a file; {settings.data} is taken as it is")
+            raise SettingError((path,), f"it is only for data from a file; {settings.data} is used as it is")
     found = getattr(sklearn.datasets, f"load_{settings.data}")()
     features = [Column(str(name)) for name in found.feature_names]
     part = Part(found.target, lambda _: iter([found.data]))
@@ -217,7 +217,7 @@ def tabular(settings: DataSettings, numeric: bool) -> Source:
     elif is_path(settings.data):
         table = settings.table(Path(settings.data), "data")
     else:
-        hint = "no data set {!r}, and no file, as a file's name has a suffix or a folder"
+        hint = "there is no data set {!r}; the name of a file must have a suffix or a folder"
         raise SettingError(("data",), hint.format(settings.data), BUNDLED, settings.data)
     label, asked, counted, grouped = chosen(table, settings)
     forced = table.grouped | {*tables.positions(table, settings.categorical, "categorical")}
@@ -263,9 +263,9 @@ def chosen(table: Table, settings: DataSettings) -> tuple[int, list[int], list[i
     places = tables.positions(table, settings.columns, "formula" if settings.formula else "columns")
     for name, other in (("weight", counted), ("replicas", grouped)):
         if {label, *places} & {*other}:
-            raise SettingError((name,), f"{table.column(other[0])} is the label, or one of `columns`, besides")
+            raise SettingError((name,), f"{table.column(other[0])} is also the label, or one of `columns`")
     if label in places:
-        raise SettingError(("columns",), f"{table.column(label)} is the label, and so none to learn from")
+        raise SettingError(("columns",), f"{table.column(label)} is the label, so it cannot be learned from")
     dropped = tables.positions(table, settings.drop, "drop")
     places = places if settings.columns else [place for place in used if place != label]
     if left := [place for place in places if place not in dropped]:
@@ -278,7 +278,7 @@ def matched(table: Table, of: Table, places: Sequence[int]) -> list[int]:
     """The places in this table of another table's columns: by name, or by number if neither has names. Raises
     SettingError."""
     if table.headed and not of.headed:
-        hint = "so which is which? give both a header, or neither"
+        hint = "so their columns cannot be matched: give both a header, or neither"
         raise SettingError(("test_data",), f"{table.source}: it has a header, and {of.source} has none, {hint}")
     if not table.headed:
         if len(table.names) != len(of.names):
@@ -287,7 +287,7 @@ def matched(table: Table, of: Table, places: Sequence[int]) -> list[int]:
         return list(places)
     names = [of.name(place) for place in places]
     if names[-1] not in table.names:
-        hint = "rlgrad predict needs none, and a run cannot be judged without"
+        hint = "a run cannot be evaluated without it, but rlgrad predict needs none"
         message = f"{table.source} has no column {names[-1]!r}, the label; {hint}"
         raise SettingError(("test_data",), message, table.names, names[-1])
     return tables.found(table, names)
@@ -325,14 +325,14 @@ def examples(
         codes, words = columns.coded(table, place)
         lost = known & np.isin(codes, [-1, *(k for k, word in enumerate(words) if absent(word))])
         if lost.any():
-            raise table.wrong(int(lost.argmax()), place, "which rows belong together is missing", "replicas")
+            raise table.wrong(int(lost.argmax()), place, "the group of the row is missing", "replicas")
         groups = codes[known]
     if not counted:
         return Part(y[known], blocks, groups=groups)
     name = table.name(counted[0])
     weight = np.concatenate([*columns.blocks(table, counted, [Column(name)], absent, True)])[known, 0]
     if not ((weight >= 0) & (weight < np.inf)).all() or not weight.any():
-        raise SettingError(("weight",), f"{table.source}: column {name}: a row counts 0 times or more, and not all 0")
+        raise SettingError(("weight",), f"{table.source}: column {name}: weights must be 0 or more, and not all 0")
     return Part(y[known], blocks, weight, groups)
 
 
@@ -372,5 +372,5 @@ def cut(source: Source, rows: np.ndarray, settings: DataSettings, setting: str) 
     try:
         first, second = train_test_split(rows, test_size=fraction, random_state=generator(seed), stratify=stratify)
     except ValueError as error:
-        raise SettingError((setting,), f"these examples cannot be split so: {error}") from error
+        raise SettingError((setting,), f"these examples cannot be split like this: {error}") from error
     return first, second

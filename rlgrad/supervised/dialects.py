@@ -93,7 +93,7 @@ def found(head: bytes, whole: bool, told: Told, absent: Callable[[str], bool], p
     text = text[marked:]
     separator = SEPARATORS.get(told.separator or "", told.separator) or separator_of(text, absent, path, setting)
     if len(separator) != 1:
-        raise SettingError(("separator",), f"{separator!r} is not one of {', '.join(SEPARATORS)}, or another character")
+        raise SettingError(("separator",), f"{separator!r} is neither {', '.join(SEPARATORS)} nor one character")
     rows, ends = sample(text, separator, path, setting)
     if not rows:
         raise SettingError((setting,), f"{path}: there are no rows in this file")
@@ -101,10 +101,10 @@ def found(head: bytes, whole: bool, told: Told, absent: Callable[[str], bool], p
     headed = told.header if told.header is not None else is_header(rows[0], rows[1:], decimal, absent)
     first, body = (rows[0], rows[1:]) if headed else ([], rows)
     if not body:
-        raise SettingError((setting,), f"{path}: there are no rows in this file but the header; is it one? `header`")
+        raise SettingError((setting,), f"{path}: its only row is the header; `header: false` if it is none")
     width = Counter(map(len, body)).most_common(1)[0][0]
     if headed and len(first) < width - 1:
-        message = f"{cells_in(first, separator)}, where rows have {width}; above a header only lines with # may stand"
+        message = f"{cells_in(first, separator)}, but rows have {width}; only lines with # may be above a header"
         raise SettingError((setting,), f"{path}:{skipped + ends[0]}: {message}")
     names, unused = named(first, body, width)
     body = [row for row in body if len(row) == width]
@@ -136,7 +136,7 @@ def decoded(head: bytes, whole: bool, told: Told, setting: str, path: Path) -> t
     if not whole:
         end = max(head.rfind(b"\n"), head.rfind(b"\r"))
         if end < 0:
-            raise SettingError((setting,), f"{path}:1: a line of more than {LINE >> 20} MB is no row of a table")
+            raise SettingError((setting,), f"{path}:1: a line of more than {LINE >> 20} MB is not a row of a table")
         head = head[: end + 1]
     try:
         return encoding, codecs.getincrementaldecoder("utf-8-sig" if encoding == "utf-8" else encoding)().decode(
@@ -154,7 +154,9 @@ def encoding_of(head: bytes, told: Told, setting: str, path: Path) -> str:
     if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         return "utf-16"
     if b"\0" in head:
-        message = f"{path}: it has zero bytes, and so is no text table; if it is one, `encoding` says how it is written"
+        message = (
+            f"{path}: it has zero bytes, so it is not a text table; if it is one, `encoding` says how it is written"
+        )
         raise SettingError((setting,), message)
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
@@ -215,7 +217,7 @@ def separator_of(text: str, absent: Callable[[str], bool], path: Path, setting: 
     scores.sort(reverse=True)
     if len(scores) > 1 and scores[0][:2] == scores[1][:2]:
         which = " or ".join(NAMES[score[3]] for score in scores[:2])
-        raise SettingError((setting,), f"{path}: {which} may separate its cells: `separator` says which")
+        raise SettingError((setting,), f"{path}: {which} may separate its cells: set `separator`")
     return scores[0][3]
 
 
@@ -235,7 +237,7 @@ def decimal_of(rows: Sequence[Sequence[str]], separator: str, path: Path, settin
         return ","
     example = min(commas or points)
     which = f"is the {'comma' if commas else 'point'} of {short(example)} a decimal sign?"
-    raise SettingError((setting,), f"{path}: {which} `decimal` says which one is")
+    raise SettingError((setting,), f"{path}: {which} set `decimal`")
 
 
 def is_header(first: Sequence[str], body: Sequence[Sequence[str]], decimal: str, absent: Callable[[str], bool]) -> bool:

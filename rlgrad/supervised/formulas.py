@@ -33,7 +33,7 @@ LEARNED = {  # functions with numbers measured on the training part -> their opt
 SEVERAL = ("C", "poly", "bs")  # these make several columns of one, so they cannot be part of a larger expression
 FUNCTIONS = ("C", "I", *PLAIN, *LEARNED)
 OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
-PARTS = "it has names of columns, + - * / : ** ( ) ~, numbers and functions; `...` quotes a name"
+PARTS = "a formula has names of columns, + - * / : ** ( ) ~, numbers and functions; `...` quotes a name"
 
 
 class Frame(NamedTuple):
@@ -88,14 +88,14 @@ class Formula:
             raise refuse(f"it cannot be read: {self._back(reason)}") from error
         label = [str(term) for term in found.get("lhs", ())]
         if len(label) > 1 or any(not re.fullmatch(f"{MARK}\\d+{MARK}", each) for each in label):
-            raise refuse("before ~ stands one column, that of the label, as it is")
+            raise refuse("before ~ there must be one column, the label, without a function")
         self.label = self._back(label[0]) if label else None
         self.intercept = any(str(term) == "1" for term in self.terms)
         if both := {*self.categories} & {*self.names}:
-            raise refuse(f"{min(both)} is in C(...) and also without it: which of the two is it?")
+            raise refuse(f"{min(both)} is in C(...) and also without it: use one of the two")
         self.names = list(dict.fromkeys(self.names + self.categories))
         if not self.names or self.label in self.names:
-            what = f"{self.label} is the label, and so none" if self.names else "it has no column"
+            what = f"{self.label} is the label, not a column" if self.names else "it has no column"
             raise refuse(f"{what} to learn from")
 
     def _marked(self, text: str) -> str:
@@ -103,7 +103,7 @@ class Formula:
         words, place = list[str](), 0
         while place < len(text):
             if not (found := WORD.match(text, place)) or len(text) > LONGEST:
-                wrong = f"{text[place]!r} is no part of one: {PARTS}"
+                wrong = f"{text[place]!r} cannot be used here: {PARTS}"
                 raise refuse(wrong if not found else f"it has more than {LONGEST} characters")
             words, place = [*words, found[0]], found.end()
         for k, word in enumerate(words):
@@ -111,7 +111,7 @@ class Formula:
             named = re.match(r"[^\W\d]", word) and after != "=" and word not in ("True", "False")
             if after == "(" and (named or word[0] == "`"):
                 if word not in FUNCTIONS:
-                    raise refuse(f"{short(word)} is no function that it may have: these are {', '.join(FUNCTIONS)}")
+                    raise refuse(f"{short(word)} is not a function that it may have: these are {', '.join(FUNCTIONS)}")
             elif named or word[0] == "`":
                 self.all.append(word.strip("`"))
                 words[k] = self._mark(self.all[-1])
@@ -146,10 +146,10 @@ class Formula:
                 return lambda frame: frame.columns[mark]
             case ast.Call(ast.Name(name), [ast.AST() as operand, *args], keywords) if name in FUNCTIONS:
                 if name in SEVERAL and (not outermost or name == "C"):
-                    raise refuse(f"{name}(...) makes several columns of one column, and so stands alone")
+                    raise refuse(f"{name}(...) makes several columns of one, so it must stand alone")
                 told = options(name, args, keywords)
                 return functools.partial(called, name, self._part(operand), told, self._back(ast.unparse(node)))
-        raise refuse(f"{short(self._back(ast.unparse(node)))} is no part of one: {PARTS}")
+        raise refuse(f"{short(self._back(ast.unparse(node)))} cannot be used here: {PARTS}")
 
     def matrix(
         self, x: np.ndarray, source: Sequence[Column], state: Any, known: Sequence[str] | None = None
@@ -173,11 +173,11 @@ class Formula:
         except SettingError:
             raise
         except Exception as error:  # formulaic raises many kinds, also for damaged weights
-            raise refuse(f"it cannot be worked out: {self._back(' '.join(str(error).split()))}") from error
+            raise refuse(f"it cannot be computed: {self._back(' '.join(str(error).split()))}") from error
         names = [self._back(name) for name in found.model_spec.column_names][self.intercept :]
         values: np.ndarray = np.asarray(found, np.float64)[:, int(self.intercept) :]
         if known not in (None, names):
-            raise refuse(f"it makes other columns than it did: {short(', '.join(names))}")
+            raise refuse(f"it makes other columns than in training: {short(', '.join(names))}")
         if (bad := ~np.isfinite(values) & ~np.isnan(x).any(1)[:, None]).any():
             raise refuse(f"{names[int(bad.any(0).argmax())]} is not finite for some rows: it has no value there")
         return names, values
@@ -187,7 +187,7 @@ def called(name: str, inner: Part, told: Mapping[str, Any], text: str, frame: Fr
     """The result of a function in a formula. text: the function as it is written. Raises SettingError."""
     value = inner(frame)
     if not isinstance(value, np.ndarray):
-        raise refuse(f"{text}: these are words, which have no number")
+        raise refuse(f"{text}: these are words, not numbers")
     if name not in LEARNED:
         return PLAIN[name](value) if name in PLAIN else value
     from formulaic.transforms import TRANSFORMS
@@ -208,5 +208,5 @@ def options(name: str, args: Sequence[ast.expr], keywords: Sequence[ast.keyword]
     good = all(type(v) is bool if key == "raw" else type(v) is int and 1 <= v <= HIGHEST for key, v in values.items())
     if len(values) < len(args) + len(keywords) or not good:
         what = f"a column, and {' and '.join(known)}, at most {HIGHEST}" if known else "one column"
-        raise refuse(f"{name}(...) has {what}")
+        raise refuse(f"{name}(...) takes {what}")
     return {"extrapolation": "extend", **values} if name == "bs" else values

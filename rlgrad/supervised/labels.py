@@ -113,12 +113,12 @@ class Labels:
         """Raise SettingError if these are not classes."""
         column, many = f"{table.source}: {table.column(place)}", len(self.counts)
         if many > MANY and sum(self.counts.values()) < SEVERAL * many:
-            hint = f"{many} different labels in {len(codes)} rows are no classes; `label` says which column has them"
+            hint = f"{many} different labels in {len(codes)} rows are too many for classes; `label` names their column"
             raise SettingError(("label",), f"{column}: {hint}")
         fractions = [k for k, word in enumerate(words) if word and number(word) is not None and not whole(word)]
         if fractions and self.settings.positive is None:
             row = int(np.isin(codes, fractions).argmax())
-            raise table.wrong(row, place, f"the label {words[codes[row]]} names no class; words and whole numbers do")
+            raise table.wrong(row, place, f"the label {words[codes[row]]} is not a class; use words or whole numbers")
         if many < 2:
             raise SettingError((table.setting,), f"{column}: all labels are {next(iter(self.counts))!r}")
 

@@ -51,7 +51,9 @@ class MinibatchSettings(RunSettings):
                 if value:
                     raise SettingError((name,), "it has no effect: an update takes all examples; set batch_size")
         elif self.batch_growth > 1 and self.order == "slipped":
-            raise SettingError(("order",), "slipped is an order of epochs, and with batch_growth there are none")
+            raise SettingError(
+                ("order",), "slipped is an order within epochs, and with batch_growth there are no epochs"
+            )
 
 
 class Minibatches:

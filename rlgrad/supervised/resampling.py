@@ -42,7 +42,7 @@ class Resampling(Section):
     def told_once(self) -> "Resampling":
         folds = self.folds is not None or self.by is not None
         if folds == (self.bootstrap is not None) or (self.groups is not None and self.by is not None):
-            raise ValueError("say a number, folds, by or bootstrap; groups goes with folds or bootstrap")
+            raise ValueError("give a number, folds, by or bootstrap; groups needs folds or bootstrap")
         return self
 
     def __int__(self) -> int:
@@ -62,7 +62,9 @@ class Path(BaseModel):
     def values(self, name: str, slope: float) -> list[float]:
         """The values of the penalty `name`. slope: the largest slope, as `steepest` returns it. Raises SettingError."""
         if not 0 < slope < math.inf:
-            raise SettingError((name,), "a path begins by the largest slope, which is 0 or infinite here: sweep values")
+            raise SettingError(
+                (name,), "a path starts from the largest slope, which is 0 or infinite here: sweep values"
+            )
         return [float(f"{value:.6g}") for value in np.geomspace(PENALTIES[name] * slope, END * slope, self.path)]
 
 
@@ -111,7 +113,7 @@ def folds(dataset: Dataset, how: Resampling, seed: int) -> np.ndarray:
     groups, place = dataset.groups, ("replicas", "folds")
     if how.by is not None and groups is not None:
         if (count := int(groups.max()) + 1) != how.folds:
-            raise SettingError(place, f"{how.by} has {count} different values, and so there are as many folds")
+            raise SettingError(place, f"{how.by} has {count} different values, so there are {count} folds")
         return groups
     kinds = sklearn.KFold, sklearn.GroupKFold, sklearn.StratifiedKFold, sklearn.StratifiedGroupKFold
     kind = kinds[2 * (dataset.classes > 1) + (groups is not None)]
@@ -123,7 +125,7 @@ def folds(dataset: Dataset, how: Resampling, seed: int) -> np.ndarray:
             for number, (_, held) in enumerate(splitter.split(found, dataset.y.long().numpy(force=True), groups)):
                 found[held] = number if len(held) else 1 / len(held)
     except (ValueError, ZeroDivisionError) as error:
-        raise SettingError(place, f"these examples cannot be split so: {error}") from error
+        raise SettingError(place, f"these examples cannot be split like this: {error}") from error
     return found
 
 

@@ -98,7 +98,7 @@ class DataSettings(Section):
         formula = parsed(self.formula)
         for name in ("columns", "drop", *(["label"] if formula.label else [])):
             if getattr(self, name) not in ((), None):
-                raise SettingError((name,), "the formula says it: give one of the two")
+                raise SettingError((name,), "the formula already gives it: leave one of them out")
         told = {"columns": formula.names, "categorical": [*self.categorical, *formula.categories]}
         return self.model_copy(update=told | ({"label": formula.label} if formula.label else {}))
 

@@ -192,7 +192,7 @@ class Text(Table):
             raise SettingError((self.setting,), f"{self.source}: {hint}") from error
         elif "straddling" in message:
             where = self.long_line()
-            raise SettingError((self.setting,), f"{where}: a line of more than {LINE >> 20} MB is no row") from error
+            raise SettingError((self.setting,), f"{where}: a line of more than {LINE >> 20} MB is not a row") from error
         elif "Expected" in message and not self.newlines and self.dialect.separator != " ":
             self.newlines = True  # perhaps a quoted cell has several lines, or a line is blank
         else:
@@ -250,7 +250,7 @@ class Text(Table):
         for line, cells in self.lines():
             if len(cells) != width:
                 found = dialects.cells_in(cells, self.dialect.separator)
-                return f"{self.source}:{line}: {found}, where {first} has {width}"
+                return f"{self.source}:{line}: {found}, but {first} has {width}"
         return None
 
     def long_line(self) -> str:
@@ -350,7 +350,7 @@ def read(path: Path, setting: str, told: Told, absent: Absent) -> Table:
     """Read a table file. setting: the name of the setting with the path, for the SettingError if it cannot be used."""
     if not path.is_file():
         if path.exists():
-            raise SettingError((setting,), f"{path}: cannot be read: it is no regular file")
+            raise SettingError((setting,), f"{path}: cannot be read: it is not a regular file")
         names = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         raise SettingError((setting,), f"{path}: no such file", names, path.name)
     try:
@@ -370,7 +370,7 @@ def frame(data: Any) -> Table:
         table = data if isinstance(data, pa.Table) else pa.table(data)
     except (TypeError, ValueError) as error:  # pyarrow's errors are subclasses of these
         reason = " ".join(str(error).split())
-        raise SettingError(("data",), f"this is no table of numbers and words: {reason}") from error
+        raise SettingError(("data",), f"this is not a table of numbers and words: {reason}") from error
     return Table("the table", table.column_names, table)
 
 
@@ -385,9 +385,11 @@ def fetch(name: str) -> Table:
             found = fetch_openml(**which, as_frame=False, parser="liac-arff", n_retries=1, delay=0.1)
     except Exception as error:  # many kinds: of the network, the server, the name, the file
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise SettingError(("data",), f"OpenML's {name!r} cannot be had: {reason}") from error
+        raise SettingError(("data",), f"OpenML's {name!r} cannot be downloaded: {reason}") from error
     if not isinstance(found.data, np.ndarray) or np.ndim(found.target) != 1:
-        raise SettingError(("data",), f"OpenML's {name!r} is sparse, or has not one target: it cannot be used here")
+        raise SettingError(
+            ("data",), f"OpenML's {name!r} is sparse, or does not have one target: it cannot be used here"
+        )
     columns = []
     for feature, values in zip(found.feature_names, found.data.T.tolist(), strict=True):
         words = (found.categories or {}).get(feature)  # the data has their numbers instead
@@ -412,12 +414,12 @@ def position(table: Table, column: int | str, setting: str) -> int:
         return column - 1
     known = [name for name in table.names if name]
     if not table.headed:
-        hint = "has no header to find {!r} in; columns have numbers too, and `header: true` makes the first row one"
+        hint = "has no header to find {!r} in; give the number of the column, or `header: true` if the first row is one"
         raise SettingError((setting,), f"{table.source} {hint.format(column)}")
     if column not in known:
         raise SettingError((setting,), f"{table.source} has no column {column!r}", set(known), column)
     if known.count(column) > 1:
-        message = f"{table.source} has several columns {column!r}; use the number of the one meant"
+        message = f"{table.source} has several columns {column!r}; use the number of the right one"
         raise SettingError((setting,), message)
     return table.names.index(column)
 
@@ -442,6 +444,6 @@ def found(table: Table, names: Sequence[str]) -> list[int]:
         raise SettingError((table.setting,), f"{table.source} has no header to find {names[0]!r} in")
     if absent := [name for name in names if name not in known]:
         more = f", nor {short(', '.join(absent[1:]))}" if absent[1:] else ""
-        message = f"{table.source} has no column {absent[0]!r}{more}, as the data to learn from had"
+        message = f"{table.source} has no column {absent[0]!r}{more}, which the training data has"
         raise SettingError((table.setting,), message, known, absent[0])
     return [known[name] for name in names]

@@ -127,7 +127,7 @@ class Compiler:
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
                 return self.call(node, name, [self.compile(argument, depth + 1) for argument in arguments])
         allowed = "numbers, variables, + - * / **, parentheses, " + ", ".join(sorted({*CONSTANTS, *FUNCTIONS, *PAIRS}))
-        raise ExpressionError(f"{self.piece(node)} has no place in an expression; valid: {allowed}")
+        raise ExpressionError(f"{self.piece(node)} cannot be used in an expression; valid: {allowed}")
 
     def constant(self, node: ast.AST, value: float) -> Compiled:
         try:

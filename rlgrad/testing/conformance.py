@@ -178,7 +178,7 @@ def differences(found: Iterable[Learned], wanted: Sequence[Learned], where: str)
         step = f"{where}: the step from {value:g}"
         nearest = min(missing, key=lambda one: abs(one - value), default=math.inf)
         if not math.isclose(nearest, value, rel_tol=1e-5, abs_tol=1e-6):
-            lines.append(f"{step} is none to learn from, or not once more")
+            lines.append(f"{step} is not one to learn from, or came twice")
             continue
         for name, number, right in zip(("advantage", "return"), rest, missing.pop(nearest), strict=True):
             if not math.isclose(number, right, rel_tol=1e-4, abs_tol=1e-4):

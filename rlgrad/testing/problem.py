@@ -85,7 +85,7 @@ class Checks:
         """Check that an update is the same each time."""
         for step in (0, 3):  # update 3 without the updates before it
             if not equal(probe(self.made(), step), probe(self.made(), step)):
-                said = f"update {step} of {self.name} is another each time: draw what is random in it from a generator "
+                said = f"update {step} of {self.name} differs each time: draw what is random in it from a generator "
                 return said + "that is seeded by the seed and the step, as rlgrad.streams.stream does, not a global one"
         return None
 
@@ -99,7 +99,7 @@ class Checks:
                     parameter[0] += spoiled * torch.randn_like(parameter[0])
             with suppress(RunError):  # the problem may refuse parameters that are not finite
                 if not equal([[x[1:] for x in each] for each in probe(problem, 0)], expected):
-                    said = f"the replicas of {self.name} are not independent: where only the first one has other "
+                    said = f"the replicas of {self.name} are not independent: if only the first one has other "
                     said += "parameters, the value or the gradient of the others changes; let no sum, mean, norm or "
                     return said + "batch normalisation go over the first axis"
         return None
@@ -145,7 +145,7 @@ class Checks:
             said = [(u.value, list(p.model.parameters())) for u, p in ((expected, one), (update, other))]
             if not equal(*said):
                 return (
-                    f"{self.name} does not go on from its state as it would have without a break: put what it keeps "
+                    f"{self.name} does not continue from its state as it would have without a break: put what it keeps "
                     "from update to update into buffers of the model, or into state_dict and load_state_dict"
                 )
         return None
@@ -169,7 +169,7 @@ class Checks:
             return fault
         seed(next(self.seeds))
         if not equal(found, dict(problem.evaluate(0))):
-            return f"{self.name}.evaluate must say the same of the same step: seed by the step what it draws"
+            return f"{self.name}.evaluate must return the same for the same step: seed what it draws by the step"
         if not equal(probe(problem, 0), probe(self.made(), 0)):
-            return f"{self.name}.evaluate must change nothing: the update after it is another than without it"
+            return f"{self.name}.evaluate must change nothing: without it, the next update is different"
         return None

@@ -47,7 +47,7 @@ def test_the_optimum_and_what_is_predicted_are_statsmodels_s(tmp_path: Path, kin
 @pytest.mark.parametrize(
     ("kind", "label", "message"),
     [
-        ("poisson", "-1", "family: poisson: its labels are counts, from 0 on, and one is -1"),
+        ("poisson", "-1", "family: poisson: its labels must be counts, 0 or more, and one is -1"),
         ("gaussian", "word", "word"),
     ],
 )
@@ -92,8 +92,8 @@ def test_weights_of_rows_and_classes_are_scikit_learn_s(tmp_path: Path, chosen: 
     ("given", "message"),
     [
         ({"weight": "nothing"}, "weight: .*nothing"),
-        ({"weight": "y", "label": "y"}, "weight: .* is the label"),
-        ({"weight": "a"}, "weight: .*column a: a row counts 0 times or more"),
+        ({"weight": "y", "label": "y"}, "weight: .* is also the label"),
+        ({"weight": "a"}, "weight: .*column a: weights must be 0 or more"),
         ({"class_weights": {"7": 2.0}}, "class_weights.7: there is no label '7'"),
     ],
 )

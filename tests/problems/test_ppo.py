@@ -231,9 +231,9 @@ def test_it_keeps_the_promises_of_a_problem() -> None:
     [
         ({"critic": {"epochs": 2, "optimizer": {"name": "Adam"}}}, "critic.epochs: the critic learns in the passes of"),
         ({"clip": 1.5}, "clip: input should be less than 1"),
-        ({"baseline": "optimal_constant", "segment": None}, "baseline: optimal_constant is a correction"),
+        ({"baseline": "optimal_constant", "segment": None}, "baseline: optimal_constant is only for the plain"),
         ({"optimizer": {"name": "NaturalGradient"}}, "NaturalGradient: it needs a Fisher information"),
-        ({"optimizer": {"name": "LBFGS", "line_search_fn": "strong_wolfe"}}, "its line search compares values"),
+        ({"optimizer": {"name": "LBFGS", "line_search_fn": "strong_wolfe"}}, "its line search needs values"),
     ],
 )
 def test_what_makes_no_sense_is_refused(changes: dict[str, Any], says: str) -> None:

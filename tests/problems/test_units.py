@@ -46,7 +46,7 @@ def test_the_optimum_is_that_of_the_file_s_units(
     )
     expected = by_hand(x, y, l2, intercept)
     np.testing.assert_allclose(rlgrad.load(tmp_path / "r").predict_proba(x), expected, atol=2e-4)
-    assert run.problem.facts["scaling"] == "Newton's curvature is scaled, and worked out in double precision"
+    assert run.problem.facts["scaling"] == "Newton's curvature is scaled, and computed in double precision"
 
 
 def by_hand(x: np.ndarray, y: np.ndarray, l2: float, intercept: bool) -> np.ndarray:

@@ -296,7 +296,7 @@ def test_a_fuzzed_checkpoint_is_never_loaded(whole_content: bytes, data: st.Data
             position = data.draw(st.integers(0, len(content) - 1))
             content[position : position + 50] = data.draw(st.binary(min_size=1, max_size=50))
     if bytes(content) != whole_content:
-        with pytest.raises(ValueError, match="its checksum is"):
+        with pytest.raises(ValueError, match="its checksum "):
             checkpoint.unsealed(bytes(content))
 
 

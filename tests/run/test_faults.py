@@ -94,9 +94,9 @@ gymnasium.register("tests/Faulty-v0", Faulty)
         ("shape", r"the environment returned an observation that does not fit: it is an array \(2, 3\) of float32, "),
         (
             "reward of another shape",
-            r"the environment does not speak Gymnasium's interface: the reward is an array of ",
+            r"the environment does not follow Gymnasium's interface: the reward is an array of ",
         ),
-        ("nothing", r"the environment does not speak Gymnasium's interface: step returns None "),
+        ("nothing", r"the environment does not follow Gymnasium's interface: step returns None "),
         ("worker dies", r"the environment raised (BrokenPipeError|EOFError|ConnectionResetError) at step \d+"),
         ("worker hangs", r"it takes longer than 2 s, the `update_seconds_limit`; does the environment hang\?"),
         ("hangs", r"it takes longer than 2 s, the `update_seconds_limit`"),

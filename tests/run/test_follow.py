@@ -156,7 +156,7 @@ def test_more_updates_lengthen_a_run(tmp_path: Path) -> None:
     followed(tmp_path / "part", 9, resume=True)
     assert_same(tmp_path / "whole", tmp_path / "part")
     followed(tmp_path / "part", 9, resume=True)  # its settings are those of the longer run now
-    with pytest.raises(rlgrad.UsageError, match=r"updates: 9 -> 5; to go on, give what it was begun with"):
+    with pytest.raises(rlgrad.UsageError, match=r"updates: 9 -> 5; to go on, give the same settings"):
         followed(tmp_path / "part", 5, resume=True)
 
 
@@ -347,7 +347,7 @@ def test_what_a_problem_returns_is_checked(tmp_path: Path) -> None:
         [
             (changed(evaluate=evaluate), r"closeness must be a tensor of shape \[3\]"),
             (changed(solved=("return", 1)), "solved names 'return'"),
-            (changed(work="bowl/work"), "work is 'bowl/work', which is none of the metrics"),
+            (changed(work="bowl/work"), "work is 'bowl/work', which is not among the metrics"),
             (changed(state_dict=lambda _: {"it": object()}), "its state_dict must be made of"),
             (changed(state_dict=lambda _: 1 / 0), "ZeroDivisionError"),
         ]

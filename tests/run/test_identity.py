@@ -80,7 +80,7 @@ def refused(path: Path, capsys: pytest.CaptureFixture[str], said: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("seed", 1, "config.yaml is not what it was trained with: seed: 0 -> 1; put that back"),
+        ("seed", 1, "config.yaml is not what it was trained with: seed: 0 -> 1; restore it first"),
         ("l2", 0.2, "l2: 0.1 -> 0.2;"),
         ("batch_size", 8, "batch_size: 4 -> 8;"),
         ("optimizer.lr", 0.2, "optimizer.lr: 0.1 -> 0.2;"),
@@ -332,7 +332,7 @@ def test_data_that_are_no_regular_file_are_refused(tmp_path: Path, kind: str) ->
     file = tmp_path / "table.csv"
     os.mkfifo(file) if kind == "pipe" else file.symlink_to("/dev/zero")
     config = {"problem": "logistic", "data": str(file), "updates": 1, "optimizer": {"name": "SGD", "lr": 0.1}}
-    with pytest.raises(UsageError, match=r"table\.csv: cannot be read: .*it is no regular file"):
+    with pytest.raises(UsageError, match=r"table\.csv: cannot be read: .*it is not a regular file"):
         train(config, out=tmp_path / "run")
 
 

@@ -58,14 +58,14 @@ def test_a_run_is_reproduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     metrics.write_text(text.replace(str(found), "0.5", 1))
     assert main(["reproduce", "run", "--quiet"]) == 1
     assert re.search(
-        r"differ: metrics.jsonl, update 4: objective/value is \[.*, 0.5\] in the one", capsys.readouterr().out
+        r"differ: metrics.jsonl, update 4: objective/value is \[.*, 0.5\] in the first", capsys.readouterr().out
     )
     metrics.write_text(text.replace('"objective/value"', '"objective/\\u001b[31mvalue"', 1))
     assert main(["reproduce", "run", "--quiet"]) == 1
     assert "metrics.jsonl, update 1: objective/ [31mvalue is" in capsys.readouterr().out
     metrics.write_text(text[: text.index("\n") + 1])
     assert main(["reproduce", "run", "--quiet"]) == 1
-    assert "metrics.jsonl has 1 lines in the one, 6 in the other" in capsys.readouterr().out
+    assert "metrics.jsonl has 1 lines in the first, 6 in the second" in capsys.readouterr().out
     metrics.write_text("{")
     assert main(["reproduce", "run", "--quiet"]) == 2
     assert "metrics.jsonl cannot be read" in capsys.readouterr().err

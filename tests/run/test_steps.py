@@ -72,8 +72,8 @@ def test_it_is_resumed_to_the_same_bits(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"updates": 10}, "a run is told in `updates` or in `steps`: not both"),
-        ({"steps": None}, "a run is told in `updates` or in `steps`: set one"),
+        ({"updates": 10}, "the length of a run is given in `updates` or in `steps`: not both"),
+        ({"steps": None}, "the length of a run is given in `updates` or in `steps`: set one"),
         ({"schedule": {"name": "SequentialLR", "milestones": [5], "schedulers": [{"name": "ConstantLR"}] * 2}}, "step"),
         (
             {"schedule": {"name": "OneCycleLR", "max_lr": 1.0, "total_steps": 900}},

@@ -17,7 +17,7 @@ class Poisson(Family):
 
     def refuses(self, y: Tensor) -> str:
         if y.min() < 0:
-            return f"its labels are counts, from 0 on, and one is {float(y.min()):g}"
+            return f"its labels must be counts, 0 or more, and one is {float(y.min()):g}"
         return super().refuses(y) if y.max() > 0 else "all counts are 0, and so their logarithm has no optimum"
 
     def parts(self, xp: Any, scores: Array, y: Array) -> tuple[Array, Array, Array]:
