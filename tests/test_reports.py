@@ -268,7 +268,7 @@ def test_configs_environments_and_the_machine_are_listed(capsys) -> None:
         (lambda path: (path / "metrics.jsonl").unlink(), "no update has been logged yet"),
         (lambda path: (path / "metrics.jsonl").write_text(""), "no update has been logged yet"),
         (lambda path: (path / "metrics.jsonl").write_text('{"step": 1\n'), "cannot be read: metrics.jsonl, line 1"),
-        (lambda path: (path / "metrics.jsonl").write_text('["step"]\n'), "no line of a run's log"),
+        (lambda path: (path / "metrics.jsonl").write_text('["step"]\n'), "not a line of a run's log"),
         (lambda path: (path / "summary.json").write_text("[]"), "summary.json holds no mapping"),
         (lambda path: (path / "config.yaml").write_text("a: [1"), "cannot be read"),
         (lambda path: (path / "config.yaml").unlink(), "no run here"),
