@@ -1,16 +1,19 @@
 """How well agents learn, over many seeds that were not used for tuning: docs/results.md.
 
-    python benchmarks/learning.py [TASK ...] [--column reinforce natural ppo] [--seeds 20] [--write]
+    python benchmarks/learning.py [TASK ...] [--column reinforce natural ppo] [--seeds 20] [--tune] [--write]
 
 Trains the tasks in benchmarks/learning/tasks.yaml, `--together` seeds side by side in one run. An interrupted run is
 continued, and a completed one is not trained again: to train it again, delete its folder below runs/learning. The
 greedy policy is evaluated ten times during training and at each budget, in episodes whose seeds training does not use.
 The policy at the end counts, never the best one before. The numbers are kept in
 benchmarks/learning/results/TASK-COLUMN.json; --write makes the page of all results.
+
+--tune trains the settings listed in benchmarks/learning/tuning.yaml instead, on seeds that the results do not use.
 """
 
 import argparse
 import functools
+import hashlib
 import itertools
 import json
 import sys
@@ -24,8 +27,8 @@ from harness import ROOT, machine, own_version, table
 from scipy import stats
 
 FOLDER = Path(__file__).resolve().parent / "learning"
-RESULTS, PAGE = FOLDER / "results", ROOT / "docs" / "results.md"
-FIRST_SEED = 10_000
+RESULTS, TUNING, PAGE = FOLDER / "results", FOLDER / "tuning", ROOT / "docs" / "results.md"
+FIRST_SEED, FIRST_TUNING_SEED = 10_000, 500
 COLUMNS = {"reinforce": "REINFORCE, no critic", "natural": "natural gradient", "ppo": "PPO"}
 EPISODES = 20
 
@@ -46,26 +49,62 @@ def settings_of(task: str, column: str) -> dict[str, Any]:
     return filled | apart | {"evaluation": {"episodes": EPISODES, "every_steps": steps // 10}}
 
 
-def train(task: str, column: str, seeds: int, together: int) -> None:
-    """Train the runs that are missing, and save their numbers."""
+def train(settings: Mapping[str, Any], name: str, first_seed: int, seeds: int, together: int) -> list[Path]:
+    """Train the runs that are missing, and return all of them."""
     import torch
 
     import rlgrad
 
     torch.set_num_threads(1)
-    settings, runs = settings_of(task, column), []
+    runs = []
     for first in range(0, seeds, together):
-        out = ROOT / "runs" / "learning" / f"{task.replace('/', '-')}-{column}-{first}"
-        own = {**settings, "seed": FIRST_SEED + first, "replicas": min(together, seeds - first)}
+        out = ROOT / "runs" / "learning" / f"{name}-{first}"
+        own = {**settings, "seed": first_seed + first, "replicas": min(together, seeds - first)}
         if not (out / "config.yaml").exists():
             rlgrad.train(own, out=out)
         elif status(out) != "completed":
-            rlgrad.resume(out)
+            rlgrad.resume(out, config=own)  # it refuses a run with other settings
         if status(out) != "completed":
             sys.exit(f"{out} was {status(out)}: the same command goes on with it")
         runs.append(out)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{task.replace('/', '-')}-{column}.json").write_text(json.dumps(numbers(task, column, runs)) + "\n")
+    return runs
+
+
+def measure(task: str, column: str, seeds: int, together: int) -> None:
+    """Train one line of the table, and save its numbers."""
+    settings, name = settings_of(task, column), f"{task.replace('/', '-')}-{column}"
+    found = numbers(train(settings, name, FIRST_SEED, seeds, together))
+    about = {"task": task, "column": column, "first_seed": FIRST_SEED}
+    measured = {"measured": f"{machine()}; rlgrad {own_version()}", "settings": settings}
+    write_json(RESULTS / f"{name}.json", about | found | measured)
+
+
+def tune(task: str, column: str, seeds: int, together: int) -> None:
+    """Train the settings that tuning.yaml lists for this task, and save the returns of each."""
+    tried = yaml.safe_load((FOLDER / "tuning.yaml").read_text(encoding="utf-8")).get(task, {}).get(column, [])
+    name, found = f"{task.replace('/', '-')}-{column}", []
+    for others in tried:
+        settings = replaced(settings_of(task, column), others)
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+        runs = train(settings, f"tuning-{name}-{digest}", FIRST_TUNING_SEED, seeds, together)
+        found.append({"tried": others} | numbers(runs))
+        print(others, *np.mean(found[-1]["returns"], 0).round(1).tolist(), flush=True)
+    if found:
+        write_json(TUNING / f"{name}.json", found)
+
+
+def replaced(settings: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings with other values for some dotted names."""
+    result: dict[str, Any] = json.loads(json.dumps(settings))
+    for name, value in others.items():
+        *sections, last = name.split(".")
+        functools.reduce(lambda inner, key: inner.setdefault(key, {}), sections, result)[last] = value
+    return result
+
+
+def write_json(file: Path, content: Any) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(content) + "\n")
 
 
 def summary(run: Path) -> Mapping[str, Any]:
@@ -77,7 +116,7 @@ def status(run: Path) -> str:
     return str(summary(run).get("status", "cut off"))
 
 
-def numbers(task: str, column: str, runs: Sequence[Path]) -> dict[str, Any]:
+def numbers(runs: Sequence[Path]) -> dict[str, Any]:
     """The numbers that are saved: the return of each seed at each evaluation."""
     curves, steps, seconds = [], [], 0.0
     for run in runs:
@@ -88,11 +127,7 @@ def numbers(task: str, column: str, runs: Sequence[Path]) -> dict[str, Any]:
         seconds += summary(run)["wall_seconds"]
     count = min(map(len, curves))
     mean = np.mean([each[:count] for each in steps], 0).round().astype(int)
-    return {
-        "task": task, "column": column, "first_seed": FIRST_SEED, "steps": mean.tolist(),
-        "returns": [curve[:count] for curve in curves], "seconds": round(seconds, 1),
-        "measured": f"{machine()}; rlgrad {own_version()}", "settings": settings_of(task, column),
-    }  # fmt: skip
+    return {"steps": mean.tolist(), "returns": [curve[:count] for curve in curves], "seconds": round(seconds, 1)}
 
 
 def interval(values: np.ndarray, of: Any) -> str:
@@ -137,6 +172,7 @@ def rows_of(results: Found) -> Iterator[list[str]]:
             stays = np.logical_and.accumulate(above[:, ::-1], 1)[:, ::-1]  # from here to the end
             solved = stays.any(1)
             when = np.median([steps[row.argmax()] for row in stays[solved]]) if solved.any() else None
+            aim = told.get("aims", {}).get(budget)
             yield [
                 f"{task}" if column == "reinforce" and budget == told["budgets"][0] else "",
                 name if budget == told["budgets"][0] else "",
@@ -144,10 +180,27 @@ def rows_of(results: Found) -> Iterator[list[str]]:
                 mean_interval(at),
                 interval(at, iqm),
                 f"{at.min():.4g} to {at.max():.4g}",
+                "" if aim is None else f"{aim}: {'reached' if at.mean() >= aim else 'missed'}",
                 f"{solved.sum()} of {len(solved)}" if last else "",
                 (f"{when:,.0f}" if when is not None else "") if last else "",
                 f"{found['seconds'] / len(returns):.1f}" if last else "",
             ]
+
+
+def beside(found: Found) -> Iterator[list[str]]:
+    """Yield published results of these tasks, and our results after at most as many steps."""
+    from rlgrad.reports.published import published
+
+    for task in dict.fromkeys(task for task, _ in found):
+        for who, value, steps, source in published(task):
+            cells = []
+            for column in COLUMNS:
+                ours = found.get((task, column), {"steps": [], "returns": []})
+                count = int(np.searchsorted(ours["steps"], steps * 1.01, side="right"))  # an update may end a bit later
+                at = np.array(ours["returns"])[:, count - 1] if count else np.array([])
+                text = f"{mean_interval(at)} at {ours['steps'][count - 1]:,}" if count else ""
+                cells.append(f"**{text}**" if count and at.mean() >= value else text)
+            yield [task, f"[{who}]({source})", f"{value:,} at {steps:,}", *cells]
 
 
 def results() -> Found:
@@ -190,14 +243,27 @@ def picture(found: Found) -> str:
 def page(found: Found) -> str:
     """The text of docs/results.md."""
     everything = asked()
-    head = ["task", "", "steps", "mean [95%]", "IQM [95%]", "seeds", "solved and stays", "since step", "seconds a seed"]
+    head = [
+        "task",
+        "",
+        "steps",
+        "mean [95%]",
+        "IQM [95%]",
+        "seeds",
+        "aim",
+        "solved and stays",
+        "since step",
+        "seconds a seed",
+    ]
     text = (FOLDER / "page.md").read_text(encoding="utf-8")
     thresholds = ", ".join(f"{told['threshold']} on {task}" for task, told in everything["tasks"].items())
     on: dict[str, list[str]] = {}  # machine -> versions
     for where, version in sorted({tuple(each["measured"].rsplit("; ", 1)) for each in found.values()}):
         on.setdefault(where, []).append(version)
     measured = [f"{where}: {', '.join(versions)}" for where, versions in on.items()]
+    others = table(["task", "who", "published", *COLUMNS.values()], list(beside(found)))
     filled = {"table": table(head, list(rows_of(found))), "thresholds": thresholds, "measured": "; ".join(measured)}
+    filled["published"] = others
     for name, value in filled.items():
         text = text.replace("{{" + name + "}}", value)
     return text
@@ -209,6 +275,7 @@ def main() -> None:
     parser.add_argument("--column", nargs="+", choices=COLUMNS, default=list(COLUMNS))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--together", type=int, default=10, help="seeds of one run")
+    parser.add_argument("--tune", action="store_true", help="train the settings in tuning.yaml instead")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
     given = parser.parse_args()
     tasks = list(asked()["tasks"])
@@ -216,7 +283,7 @@ def main() -> None:
         sys.exit(f"no task {', '.join(sorted(unknown))}; there are {', '.join(tasks)}")
     for task in given.tasks or ([] if given.write else tasks):
         for column in given.column:
-            train(task, column, given.seeds, given.together)
+            (tune if given.tune else measure)(task, column, given.seeds, given.together)
             print(task, column, "is there", flush=True)
     if given.write:
         found = results()
