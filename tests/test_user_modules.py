@@ -283,7 +283,7 @@ def test_what_is_given_must_fit(tmp_path: Path) -> None:
 def test_a_ready_config_takes_no_other_settings(tmp_path: Path) -> None:
     ready = load_config(SHORT)
     for other in ({"environment": Countdown}, {"policy": {"hidden": [3]}}, {"seed": 3}):
-        with pytest.raises(rlgrad.UsageError, match="a Config is ready"):
+        with pytest.raises(rlgrad.UsageError, match="a Config is complete"):
             rlgrad.train(ready, out=tmp_path / "a", **other)
     assert not (tmp_path / "a").exists()
     assert rlgrad.train(ready, out=tmp_path / "a", allow_imports=True).summary["status"] == "completed"

@@ -31,9 +31,11 @@ def survive(count: int, tmp_path: Path) -> None:
         def work(path: Path = path) -> None:
             resume(path) if is_begun(path) else train(CONFIG, out=path)
 
+        patience = longest
         while True:  # until it gets to its end before the kill
             child = forked(work, output)
-            time.sleep(rng.uniform(0, longest))
+            time.sleep(rng.uniform(0, patience))
+            patience *= 1.2  # or one that takes longer to begin again than it is left alone would never end
             os.kill(child, signal.SIGKILL)
             if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != -signal.SIGKILL:
                 break
