@@ -102,6 +102,7 @@ SHORTENED = {
     "python benchmarks/cartpole_seeds.py": "python benchmarks/cartpole_seeds.py 1",
     "python benchmarks/cold_start.py 4": "python benchmarks/cold_start.py 1",
     "python benchmarks/tables.py [ROUNDS] [PARQUET_ROWS]": "python benchmarks/tables.py 1 1000",
+    "python benchmarks/tables.py 1 10000000": "python benchmarks/tables.py 1 1000",
     # CONTRIBUTING.md
     "python -m pytest && ruff check . && ruff format --check . && mypy": (
         "python -m pytest -n 0 tests/test_streams.py && ruff check checks && ruff format --check checks"

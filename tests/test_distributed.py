@@ -63,7 +63,7 @@ REFUSED = {
     "few": (CART | {"episodes": 1, "baseline": "none"}, "cannot each have a share of 1 episodes or rows in an update"),
     "others": (
         ROWS | {"optimizer": SGD, "seed": None},
-        "would train something else than the first:  config.seed: 0 -> 1",
+        "would train something else than the first: config.seed: 0 -> 1",
     ),
     "jobs.json": (ROWS | {"optimizer": SGD}, "cannot make the run directory"),
 }

@@ -116,7 +116,9 @@ def test_a_worker_that_is_killed_is_named(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run/summary.json").read_text())["status"] == "failed"
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(1e-6, "none: a step of all 6 copies is too short"), (1.0, "3, in addition")])
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(1e-6, "none: a step of all 6 copies is too short"), (1.0, "3, in addition")]
+)
 def test_auto_is_worth_it(seconds: float, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experience, "pace", lambda *_: seconds)
     monkeypatch.setattr(experience, "cores", lambda: 4)
