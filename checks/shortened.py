@@ -153,7 +153,7 @@ SHORTENED = {
         "rm -r benchmarks/learning/results && "
         "python benchmarks/learning.py CartPole-v1 --column reinforce --seeds 2 --write"
     ),
-    "python benchmarks/learning.py [TASK ...] [--column reinforce natural ppo] [--seeds 20] [--write]": (
+    "python benchmarks/learning.py [TASK ...] [--column reinforce natural ppo] [--seeds 20] [--tune] [--write]": (
         "python benchmarks/learning.py --help"
     ),
     "python benchmarks/sampling.py [--rounds 5] [--write]": "python benchmarks/sampling.py --help",
