@@ -34,6 +34,10 @@ SHORTENED = {
     "--checkpoint.every_seconds 30": (
         "torchrun --nproc-per-node 2 --max-restarts 3 scripts/train.py --config cartpole --out runs/long --updates 2"
     ),
+    "torchrun --nproc-per-node 2 scripts/train.py --config pendulum --updates 10 --simulator gymnasium --workers 0": (
+        "torchrun --nproc-per-node 2 scripts/train.py --config pendulum --updates 1 --simulator gymnasium --workers 0 "
+        "--episodes 2 --evaluation.episodes 2"
+    ),
     "tensorboard --logdir runs": "tensorboard --version",  # test_pages.py opens it
     "rlgrad train --config breast_cancer": "rlgrad train --config breast_cancer --updates 2",
     "rlgrad train --config breast_cancer_ascent": "rlgrad train --config breast_cancer_ascent --updates 2",
