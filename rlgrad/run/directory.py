@@ -19,6 +19,7 @@ import torch
 from rlgrad import files, ranks
 from rlgrad.errors import UsageError
 from rlgrad.notation import write
+from rlgrad.run.guest import device_of
 from rlgrad.settings import FollowSettings
 from rlgrad.trainable import Trainable
 
@@ -161,7 +162,7 @@ def arithmetic() -> dict[str, Any]:
 
 def device(problem: Trainable) -> dict[str, str]:
     """Return the name of the GPU, if the problem is on one."""
-    where = next((parameter.device for parameter in problem.model.parameters()), torch.device("cpu"))
+    where = device_of(problem)
     return {"device": torch.cuda.get_device_name(where)} if where.type == "cuda" else {}
 
 

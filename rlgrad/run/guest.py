@@ -10,6 +10,8 @@ from typing import Any
 import threadpoolctl
 import torch
 
+from rlgrad.trainable import Trainable
+
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
@@ -37,6 +39,11 @@ def on(device: torch.device) -> Iterator[None]:
     exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
     with torch.cuda.device(device), exact, device:
         yield
+
+
+def device_of(problem: Trainable) -> torch.device:
+    """Return the device of the problem's parameters."""
+    return next((parameter.device for parameter in problem.model.parameters()), torch.device("cpu"))
 
 
 def set_threads(torch_s: int, numpy_s: Mapping[Any, int]) -> None:

@@ -122,7 +122,7 @@ def follow(
         raise UsageError(f"follow: {'.'.join(error.path)}: {error}") from error
     observed(observers)
     check_way(problem, optimizer, wanted)
-    device = next((parameter.device for parameter in problem.model.parameters()), torch.device("cpu"))
+    device = guest.device_of(problem)
     with (
         distributed.together(wanted.update_seconds_limit, device.type),
         guest.on(device),
