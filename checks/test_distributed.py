@@ -44,7 +44,7 @@ TRPO = {"name": "NaturalGradient", "line_search": True}
 AGENTS: dict[str, dict[str, Any]] = {
     "none": {"baseline": "none", "discount": 0.9, "max_gradient_norm": 0.5},
     "batch_mean": {"baseline": "batch_mean", "standardise_advantages": True, "entropy_bonus": {"coefficient": 0.1}},
-    "leave_one_out": {"baseline": "leave_one_out", "optimizer": {"name": "LBFGS"}, "action_repeat": 2},
+    "leave_one_out": {"baseline": "leave_one_out", "optimizer": {"name": "LBFGS", "max_iter": 3}, "action_repeat": 2},
     "running_mean": {"baseline": "running_mean", "normalise_observations": True, "normalise_returns": True},
     "optimal_constant": {"baseline": "optimal_constant", "environment": "Pendulum-v1", "episodes": 3},
     "optimal_per_parameter": {"baseline": "optimal_per_parameter", "environment": "rlgrad/Ring-v0"},
@@ -61,14 +61,24 @@ AGENTS: dict[str, dict[str, Any]] = {
 
 def test_several_processes_train_as_one_does(tmp_path: Path, float64: None) -> None:  # noqa: F811
     jobs = {name: ROWS | more for name, more in CLASSIFIERS.items()}
-    assert_together_as_alone(tmp_path, jobs | {name: CART | more for name, more in AGENTS.items()}, pair_of_torchrun)
-    for run in ("segments_of_copies", "segments_of_copies-2"):
-        resume(tmp_path / run, extend_to=5)  # by one process
-    assert_alike(tmp_path / "segments_of_copies", tmp_path / "segments_of_copies-2")
+    jobs |= {name: CART | {"replicas": 3} | more for name, more in AGENTS.items()}  # the ranks divide the episodes
+    jobs |= {f"{name}_of_replicas": CART | more for name, more in AGENTS.items()}  # the ranks divide the replicas
+    assert_together_as_alone(tmp_path, jobs, pair_of_torchrun)
+    for name in ("segments_of_copies", "segments_of_copies_of_replicas"):
+        for run in (name, f"{name}-2"):
+            resume(tmp_path / run, extend_to=5)  # by one process
+        assert_alike(tmp_path / name, tmp_path / f"{name}-2")
 
 
 def test_where_a_process_is_killed_the_others_end_and_all_go_on_from_the_checkpoint(tmp_path: Path) -> None:
-    config = CART | {"environment": "tests.ranked:Deadly", "imports": ["tests.ranked"], "workers": 0, "updates": 6}
+    config = CART | {
+        "environment": "tests.ranked:Deadly",
+        "imports": ["tests.ranked"],
+        "workers": 0,
+        "updates": 6,
+        "segment": 7,
+    }
+    config |= CRITIC
     (tmp_path / "deadly.yaml").write_text(yaml.safe_dump(config | {"checkpoint": {"every_updates": 1}}))
     train_py = RANKED.parent.parent / "scripts" / "train.py"
     words = ["--config", "deadly.yaml", "--allow-imports", "--quiet", "--out", "again"]

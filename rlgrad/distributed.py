@@ -43,7 +43,7 @@ def summed(*parts: Tensor) -> list[Tensor]:
 
 
 def placed(part: Tensor, count: int, axis: int) -> Tensor:
-    """Return this rank's part of `count` episodes, with zeros for those of others: the sum over ranks is the whole."""
+    """Return this rank's part of `count` replicas or episodes, with zeros for the others: the sum over ranks is all."""
     result = part.new_zeros([*part.shape[:axis], count, *part.shape[axis + 1 :]])
     result.narrow(axis, share(count).start, part.shape[axis]).copy_(part)
     return result
@@ -196,7 +196,7 @@ def together(seconds: float | None, wanted: str = "cpu") -> Iterator[None]:
     here.store = PrefixStore(f"rlgrad {RESTARTS} {here.groups}", store)
     limit = timedelta(seconds=min(seconds or SILENCE, SILENCE))
     distributed.init_process_group(backend(wanted), store=here.store, rank=rank, world_size=size, timeout=limit)
-    here.rank, here.size = rank, size
+    here.rank, here.size, here.first = rank, size, rank == 0
     try:
         yield
     except OneLine as error:
@@ -206,5 +206,5 @@ def together(seconds: float | None, wanted: str = "cpu") -> Iterator[None]:
                 here.store.set("words", printable(str(error)))
         raise
     finally:
-        here.rank, here.size = 0, 1
+        here.rank, here.size, here.first = 0, 1, True
         distributed.destroy_process_group()

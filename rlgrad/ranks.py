@@ -5,6 +5,8 @@ and without torch they start in a third of the time.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,20 +16,31 @@ class Here:
     """The rank of this process, and the number of ranks."""
 
     rank, size = 0, 1
+    first = True  # whether this is the rank that writes and prints
+    before = 0  # how many replicas the ranks before this one have, if ranks divide the replicas
     store: Any = None  # where a rank that fails says why; it belongs to torchrun, and outlives the ranks
     groups = 0  # how many groups of ranks this process has joined
-
-    @property
-    def first(self) -> bool:
-        """Whether this is the rank that writes and prints."""
-        return self.rank == 0
 
 
 here = Here()
 
 
+@contextmanager
+def alone(before: int) -> Iterator[None]:
+    """Let this rank do all the work in the body, as if there were no others: it has replicas of its own.
+
+    before: how many replicas the ranks before this one have.
+    """
+    was = here.rank, here.size, here.before
+    here.rank, here.size, here.before = 0, 1, before
+    try:
+        yield
+    finally:
+        here.rank, here.size, here.before = was
+
+
 def share(count: int) -> slice:
-    """Return this rank's share of `count` episodes or rows."""
+    """Return this rank's share of `count` replicas, episodes or rows."""
     return slice(here.rank * count // here.size, (here.rank + 1) * count // here.size)
 
 
@@ -44,4 +57,4 @@ def own(copies: int) -> np.ndarray:
 
 def beside() -> int:
     """Return how many ranks share the cores of this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if here.size > 1 else 1
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

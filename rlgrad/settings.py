@@ -221,6 +221,13 @@ class FollowSettings(Section):
         whole._seeds = self.seeds
         return whole
 
+    def of(self, replicas: slice) -> Self:
+        """The settings for a problem that holds some of the R replicas, as `spread` gives them for all."""
+        part: Self = some(self.spread(), replicas)
+        part = part.model_copy(update={"replicas": len(self.seeds[replicas])})
+        part._seeds = self.seeds[replicas]
+        return part
+
     def alone(self, replica: int) -> Self:
         """The settings of one replica as a run of its own."""
         cell = self._at(self.cells[replica // int(self.replicas)])
@@ -377,6 +384,15 @@ def side_by_side(each: Sequence[Any], replicas: int) -> Any:
     if all(one == first for one in each):
         return first
     return torch.tensor(each, dtype=torch.float64, device="cpu").repeat_interleave(replicas)
+
+
+def some(value: Any, replicas: slice) -> Any:
+    """Settings that `side_by_side` has joined, for some of the replicas."""
+    if isinstance(value, Section):
+        return value.model_copy(update={name: some(inner, replicas) for name, inner in value})
+    if isinstance(value, tuple | list):
+        return type(value)(some(inner, replicas) for inner in value)
+    return value[replicas] if isinstance(value, Tensor) else value
 
 
 def refusal(error: ValidationError, data: Any) -> tuple[tuple[str, ...], str]:

@@ -44,7 +44,7 @@ class Deadly(Blinking):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         Deadly.episodes += 1
-        if Deadly.episodes > 20 and (os.environ.get("RANK"), os.environ["TORCHELASTIC_RESTART_COUNT"]) == ("1", "0"):
+        if Deadly.episodes > 30 and (os.environ.get("RANK"), os.environ["TORCHELASTIC_RESTART_COUNT"]) == ("1", "0"):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().reset(seed=seed)
 

@@ -14,7 +14,10 @@ import pytest
 from safetensors.numpy import load_file
 from torch.distributed import TCPStore
 
+from rlgrad.agents.segments import joined, part
 from rlgrad.cli import main
+from rlgrad.config import load_config
+from rlgrad.problems.reinforce import Reinforce
 from tests.ranked import work, work_through
 from tests.run.support import forked
 
@@ -27,7 +30,8 @@ CART = {"problem": "reinforce", "environment": "CartPole-v1", "updates": 3, "rep
         "diagnose_every_updates": 2}  # fmt: skip
 JOBS = {
     "rows": ROWS | {"optimizer": {"name": "Adam", "lr": 0.1}},
-    "segments": CART | {"segment": 10, "baseline": "critic", "critic": {"hidden": [4]}},
+    "segments": CART | {"segment": 10, "baseline": "critic", "critic": {"hidden": [4]}, "replicas": 1},
+    "replicas": CART | {"segment": 10, "problem": "ppo", "kl_stop": 0.001, "normalise_observations": True},
 }
 
 
@@ -60,7 +64,10 @@ REFUSED = {
         {"problem": "surface", "function": "bowl", "updates": 1, "optimizer": SGD},
         "have a share of a problem that",
     ),
-    "few": (CART | {"episodes": 1, "baseline": "none"}, "cannot each have a share of 1 episodes or rows in an update"),
+    "few": (
+        CART | {"episodes": 1, "replicas": 1, "baseline": "none"},
+        "cannot each have a share of 1 episodes or rows in an update",
+    ),
     "others": (
         ROWS | {"optimizer": SGD, "seed": None},
         "would train something else than the first: config.seed: 0 -> 1",
@@ -112,6 +119,26 @@ def pair_of_forks(folder: Path) -> None:
 
 def test_two_processes_train_as_one_does(tmp_path: Path, float64: None) -> None:
     assert_together_as_alone(tmp_path, JOBS, pair_of_forks)
+    one, two = (metrics(tmp_path / run)[0]["objective/value"] for run in ("replicas", "replicas-2"))
+    assert one == two  # the first batch is the same to the bit
+
+
+def test_segments_that_replicas_played_apart_go_on_together_and_apart_again(float64: None) -> None:
+    settings = load_config(CART | {"segment": 10, "baseline": "critic"}).settings
+    each = [Reinforce(settings, own=slice(0, 1)), Reinforce(settings, own=slice(1, 2))]
+    for step in range(5):
+        for one in each:
+            one.sample(step)
+    all_of = Reinforce(settings)
+    all_of.load_state_dict(joined([one.state_dict() for one in each]))
+    for number, one in enumerate(each):
+        one.load_state_dict(part(all_of.state_dict(), slice(5 * number, 5 * number + 5)))
+    together, apart = all_of.sample(5), [one.sample(5) for one in each]
+    for name in ("observation", "action", "reward", "alive", "terminated"):
+        found = np.concatenate([getattr(batch, name).numpy() for batch in apart])
+        np.testing.assert_array_equal(found, getattr(together, name).numpy(), err_msg=name)
+    for one in (all_of, *each):
+        one.close()
 
 
 def test_restarts_need_a_directory(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

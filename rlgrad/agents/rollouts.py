@@ -325,4 +325,5 @@ def check_finite(what: str, x: Tensor, first: int = 0) -> None:
     """Raises RunError if x [R, T, B, ...] is not finite, and says where. first: the number of its first step."""
     if not x.isfinite().all():
         replica, t, episode = (~x.isfinite()).nonzero()[0, :3].tolist()
-        raise RunError(f"{what} that is not finite (replica {replica}, episode {episode}, step {first + t})")
+        where = f"replica {ranks.here.before + replica}, episode {episode}, step {first + t}"
+        raise RunError(f"{what} that is not finite ({where})")

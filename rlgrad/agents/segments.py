@@ -80,19 +80,17 @@ class Segments:
         self.observation, self.ready = self.environments.restart(over, self.seeds)
 
     def _forget(self) -> None:
-        """Forget the actions of episodes that have ended."""
-        first = int(self.begun.min())
+        """Forget the actions of episodes that have ended, but for one, so that `joined` has one of each slot."""
+        first = min(int(self.begun.min()), len(self.actions) - 1)
         self.actions, self.begun = self.actions[first:], self.begun - first
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what `load_state_dict` needs, for environments that are `repeatable`."""
         if self.observation is None:
             return {}
-        shape = (len(self.actions), *(self.actions[0].shape if self.actions else (0,)))
         arrays = {
             "seeds": self.seeds, "begun": self.begun, "earned": self.earned, "taken": self.taken,
-            "finished": self.finished, "observation": self.observation,
-            "actions": np.concatenate(self.actions).reshape(shape) if self.actions else np.zeros(shape),
+            "finished": self.finished, "observation": self.observation, "actions": np.stack(self.actions),
         }  # fmt: skip
         return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
 
@@ -121,3 +119,26 @@ class Segments:
             message = "the environment does not repeat itself: the same seeds and actions have led to another state, "
             raise RunError(message + "so a run in segments cannot be continued")
         self.observation = arrays["observation"]
+
+
+def axis(name: str) -> int:
+    """The axis of the slots in this part of the state."""
+    return int(name in ("actions", "finished"))
+
+
+def joined(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Join the states of several `Segments`, each with the next replicas, as if one had played them all."""
+    most = max(len(state["actions"]) for state in states)
+    aligned = []
+    for state in states:
+        actions = state["actions"]
+        missing = most - len(actions)  # a slot can play any actions before its episode begins
+        before = actions[:1].expand(missing, *actions.shape[1:])
+        aligned.append({**state, "actions": torch.cat([before, actions]), "begun": state["begun"] + missing})
+    return {name: torch.cat([state[name] for state in aligned], axis(name)) for name in states[0]}
+
+
+def part(state: Mapping[str, Tensor], slots: slice) -> dict[str, Tensor]:
+    """Return the state of some of the slots."""
+    whole = slice(None)
+    return {name: tensor[(whole, slots) if axis(name) else slots] for name, tensor in state.items()}

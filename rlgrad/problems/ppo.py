@@ -9,9 +9,9 @@ The advantages A are those of `reinforce`, computed once for the whole update. T
 same passes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple, cast
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -27,7 +27,7 @@ from rlgrad.agents.settings import Baseline
 from rlgrad.errors import SettingError
 from rlgrad.loop import Estimate, Lazy
 from rlgrad.problems import reinforce
-from rlgrad.problems.reinforce import Played, Reinforce
+from rlgrad.problems.reinforce import ALL, Played, Reinforce
 from rlgrad.replicas import along
 from rlgrad.settings import Each
 from rlgrad.streams import Purpose
@@ -53,8 +53,9 @@ class Settings(reinforce.Settings):
     time_limit: Literal["end", "bootstrap"] = "bootstrap"
     standardise_advantages: bool | Literal["per_episode"] = True
 
-    def build(self, **objects: Any) -> "PPO":
-        return PPO(cast(Settings, self.registered(objects.get("environment"))), objects.get("policy"))
+    @property
+    def agent(self) -> Callable[..., Reinforce]:
+        return PPO
 
 
 @dataclass
@@ -95,13 +96,13 @@ class PPO(Reinforce):
     settings: Settings
     informed = False  # it makes many passes, and the Fisher information is right for the first one only
 
-    def __init__(self, settings: Settings, policy: nn.Module | None = None):
+    def __init__(self, settings: Settings, policy: nn.Module | None = None, own: slice = ALL):
         if settings.critic.passes > 1:
             name = "epochs" if settings.critic.epochs > 1 else "minibatches"
             raise SettingError(("critic", name), f"the critic learns in the passes of the policy: set {name} instead")
         if settings.baseline.startswith("optimal"):
             raise SettingError(("baseline",), f"{settings.baseline} is only for the plain policy gradient")
-        super().__init__(settings, policy)
+        super().__init__(settings, policy, own)
         self.rests, self.line_search = settings.kl_stop is not None, False
 
     def passes(self, data: Rollout) -> Iterator[Minibatch]:  # type: ignore[override]

@@ -28,6 +28,7 @@ from rlgrad.agents.baselines import RunningMean
 from rlgrad.agents.batches import Batch, First, Guesses, Weights, guesses
 from rlgrad.agents.credit import credit, standardised, values
 from rlgrad.agents.diagnostics import divergence, effective_number, explained_variance, quality_of_gradient
+from rlgrad.agents.divided import Divided, divides
 from rlgrad.agents.experience import Experience
 from rlgrad.agents.fisher import Fisher
 from rlgrad.agents.gradient import PolicyGradient, by_halves, looked_at, policy_gradient, with_optimal_baseline
@@ -43,6 +44,8 @@ from rlgrad.replicas import along
 from rlgrad.streams import Purpose, stream
 from rlgrad.trainable import Trainable
 
+ALL = slice(None)
+
 
 class Settings(CreditSettings):
     """A policy that learns to act in a Gymnasium environment."""
@@ -51,8 +54,16 @@ class Settings(CreditSettings):
     problem: Literal["reinforce"] = "reinforce"
     entropy_bonus: EntropyBonus | None = None
 
-    def build(self, **objects: Any) -> "Reinforce":
-        return Reinforce(self.registered(objects.get("environment")), objects.get("policy"))
+    def build(self, **objects: Any) -> Trainable:
+        settings, policy = self.registered(objects.get("environment")), objects.get("policy")
+        whole = self.agent(settings, policy)
+        if policy is None and divides(len(settings.seeds), settings.episodes):
+            return Divided(whole, lambda own: self.agent(settings, None, own))
+        return whole
+
+    @property
+    def agent(self) -> Callable[..., "Reinforce"]:
+        return Reinforce
 
     def trained(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any], **objects: Any) -> TrainedPolicy:
         return TrainedPolicy(self.registered(objects.get("environment")), tensors, description, objects.get("policy"))
@@ -117,8 +128,8 @@ class Reinforce(Trainable):
     timed = {"environment": (rollouts, "step"), "policy": (rollouts.Player, "act")}
     informed = True
 
-    def __init__(self, settings: Settings, policy: nn.Module | None = None):
-        """policy: the policy's network, instead of the one that the settings describe."""
+    def __init__(self, settings: Settings, policy: nn.Module | None = None, own: slice = ALL):
+        """policy: the policy's network, instead of the one that the settings describe. own: which replicas it has."""
         self.given = policy is not None
         cells = settings.each()
         for cell in cells:
@@ -130,7 +141,7 @@ class Reinforce(Trainable):
         self.measures = "discounted " * any(cell.discount < 1 for cell in cells) + self.measures
         self._promises = all(map(promises, cells))
         environment, settings = opened(settings)
-        self.settings = settings = settings.spread()
+        self.settings = settings = settings.of(own)
         observation, action, spec = environment.observation_space, environment.action_space, environment.spec
         close([environment])
         threshold = spec.reward_threshold if spec else None
