@@ -72,15 +72,16 @@ class Divided(Trainable):
         return data
 
     def passes(self, data: Any) -> Iterator[Any]:
-        """Yield the batches of this rank's replicas, and None as long as only others have more."""
-        stream, more = iter(self.mine.passes(data)), True
-        while True:
+        """Yield the batches of this rank's replicas. If replicas may rest, also None, as long as only others go on."""
+        stream, goes_on = iter(self.mine.passes(data)), True
+        while goes_on:
             with self.alone():
-                batch = next(stream, None) if more else None
-            more = batch is not None
-            if not distributed.summed(torch.tensor(more, device="cpu"))[0]:
-                return
-            yield batch
+                batch = next(stream, None)
+            goes_on = batch is not None
+            if self.rests:
+                goes_on = bool(distributed.summed(torch.tensor(goes_on, device="cpu"))[0])
+            if goes_on:
+                yield batch
 
     def objective(self, batch: Any) -> Estimate:
         """Return the objective [R] of all replicas, and its gradient."""
