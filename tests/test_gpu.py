@@ -113,6 +113,7 @@ def test_what_is_on_gpus_goes_by_nccl_and_all_else_by_gloo(monkeypatch: pytest.M
 
 def test_ranks_that_share_a_gpu_train_as_one_process(tmp_path: Path) -> None:
     jobs = {name: KINDS[name] | GPU for name in ("rows", "newton", "segments", "natural", "ppo", "pictures")}
+    jobs |= {f"{name}_of_3": KINDS[name] | {"replicas": 3} | GPU for name in ("segments", "natural", "pictures")}
     (tmp_path / "jobs.json").write_text(json.dumps({f"{name}-2": config for name, config in jobs.items()}))
     found = torchrun(1 + torch.cuda.device_count(), RANKED, "jobs.json", cwd=tmp_path)
     assert found.returncode == 0, found.stderr
