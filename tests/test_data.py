@@ -11,6 +11,7 @@ from rlgrad.cli import main
 from rlgrad.config import load_config
 from rlgrad.errors import UsageError
 from rlgrad.supervised.data import Dataset
+from rlgrad.supervised.dialects import number
 from rlgrad.supervised.preprocessing import Preprocessing
 
 CSV = "age,weight,kind\n1,10,cat\n2,?,dog\n3,30,cat\n4,40,dog\n,50,cat\n6,60,dog\n"
@@ -65,6 +66,18 @@ def test_medians_means_and_deviations_are_those_of_the_training_part(tmp_path: P
     np.testing.assert_allclose(found.x.numpy(), (x - x.mean(0)) / x.std(0), atol=1e-12)
     np.testing.assert_allclose(found.test_x.numpy(), (held_out - x.mean(0)) / x.std(0), atol=1e-12)
     assert found.test_y.tolist() == [0, 1]
+
+
+def test_a_number_may_have_blanks_around_it() -> None:
+    assert [number(" 1,303.5 "), number("\t2,5 ", ","), number(" 1 2")] == [1303.5, 2.5, None]
+
+
+def test_each_row_keeps_its_weight_whatever_its_place_after_the_split(tmp_path: Path) -> None:
+    text = "x,w,y\n" + "".join(f"{k},{k + 0.5},{k % 2}\n" for k in range(20))
+    found = dataset(tmp_path / "t.csv", text, weight="w", label="y", test_fraction=0.3, validation_fraction=0.2)
+    assert len(found.x) < 14
+    assert found.sample_weight is not None
+    assert found.sample_weight.tolist() == [x + 0.5 for x in found.x[:, 0].tolist()]
 
 
 def test_columns_and_labels_by_name_and_by_number(tmp_path: Path) -> None:
