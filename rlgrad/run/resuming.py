@@ -11,7 +11,7 @@ from torch import nn
 
 from rlgrad import distributed, files, ranks
 from rlgrad.config import Config, load_config, located, valid
-from rlgrad.errors import SettingError, UsageError, called, say
+from rlgrad.errors import SettingError, UsageError, called, say, text_of
 from rlgrad.files import reason
 from rlgrad.optimizers import Composite
 from rlgrad.run import checkpoint, directory, guest
@@ -257,7 +257,7 @@ def restore(run: Following, file: str, saved: Mapping[str, Any], log: Log) -> No
         raise UsageError(f"{path}: the run cannot be written to: {reason(error)}") from error
     except Exception as error:  # a state of another shape can make torch raise anything
         message = f"{path}: the checkpoint does not belong to the rest of the run: "
-        raise UsageError(message + " ".join(str(error).split())[:200]) from error
+        raise UsageError(message + text_of(error)) from error
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
