@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
+from pyarrow import parquet
 
 from rlgrad.cli import main
 from rlgrad.config import load_config
 from rlgrad.errors import UsageError
+from rlgrad.supervised import tables
 from rlgrad.supervised.data import Dataset
 from rlgrad.supervised.dialects import number
 from rlgrad.supervised.preprocessing import Preprocessing
@@ -572,6 +575,23 @@ def test_a_column_that_turns_to_text_after_many_rows_of_numbers(tmp_path: Path) 
     assert found.x[:-1, 0].sum().item() == pytest.approx(sum(k + 0.25 for k in range(3000)))
     with pytest.raises(UsageError, match=r"t.csv:3002: column 1 \(a\): 'seven' is not a finite number"):
         dataset(tmp_path / "t.csv", "a,y\n" + rows + "seven,1\n")
+
+
+def test_a_table_that_comes_in_batches_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three rows each: words come in another order in each batch, and a fault is in a later one."""
+    monkeypatch.setattr(tables, "ROWS", 3)
+    kind, label, value = list("abccbaacbb"), list("ynnyynnnyn"), [*range(9), 1e400]
+    values = {"kind": kind, "x": [float(k) for k in range(10)], "y": label}
+    parquet.write_table(pyarrow.table(values), tmp_path / "t.parquet")
+    config = {"problem": "logistic", "data": str(tmp_path / "t.parquet"), "updates": 1, "optimizer": {"name": "SGD"}}
+    config |= {"test_fraction": 0, "standardise": False}
+    found = load_config(config).build().problem.dataset
+    assert found.x.tolist() == [[k == "b", k == "c", x] for k, x in zip(kind, range(10), strict=True)]
+    assert found.y.tolist() == [word == "y" for word in label]
+    assert "n 6, y 4" in found.facts["data"]
+    parquet.write_table(pyarrow.table(values | {"x": value}), tmp_path / "t.parquet")
+    with pytest.raises(UsageError, match="row 10"):
+        load_config(config).build()
 
 
 def test_moments_over_many_blocks_are_those_of_all_examples() -> None:
