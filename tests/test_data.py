@@ -577,6 +577,17 @@ def test_a_column_that_turns_to_text_after_many_rows_of_numbers(tmp_path: Path) 
         dataset(tmp_path / "t.csv", "a,y\n" + rows + "seven,1\n")
 
 
+def test_spellings_of_one_label_are_counted_together(tmp_path: Path) -> None:
+    found = dataset(tmp_path / "t.csv", "x,y\n1,1\n2,1.0\n3,0\n4,1\n5,0.0\n")
+    assert "0 2, 1 3" in found.facts["data"]
+
+
+def test_a_constant_with_missing_values_says_something(tmp_path: Path) -> None:
+    text = "a,b,y\n5,1,0\n?,2,1\n5,3,1\n"
+    found = dataset(tmp_path / "t.csv", text, missing_values="median_and_indicator")
+    assert found.x.tolist() == [[5, 1, 0], [5, 2, 1], [5, 3, 0]]
+
+
 def test_a_table_that_comes_in_batches_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of three rows each: words come in another order in each batch, and a fault is in a later one."""
     monkeypatch.setattr(tables, "ROWS", 3)
