@@ -1,6 +1,7 @@
 """Pages, pictures and tables that are made of runs."""
 
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -15,6 +16,7 @@ from scipy import stats
 
 from rlgrad.cli import main
 from rlgrad.errors import UsageError
+from rlgrad.reports import listing
 from rlgrad.reports.comparison import interval_of_probability, probability_of_improvement
 from rlgrad.reports.figures import curves
 from rlgrad.reports.playing import random_play, returns_by_chance
@@ -23,6 +25,7 @@ from rlgrad.reports.report import Seen, improvement, lead, report
 from rlgrad.reports.slices import LINE, PLANE, cut, orthonormal
 from rlgrad.run import train
 from rlgrad.run.statistics import number, summarize
+from tests.environments import Countdown
 from tests.run.support import AGENT, CLASSIFIER, SURFACE
 
 
@@ -264,6 +267,17 @@ def test_the_list_shows_runs_with_their_results(runs: Path, capsys) -> None:
     (line,) = [line for line in lines if line.startswith("other")]
     assert line.split()[1:3] == ["completed", "6"]
     assert f"return {found['mean']:.4g} ({found['ci95'][0]:.4g} to {found['ci95'][1]:.4g})" in line
+
+
+def test_lists_begin_with_the_newest_run_and_have_the_newest_versions(tmp_path: Path) -> None:
+    for age, name in enumerate(("second", "first", "third")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").touch()
+        os.utime(tmp_path / name / "config.yaml", (1, (5, 9, 2)[age]))
+    assert [line.split()[0] for line in listing.runs(tmp_path)] == ["run", "first", "second", "third"]
+    for version in (2, 10, 1):
+        gymnasium.register(f"tests/Versions-v{version}", Countdown)
+    assert [line for line in listing.environments() if "tests/Versions" in line] == ["tests/Versions-v10"]
 
 
 def test_configs_environments_and_the_machine_are_listed(capsys) -> None:
