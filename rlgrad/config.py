@@ -18,7 +18,7 @@ from torch import optim
 import rlgrad.problems
 from rlgrad import optimizers
 from rlgrad.environments import given_id
-from rlgrad.errors import RunError, SettingError, UsageError, called, said, short
+from rlgrad.errors import RunError, SettingError, UsageError, called, said, short, text_of
 from rlgrad.named import build_optimizer, build_schedule, name_meant, offered, try_out, types_of
 from rlgrad.notation import Loader, QuickLoader, write
 from rlgrad.settings import MAX_REPLICAS, SHARED, FollowSettings, RunSettings, Section, imported, is_meant, refusal
@@ -106,7 +106,7 @@ class Config:
             except SettingError:
                 raise
             except Exception as error:  # the file may come from anyone, so any error is possible
-                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                reason = f"{type(error).__name__}: {text_of(error)}"
                 raise SettingError((), f"the weights do not belong to this config: {reason}") from error
 
     def _check_given(self) -> None:
@@ -142,7 +142,7 @@ class Config:
                 with self.importing():
                     importlib.import_module(module)
             except Exception as error:  # whatever the module raises
-                reason = " ".join(str(error).split())
+                reason = text_of(error)
                 hint = (
                     "; it is looked for beside the config and in the working directory"
                     if isinstance(error, ModuleNotFoundError)

@@ -114,9 +114,17 @@ def short(text: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def text_of(error: BaseException) -> str:
+    """The text of an error in one line, cut to 300 characters; empty if it has none."""
+    try:
+        return printable(" ".join(str(error).split()))[:300]
+    except Exception:  # the classes of others may fail even at this
+        return ""
+
+
 def said(error: BaseException) -> str:
     """The class and text of an error in one line: 'ValueError: no such move'."""
-    text = " ".join(str(error).split())[:300]
+    text = text_of(error)
     return f"{type(error).__name__}{': ' if text else ''}{text}"
 
 
@@ -144,6 +152,8 @@ class Elsewhere(Exception):
 
 def blame(error: BaseException) -> str:
     """'ValueError: no such move (my_environment.py:31)', with the innermost line that is not in a library."""
+    if isinstance(error.__cause__, StopIteration):  # which Python turns into another error in a generator
+        error = error.__cause__
     return f"{said(error)} ({error.place if isinstance(error, Elsewhere) else place(error)})"
 
 

@@ -4,13 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
+from pyarrow import parquet
 
 from rlgrad.cli import main
 from rlgrad.config import load_config
 from rlgrad.errors import UsageError
+from rlgrad.supervised import tables
 from rlgrad.supervised.data import Dataset
+from rlgrad.supervised.dialects import number
 from rlgrad.supervised.preprocessing import Preprocessing
 
 CSV = "age,weight,kind\n1,10,cat\n2,?,dog\n3,30,cat\n4,40,dog\n,50,cat\n6,60,dog\n"
@@ -65,6 +69,18 @@ def test_medians_means_and_deviations_are_those_of_the_training_part(tmp_path: P
     np.testing.assert_allclose(found.x.numpy(), (x - x.mean(0)) / x.std(0), atol=1e-12)
     np.testing.assert_allclose(found.test_x.numpy(), (held_out - x.mean(0)) / x.std(0), atol=1e-12)
     assert found.test_y.tolist() == [0, 1]
+
+
+def test_a_number_may_have_blanks_around_it() -> None:
+    assert [number(" 1,303.5 "), number("\t2,5 ", ","), number(" 1 2")] == [1303.5, 2.5, None]
+
+
+def test_each_row_keeps_its_weight_whatever_its_place_after_the_split(tmp_path: Path) -> None:
+    text = "x,w,y\n" + "".join(f"{k},{k + 0.5},{k % 2}\n" for k in range(20))
+    found = dataset(tmp_path / "t.csv", text, weight="w", label="y", test_fraction=0.3, validation_fraction=0.2)
+    assert len(found.x) < 14
+    assert found.sample_weight is not None
+    assert found.sample_weight.tolist() == [x + 0.5 for x in found.x[:, 0].tolist()]
 
 
 def test_columns_and_labels_by_name_and_by_number(tmp_path: Path) -> None:
@@ -559,6 +575,34 @@ def test_a_column_that_turns_to_text_after_many_rows_of_numbers(tmp_path: Path) 
     assert found.x[:-1, 0].sum().item() == pytest.approx(sum(k + 0.25 for k in range(3000)))
     with pytest.raises(UsageError, match=r"t.csv:3002: column 1 \(a\): 'seven' is not a finite number"):
         dataset(tmp_path / "t.csv", "a,y\n" + rows + "seven,1\n")
+
+
+def test_spellings_of_one_label_are_counted_together(tmp_path: Path) -> None:
+    found = dataset(tmp_path / "t.csv", "x,y\n1,1\n2,1.0\n3,0\n4,1\n5,0.0\n")
+    assert "0 2, 1 3" in found.facts["data"]
+
+
+def test_a_constant_with_missing_values_says_something(tmp_path: Path) -> None:
+    text = "a,b,y\n5,1,0\n?,2,1\n5,3,1\n"
+    found = dataset(tmp_path / "t.csv", text, missing_values="median_and_indicator")
+    assert found.x.tolist() == [[5, 1, 0], [5, 2, 1], [5, 3, 0]]
+
+
+def test_a_table_that_comes_in_batches_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three rows each: words come in another order in each batch, and a fault is in a later one."""
+    monkeypatch.setattr(tables, "ROWS", 3)
+    kind, label, value = list("abccbaacbb"), list("ynnyynnnyn"), [*range(9), 1e400]
+    values = {"kind": kind, "x": [float(k) for k in range(10)], "y": label}
+    parquet.write_table(pyarrow.table(values), tmp_path / "t.parquet")
+    config = {"problem": "logistic", "data": str(tmp_path / "t.parquet"), "updates": 1, "optimizer": {"name": "SGD"}}
+    config |= {"test_fraction": 0, "standardise": False}
+    found = load_config(config).build().problem.dataset
+    assert found.x.tolist() == [[k == "b", k == "c", x] for k, x in zip(kind, range(10), strict=True)]
+    assert found.y.tolist() == [word == "y" for word in label]
+    assert "n 6, y 4" in found.facts["data"]
+    parquet.write_table(pyarrow.table(values | {"x": value}), tmp_path / "t.parquet")
+    with pytest.raises(UsageError, match="row 10"):
+        load_config(config).build()
 
 
 def test_moments_over_many_blocks_are_those_of_all_examples() -> None:

@@ -21,6 +21,7 @@ from rlgrad.cli import main
 from rlgrad.config import load_config
 from rlgrad.environments import moments_of
 from rlgrad.environments.moments import moments
+from rlgrad.environments.vector import close
 from rlgrad.run import resume
 from rlgrad.streams import Purpose
 
@@ -130,12 +131,31 @@ class Endless(Walk):
         return observation, 1.0, bool(action), False, {}
 
 
+class Long(Exception):
+    def __str__(self) -> str:
+        return "\x1b[2J" + "x" * 5000
+
+
+class Unsayable(Exception):
+    def __str__(self) -> str:
+        raise ValueError
+
+
 class Exits(Walk):
-    def __init__(self, what: str = "SystemExit"):
-        self.what = what
+    def __init__(self, what: str = "SystemExit", at: str = "step"):
+        self.what, self.at = getattr(builtins, what, None) or globals()[what], at
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        if self.at == "reset":
+            raise self.what
+        return super().reset(seed=seed)
 
     def step(self, action: int) -> Any:
-        raise getattr(builtins, self.what)
+        raise self.what
+
+    def close(self) -> None:
+        if self.at == "close":
+            raise self.what
 
 
 class Leaves(Walk):
@@ -266,11 +286,27 @@ def test_an_evaluation_without_an_end_is_cut_off(tmp_path: Path, capsys) -> None
     assert not never or "100% cut off" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("what", ["SystemExit", "GeneratorExit", "KeyboardInterrupt"])
-def test_an_environment_is_blamed_for_what_it_raises(tmp_path: Path, what: str) -> None:
-    with pytest.raises(RunError, match=f"raised {what} at step 0"):
-        train(config("Exits", environment_options={"what": what}), out=tmp_path / "run")
+ODD = ["SystemExit", "GeneratorExit", "StopIteration", "Unsayable", "Long"]
+
+
+@pytest.mark.parametrize(
+    ("what", "at"), [(each, at) for each in ODD for at in ("step", "reset")] + [("KeyboardInterrupt", "step")]
+)
+def test_an_environment_is_blamed_for_what_it_raises(tmp_path: Path, what: str, at: str) -> None:
+    where = f"raised {what} at step 0" if at == "step" else rf"{what}.*\(test_lifetime.py:\d+\)"
+    with pytest.raises(RunError, match=where) as caught:
+        train(config("Exits", environment_options={"what": what, "at": at}, workers=0), out=tmp_path / "run")
+    assert len(str(caught.value)) < 600
     assert json.loads((tmp_path / "run/summary.json").read_text())["status"] == "failed"
+
+
+def test_what_an_environment_says_when_it_is_closed_does_not_control_the_terminal(capsys) -> None:
+    made: list[Any] = [Exits("Long", "close")]
+    close(made)
+    line = capsys.readouterr().err
+    assert "could not be closed: Long: " in line
+    assert len(line) < 500
+    assert "\x1b" not in line
 
 
 def test_an_environment_may_change_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,6 +132,7 @@ def test_the_gradient_is_that_of_the_sum_over_all_trajectories_of_legal_actions(
     error = found.std(0) / len(found) ** 0.5
     assert ((found.mean(0) - wanted).abs() < 4.5 * error + 1e-6).all(), (found.mean(0), wanted, error)
     assert abs(estimate.value.double().mean() - value) < 4.5 * estimate.value.std() / len(found) ** 0.5
+    assert all(metric.isfinite().all() for metric in estimate.metrics.values())  # also beside rows that are not steps
 
 
 def test_what_is_not_legal_has_probability_zero_and_counts_nowhere() -> None:
@@ -262,14 +263,16 @@ def test_training_evaluation_and_the_trained_policy_obey(
     environment.close()
 
 
+@pytest.mark.parametrize("where", ["info", "action_mask"])
 @pytest.mark.parametrize("mode", AutoresetMode)
-def test_masks_of_vector_environments_stand_behind_what_each_copy_shows(mode: AutoresetMode) -> None:
-    """Twenty steps of three copies, in which the mask must always be that of the state that is shown."""
+def test_masks_of_vector_environments_stand_behind_what_each_copy_shows(mode: AutoresetMode, where: str) -> None:
+    """Twenty steps of three copies, in which the mask must always be that of the state that is shown. Where an episode
+    is over there is no mask, or one that forbids everything."""
 
     def made(seeds: Any) -> Any:
-        return SyncVectorEnv([Rules] * len(seeds), autoreset_mode=mode)
+        return SyncVectorEnv([partial(Rules, where)] * len(seeds), autoreset_mode=mode)
 
-    environments = VectorEnvironments(made, 1, 3, around=Around(mask="info"))
+    environments = VectorEnvironments(made, 1, 3, around=Around(mask=where))
     seen, ready = environments.reset([np.random.default_rng(0)]), np.ones(3, bool)
     for t in range(20):
         assert (seen[ready, 2:] == LEGAL[(seen[ready, 0] < 0).astype(int)]).all()

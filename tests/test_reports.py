@@ -1,26 +1,31 @@
 """Pages, pictures and tables that are made of runs."""
 
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from rlgrad.cli import main
 from rlgrad.errors import UsageError
+from rlgrad.reports import listing
 from rlgrad.reports.comparison import interval_of_probability, probability_of_improvement
 from rlgrad.reports.figures import curves
-from rlgrad.reports.playing import returns_by_chance
+from rlgrad.reports.playing import random_play, returns_by_chance
 from rlgrad.reports.reading import read_run
 from rlgrad.reports.report import Seen, improvement, lead, report
-from rlgrad.reports.slices import LINE, cut
+from rlgrad.reports.slices import LINE, PLANE, cut, orthonormal
 from rlgrad.run import train
 from rlgrad.run.statistics import number, summarize
+from tests.environments import Countdown
 from tests.run.support import AGENT, CLASSIFIER, SURFACE
 
 
@@ -155,6 +160,7 @@ def test_a_report_says_what_random_actions_earn(runs: Path, tmp_path: Path) -> N
     counted = {"environment": "tests/Countdown-v0", "environment_options": {"fixed": 3}, "updates": 1}
     path = train(AGENT | counted, out=tmp_path / "three").directory
     assert returns_by_chance(path) == [1 + 2 + 3] * 20
+    assert len(set(random_play(gymnasium.make("tests/Countdown-v0"), None, 20, 1000))) > 3  # they begin apart
     assert returns_by_chance(path, steps=8) == [6, 6]  # of the third, two steps are left
     assert returns_by_chance(runs / "classifier") == []
 
@@ -207,13 +213,22 @@ def test_the_slice_of_a_bowl_is_the_bowl(tmp_path: Path) -> None:
     x, y, values = found.plane
     x, y = (grid.ravel() for grid in np.meshgrid(x, y))
     basis = np.stack([np.ones_like(x), x, y, x * x / 2, y * y / 2, x * y], 1)
-    _, _, _, xx, yy, xy = np.linalg.lstsq(basis, values.ravel(), rcond=None)[0]
+    fit = np.linalg.lstsq(basis, values.ravel(), rcond=None)[0]
+    _, _, _, xx, yy, xy = fit
     assert sorted(np.linalg.eigvalsh([[xx, xy], [xy, yy]])) == pytest.approx([2, 6], rel=1e-6)
     points = [np.array([-1.0, 0.5])]
     for _ in range(20):
         points.append(points[-1] - 0.1 * np.array([2, 6]) * points[-1])
     expected = np.linalg.norm(np.diff(points, axis=0), axis=1)
     assert np.linalg.norm(np.diff(found.path, axis=0), axis=1) == pytest.approx(expected, rel=1e-6)
+    a, b = found.path.T
+    on_the_way = np.stack([np.ones_like(a), a, b, a * a / 2, b * b / 2, a * b], 1) @ fit
+    assert on_the_way == pytest.approx([x**2 + 3 * y**2 for x, y in points], abs=1e-6)
+
+
+def test_two_directions_become_a_right_angle() -> None:
+    one, two = orthonormal(torch.tensor([3.0, 0.0]), torch.tensor([5.0, 2.0]))
+    assert (one.tolist(), two.tolist()) == ([1, 0], [0, 1])
 
 
 def test_the_slice_of_a_classifier_goes_through_what_it_has_found(runs: Path) -> None:
@@ -232,6 +247,7 @@ def test_the_slice_of_an_agent_goes_through_its_policy(runs: Path, tmp_path: Pat
     final = read_run(runs / "agent").summary["objective"]["per_replica"][1]
     assert places[LINE // 2] == pytest.approx(0, abs=1e-12)
     assert values[LINE // 2] == pytest.approx(final)  # the same random numbers as the run's own
+    assert found.plane[2][PLANE // 2, ::4] == pytest.approx(values[::10])  # the line is in the plane
     assert main(["slice", str(runs / "surface"), "--to", str(to)]) == 0
     assert to.read_bytes()[:4] == b"\x89PNG"
     assert main(["slice", str(runs / "agent"), "--replica", "9", "--to", str(to)]) == 2
@@ -251,6 +267,17 @@ def test_the_list_shows_runs_with_their_results(runs: Path, capsys) -> None:
     (line,) = [line for line in lines if line.startswith("other")]
     assert line.split()[1:3] == ["completed", "6"]
     assert f"return {found['mean']:.4g} ({found['ci95'][0]:.4g} to {found['ci95'][1]:.4g})" in line
+
+
+def test_lists_begin_with_the_newest_run_and_have_the_newest_versions(tmp_path: Path) -> None:
+    for age, name in enumerate(("second", "first", "third")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").touch()
+        os.utime(tmp_path / name / "config.yaml", (1, (5, 9, 2)[age]))
+    assert [line.split()[0] for line in listing.runs(tmp_path)] == ["run", "first", "second", "third"]
+    for version in (2, 10, 1):
+        gymnasium.register(f"tests/Versions-v{version}", Countdown)
+    assert [line for line in listing.environments() if "tests/Versions" in line] == ["tests/Versions-v10"]
 
 
 def test_configs_environments_and_the_machine_are_listed(capsys) -> None:

@@ -22,6 +22,7 @@ from rlgrad.problems.logistic import Logistic, Settings
 from rlgrad.settings import Cell
 from rlgrad.supervised import likelihood, resampling
 from rlgrad.supervised.data import Dataset
+from rlgrad.supervised.families import NUMERIC
 
 ROWS = 240
 
@@ -222,6 +223,17 @@ def test_a_path_falls_from_where_nothing_is_left_of_the_weights(
     if name == "l1":
         less = solved(problem.settings.data, **settings | {name: 0.99 * path[0]}).model.linear.weight
         assert less.detach().abs().max() > 1e-4
+
+
+def test_the_slope_that_a_path_starts_from_is_that_of_the_weighted_rows() -> None:
+    x, y = table(1)
+    weight = np.random.default_rng(0).uniform(0, 3, len(y))
+    parts = [torch.from_numpy(part) for part in (x, y)]
+    dataset = Dataset(*parts, *parts, 1)._replace(sample_weight=torch.from_numpy(weight))
+    for intercept in (True, False):
+        level = np.average(y, weights=weight) if intercept else 0.0
+        expected = np.abs((weight * (y - level)) @ x / len(y)).max()
+        assert resampling.steepest(NUMERIC["gaussian"], dataset, intercept) == pytest.approx(expected)
 
 
 def made(**settings: Any) -> Logistic:
@@ -427,7 +439,7 @@ def test_a_missing_group_is_named(tmp_path: Path) -> None:
 
 def test_deviations_of_each_fold_are_numpy_s() -> None:
     x, _ = table()
-    x[:, 2] = 7.0
+    x[:, 2] = 0.1  # whose squares are rounded
     x[0, 2] = 8.0
     drawn = (np.arange(ROWS) % 3 != np.arange(3)[:, None]).astype(float)
     found = resampling.deviations(torch.from_numpy(drawn), torch.from_numpy(x)).numpy()

@@ -70,6 +70,12 @@ def test_every_choice_is_tried_once_and_what_falls_behind_is_stopped(tmp_path: P
     assert summary(behind)["updates"] == 6
 
 
+def test_a_grid_needs_as_many_trials_as_it_has_points() -> None:
+    space = Space(of(0.1, 0.2, 0.3) | {"updates": {"search": [5, 6]}})
+    points = [{"optimizer.lr": rate, "updates": number} for rate in (0.1, 0.2, 0.3) for number in (5, 6)]
+    assert [space.grid(most) for most in (5, 6, 7)] == [[], points, points]
+
+
 def test_a_range_is_searched_within_its_ends_and_the_same_way_again(tmp_path: Path) -> None:
     config = BOWL | {"optimizer": {"name": "SGD", "lr": {"search": {"low": 0.01, "high": 0.4, "log": True}}}}
     config |= {"updates": {"search": {"low": 2, "high": 8, "step": 2}}}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 from torch import Tensor, nn
 
 from rlgrad.agents.credit import credit, values
@@ -78,6 +78,37 @@ def ours(env: VectorEnv, value: Any, steps: int, segments: int, discount: float,
 
 def test_our_segments_conform_in_every_kind_of_vector_environment_and_each_of_its_modes() -> None:
     assert conformance(ours) == []
+
+
+class Paid(VectorWrapper):
+    """A vector environment that pays a hundred for each step that only resets a copy."""
+
+    def reset(self, **options: Any) -> Any:
+        self.over = np.zeros(self.num_envs, bool)
+        return super().reset(**options)
+
+    def step(self, actions: Any) -> Any:
+        void = self.over & (self.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP)
+        observation, reward, terminated, truncated, info = super().step(actions)
+        self.over = terminated | truncated
+        return observation, np.where(void, 100.0, reward), terminated, truncated, info
+
+
+def test_the_return_and_the_length_of_a_finished_episode_leave_resets_out() -> None:
+    for _, mode, env in vectors("short ones"):
+        problem = agent(lambda seen: seen[..., 0], 5, 1.0, 1.0)
+        problem.experience.segments = Segments(VectorEnvironments(lambda _, env=env: Paid(env), 1, 2), 1, 2)
+        for rows in (5, 10, 15):
+            problem.sample(rows)
+            for copy, found in enumerate(problem.experience.segments.finished.T):
+                gone = 0
+                for one in script("short ones", copy):
+                    if gone + len(one.rewards) > rows:
+                        break
+                    gone += len(one.rewards) + (mode == AutoresetMode.NEXT_STEP)
+                    last = [sum(one.rewards), len(one.rewards)]
+                assert found.tolist() == last, (mode, rows)
+        env.close()
 
 
 def test_our_segments_conform_in_envpool() -> None:

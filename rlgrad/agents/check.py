@@ -17,7 +17,7 @@ from rlgrad.environments import describe, make, played, played_by
 from rlgrad.environments.around import Around, find_mask
 from rlgrad.environments.spaces import pictures, visible_space
 from rlgrad.environments.trial import faults, memory
-from rlgrad.errors import blame, strange
+from rlgrad.errors import blame, strange, text_of
 from rlgrad.streams import Purpose, streams
 
 GYMNASIUM = "Gymnasium's own check"
@@ -142,5 +142,5 @@ def gymnasium_says(environment: gymnasium.Env[Any, Any]) -> str:
     except BaseException as error:  # it raises whatever the environment raises, and assertions of its own
         if not strange(error):
             raise
-        return f"fails: {' '.join(str(error).split())[:200] or type(error).__name__}"
+        return f"fails: {text_of(error) or type(error).__name__}"
     return "passes"

@@ -14,7 +14,7 @@ from rlgrad.agents.pictures import Film, Frames, beside
 from rlgrad.agents.policies import Policy
 from rlgrad.environments import Environments, Transition, steps_taken
 from rlgrad.environments.spaces import Picture
-from rlgrad.errors import RunError, strange
+from rlgrad.errors import RunError, strange, text_of
 
 
 class Rollout(NamedTuple):
@@ -305,8 +305,9 @@ def step(environments: Environments, action: np.ndarray, t: int) -> Transition:
     except BaseException as error:  # an environment can raise anything
         if not strange(error):
             raise
-        reason = " ".join(str(error).split())
-        raise RunError(f"the environment raised {type(error).__name__} at step {t}: {reason}") from error
+        reason = text_of(error)
+        message = f"the environment raised {type(error).__name__} at step {t}"
+        raise RunError(message + (f": {reason}" if reason else "")) from error
 
 
 def as_tensor(x: np.ndarray | Tensor, precise: bool = False) -> Tensor:

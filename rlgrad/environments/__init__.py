@@ -31,7 +31,7 @@ from rlgrad.environments.small import Regulators, TabularEnvironments
 from rlgrad.environments.spaces import difference
 from rlgrad.environments.toy_text import Tables
 from rlgrad.environments.vector import GymnasiumEnvironments, VectorEnvironments
-from rlgrad.errors import SettingError, blame, called, strange
+from rlgrad.errors import SettingError, blame, called, strange, text_of
 
 __all__ = [
     "OURS", "Continuing", "Crew", "Environments", "GymnasiumEnvironments", "Processes", "Simulator", "Transition",
@@ -254,7 +254,7 @@ def pooled(id: str, options: Mapping[str, Any], seeds: Sequence[int]) -> gymnasi
                 id.removeprefix("ALE/"), env_type="gymnasium", num_envs=len(seeds), seed=list(seeds), **options
             )
         except (AssertionError, TypeError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())
+            reason = text_of(error)
             raise SettingError(("simulator",), f"envpool cannot make {id}: {reason}") from error
     return made  # type: ignore[no-any-return]
 
@@ -276,12 +276,12 @@ def bare(id: str, options: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
         raise SettingError(("environment",), message, gymnasium.registry, id) from error
     except gymnasium.error.DependencyNotInstalled as error:
         named = re.search(rf"gymnasium\[({'|'.join(EXTRAS)})\]", str(error))
-        how = f"install the extra: pip install 'rlgrad[{named[1]}]'" if named else " ".join(str(error).split())
+        how = f"install the extra: pip install 'rlgrad[{named[1]}]'" if named else text_of(error)
         raise SettingError(("environment",), f"{id} needs a package that is not installed; {how}") from error
     except BaseException as error:
         if not strange(error):
             raise
-        text = " ".join(str(error).split())
+        text = text_of(error)
         reason = (
             text if isinstance(error, gymnasium.error.Error | ImportError | TypeError | ValueError) else blame(error)
         )

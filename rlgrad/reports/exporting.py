@@ -17,7 +17,7 @@ from rlgrad import files
 from rlgrad.agents.policies import BernoulliPolicy, CategoricalPolicy, GaussianPolicy, MultiCategoricalPolicy
 from rlgrad.agents.trained import TrainedPolicy
 from rlgrad.config import Config
-from rlgrad.errors import UsageError
+from rlgrad.errors import UsageError, text_of
 from rlgrad.reports.loading import stage
 from rlgrad.run import weights
 from rlgrad.run.resuming import content_of
@@ -124,7 +124,7 @@ def onnx(graph: Any, first: Tensor, model: Any) -> bytes:
     except ImportError as error:
         raise UsageError(f"{error.name or error} is not installed: pip install 'rlgrad[export]'") from error
     except Exception as error:  # a user's own network can make the exporter raise anything
-        reason = " ".join(str(error).split())[:200]
+        reason = text_of(error)
         raise UsageError(f"this model cannot be written as ONNX: {type(error).__name__}: {reason}") from error
     made = program.model_proto
     if not made.graph.input[0].type.tensor_type.shape.dim[0].dim_param:

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from rlgrad.config import meant
-from rlgrad.errors import UsageError
+from rlgrad.errors import UsageError, text_of
 from rlgrad.run.observers.log import EVENTS, METRICS
 from rlgrad.run.statistics import summarize
 from rlgrad.settings import Cell, cells, replaced
@@ -170,7 +170,7 @@ def read_run(path: str | Path) -> Recorded:
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no update has been logged yet (no {Path(error.filename).name})") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: the run cannot be read: {where}{' '.join(str(error).split())[:200]}") from error
+        raise UsageError(f"{path}: the run cannot be read: {where}{text_of(error)}") from error
     if not rows:
         raise UsageError(f"{path}: no update has been logged yet")
     if not isinstance(settings, dict):

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from rlgrad import files
-from rlgrad.errors import UsageError, say
+from rlgrad.errors import UsageError, say, text_of
 
 FORMAT = 2
 CURRENT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
@@ -106,7 +106,7 @@ def read(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise ValueError("it holds more than numbers, and reading that could run code") from error
     except Exception as error:  # wrong bytes can make torch raise anything
-        raise ValueError(" ".join(str(error).split())[:200]) from error
+        raise ValueError(text_of(error)) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError("it was not written by this version of rlgrad")
     return content

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rlgrad.errors import UsageError, printable
+from rlgrad.errors import UsageError, printable, text_of
 from rlgrad.files import read
 from rlgrad.run import checkpoint, directory
 from rlgrad.run.identity import check_data, trained_with
@@ -90,7 +90,7 @@ def first_difference_of_weights(a: Path, b: Path) -> str | None:
     try:
         old, new = load(read(a / NAME)), load(read(b / NAME))
     except Exception as error:  # a damaged file can make safetensors raise anything
-        raise UsageError(f"{a / NAME} cannot be read: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{a / NAME} cannot be read: {text_of(error)}") from error
     for name in sorted(old.keys() | new.keys()):
         x, y = old.get(name), new.get(name)
         if x is None or y is None or (x.shape, x.dtype) != (y.shape, y.dtype):
@@ -106,4 +106,4 @@ def rows(path: Path) -> list[Mapping[str, Any]]:
     try:
         return [dict(json.loads(line)) for line in read(path / METRICS).decode().splitlines()]
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise UsageError(f"{path / METRICS} cannot be read: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{path / METRICS} cannot be read: {text_of(error)}") from error

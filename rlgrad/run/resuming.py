@@ -1,7 +1,6 @@
 """Continues a run from its last checkpoint, to the same bits as if it had never stopped."""
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import nn
 
 from rlgrad import distributed, files, ranks
 from rlgrad.config import Config, load_config, located, valid
-from rlgrad.errors import SettingError, UsageError, called, say
+from rlgrad.errors import SettingError, UsageError, called, say, text_of
 from rlgrad.files import reason
 from rlgrad.optimizers import Composite
 from rlgrad.run import checkpoint, directory, guest
@@ -102,7 +101,8 @@ def fits(path: Path) -> Callable[[Mapping[str, Any]], None]:
 
 def log_in(saved: Mapping[str, Any]) -> Any:
     """The state of the log in a checkpoint; version 0.1 stored it under another key."""
-    return (saved.get("observers") or {}).get(called(Log)) or saved.get("lengths")
+    states = saved.get("observers")
+    return (states.get(called(Log)) if isinstance(states, Mapping) else None) or saved.get("lengths")
 
 
 def go_on(run: Following, quiet: bool, before: FollowSettings, found: tuple[str, dict[str, Any]] | None) -> Run:
@@ -242,7 +242,7 @@ def restore(run: Following, file: str, saved: Mapping[str, Any], log: Log) -> No
             raise ValueError(f"it belongs to a run with other settings, after update {state.done}")
         if len(gone) >= replicas or any(k >= replicas or step >= state.done for k, step in gone.items()):
             raise ValueError("no replica is left, or one that does not exist was set aside")
-        if not all(0 <= work < math.inf for work in state.remaining(state.work)):
+        if not all(0 <= work < 2**63 for work in state.remaining(state.work)):
             raise ValueError("no run does so much work")
         state.final = state.final or state.objective  # version 0.1 did not save `final`
         states = {**(saved.get("observers") or {}), called(log): log_in(saved)}
@@ -257,7 +257,7 @@ def restore(run: Following, file: str, saved: Mapping[str, Any], log: Log) -> No
         raise UsageError(f"{path}: the run cannot be written to: {reason(error)}") from error
     except Exception as error:  # a state of another shape can make torch raise anything
         message = f"{path}: the checkpoint does not belong to the rest of the run: "
-        raise UsageError(message + " ".join(str(error).split())[:200]) from error
+        raise UsageError(message + text_of(error)) from error
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from rlgrad import files
-from rlgrad.errors import UsageError
+from rlgrad.errors import UsageError, text_of
 from rlgrad.run.directory import dotted
 from rlgrad.trainable import Trainable
 
@@ -51,7 +51,7 @@ def read(path: Path) -> Weights:
         description, update = words.get("description"), words.get("update")
         changed = description is not None and words["sha256"] != digest(tensors)
     except Exception as error:  # a damaged file can make safetensors raise anything
-        raise UsageError(f"{path}: these are not weights of a run: {' '.join(str(error).split())[:200]}") from error
+        raise UsageError(f"{path}: these are not weights of a run: {text_of(error)}") from error
     if changed:
         raise UsageError(f"{path}: it is damaged, or was changed after it was written: its checksum does not match")
     for name, tensor in tensors.items():

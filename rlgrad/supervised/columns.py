@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -146,7 +146,7 @@ def complaint(word: str, column: Column, absent: Absent, mixed: bool = False) ->
 
 
 def kind(
-    name: str, found: Mapping[str, int], numeric: bool, absent: Absent, decimal: str, categorical: bool = False
+    name: str, found: Collection[str], numeric: bool, absent: Absent, decimal: str, categorical: bool = False
 ) -> Column:
     """Whether a column has numbers or categories, decided by its different words. numeric: whether it also has numbers.
     categorical: whether it is declared as categorical."""
@@ -158,19 +158,16 @@ def kind(
     return Column(name, ordered({canonical(word) for word in known}))
 
 
-def vocabulary(table: Table, places: Sequence[int], text: Collection[int]) -> Iterator[tuple[dict[str, int], bool]]:
-    """For each column: its different words, with the count of each; and whether it also has numbers."""
-    found: list[dict[str, int]] = [{} for _ in places]
+def vocabulary(table: Table, places: Sequence[int], text: Collection[int]) -> Iterator[tuple[Collection[str], bool]]:
+    """For each column: its different words, and whether it also has numbers."""
+    found: list[dict[str, None]] = [{} for _ in places]
     numeric = [False] * len(places)
     for batch in table.batches(places, text):
         for k, array in enumerate(batch.columns):
             if not hasattr(array, "dictionary"):
                 numeric[k] = numeric[k] or array.null_count < len(array)
                 continue
-            codes, known = words(array)
-            counts = np.bincount(codes[codes >= 0], minlength=len(known)).tolist()
-            for word, count in zip(known, counts, strict=True):
-                found[k][word] = found[k].get(word, 0) + count
+            found[k] |= dict.fromkeys(words(array)[1])
     return zip(found, numeric, strict=True)
 
 

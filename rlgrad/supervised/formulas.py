@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlgrad.errors import SettingError, short
+from rlgrad.errors import SettingError, short, text_of
 from rlgrad.supervised.columns import Column
 
 LONGEST, HIGHEST = 1000, 20  # at most: characters of a formula; exponents, degrees and similar numbers
@@ -173,7 +173,7 @@ class Formula:
         except SettingError:
             raise
         except Exception as error:  # formulaic raises many kinds, also for damaged weights
-            raise refuse(f"it cannot be computed: {self._back(' '.join(str(error).split()))}") from error
+            raise refuse(f"it cannot be computed: {self._back(text_of(error))}") from error
         names = [self._back(name) for name in found.model_spec.column_names][self.intercept :]
         values: np.ndarray = np.asarray(found, np.float64)[:, int(self.intercept) :]
         if known not in (None, names):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlgrad.errors import SettingError, short
+from rlgrad.errors import SettingError, short, text_of
 from rlgrad.supervised import dialects
 from rlgrad.supervised.dialects import LINE, Told
 
@@ -111,7 +111,7 @@ class Parquet(Table):
         try:
             schema, rows = parquet.read_schema(path), parquet.read_metadata(path).num_rows
         except Exception as error:
-            raise SettingError((setting,), f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+            raise SettingError((setting,), f"{path}: cannot be read: {text_of(error)}") from error
         super().__init__(str(path), schema.names, setting=setting)
         self.path, self.rows, self.words, self.grouped = path, rows, "Parquet", grouped(schema)
         self.unused = {k for k, name in enumerate(schema.names) if re.fullmatch(r"__index_level_\d+__", name)}
@@ -369,7 +369,7 @@ def frame(data: Any) -> Table:
     try:
         table = data if isinstance(data, pa.Table) else pa.table(data)
     except (TypeError, ValueError) as error:  # pyarrow's errors are subclasses of these
-        reason = " ".join(str(error).split())
+        reason = text_of(error)
         raise SettingError(("data",), f"this is not a table of numbers and words: {reason}") from error
     return Table("the table", table.column_names, table)
 
@@ -384,7 +384,7 @@ def fetch(name: str) -> Table:
         with warnings.catch_warnings(action="ignore"):
             found = fetch_openml(**which, as_frame=False, parser="liac-arff", n_retries=1, delay=0.1)
     except Exception as error:  # many kinds: of the network, the server, the name, the file
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = text_of(error) or type(error).__name__
         raise SettingError(("data",), f"OpenML's {name!r} cannot be downloaded: {reason}") from error
     if not isinstance(found.data, np.ndarray) or np.ndim(found.target) != 1:
         raise SettingError(

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from rlgrad.errors import RunError
+from rlgrad.errors import RunError, text_of
 from rlgrad.loop import Problem, Update, make_optimizer, updates
 from rlgrad.run.resuming import restore_optimizer
 from rlgrad.testing.probing import Turned, equal, generators_restored, per_replica, probe, seed
@@ -52,7 +52,7 @@ class Checks:
         except RunError as error:  # its message is a sentence already
             sentence = str(error)
         except Exception as error:
-            reason = " ".join(str(error).split())
+            reason = text_of(error)
             sentence = f"{self.name} raised {type(error).__name__} in the check of {check.__name__}: {reason}"
         return [sentence] if sentence else []
 

@@ -17,6 +17,7 @@ from rlgrad.agents.policies import CategoricalPolicy
 from rlgrad.agents.rollouts import Rollout, masked
 from rlgrad.config import load_config
 from rlgrad.errors import RunError, UsageError
+from rlgrad.loop import parameters_apart
 from rlgrad.problems.reinforce import Reinforce
 from rlgrad.run.observers.diagnosis import effect
 from rlgrad.streams import Purpose
@@ -328,6 +329,15 @@ def test_what_the_policy_cannot_serve_is_refused_in_a_line(settings: dict, said:
     with pytest.raises(UsageError, match=said) as refusal:
         load_config(SETTINGS | settings).build()
     assert "\n" not in str(refusal.value)
+
+
+def test_what_was_promised_leaves_the_critic_out() -> None:
+    parts = load_config(SETTINGS | {"baseline": "critic"}).build()
+    update = next(iter(updates(parts.problem, parts.optimizer)))
+    theirs = parameters_apart(parts.problem.model)
+    alone = [torch.ones_like(p) * (p in theirs) for p in parts.problem.model.parameters()]
+    assert not effect(parts.problem, update, alone)["objective/predicted_change"].any()
+    assert effect(parts.problem, update, [1 - step for step in alone])["objective/predicted_change"].all()
 
 
 def test_the_quality_of_the_gradient_and_what_the_step_came_to(float64: None) -> None:

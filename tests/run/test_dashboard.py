@@ -3,6 +3,8 @@
 import io
 import logging
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -13,6 +15,8 @@ from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from rlgrad.run import resume, train
 from rlgrad.run.directory import dotted
 from rlgrad.run.observer import Observer
+from rlgrad.run.observers.progress import Display
+from rlgrad.run.state import State
 from rlgrad.run.statistics import summarize
 from tests.run.support import AGENT, CLASSIFIER, POINT, SURFACE, assert_same, crashing, events, rows
 
@@ -219,3 +223,11 @@ def test_a_surface_of_one_variable_is_drawn_and_one_of_three_is_not(tmp_path: Pa
         config |= {"start": [[1.0] * (1 if count else 3)]}
         path = train(config, out=tmp_path / str(count)).directory
         assert bool(events(path).Tags()["images"]) == bool(count)
+
+
+def test_the_time_left_is_at_the_speed_of_this_sitting() -> None:
+    """A run that went on at update 50 of 100 has done 10 updates in 10 seconds."""
+    display = Display()
+    display.first, display.length = 50, 100
+    run: Any = SimpleNamespace(state=State(done=60), settings=SimpleNamespace(updates=100), now=20.0, began=10.0)
+    assert display.left(run) == "0:00:40 left"

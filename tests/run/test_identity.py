@@ -281,6 +281,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_begins_again(
     [
         {"done": -3}, {"set_aside": {0: 1}}, {"set_aside": {5: 1}}, {"seconds": math.inf}, {"seconds": -1.0},
         {"saving": math.nan}, {"evaluations": -1}, {"work": [math.inf]}, {"work": [math.nan]}, {"work": [-1.0]},
+        {"work": [1e300]},
         {"first_solved": {"seconds": math.inf}}, {"evaluations": 2**70},
     ],
 )  # fmt: skip
@@ -298,8 +299,11 @@ def test_absurd_contents_under_a_right_seal_are_refused(whole: Path, tmp_path: P
 
 @pytest.mark.parametrize(
     "part",
-    [{"config": "a: &a [*a]"}, {"config": 3}, {"config": "seed: [" * 50}, {"data": [1]}, {"data": {(1,): {2: 3}}}],
-)
+    [
+        {"config": "a: &a [*a]"}, {"config": 3}, {"config": "seed: [" * 50}, {"data": [1]}, {"data": {(1,): {2: 3}}},
+        {"observers": None}, {"observers": [1]}, {"observers": {"x": 1}}, {"observers": {"rlgrad.run.observers.log.Log": 5}},
+    ],
+)  # fmt: skip
 def test_forged_identities_are_no_traceback(whole: Path, tmp_path: Path, part: dict[str, Any]) -> None:
     path = Path(shutil.copytree(whole, tmp_path / "run"))
     forged = checkpoint.read(path / checkpoint.CURRENT) | part

@@ -1,6 +1,8 @@
 """Replicas that stop early, by examples that they neither learn from nor are tested on."""
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,12 @@ from sklearn.model_selection import train_test_split
 
 import rlgrad
 from rlgrad.cli import main
+from rlgrad.loop import Direction
 from rlgrad.notation import write
 from rlgrad.reports.exporting import model_card
 from rlgrad.run import Run, resume, train
-from rlgrad.run.observer import Observer
+from rlgrad.run.observer import Observer, Record
+from rlgrad.run.observers.keep import Best
 from rlgrad.run.observers.stopping import EarlyStopping
 from rlgrad.run.reproduction import reproduce
 from rlgrad.run.resuming import recorded_config
@@ -135,3 +139,17 @@ def test_a_replica_that_has_stopped_stands_still(tmp_path: Path) -> None:
 class Watch(Observer):
     def seen(self, run: Any, update: Any, record: Any) -> None:
         self.stopped = dict(next(each for each in run.observers if isinstance(each, EarlyStopping)).stopped)
+
+
+def test_a_replica_without_a_value_so_far_is_better_as_soon_as_it_has_one() -> None:
+    """Of three replicas; smaller is better."""
+    model = torch.nn.ParameterDict({"w": torch.nn.Parameter(torch.zeros(3))})
+    problem = SimpleNamespace(judged=("loss", Direction.MINIMIZE), model=model, direction=Direction.MAXIMIZE)
+    best = Best()
+    for done, values in enumerate([[math.nan, 1.0, 2.0], [5.0, 1.0, math.nan], [6.0, 0.5, 2.0]], 1):
+        with torch.no_grad():
+            model["w"].fill_(done)
+        found = Record({"evaluation/loss": torch.tensor(values)})
+        better = best.improved(SimpleNamespace(problem=problem, state=SimpleNamespace(done=done)), found)
+        assert better == [[0, 1, 2], [0], [1]][done - 1]
+    assert (best.values, best.updates, best.tensors["w"].tolist()) == ([5.0, 0.5, 2.0], [2, 3, 1], [2, 3, 1])

@@ -9,7 +9,7 @@ import pytest
 from rlgrad.cli import main
 from rlgrad.config import load_config, with_sweeps
 from rlgrad.errors import UsageError
-from rlgrad.reports.loading import load
+from rlgrad.reports.loading import evaluate, load
 from rlgrad.run import resume, train
 from rlgrad.run.statistics import summarize
 from tests.run.support import AGENT, assert_same, crashing, events, rows
@@ -30,8 +30,11 @@ def test_each_value_has_the_summary_of_a_run_alone(tmp_path: Path) -> None:
     train(config, out=tmp_path / "all")
     whole = json.loads((tmp_path / "all" / "summary.json").read_text())
     assert (whole["replicas"], whole["by_chance"], whole["objective"]["ci95"]) == (6, False, [None, None])
+    again = evaluate(config, tmp_path / "all", None, 0)
     for number, settings in enumerate(config.settings.each()):
-        train(config.with_settings(settings), out=tmp_path / str(number))
+        train(own := config.with_settings(settings), out=tmp_path / str(number))
+        of_it = f"{config.settings.cells[number].name}: return"
+        assert again[of_it] == evaluate(own, tmp_path / str(number), None, 0)["return"]
         alone, cell = json.loads((tmp_path / str(number) / "summary.json").read_text()), whole["sweep"][number]
         assert cell["settings"] == {"optimizer.lr": [0.0001, 0.3][number]}
         for key in ("objective", "evaluation.return", "evaluation.length", "first_solved", "env_steps"):

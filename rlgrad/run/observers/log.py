@@ -164,9 +164,9 @@ def table(run: Following) -> Iterator[str]:
 def reopened(directory: Path, states: Mapping[str, Any]) -> dict[str, Growing]:
     """Open the two files that a checkpoint names. A checkpoint may come from anyone: it cannot name other files, and
     links are not followed. Raises ValueError and OSError."""
-    names = [str(name) for name in states]
+    names = [str(name) for name in states] if isinstance(states, Mapping) else []
     if len(names) != 2 or names[0] != METRICS or not names[1].startswith(EVENTS) or Path(names[1]).name != names[1]:
-        raise ValueError(f"it names {', '.join(names)} as the log")
+        raise ValueError(f"it names {', '.join(names) or 'no files'} as the log")
     return {name: Growing(directory / name, states[name]) for name in names}
 
 
