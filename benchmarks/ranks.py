@@ -32,7 +32,7 @@ def measured(what: str, updates: str) -> dict[str, float]:
         replicas = str(64 // len(outs))
         command = [sys.executable, *launcher, *told, "--replicas", replicas, "--out"]
         running = [subprocess.Popen([*command, out, "--seed", str(32 * n)]) for n, out in enumerate(outs)]
-        if any([process.wait() for process in running]):
+        if any(list(map(subprocess.Popen.wait, running))):  # for all of them
             sys.exit(f"{NAMES[what]}: a run has failed")
         return {"seconds": max(json.loads(Path(out, "summary.json").read_text())["wall_seconds"] for out in outs)}
 
