@@ -16,7 +16,7 @@ from checks.conftest import Shell
 from checks.shortened import TRAINED
 from rlgrad import load, train
 from rlgrad.cli import main
-from rlgrad.environments.spaces import Door
+from rlgrad.environments.spaces import ObservationReader
 from tests.conftest import one_core, one_thread  # noqa: F401
 from tests.test_pictures import settings
 from tests.test_use import SMALL
@@ -157,7 +157,7 @@ def test_a_policy_of_pictures_is_the_same_as_onnx(form: str, tmp_path: Path) -> 
     space = policy.observation_space
     space.seed(0)
     drawn = [space.sample() for _ in range(9)]
-    found = answers(to, Door(space).read(drawn))
+    found = answers(to, ObservationReader(space).read(drawn))
     assert found["action"].tolist() == [int(policy.predict(one, deterministic=True)[0]) for one in drawn]
     expected = [policy.distribution(one).probs[0, 0].tolist() for one in drawn]
     np.testing.assert_allclose(found["probabilities"], expected, atol=1e-5)

@@ -16,7 +16,7 @@ import rlgrad.loop
 from rlgrad.agents.pictures import Sight
 from rlgrad.cli import main
 from rlgrad.config import load_config
-from rlgrad.environments.spaces import Door, pictures, visible_space
+from rlgrad.environments.spaces import ObservationReader, pictures, visible_space
 from rlgrad.errors import UsageError
 from rlgrad.streams import Purpose, streams
 
@@ -66,8 +66,11 @@ def test_each_replica_sees_what_torch_s_convolutions_see(shape: tuple, order: st
     for space in (box, parts):
         space.seed(0)
         drawn = [space.sample() for _ in range(6)]
-        door, sight = Door(space), Sight(visible_space(space), pictures(space), streams(0, 2, Purpose.INITIAL), filters)
-        seen = torch.from_numpy(door.read(drawn)).reshape(2, 3, 1, *door.seen.shape)
+        reader, sight = (
+            ObservationReader(space),
+            Sight(visible_space(space), pictures(space), streams(0, 2, Purpose.INITIAL), filters),
+        )
+        seen = torch.from_numpy(reader.read(drawn)).reshape(2, 3, 1, *reader.seen.shape)
         found = sight(seen.transpose(1, 2)).reshape(2, 3, -1)
         for replica in range(2):
             own = drawn[3 * replica : 3 * replica + 3]
@@ -177,14 +180,14 @@ def test_a_rollout_gives_back_what_was_seen_and_keeps_each_frame_once(form: str,
     extra = {"segment": segment, "baseline": "critic"} if segment else {}
     problem = load_config(settings(form, episodes=4, **extra)).build().problem
     told: list[np.ndarray] = []
-    inner = Door._joined
+    inner = ObservationReader._joined
 
-    def listen(self: Door, columns: Any) -> np.ndarray:
+    def listen(self: ObservationReader, columns: Any) -> np.ndarray:
         told.append(inner(self, columns))
         return told[-1].copy()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Door, "_joined", listen)
+        patch.setattr(ObservationReader, "_joined", listen)
         for step in range(2):
             first = len(told)
             batch = problem.sample(step)

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rlgrad.agents.rollouts import play
 from rlgrad.environments import GymnasiumEnvironments, VectorEnvironments, make
-from rlgrad.environments.spaces import Door, described, difference, pictures, space_from, visible_space
+from rlgrad.environments.spaces import ObservationReader, described, difference, pictures, space_from, visible_space
 from rlgrad.errors import RunError, SettingError
 from rlgrad.streams import Purpose, streams
 from tests.test_rollouts import policy
@@ -31,10 +31,10 @@ def test_the_policy_sees_what_gymnasium_s_flatten_makes_of_it(space: spaces.Spac
     space.seed(0)
     drawn = [space.sample() for _ in range(5)]
     expected = np.array([spaces.flatten(space, one) for one in drawn])
-    door = Door(space)
-    np.testing.assert_array_equal(door.read(drawn), expected)
+    reader = ObservationReader(space)
+    np.testing.assert_array_equal(reader.read(drawn), expected)
     batch = gymnasium.vector.utils.create_empty_array(space, 5)
-    np.testing.assert_array_equal(door.read_batch(gymnasium.vector.utils.concatenate(space, drawn, batch)), expected)
+    np.testing.assert_array_equal(reader.read_batch(gymnasium.vector.utils.concatenate(space, drawn, batch)), expected)
 
 
 class Says(gymnasium.Env):
@@ -126,7 +126,7 @@ def test_what_is_only_of_another_width_is_let_in_and_so_is_what_is_beyond_a_boun
         (spaces.Discrete(4), np.int8(2)), (spaces.Discrete(4), np.array(2)), (spaces.Discrete(2), True),
         (spaces.Box(0, 255, (3,), np.uint8), np.array([0, 255, 0])), (spaces.MultiBinary(2), np.array([True, False])),
     ):  # fmt: skip
-        found = Door(space).read([other])
+        found = ObservationReader(space).read([other])
         expected = spaces.flatten(space, int(other) if isinstance(space, spaces.Discrete) else other)
         np.testing.assert_array_equal(found, [expected])
 

@@ -16,7 +16,7 @@ from rlgrad.environments import describe
 from rlgrad.environments.around import choices, flattened, forbidding
 from rlgrad.environments.held import HeldActions
 from rlgrad.environments.moments import set_moments
-from rlgrad.environments.spaces import Door, Misfit, described, space_from
+from rlgrad.environments.spaces import InvalidObservation, ObservationReader, described, space_from
 
 
 def description(settings: CreditSettings, observation: spaces.Space[Any], action: spaces.Space[Any]) -> dict[str, Any]:
@@ -49,10 +49,10 @@ class TrainedPolicy:
         self.moments = tensors.get("moments.numbers")  # [1, N, M] of wrappers that normalise; the first of N is used
         agent.load_state_dict({name: tensor for name, tensor in tensors.items() if name != "moments.numbers"})
         self.policy: Policy = agent.policy.requires_grad_(False)
-        self.door = Door(self.observation_space, self.settings.mask)
-        self.visible, precision = self.door.seen, str(next(self.policy.parameters()).dtype).removeprefix("torch.")
+        self.reader = ObservationReader(self.observation_space, self.settings.mask)
+        self.visible, precision = self.reader.seen, str(next(self.policy.parameters()).dtype).removeprefix("torch.")
         precision = "float64" if self.policy.precise and self.visible.dtype == np.float64 else precision
-        self.precision = "uint8" if self.door.dtype == np.uint8 else precision  # of the network's inputs
+        self.precision = "uint8" if self.reader.dtype == np.uint8 else precision  # of the network's inputs
         self._act = self.policy.actor()
 
     def __repr__(self) -> str:
@@ -112,9 +112,9 @@ class TrainedPolicy:
         if not alone and shape[1:] != space.shape:
             raise ValueError(f"an observation has the shape {space.shape}, or (N, ...) in a batch: not {shape}")
         try:
-            x = self.door.read([observation]) if alone else self.door.read_batch(observation)
-        except Misfit as misfit:
-            raise ValueError(str(misfit)) from misfit
+            x = self.reader.read([observation]) if alone else self.reader.read_batch(observation)
+        except InvalidObservation as invalid:
+            raise ValueError(str(invalid)) from invalid
         if key and forbidding(x, choices(self.action_space)).any():
             raise ValueError("an action mask forbids every action")
         return x.astype(self.precision, copy=False), alone

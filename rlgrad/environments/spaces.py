@@ -144,7 +144,7 @@ def named(path: Path) -> str:
     return f"the part {'.'.join(map(str, path))} " if path else ""
 
 
-class Misfit(Exception):
+class InvalidObservation(Exception):
     """An observation does not belong to its space. copy: its number among those that were checked together."""
 
     def __init__(self, copy: int, path: Path, found: Any, part: Any):
@@ -158,7 +158,7 @@ class Misfit(Exception):
         self.copy = copy
 
 
-class Door:
+class ObservationReader:
     """Checks observations, and converts them to what a policy sees. An observation that does not belong to its space is
     refused: nothing is made to fit by broadcasting, wrapping or clipping. Only the bounds of a Box of real numbers are
     not checked, as nothing depends on them, and many environments exceed theirs.
@@ -183,13 +183,13 @@ class Door:
             self.shape = (int(np.prod(self.shape)) + int(np.prod(self.mask[1].shape)),)
 
     def read(self, observations: Sequence[Any]) -> np.ndarray:
-        """Return what a policy sees of N observations: [N, ...]. Raises Misfit."""
+        """Return what a policy sees of N observations: [N, ...]. Raises InvalidObservation."""
         columns = []
         for path, part in self._places():
             column = [inside(one, path, part, copy) for copy, one in enumerate(observations)]
             try:
                 columns.append(checked(np.array(column), path, part))
-            except (Misfit, ValueError):  # also if their shapes differ: find the one that does not fit
+            except (InvalidObservation, ValueError):  # also if their shapes differ: find the one that does not fit
                 for copy, one in enumerate(column):
                     check_alone(copy, one, path, part)
                 raise
@@ -229,29 +229,29 @@ class Door:
 
 
 def inside(observation: Any, path: Path, part: Any, copy: int = 0) -> Any:
-    """Return a part of an observation. Raises Misfit if it has no part with this name."""
+    """Return a part of an observation. Raises InvalidObservation if it has no part with this name."""
     for key in path:
         holds = key in observation if isinstance(observation, Mapping) else isinstance(observation, tuple | list)
         if not holds or (not isinstance(observation, Mapping) and not len(observation) > int(key)):
-            raise Misfit(copy, path, observation, part)
+            raise InvalidObservation(copy, path, observation, part)
         observation = observation[key]
     return observation
 
 
 def check_alone(copy: int, value: Any, path: Path, part: Any) -> None:
-    """Raises Misfit if a part of one observation does not fit."""
+    """Raises InvalidObservation if a part of one observation does not fit."""
     try:
         checked(np.array([value]), path, part)
-    except (Misfit, ValueError) as error:
-        raise Misfit(copy, path, value, part) from error
+    except (InvalidObservation, ValueError) as error:
+        raise InvalidObservation(copy, path, value, part) from error
 
 
 def checked(column: np.ndarray, path: Path, part: Any) -> np.ndarray:
-    """Return the values [N, ...] of a part; of choices their numbers, from 0. Raises Misfit."""
+    """Return the values [N, ...] of a part; of choices their numbers, from 0. Raises InvalidObservation."""
     box, whole_numbers = isinstance(part, spaces.Box), column.dtype.kind in "iub"
     real = box and np.issubdtype(part.dtype, np.floating)
     if column.shape[1:] != part.shape or not (whole_numbers or (real and column.dtype.kind == "f")):
-        raise Misfit(0, path, column[0] if column.ndim else column, part)
+        raise InvalidObservation(0, path, column[0] if column.ndim else column, part)
     if real or column.dtype == (part.dtype if box else None):
         return column
     if box:
@@ -263,7 +263,7 @@ def checked(column: np.ndarray, path: Path, part: Any) -> np.ndarray:
         outside = (found < 0) | (found >= (part.n if isinstance(part, spaces.Discrete) else part.nvec))
     if outside.any():
         copy = int(outside.reshape(len(column), -1).any(1).argmax())
-        raise Misfit(copy, path, column[copy], part)
+        raise InvalidObservation(copy, path, column[copy], part)
     return found
 
 

@@ -29,7 +29,7 @@ def faults(environment: gymnasium.Env[Any, Any]) -> list[str]:
         environment = environment.env
     found: list[str] = []
     try:
-        found += spoken(environment)
+        found += faults_raising(environment)
     except BaseException as error:
         if not strange(error):
             raise
@@ -37,24 +37,32 @@ def faults(environment: gymnasium.Env[Any, Any]) -> list[str]:
     return found
 
 
-def spoken(environment: gymnasium.Env[Any, Any]) -> Iterator[str]:
+def faults_raising(environment: gymnasium.Env[Any, Any]) -> Iterator[str]:
     """Yield these faults; errors of the environment are raised."""
     taken = inspect.signature(environment.reset).parameters
     if "seed" not in taken and not any(each.kind == each.VAR_KEYWORD for each in taken.values()):
         yield f"reset takes no seed, {OLD}: it must be reset(*, seed=None, options=None)"
         return
-    found = environment.reset(seed=0)
-    if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict)):
-        old = f", {OLD}" if not isinstance(found, tuple) else ""
-        yield f"reset returns {shown(found)}{old}: it must be (observation, info), and info a dict"
+    came = environment.reset(seed=0)
+    if wrong := fault_of_reset(came):
+        yield wrong
         return
-    if found[0] not in environment.observation_space:
-        yield f"reset returns the observation {shown(found[0])}, which is not in {environment.observation_space}"
+    observation, info = came
+    if observation not in environment.observation_space:
+        yield f"reset returns the observation {shown(observation)}, which is not in {environment.observation_space}"
         return
-    mask = found[1].get(KEY, found[0].get(KEY) if isinstance(found[0], dict) else None)
+    mask = info.get(KEY, observation.get(KEY) if isinstance(observation, dict) else None)
     fits = mask is not None and np.size(mask) == sum(choices(environment.action_space))
     action = legal_sample(environment.action_space, flattened(mask)) if fits else environment.action_space.sample()
     yield from faults_of_step(environment.step(action))
+
+
+def fault_of_reset(came: Any) -> str | None:
+    """Return what is wrong in the result of a reset, or None."""
+    if isinstance(came, tuple) and len(came) == 2 and isinstance(came[1], dict):
+        return None
+    old = "" if isinstance(came, tuple) else f", {OLD}"
+    return f"reset returns {shown(came)}{old}: it must be (observation, info), and info a dict"
 
 
 def faults_of_step(came: Any) -> Iterator[str]:

@@ -12,12 +12,12 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from rlgrad import ranks
 from rlgrad.environments.around import NOTHING, Around, choices, forbidding
 from rlgrad.environments.interface import Transition, seeds_from
-from rlgrad.environments.spaces import Door, Misfit, difference
-from rlgrad.environments.trial import faults, faults_of_step, shown
+from rlgrad.environments.spaces import InvalidObservation, ObservationReader, difference
+from rlgrad.environments.trial import fault_of_reset, faults, faults_of_step
 from rlgrad.errors import RunError, blame, strange
 
 LOOKED = 100  # the number of steps in which everything that is returned is checked
-OUTSPOKEN = "the environment does not follow Gymnasium's interface"
+WRONG_INTERFACE = "the environment does not follow Gymnasium's interface"
 
 
 class GymnasiumEnvironments:
@@ -41,9 +41,9 @@ class GymnasiumEnvironments:
         self.copies = self.pool[:copies]
         self.spaces = self.copies[0].observation_space, self.copies[0].action_space
         self.actions = [copy.action_space for copy in self.copies]
-        self.door = Door(self.spaces[0], around.key)
+        self.reader = ObservationReader(self.spaces[0], around.key)
         self.choices = choices(self.spaces[1]) if around.key else []
-        self.observation = np.zeros((copies, *self.door.shape), self.door.dtype)
+        self.observation = np.zeros((copies, *self.reader.shape), self.reader.dtype)
         self.over = np.ones(copies, bool)  # one that has never begun is not stepped
         self.own = np.ones(copies, bool)  # those that this process plays with, if several train together
         self.taken = np.zeros(copies, np.int64)  # steps of the unfinished episodes
@@ -76,10 +76,10 @@ class GymnasiumEnvironments:
             try:
                 came = self.copies[k].step(action[k])
                 if self.looked < LOOKED and (wrong := next(faults_of_step(came), None)):
-                    raise RunError(f"{OUTSPOKEN}: {wrong}")
+                    raise RunError(f"{WRONG_INTERFACE}: {wrong}")
                 observation, reward[k], terminated[k], truncated[k], _ = came
             except (TypeError, ValueError) as error:  # it may have another interface
-                raise outspoken(self.copies[k], error) from error
+                raise interface_error(self.copies[k], error) from error
             seen.append(observation)
         self.taken[which] += 1
         self.over = terminated | truncated
@@ -91,16 +91,16 @@ class GymnasiumEnvironments:
         if not observations:
             return
         try:
-            found = self.door.read(observations)
-        except Misfit as misfit:
-            raise refused(str(misfit), which[misfit.copy], self.each, self.taken, self.first) from misfit
+            found = self.reader.read(observations)
+        except InvalidObservation as invalid:
+            raise refused(str(invalid), which[invalid.copy], self.each, self.taken, self.first) from invalid
         check_masks(self.copies[0], found, self.choices, which, self.over[which], self.each, self.taken, self.first)
         if self.looked < LOOKED:
             self.looked += 1
             if not np.isfinite(found[~self.over[which]]).all():  # after an end it may be anything
                 goes_on = ~self.over[which].reshape(-1, *[1] * (found.ndim - 1))
                 row, element, *_ = np.argwhere(~np.isfinite(found) & goes_on)[0]
-                part = self.door.part_of(element)
+                part = self.reader.part_of(element)
                 what = f"an observation that is not finite{' in ' if part else ''}{part.strip()}"
                 raise refused(what, which[row], self.each, self.taken, self.first)
         if len(which) < len(self.copies):
@@ -191,7 +191,7 @@ class VectorEnvironments:
         made: VectorEnv[Any, Any, Any] = self.around.vector(self.make(seeds))
         with warnings.catch_warnings(action="ignore"):  # some make their spaces again at each access, and warn
             self.observation_space, self.action_space = made.single_observation_space, made.single_action_space
-        self.door = Door(self.observation_space, self.around.key)
+        self.reader = ObservationReader(self.observation_space, self.around.key)
         self.choices = choices(self.action_space) if self.around.key else []
         return made
 
@@ -203,9 +203,9 @@ class VectorEnvironments:
             first = replica * self.episodes
             try:
                 old = batch is None
-                rows.append(self.observation[first : first + self.episodes] if old else self.door.read_batch(batch))
-            except Misfit as misfit:
-                raise refused(str(misfit), first + misfit.copy, self.episodes, self.taken) from misfit
+                rows.append(self.observation[first : first + self.episodes] if old else self.reader.read_batch(batch))
+            except InvalidObservation as invalid:
+                raise refused(str(invalid), first + invalid.copy, self.episodes, self.taken) from invalid
         found = np.concatenate(rows)
         check_masks(self.each[0], found, self.choices, np.arange(len(found)), self.over, self.episodes, self.taken)
         return found
@@ -214,8 +214,8 @@ class VectorEnvironments:
         """Return what a policy sees of the last observations of the copies that have ended. observations: one object
         for each copy, or a batch."""
         if isinstance(observations, np.ndarray) and observations.dtype == object:
-            return self.door.read(list(observations[ended]))
-        return np.asarray(self.door.read_batch(observations)[ended])
+            return self.reader.read(list(observations[ended]))
+        return np.asarray(self.reader.read_batch(observations)[ended])
 
 
 def check_spaces(env: Any, observation: Any, action: Any) -> None:
@@ -256,18 +256,18 @@ def reset(env: VectorEnv[Any, Any, Any], seeds: list[int], which: np.ndarray | N
 def first(env: gymnasium.Env[Any, Any], seed: int) -> Any:
     """Reset a copy, and return the observation. Raises RunError if it does not follow Gymnasium's interface."""
     try:
-        found = env.reset(seed=seed)
-        if isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict):
-            return found[0]
+        came = env.reset(seed=seed)
     except (TypeError, ValueError) as error:
-        raise outspoken(env, error) from error
-    raise outspoken(env, ValueError(f"reset returns {shown(found)}"))
+        raise interface_error(env, error) from error
+    if wrong := fault_of_reset(came):
+        raise RunError(f"{WRONG_INTERFACE}: {wrong}")
+    return came[0]
 
 
-def outspoken(env: gymnasium.Env[Any, Any], error: Exception) -> Exception:
+def interface_error(env: gymnasium.Env[Any, Any], error: Exception) -> Exception:
     """Return the error to raise instead of one in a reset or step: what is wrong with the interface, if anything is."""
     wrong = [line for line in faults(env) if not line.startswith("it raises")]
-    return RunError(f"{OUTSPOKEN}: {wrong[0]}") if wrong else error
+    return RunError(f"{WRONG_INTERFACE}: {wrong[0]}") if wrong else error
 
 
 def close(envs: list[Any]) -> None:

@@ -95,7 +95,7 @@ def export(model: TrainedPolicy | TrainedClassifier, config: Config, run: Path, 
     OSError."""
     graph: PolicyGraph | ClassifierGraph
     if isinstance(model, TrainedPolicy):
-        seen = torch.zeros(2, *model.door.shape, dtype=getattr(torch, model.precision))
+        seen = torch.zeros(2, *model.reader.shape, dtype=getattr(torch, model.precision))
         graph, first = PolicyGraph(model), seen
     elif isinstance(model, TrainedRegression):
         raise UsageError("a regression cannot be exported yet: rlgrad.load(RUN).predict(table) uses it from Python")
@@ -144,7 +144,7 @@ def model_card(
     gives = " and ".join(f"`{output}`" for output in outputs)
     if isinstance(model, TrainedPolicy):
         on, task, metrics = settings.environment, "reinforcement-learning", {"return": "mean_reward"}
-        shape, held = list(model.door.shape), settings.action_repeat
+        shape, held = list(model.reader.shape), settings.action_repeat
         takes = f"`observation` {shape}, a picture as it is, or all as `gymnasium.spaces.flatten` gives it"
         takes += "; everything in one row, with the action mask at its end" if model.settings.mask else ""
         gives += f". The action is the most probable one, of {model.action_space}"
