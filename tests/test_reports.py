@@ -20,8 +20,8 @@ from rlgrad.reports import listing
 from rlgrad.reports.comparison import interval_of_probability, probability_of_improvement
 from rlgrad.reports.figures import curves
 from rlgrad.reports.playing import random_play, returns_by_chance
-from rlgrad.reports.reading import read_run
-from rlgrad.reports.report import Seen, improvement, lead, report
+from rlgrad.reports.reading import Curve, read_run
+from rlgrad.reports.report import Seen, differing, drawn, improvement, lead, report
 from rlgrad.reports.slices import LINE, PLANE, cut, orthonormal
 from rlgrad.run import train
 from rlgrad.run.statistics import number, summarize
@@ -134,6 +134,28 @@ def test_several_runs_are_compared(runs: Path, tmp_path: Path) -> None:
     expected = stats.mannwhitneyu(b, a).statistic / (len(a) * len(b))
     assert f"<td>other better than agent</td><td>{expected:.2f}</td>" in page
     assert "<td>seed</td><td>0</td><td>7</td>" in page  # where they differ
+
+
+def test_unlike_runs_share_the_charts_of_what_they_both_measure(runs: Path) -> None:
+    each = [read_run(runs / name) for name in ("agent", "other", "classifier", "surface")]
+    charts = {name: [run.name for run in of] for _, name, of in drawn(each)}
+    assert charts["return"] == ["agent", "other"]
+    assert charts["log loss"] == ["classifier"]
+    assert sorted(run for name, of in charts.items() if name.startswith("objective") for run in of) == sorted(
+        run.name for run in each
+    )
+    a, b = {"problem": "x", "environment": "Ring", "lr": 1, "own": 3}, {"problem": "y", "data": "iris", "lr": 2}
+    rows = [["data", "", "iris", ""], ["environment", "Ring", "", "Ring"], ["lr", 1, 2, 1], ["problem", "x", "y", "x"]]
+    assert list(differing([a, b, a])) == rows
+    assert list(differing([{"problem": "x"}, {"problem": "x", "schedule.name": "Z"}])) == [["schedule.name", "", "Z"]]
+
+
+def test_values_decide_the_height_of_a_chart_not_their_band(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = read_run(runs / "agent")
+    two = Curve(np.arange(3.0), np.array([[0.0, 1.0]] * 3))
+    assert two.interval[0] == pytest.approx(stats.t.interval(0.95, 1, 0.5, 0.5))  # -5.9 to 6.9
+    monkeypatch.setattr(type(run), "curve", lambda *_: two)
+    assert curves([run], "evaluation/return").axes[0].get_ylim() == pytest.approx((-0.5, 1.5))
 
 
 @pytest.mark.parametrize("measure", ["log_loss", "deviance", "squared_error"])

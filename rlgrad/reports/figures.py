@@ -25,7 +25,18 @@ def curves(runs: Sequence[Recorded], tag: str, axis: str = "step", lines: Mappin
         first, last = np.abs(runs[0].curve(tag, axis).mean[[0, -1]] - height)
         place, side = (1, "right") if last > first else (0, "left")  # where the curve is further away
         axes.text(place, height, name, transform=axes.get_yaxis_transform(), ha=side, va="bottom", color=FAINT, size=8)
+    shown = [run.curve(tag, axis).values.ravel() for run in runs]
+    keep_in_view(axes, np.concatenate([*shown, list((lines or {}).values())]))
     return figure
+
+
+def keep_in_view(axes: Axes, values: np.ndarray) -> None:
+    """Let the values decide the height of a chart: the band of few replicas can be many times as wide."""
+    seen = values[np.isfinite(values)]
+    if len(seen) and axes.get_yscale() == "linear":
+        low, high = axes.get_ylim()
+        margin = max(np.ptp(seen), 1e-3 * np.abs(seen).max()) / 2
+        axes.set_ylim(max(low, seen.min() - margin), min(high, seen.max() + margin))
 
 
 def trace(axes: Axes, runs: Sequence[Recorded], tag: str, axis: str) -> None:
@@ -87,7 +98,7 @@ def draw(axes: Axes, run: Recorded, tag: str, axis: str, colour: str, alone: boo
     if alone and 1 < curve.values.shape[1] <= FEW:
         axes.plot(curve.x, curve.values, color=colour, linewidth=0.6, alpha=0.35)
     axes.plot(curve.x, curve.mean, color=colour, marker=marker, markersize=3, label=run.name)
-    low, high = curve.interval.T
+    low, high = np.where(np.isnan(curve.interval), curve.mean[:, None], curve.interval).T  # equal replicas: no width
     axes.fill_between(curve.x, low, high, color=colour, alpha=0.2, linewidth=0)
 
 

@@ -3,7 +3,7 @@
 import html
 import shlex
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ import yaml
 from rlgrad.pages import page
 from rlgrad.pages.drawing import panel, style, svg
 from rlgrad.reports.comparison import interval_of_probability, probability_of_improvement
-from rlgrad.reports.figures import curves
+from rlgrad.reports.figures import curves, named
 from rlgrad.reports.published import published
 from rlgrad.reports.reading import AXES, Recorded
 from rlgrad.reports.slices import Slice, draw_line, draw_plane
@@ -25,6 +25,8 @@ QUALITY = {
     "gradient/norm": "The gradient's Euclidean norm.",
     "update/size": "How far an update moved the parameters.",
 }
+BOX = '<div class="table" tabindex="0">'  # scrolls where a table is wider than the page
+SUBJECT = ("environment", "data", "function")  # the setting that says what a run is about
 CLOSE = {"accuracy": "prior_accuracy", "log_loss": "prior_log_loss"}  # what always predicting frequencies gives
 
 
@@ -93,7 +95,8 @@ def judged(run: Recorded) -> Iterable[str]:
     yield "<h2>On the test set</h2>"
     yield "<p>For the first replica. The intervals say what other test sets of this size would give."
     yield " The constant predicts the class frequencies of the training part.</p>"
-    yield markdown.markdown(text(tables(judgement)), extensions=["tables"])
+    found = markdown.markdown(text(tables(judgement)), extensions=["tables"])
+    yield found.replace("<table>", f"{BOX}<table>").replace("</table>", "</table></div>")
     yield panels(pictures(run.summary).values())
 
 
@@ -108,20 +111,40 @@ def comparison(runs: Sequence[Recorded]) -> Iterable[str]:
         yield from improvement(runs, tag)
     yield "<h2>Curves</h2>"
     yield "<p>Over the work that one replica has done, over updates and over seconds.</p>"
-    for tag in [*tags, "objective/value"]:
-        yield panels(curves(runs, tag, axis) for axis in AXES)
+    for tag, name, of in drawn(runs):
+        who = "all runs" if len(of) == len(runs) else ", ".join(run.name for run in of)
+        yield f"<p><strong>{text(name)}</strong>: {text(who)}</p>"
+        yield panels(curves(of, tag, axis) for axis in AXES)
     yield "<h2>Where their settings differ</h2>"
-    settings = [dotted(run.settings) for run in runs]
-    keys = sorted({key for each in settings for key in each})
-    rows = [[key, *(each.get(key, "") for each in settings)] for key in keys]
-    yield table(["setting", *(run.name for run in runs)], [row for row in rows if len(set(map(repr, row[1:]))) > 1])
+    yield table(["setting", *(run.name for run in runs)], differing([dotted(run.settings) for run in runs]))
     for run in runs:
         yield from again(run)
 
 
+def drawn(runs: Sequence[Recorded]) -> Iterable[tuple[str, str, Sequence[Recorded]]]:
+    """Yield the tags of the curves, their names, and the runs in one chart: those that measure the same."""
+    for tag in dict.fromkeys(tag for run in runs for tag in run.evaluated):
+        yield tag, named(tag), [run for run in runs if tag in run.tags]
+    together: dict[str, list[Recorded]] = {}
+    for run in runs:
+        together.setdefault(str(run.summary.get("measures", "objective")), []).append(run)
+    for of, those in together.items():
+        yield "objective/value", "objective" if of == "objective" else f"objective ({of})", those
+
+
+def differing(settings: Sequence[Mapping[str, Any]]) -> Iterable[list[Any]]:
+    """Yield a row for each setting that differs. Of unlike problems only the settings that several have are compared,
+    and what each is about."""
+    alike = len({each.get("problem") for each in settings}) == 1
+    for key in sorted({key for each in settings for key in each}):
+        there = settings if alike or key in SUBJECT else [each for each in settings if key in each]
+        if len({repr(each.get(key, "")) for each in there}) > 1:
+            yield [key, *(each.get(key, "") for each in settings)]
+
+
 def lead(run: Recorded) -> str:
     """The first paragraph: what was run, and its result."""
-    what = next((run.settings[key] for key in ("environment", "data", "function") if run.settings.get(key)), "")
+    what = next((run.settings[key] for key in SUBJECT if run.settings.get(key)), "")
     made = f"{run.settings.get('problem', 'a problem of your own')} on {what}" if what else "a problem of your own"
     updates, seconds = run.summary.get("updates", len(run.rows)), run.summary.get("wall_seconds")
     took = f" in {seconds:,.1f} seconds" if isinstance(seconds, int | float) else ""
@@ -150,6 +173,9 @@ def results(runs: Sequence[Recorded]) -> Iterable[str]:
                 rows.append([run.name, name.replace("_", " "), *columns(statistics)][len(runs) == 1 :])
     heading = ["run", "", *COLUMNS][len(runs) == 1 :]
     if rows:
+        if len(runs) > 1:  # numbers to compare are below each other
+            order = list(dict.fromkeys(row[1] for row in rows))
+            rows.sort(key=lambda row: order.index(row[1]))
         yield table(heading, rows)
         if any(run.replicas > 1 for run in runs):
             yield "<p>IQM is the mean of the middle half of the replicas. The interval is that of the mean.</p>"
@@ -235,7 +261,7 @@ def panels(figures: Iterable[Any]) -> str:
 def table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     head = "".join(f"<th>{text(cell)}</th>" for cell in heading)
     body = "".join("<tr>" + "".join(f"<td>{linked(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="table" tabindex="0"><table><tr>{head}</tr>{body}</table></div>'
+    return f"{BOX}<table><tr>{head}</tr>{body}</table></div>"
 
 
 def linked(cell: Any) -> str:
