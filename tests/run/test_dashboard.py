@@ -15,7 +15,7 @@ from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from rlgrad.run import resume, train
 from rlgrad.run.directory import dotted
 from rlgrad.run.observer import Observer
-from rlgrad.run.observers.progress import Display
+from rlgrad.run.observers.progress import Display, evaluated
 from rlgrad.run.state import State
 from rlgrad.run.statistics import summarize
 from tests.run.support import AGENT, CLASSIFIER, POINT, SURFACE, assert_same, crashing, events, rows
@@ -231,3 +231,27 @@ def test_the_time_left_is_at_the_speed_of_this_sitting() -> None:
     display.first, display.length = 50, 100
     run: Any = SimpleNamespace(state=State(done=60), settings=SimpleNamespace(updates=100), now=20.0, began=10.0)
     assert display.left(run) == "0:00:40 left"
+
+
+@pytest.mark.parametrize(
+    ("config", "metric", "values", "best"),
+    [
+        (AGENT, "return", [-3.0, 0.0, -1.0], 1),  # a mean of 0 is a number too
+        (CLASSIFIER, "log_loss", [0.3, 0.2, 0.4], 1),
+        (CLASSIFIER, "log_loss", [0.0, 0.2, 0.4], 0),
+    ],
+)
+def test_the_progress_names_the_best_value_of_a_sweep(
+    config: Any, metric: str, values: list[float], best: int, tmp_path: Path
+) -> None:
+    class Watcher(Observer):
+        def conclusion(self, run: Any) -> list[str]:
+            run.state.evaluation = {metric: values}
+            return [evaluated(run)]
+
+    rates = [0.01, 0.02, 0.03]
+    swept = {"optimizer": {**config["optimizer"], "lr": {"sweep": rates}}, "replicas": 1, "updates": 1}
+    run = train(config | swept, out=tmp_path / "run", observers=[Watcher()])
+    (said,) = [line for line in run.summary["conclusion"] if "the best" in line]
+    assert f"{metric.replace('_', ' ')} {values[best]:g}" in said
+    assert said.endswith(f"the best, with optimizer.lr={rates[best]:g}")

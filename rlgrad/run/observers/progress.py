@@ -203,9 +203,10 @@ def evaluated(run: Following) -> str:
         return ""
     each = {cell.name: run.state.statistics(found[name], run.problem.by_chance, cell) for cell in run.swept}
     where, statistics = "", run.state.statistics(found[name], run.by_chance)
-    if each and run.problem.judged:
+    known = [one for one in each.items() if one[1]["mean"] is not None]
+    if known and run.problem.judged:
         sign = run.problem.judged[1].sign
-        where, statistics = max(each.items(), key=lambda one: sign * (one[1]["mean"] or -sign * math.inf))
+        where, statistics = max(known, key=lambda one: sign * one[1]["mean"])
     between = f" ({interval(statistics)})" if interval(statistics) else ""
     cut = f", {sum(found['cut_off']) / len(found['cut_off']):.0%} cut off" if "cut_off" in found else ""
     best = f", the best, with {where}" if where else ""
