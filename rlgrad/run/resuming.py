@@ -262,9 +262,21 @@ def restore(run: Following, file: str, saved: Mapping[str, Any], log: Log) -> No
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
     """Load an optimizer's state bit for bit. torch's own `load_state_dict` casts it to the dtype of the parameters.
-    This changes the updates of NAdam and ASGD, because they keep some numbers in another dtype."""
+    This changes the updates of NAdam and ASGD, because they keep some numbers in another dtype. Raises ValueError if a
+    switch, such as `maximize`, is not as the config says."""
+    before = switches(optimizer)
     optimizer.load_state_dict(saved)
     undo_casts(optimizer, saved)
+    now = switches(optimizer)
+    if changed := [name for name in before if now.get(name, before[name]) != before[name]]:
+        raise ValueError(f"its optimizer has another {changed[0].rpartition('.')[2]}")
+
+
+def switches(optimizer: torch.optim.Optimizer) -> dict[str, bool]:
+    """The settings of an optimizer that are true or false, by group. No schedule changes them."""
+    each = optimizer.each if isinstance(optimizer, Composite) else [optimizer]
+    groups = [group for one in each for group in one.param_groups]
+    return {f"{n}.{name}": on for n, group in enumerate(groups) for name, on in group.items() if isinstance(on, bool)}
 
 
 def undo_casts(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:

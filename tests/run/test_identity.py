@@ -297,6 +297,16 @@ def test_absurd_contents_under_a_right_seal_are_refused(whole: Path, tmp_path: P
     assert content(path) == before
 
 
+def test_a_forged_checkpoint_does_not_turn_a_run_around(whole: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(whole, tmp_path / "run"))
+    forged = checkpoint.read(path / checkpoint.CURRENT)
+    (group,) = forged["optimizer"]["param_groups"]
+    group["maximize"] = not group["maximize"]
+    checkpoint.save(path, {key: value for key, value in forged.items() if key != "format"})
+    with pytest.raises(UsageError, match="does not belong to the rest of the run: its optimizer has another maximize"):
+        resume(path)
+
+
 @pytest.mark.parametrize(
     "part",
     [
