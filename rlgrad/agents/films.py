@@ -36,6 +36,8 @@ class Show:
             os.environ.setdefault("MUJOCO_GL", "egl")
             os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
         self.policy, self.sample, self.id, self.returns = policy, sample, policy.settings.environment, list[float]()
+        self.window: Any = None  # of MuJoCo, whose closing is watched
+        self.shut = False  # whether the user has closed it
         plain = policy.make_environment()
         modes = plain.metadata.get("render_modes") or []
         plain.close()
@@ -54,7 +56,7 @@ class Show:
         fails."""
         try:
             shown = itertools.chain.from_iterable(self._episode(seed + number) for number in range(episodes))
-            yield from itertools.takewhile(lambda _: not closed(), shown)
+            yield from itertools.takewhile(lambda _: not self._closed(), shown)
         except (ImportError, DependencyNotInstalled) as error:
             raise UsageError(f"{self.id} cannot be drawn: {error}{self.needs}") from let_go(error)
         except Exception as error:  # an environment and what it draws with raise anything
@@ -62,6 +64,21 @@ class Show:
         finally:
             with contextlib.suppress(Exception):
                 self.environment.close()
+
+    def _closed(self) -> bool:
+        """Return whether the user has closed the window, pygame's or MuJoCo's: environments go on without it."""
+        pygame, glfw = sys.modules.get("pygame"), sys.modules.get("glfw")
+        renderer = getattr(self.environment.unwrapped, "mujoco_renderer", None)
+        window = getattr(getattr(renderer, "viewer", None), "window", None)
+        if glfw and window and not self.window:
+            self.window = window
+            glfw.set_window_close_callback(window, self._close)
+        return self.shut or bool(pygame and pygame.display.get_init() and pygame.event.peek(pygame.QUIT))
+
+    def _close(self, window: Any) -> None:
+        """Note that the window should be closed; `frames` does it. MuJoCo's own way ends in errors."""
+        self.shut = True
+        sys.modules["glfw"].set_window_should_close(window, False)
 
     def _episode(self, seed: int) -> Iterator[Any]:
         observation, earned = self.environment.reset(seed=seed)[0], 0.0
@@ -101,12 +118,6 @@ def check_screen() -> None:
     except pygame.error as error:
         os.environ.pop("SDL_VIDEODRIVER", None)
         raise UsageError(f"there is no screen for a window ({error}): --to film.gif makes a film") from error
-
-
-def closed() -> bool:
-    """Return whether the user has closed the window, which environments ignore."""
-    pygame = sys.modules.get("pygame")
-    return bool(pygame and pygame.display.get_init() and pygame.event.peek(pygame.QUIT))
 
 
 def film(frames: Iterator[Any], fps: float, suffix: str = ".gif") -> bytes:
