@@ -545,6 +545,10 @@ def test_whole_numbers_that_double_precision_would_merge_are_refused_or_words(tm
         assert found.preprocessing.columns == [f"id={10**16 + 1}"]
         assert found.x[:, 0].tolist() == [0, 1] * 4
     assert dataset(tmp_path / "s.csv", f"a,y\n{10**16},0\n{10**15 + 1},1\n").x[:, 0].tolist() == [1e16, 1e15 + 1]
+    short = "".join(f"{k},{k % 2}\n" for k in range(150))  # more rows than those by which a column's kind is decided
+    with pytest.raises(UsageError, match=r"l.csv:152: column 1 \(a\): .*has more digits than a number"):
+        dataset(tmp_path / "l.csv", f"a,y\n{short}{10**16 + 1},1\n")
+    assert dataset(tmp_path / "e.csv", f"a,y\n{short}1e17,1\n").x[-1, 0] == 1e17
 
 
 def test_what_is_left_out_and_labels_that_look_alike_are_announced(tmp_path: Path) -> None:

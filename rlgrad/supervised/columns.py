@@ -36,6 +36,9 @@ ODD = {  # what looks like a number but is not read as one -> what to do about i
 }
 
 
+EXACT = 2**53  # whole numbers from here on may merge in double precision
+
+
 class Column(NamedTuple):
     """A feature of the source: numbers, or one of several categories."""
 
@@ -66,7 +69,7 @@ def canonical(label: object) -> str:
     text = str(label).strip()
     if re.fullmatch(r"-?(0|[1-9]\d*)\.\d*([eE][+-]?\d+)?", text, re.ASCII):
         value = float(text)
-        return str(int(value)) if value == value // 1 and abs(value) < 2**53 else text
+        return str(int(value)) if value == value // 1 and abs(value) < EXACT else text
     return text
 
 
@@ -107,13 +110,18 @@ def blocks(
     strict: whether these raise an error instead. Raises SettingError.
     """
     text = {place for place, column in zip(places, columns, strict=True) if column.categories is not None}
-    start, truth = 0, [list[bool]() for _ in columns]
+    start, truth, looked_up = 0, [list[bool]() for _ in columns], set[int]()
     for batch in table.batches(places, text):
         x = np.empty((len(batch), len(columns)))
         k = 0
         try:
             for k, column in enumerate(columns):
                 x[:, k] = values(batch.column(k), column, absent, table.decimal, truth[k])
+                if k not in looked_up and (large := np.abs(x[:, k]) >= EXACT).any():
+                    looked_up.add(k)  # once, because it may read the file up to there
+                    word = table.cell(start + (row := int(large.argmax())), places[k])
+                    if word is not None and not exact(word):
+                        raise Misread(row, word)
             if not np.isfinite(x).all() and (bad := ~np.isfinite(x) if strict else np.isinf(x)).any():
                 row = int(bad.any(1).argmax())
                 k = int(bad[row].argmax())
