@@ -6,6 +6,7 @@ calibration error uses a chi-squared distance. The others are percentiles of the
 chapter 13), with examples drawn with replacement. docs/intervals.md counts how often the intervals hold the truth.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from statistics import NormalDist
 from typing import Any
@@ -44,7 +45,9 @@ def judge(y: np.ndarray, p: np.ndarray, frequency: np.ndarray, labels: Sequence[
     found["calibration_error"] = {"value": error, "ci95": ends, "constant": always}
     seen = np.bincount(y, minlength=p.shape[1])
     if "auc" in found and (p.shape[1] == 2 or learned["auc"][0] == 1):  # in that case every sample has the same area
-        each = [newcombe(float(learned["auc"][0]), int(n), int(len(y) - n)) for n in seen if 0 < n < len(y)]
+        each = [
+            interval_of_probability(float(learned["auc"][0]), int(n), int(len(y) - n)) for n in seen if 0 < n < len(y)
+        ]
         found["auc"]["ci95"] = np.mean(each, 0).tolist()
     if (seen > 0).sum() < 2:
         why = f"all examples of the test set are of one class, {labels[int(seen.argmax())]}"
@@ -210,14 +213,28 @@ def resampled(examples: int, classes: int) -> Iterator[np.ndarray]:
         yield np.stack([np.bincount(rows, minlength=examples) for rows in drawn])
 
 
-def newcombe(area: float, events: int, others: int) -> list[float]:
-    """The interval of an area under the ROC curve, also with some width at 1: Wilson's with Hanley & McNeil's variance
-    (Newcombe 2006, method 5, https://doi.org/10.1002/sim.2324)."""
-    t = np.unique(np.append(np.linspace(0, 1, 100_001), area))
-    pairs = 1 + ((events + others) / 2 - 1) * ((1 - t) / (2 - t) + t / (1 + t))
-    z = NormalDist().inv_cdf(0.975)
-    inside = t[(t - area) ** 2 <= z * z * t * (1 - t) * pairs / (events * others)]
-    return [float(inside[0]), float(inside[-1])]
+def interval_of_probability(probability: float, m: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """The interval of the probability that one of M numbers is above one of N others: of an area under the ROC curve,
+    or of one run being better than another. It is Newcombe's method 5 (2006, https://doi.org/10.1002/sim.2324), which
+    is Wilson's score interval with the variance of Hanley & McNeil. So it has a width even where all are above all
+    others, and a bootstrap has none."""
+    z, more = NormalDist().inv_cdf((1 + level) / 2), (m + n) / 2 - 1
+
+    def deviation(p: float) -> float:
+        return math.sqrt(p * (1 - p) * (1 + more * ((1 - p) / (2 - p) + p / (1 + p))) / (m * n))
+
+    def end(outermost: float) -> float:
+        """The value, between the estimate and `outermost`, from which the estimate is exactly z deviations away."""
+        inside, outside = probability, outermost
+        for _ in range(60):
+            middle = (inside + outside) / 2
+            if abs(probability - middle) <= z * deviation(middle):
+                inside = middle
+            else:
+                outside = middle
+        return inside
+
+    return end(0.0), end(1.0)
 
 
 def calibration_error(p: np.ndarray, event: np.ndarray) -> tuple[float, list[float]]:
