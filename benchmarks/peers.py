@@ -18,8 +18,8 @@ FOLDER = Path(__file__).resolve().parent.parent / ".peers"
 
 PEERS = {  # name -> what pip installs there, beside this project's torch if it says "torch"
     "classifiers": ["torch", "scikit-learn", "skorch", "lightning"],
-    "sb3": ["torch", "stable-baselines3", "gymnasium"],
-    "tianshou": ["torch", "tianshou==2.0.1", "gymnasium"],
+    "sb3": ["torch", "stable-baselines3", "sb3-contrib", "gymnasium[mujoco,box2d]"],
+    "tianshou": ["torch", "tianshou==2.0.1", "gymnasium[mujoco,box2d]"],
     "jax": ["jax==0.10.2", "rejax", "gymnax==0.0.9"],  # rejax 0.1 does not work with gymnax 1
 }
 
