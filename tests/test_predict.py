@@ -121,7 +121,11 @@ def test_where_a_row_is_refused_nothing_is_left(run: str, tmp_path: Path, capsys
 def test_rows_that_the_run_would_have_dropped_have_no_prediction(tmp_path: Path) -> None:
     run = trained(tmp_path, missing_values="drop")
     rows = ROWS[:4].assign(age=[1.0, np.nan, 2.0, 3.0], city=["Rom", "Rom", "Paris", "Bern"])
-    found = rlgrad.load(run).predict_proba(rows)
+    model = rlgrad.load(run)
+    found = model.predict_proba(rows)
+    with pytest.raises(ValueError, match=r"row 2 has a missing value or a new category"):
+        model.predict(rows)  # it has no class for them
+    assert model.predict(rows.iloc[[0, 3]]).tolist() == model.classes_[found[[0, 3]].argmax(1)].tolist()
     assert np.isnan(found).any(1).tolist() == [False, True, True, False]
     rows.to_csv(tmp_path / "new.csv", index=False)
     assert main(["predict", run, str(tmp_path / "new.csv"), "--out", str(tmp_path / "found.csv")]) == 0

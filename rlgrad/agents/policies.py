@@ -250,18 +250,29 @@ class GaussianPolicy(Policy):
     def noise(self, rng: np.random.Generator, *shape: int) -> np.ndarray:
         return rng.standard_normal((*shape, int(self.free.sum())), dtype=np.float32)
 
+    def actor(self) -> Callable[[np.ndarray, np.ndarray | None], np.ndarray]:
+        if self.log_deviation is None:
+            return super().actor()
+        mean, deviation = frozen(self.network), np.exp(self.log_deviation.numpy(force=True))[:, None]
+
+        def act(observation: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
+            return mean(observation) if noise is None else mean(observation) + deviation * noise
+
+        return act
+
     def choose(self, found: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
-        mean = found if self.log_deviation is not None else np.split(found, 2, -1)[0]
-        if noise is None:
-            return mean
-        _, log_deviation = self.mean_and_log_deviation(torch.from_numpy(found))
-        return np.asarray(mean + np.exp(log_deviation.numpy(force=True)) * noise)
+        """Return the actions for means and logarithms of deviations that depend on the state."""
+        mean, log_deviation = self.mean_and_log_deviation(torch.from_numpy(found))
+        return mean.numpy() if noise is None else mean.numpy() + np.exp(log_deviation.numpy(force=True)) * noise
 
     def to_environment(self, action: np.ndarray) -> np.ndarray:
-        unit = np.tanh(action) if self.squash else action
-        scaled = np.repeat(self.middle[None], len(action), 0)
-        scaled[:, self.free] = self.centre + self.reach * unit
-        return np.asarray(scaled.clip(self.low, self.high), dtype=self.dtype)
+        scaled = self.centre + self.reach * (np.tanh(action) if self.squash else action)
+        if self.free.all():
+            whole = scaled.reshape(len(action), *self.free.shape)
+        else:
+            whole = np.repeat(self.middle[None], len(action), 0)
+            whole[:, self.free] = scaled
+        return np.asarray(whole.clip(self.low, self.high), dtype=self.dtype)
 
 
 @dataclass(frozen=True)

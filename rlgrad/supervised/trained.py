@@ -66,8 +66,13 @@ class TrainedClassifier:
         return np.concatenate([np.zeros((0, len(self.classes_))), *self._answers(x)])
 
     def predict(self, x: Any) -> np.ndarray:
-        """The most probable class of each example [N]; of equally probable ones the first. Raises ValueError."""
-        found: np.ndarray = self.classes_[self.predict_proba(x).argmax(1)]
+        """The most probable class of each example [N]; of equally probable ones the first. Raises ValueError, also for
+        rows that the run would have dropped."""
+        p = self.predict_proba(x)
+        if (unknown := np.isnan(p).any(1)).any():
+            what = "has a missing value or a new category, and the run dropped such rows"
+            raise ValueError(f"row {unknown.argmax() + 1} {what}: leave it out, or use predict_proba, which gives NaN")
+        found: np.ndarray = self.classes_[p.argmax(1)]
         return found
 
     def answer(self, x: np.ndarray) -> np.ndarray:
