@@ -1,12 +1,12 @@
 """How high other libraries climb on the same machine, with the settings that they publish: a table in docs/results.md.
 
     python benchmarks/peers.py sb3 tianshou      # once: installs each into its own environment
-    python benchmarks/beside.py [--seeds 3] [--steps 1000000] [--only rlgrad "Tianshou NPG"]
+    python benchmarks/beside.py [--seeds 3] [--steps 1000000] [--only NAME ...]
 
 Each run has one thread and a process of its own, and its greedy policy plays 20 episodes every 50,000 environment
 steps, with the clock stopped. Seconds are those of the processor. The numbers of a run are kept in
-benchmarks/learning/beside/, and a run that is there is not made again; `python benchmarks/learning.py --write` makes the
-page of them. A library that is not installed is skipped and named.
+benchmarks/learning/beside/, and a run that is there is not made again; `python benchmarks/learning.py --write` makes
+the page of them. A library that is not installed is skipped and named.
 """
 
 import argparse
@@ -67,9 +67,7 @@ def at(found: Mapping[str, Any], budget: int) -> float:
 
 def seconds_to(found: Mapping[str, Any], threshold: float) -> float:
     """The processor's seconds until the first evaluation that reaches the threshold; infinity if none does."""
-    reached = [
-        second for second, value in zip(found["seconds"], found["returns"], strict=True) if value >= threshold
-    ]
+    reached = [second for second, value in zip(found["seconds"], found["returns"], strict=True) if value >= threshold]
     return float(reached[0]) if reached else float("inf")
 
 
@@ -94,7 +92,8 @@ def peers_table() -> str:
             "seconds to it", "seconds in all"]  # fmt: skip
     runs = [json.loads(file.read_text()) for file in sorted(KEPT.glob("*.json"))]
     names = sorted({f"{name} {version}" for found in runs for name, version in found["versions"].items()})
-    return table(head, rows()) + f"\n\nMeasured on {', '.join({found['machine'] for found in runs})}: {', '.join(names)}."
+    machines = sorted({found["machine"] for found in runs})
+    return table(head, rows()) + f"\n\nMeasured on {', '.join(machines)}: {', '.join(names)}."
 
 
 def main() -> None:

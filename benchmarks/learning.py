@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from beside import THRESHOLDS, peers_table
 from harness import ROOT, machine, own_version, table
 from scipy import stats
 
@@ -263,7 +264,8 @@ def page(found: Found) -> str:
     measured = [f"{where}: {', '.join(versions)}" for where, versions in on.items()]
     others = table(["task", "who", "published", *COLUMNS.values()], list(beside(found)))
     filled = {"table": table(head, list(rows_of(found))), "thresholds": thresholds, "measured": "; ".join(measured)}
-    filled["published"] = others
+    limits = ", ".join(f"{threshold:,} on {task}" for task, threshold in THRESHOLDS.items())
+    filled |= {"published": others, "limits": limits, "peers": peers_table()}
     for name, value in filled.items():
         text = text.replace("{{" + name + "}}", value)
     return text

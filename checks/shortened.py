@@ -63,8 +63,12 @@ SHORTENED = {
     "python benchmarks/winners_curse.py --write": "python benchmarks/winners_curse.py --help",
     "python benchmarks/winners_curse.py [--write] [--searches N]": "python benchmarks/winners_curse.py --help",
     "python benchmarks/sweep.py [--write] [--rounds N] [--updates N]": "python benchmarks/sweep.py --help",
-    "python benchmarks/ranks.py --write": "python benchmarks/ranks.py --rounds 1 --updates 1",
-    "python benchmarks/ranks.py [--write] [--rounds N] [--updates N]": "python benchmarks/ranks.py --help",
+    "python benchmarks/ranks.py --write": "python benchmarks/ranks.py --rounds 1 --updates 1 --replicas 2",
+    "python benchmarks/ranks.py [--write] [--rounds N] [--updates N] [--replicas N]": (
+        "python benchmarks/ranks.py --help"
+    ),
+    "python benchmarks/beside.py": "python benchmarks/beside.py --help",
+    "python benchmarks/peers.py sb3 tianshou": PEERS,
     "rlgrad plot RUN": f"{TRAINED} && rlgrad plot runs/cartpole-1",
     "rlgrad report RUN": f"{TRAINED} && rlgrad report runs/cartpole-1",
     "rlgrad train --config breast_cancer_newton --replicas '{folds: 10}' --l2 '{path: 50}'": (
