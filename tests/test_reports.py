@@ -185,6 +185,8 @@ def test_a_report_says_what_random_actions_earn(runs: Path, tmp_path: Path) -> N
     assert returns_by_chance(path) == [1 + 2 + 3] * 20
     assert len(set(random_play(gymnasium.make("tests/Countdown-v0"), None, 20, 1000))) > 3  # they begin apart
     assert returns_by_chance(path, steps=8) == [6, 6]  # of the third, two steps are left
+    cut = gymnasium.make("tests/Countdown-v0", fixed=6, max_episode_steps=2)
+    assert list(random_play(cut, None, 2, 1000)) == [1 + 2] * 2  # a time limit ends an episode, too
     assert returns_by_chance(runs / "classifier") == []
 
 
