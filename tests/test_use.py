@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import pandas
 import pytest
 import torch
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
@@ -553,19 +554,20 @@ def test_an_exported_classifier_has_its_preprocessing_and_its_card(
     import yaml
 
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(90, 2)) * [1, 1e4] + [0, 1e6]
-    rows = [f"{'' if k % 9 == 0 else a},{b},{'xyz'[int(a > 0) + int(b > 1e6)]}" for k, (a, b) in enumerate(x)]
-    (tmp_path / "t.csv").write_text("\n".join(["size,weight,kind", *rows]))
+    x = np.column_stack([rng.normal(size=(90, 2)) * [1, 1e4] + [0, 1e6], np.arange(90) % 3])
+    x[::9, 0] = np.nan
+    table = pandas.DataFrame(x[:, :2], columns=["size", "weight"]).assign(colour=[f"c{k % 3}" for k in range(90)])
+    kinds = ["xyz"[int(a > 0) + int(b > 1e6)] for a, b, _ in x]
+    table.assign(kind=kinds).to_csv(tmp_path / "t.csv", index=False)
     config = {"problem": "logistic", "data": str(tmp_path / "t.csv"), "missing_values": "median_and_indicator"}
     run = train(config | {"updates": 20, "optimizer": {"name": "SGD", "lr": 0.5}}, out=tmp_path / "run")
     to = tmp_path / "out" / "model.onnx"
     assert main(["export", str(run.directory), "--to", str(to)]) == 0
-    x[::9, 0] = np.nan
     model, session = load(run.directory), onnxruntime.InferenceSession(to)
     (takes,), gives = session.get_inputs(), [output.name for output in session.get_outputs()]
     found = dict(zip(gives, session.run(None, {takes.name: x}), strict=True))
-    assert np.allclose(found["probabilities"], model.predict_proba(x), atol=1e-6)
-    assert model.classes_[found["class"]].tolist() == model.predict(x).tolist()
+    assert np.allclose(found["probabilities"], model.predict_proba(table), atol=1e-6)
+    assert model.classes_[found["class"]].tolist() == model.predict(table).tolist()
     said = {each.key: each.value for each in onnx.load(to).metadata_props}
     assert json.loads(said["form"])["classes"] == ["x", "y", "z"]
     card = (to.parent / "README.md").read_text()
