@@ -15,7 +15,7 @@ import rlgrad
 from rlgrad.reports.reading import read_run
 from rlgrad.reports.report import report
 from rlgrad.run.records import read_records
-from rlgrad.supervised import judgement
+from rlgrad.supervised import figures, judgement
 from rlgrad.supervised.judgement import judge, markdown, wilson
 
 
@@ -241,3 +241,25 @@ def test_of_two_equally_probable_classes_an_evaluation_takes_the_first(tmp_path:
     )
     found = run.problem.evaluate(0)
     assert found["accuracy"].tolist() == found["prior_accuracy"].tolist() == [0.75]
+
+
+def test_pictures_show_the_numbers_of_the_judgement() -> None:
+    bins = [
+        {"predicted": 0.2, "observed": 0.3, "ci95": [0.1, 0.6]},
+        {"predicted": 0.8, "observed": 0.7, "ci95": [0.5, 0.75]},
+    ]
+    (bars,) = figures.calibration(bins).axes[0].containers
+    np.testing.assert_allclose(bars.lines[2][0].get_segments(), [[[0.2, 0.1], [0.2, 0.6]], [[0.8, 0.5], [0.8, 0.75]]])
+    curve = figures.roc({"yes": {"fallout": [0, 0.1, 1], "recall": [0, 0.7, 1]}}).axes[0].lines[1]
+    np.testing.assert_array_equal(curve.get_xydata(), [[0, 0], [0.1, 0.7], [1, 1]])
+    points = [[0.0, 0.0, 0], [1.0, 2.0, 1], [0.5, 1.0, 1]]
+    plane = {"low": [0, 0], "high": [1, 2], "chosen": [[0, 1], [0, 1]], "points": points, "labels": ["no", "yes"]}
+    no, yes = figures.boundary(plane | {"names": ["a", "b"]}).axes[0].lines
+    np.testing.assert_array_equal([*no.get_xydata(), *yes.get_xydata()], np.array(points)[:, :2])
+    rows = [
+        {"name": f"x{k}", "label": "", "z": (-1) ** k * k, "error": 2.0, "low": -3.92, "high": 3.92} for k in range(60)
+    ]
+    axes = figures.coefficients(rows).axes[0]
+    ends = np.array(axes.containers[0].lines[2][0].get_segments())
+    np.testing.assert_allclose(ends[:, 1, 0] - ends[:, 0, 0], 2 * 1.96)
+    assert [label.get_text() for label in axes.get_yticklabels()] == [f"x{k}" for k in range(20, 60)]  # the largest

@@ -23,6 +23,7 @@ import rlgrad
 from rlgrad import UsageError, load, resume, train
 from rlgrad.agents.films import Show
 from rlgrad.cli import main
+from rlgrad.reports.exporting import PolicyGraph
 from rlgrad.reports.playing import play
 from rlgrad.run import weights
 from tests.run.support import AGENT, CLASSIFIER, POINT, crashing, rows, summary
@@ -544,6 +545,25 @@ def test_what_cannot_be_shown_is_refused_and_what_is_missing_is_named(
 # Exporting; `checks/test_export.py` does so with policies of all kinds of spaces
 
 
+@pytest.mark.parametrize("name", ["Discrete", "MultiDiscrete", "MultiBinary", "Box", "Fixed"])
+def test_what_is_exported_takes_the_greedy_action_in_the_form_of_the_environment(tmp_path: Path, name: str) -> None:
+    config = {
+        "environment": f"tests/{name}-v0",
+        "updates": 1,
+        "schedule": None,
+        "optimizer": {"name": "SGD", "lr": 1.0},
+    }
+    train(SMALL | config | {"policy": {"hidden": [4], "squash": name == "Fixed"}}, out=tmp_path / "run")
+    policy = load(tmp_path / "run", replica=1)
+    policy.observation_space.seed(0)
+    seen = [policy.observation_space.sample() for _ in range(20)]
+    graph = PolicyGraph(policy)
+    with torch.no_grad():
+        found = graph(torch.from_numpy(np.concatenate([policy.seen(one)[0] for one in seen])))[0].numpy()
+    assert all(policy.action_space.contains(action) for action in found)
+    np.testing.assert_allclose(found, [policy.predict(one, deterministic=True)[0] for one in seen], atol=1e-6)
+
+
 def test_an_exported_classifier_has_its_preprocessing_and_its_card(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -560,10 +580,12 @@ def test_an_exported_classifier_has_its_preprocessing_and_its_card(
     kinds = ["xyz"[int(a > 0) + int(b > 1e6)] for a, b, _ in x]
     table.assign(kind=kinds).to_csv(tmp_path / "t.csv", index=False)
     config = {"problem": "logistic", "data": str(tmp_path / "t.csv"), "missing_values": "median_and_indicator"}
-    run = train(config | {"updates": 20, "optimizer": {"name": "SGD", "lr": 0.5}}, out=tmp_path / "run")
+    config |= {"updates": 20, "replicas": 2, "batch_size": 8, "keep": {"every_updates": 10}}
+    run = train(config | {"optimizer": {"name": "SGD", "lr": 0.5}}, out=tmp_path / "run")
     to = tmp_path / "out" / "model.onnx"
-    assert main(["export", str(run.directory), "--to", str(to)]) == 0
-    model, session = load(run.directory), onnxruntime.InferenceSession(to)
+    command = ["export", str(run.directory), "--replica", "1", "--to"]
+    assert main([*command, str(to)]) == 0
+    model, session = load(run.directory, replica=1), onnxruntime.InferenceSession(to)
     (takes,), gives = session.get_inputs(), [output.name for output in session.get_outputs()]
     found = dict(zip(gives, session.run(None, {takes.name: x}), strict=True))
     assert np.allclose(found["probabilities"], model.predict_proba(table), atol=1e-6)
@@ -573,12 +595,17 @@ def test_an_exported_classifier_has_its_preprocessing_and_its_card(
     card = (to.parent / "README.md").read_text()
     front = yaml.safe_load(card.split("---\n")[1])
     assert front["library_name"] == "rlgrad"
-    accuracy = summary(run.directory)["evaluation.accuracy"]["per_replica"][0]
+    other, accuracy = summary(run.directory)["evaluation.accuracy"]["per_replica"]
+    assert other != accuracy
     assert front["model-index"][0]["results"][0]["metrics"] == [
         {"type": "accuracy", "name": "accuracy", "value": accuracy}
     ]
+    before = tmp_path / "before" / "model.onnx"
+    assert main([*command, str(before), "--update", "10"]) == 0  # the summary has no results of these weights
+    card = (before.parent / "README.md").read_text()
+    assert yaml.safe_load(card.split("---\n")[1])["model-index"][0]["results"] == []
     (to.parent / "README.md").write_text("somebody's own\n")
-    assert "into a folder of its own" in one_line(capsys, "export", str(run.directory), "--to", str(to))
+    assert "into a folder of its own" in one_line(capsys, *command, str(to))
     assert (to.parent / "README.md").read_text() == "somebody's own\n"
 
 

@@ -230,7 +230,7 @@ class GaussianPolicy(Policy):
         self.dtype, self.squash, self.free = box.dtype, squash, free(box)
         self.low, self.high = box.low, box.high
         low, high = np.where(bounded, box.low, -1).astype(float), np.where(bounded, box.high, 1).astype(float)
-        self.middle, low, high = (low + high) / 2, low[self.free], high[self.free]
+        low, high = low[self.free], high[self.free]
         self.centre, self.reach = (low + high) / 2, (high - low) / 2
         self.volume = float(np.log(self.reach).sum())  # log of the factor from units of the policy to those of the box
         self.initial = initial_deviation.log() if isinstance(initial_deviation, Tensor) else math.log(initial_deviation)
@@ -267,11 +267,8 @@ class GaussianPolicy(Policy):
 
     def to_environment(self, action: np.ndarray) -> np.ndarray:
         scaled = self.centre + self.reach * (np.tanh(action) if self.squash else action)
-        if self.free.all():
-            whole = scaled.reshape(len(action), *self.free.shape)
-        else:
-            whole = np.repeat(self.middle[None], len(action), 0)
-            whole[:, self.free] = scaled
+        whole = np.zeros((len(action), *self.free.shape))
+        whole[:, self.free] = scaled  # the others have their only value from the bounds
         return np.asarray(whole.clip(self.low, self.high), dtype=self.dtype)
 
 

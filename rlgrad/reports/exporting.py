@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from torch import Tensor, nn
@@ -51,11 +50,8 @@ class PolicyGraph(nn.Module):
                 answers = found.mean[0], found.log_deviation[0].exp()
                 unit = (answers[0].tanh() if policy.squash else answers[0]).double()
                 chosen = torch.as_tensor(policy.centre) + torch.as_tensor(policy.reach) * unit
-                place = torch.eye(policy.free.size, dtype=torch.float64)[
-                    policy.free.flatten()
-                ]  # [F, D], the rest is fixed
-                fixed = torch.as_tensor(np.where(policy.free, 0, policy.middle)).flatten()
-                scaled = (chosen @ place + fixed).reshape(-1, *self.shape)
+                place = torch.eye(policy.free.size, dtype=torch.float64)[policy.free.flatten()]  # [F, D]
+                scaled = (chosen @ place).reshape(-1, *self.shape)  # the others have their only value from the bounds
                 action = scaled.clip(torch.as_tensor(policy.low).double(), torch.as_tensor(policy.high).double())
         return action.to(self.dtype), *answers
 
