@@ -24,6 +24,7 @@ for name, observation, action in (
     ("Switches", TWO, spaces.MultiBinary([2, 3])),
     ("Box", spaces.Dict(a=spaces.Box(0, 1, (2, 2)), b=spaces.Discrete(3)), spaces.Box(-1, 3, (2, 2), np.float64)),
     ("Fixed", TWO, spaces.Box(np.array([-1.0, 2.0, 1.0]), np.array([3.0, 2.0, 5.0]), dtype=np.float64)),
+    ("Far", spaces.Box(1e9, 1e9 + 2, (3,), np.float64), TWO),
     ("Open", spaces.Tuple((TWO, spaces.Box(-np.inf, np.inf, (3,)))), spaces.Box(-np.inf, np.inf, (3,), np.float32)),
     ("Image", spaces.Box(0, 255, (10, 12, 3), np.uint8), TWO),
     ("Bytes", spaces.Box(0, 255, (6,), np.uint8), TWO),

@@ -18,7 +18,7 @@ from rlgrad.cli import main
 from rlgrad.errors import UsageError
 from rlgrad.reports import listing
 from rlgrad.reports.comparison import probability_of_improvement
-from rlgrad.reports.figures import curves
+from rlgrad.reports.figures import curves, swept
 from rlgrad.reports.playing import random_play, returns_by_chance
 from rlgrad.reports.reading import Curve, Recorded, apart, read_run
 from rlgrad.reports.report import Seen, differing, drawn, improvement, lead, report
@@ -69,6 +69,17 @@ def test_a_sweep_is_read_as_a_run_for_each_cell() -> None:
     assert [curve.x.tolist() for curve in curves] == [[15], [35], [55]]
     np.testing.assert_array_equal([curve.values for curve in curves], [[[1, 2]], [[np.nan, 4]], [[5, 6]]])
     assert [cell.settings["optimizer"]["lr"] for cell in each] == [0.1, 0.2, 0.3]
+
+
+def test_the_figure_of_a_sweep_shows_each_final_result_with_its_interval() -> None:
+    settings = {"replicas": 3, "optimizer": {"name": "SGD", "lr": {"sweep": [0.1, 0.3]}}}
+    logged = [{"step": k, "update": k, "objective/value": [k * n * n for n in range(6)]} for k in (1, 2)]
+    figure = swept(apart(Recorded(Path("run"), settings, {}, {}, logged)), "objective/value")
+    (bars,) = figure.axes[0].containers
+    final = [summarize(logged[-1]["objective/value"][:3]), summarize(logged[-1]["objective/value"][3:])]
+    np.testing.assert_allclose(bars.lines[0].get_xydata(), [[0.1, final[0]["mean"]], [0.3, final[1]["mean"]]])
+    ends = np.array(bars.lines[2][0].get_segments())[:, :, 1]
+    np.testing.assert_allclose(ends, [each["ci95"] for each in final])
 
 
 @pytest.mark.usefixtures("undrawn")

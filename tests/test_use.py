@@ -545,6 +545,14 @@ def test_what_cannot_be_shown_is_refused_and_what_is_missing_is_named(
 # Exporting; `checks/test_export.py` does so with policies of all kinds of spaces
 
 
+def test_a_loaded_policy_sees_the_digits_that_it_learned_from(tmp_path: Path) -> None:
+    train(SMALL | {"environment": "tests/Far-v0", "normalise_observations": True}, out=tmp_path / "run")
+    policy = load(tmp_path / "run", replica=0)
+    low, high = policy.observation_space.low, policy.observation_space.high  # the same in single precision
+    p, q = policy.distribution(np.stack([low, high])).probs[0]
+    assert not torch.allclose(p, q, rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["Discrete", "MultiDiscrete", "MultiBinary", "Box", "Fixed"])
 def test_what_is_exported_takes_the_greedy_action_in_the_form_of_the_environment(tmp_path: Path, name: str) -> None:
     config = {
