@@ -50,9 +50,7 @@ class PolicyGraph(nn.Module):
                 answers = found.mean[0], found.log_deviation[0].exp()
                 unit = (answers[0].tanh() if policy.squash else answers[0]).double()
                 chosen = torch.as_tensor(policy.centre) + torch.as_tensor(policy.reach) * unit
-                place = torch.eye(policy.free.size, dtype=torch.float64)[
-                    policy.free.flatten()
-                ]  # [F, D], the rest is fixed
+                place = torch.eye(policy.free.size).double()[policy.free.flatten()]  # [F, D], the rest is fixed
                 fixed = torch.as_tensor(np.where(policy.free, 0, policy.middle)).flatten()
                 scaled = (chosen @ place + fixed).reshape(-1, *self.shape)
                 action = scaled.clip(torch.as_tensor(policy.low).double(), torch.as_tensor(policy.high).double())
@@ -148,9 +146,8 @@ def model_card(
         takes += "; everything in one row, with the action mask at its end" if model.settings.mask else ""
         gives += f". The action is the most probable one, of {model.action_space}"
         gives += f"; hold it for {held} steps of the environment" if held > 1 else ""
-        usage = template("card_policy.py.txt").format(
-            name=name, on=on, options=settings.environment_options, precision=model.precision
-        )
+        about = {"on": on, "options": settings.environment_options, "precision": model.precision}
+        usage = template("card_policy.py.txt").format(name=name, **about)
     else:
         on, task, metrics = Path(settings.data).name, "tabular-classification", {"accuracy": "accuracy"}
         takes = f"`features` in float64, as in the source: {', '.join(model.features)}"
