@@ -5,7 +5,6 @@ then calls `import_torch`, and only then imports what it needs.
 """
 
 import argparse
-import gc
 import importlib.util
 import os
 import signal
@@ -17,19 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import rlgrad
+from rlgrad import usage
 from rlgrad.completion import CONFIG, RUN, SHELLS, completes, script
 from rlgrad.errors import RunError, UsageError, say, settle, warn
-from rlgrad.reports.commands import UPDATE, add_commands, plot_command
-from rlgrad.usage import (
-    check_first_word,
-    check_run,
-    check_trained,
-    find,
-    split_overrides,
-    too_early,
-    which_config,
-    whole,
-)
+from rlgrad.reports.commands import UPDATE, add_commands, add_run, plot_command, writable
+from rlgrad.startup import import_torch
+from rlgrad.usage import whole
 
 if TYPE_CHECKING:
     from rlgrad.run import Run
@@ -68,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
                 signal.signal(signal.SIGINT, interrupt)
                 if (asks := vars(signal).get("SIGUSR1")) and signal.getsignal(asks) is signal.SIG_DFL:
-                    signal.signal(asks, too_early)
+                    signal.signal(asks, usage.too_early)
         code = run_command(sys.argv[1:] if arguments is None else arguments, began)
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -100,28 +92,12 @@ def interrupt(number: int, frame: Any) -> NoReturn:
 def run_command(words: Sequence[str], began: float) -> int:
     """Run the command that the words name; return the exit code. began: when a run's clock starts, time.monotonic()."""
     parser = make_parser()
-    check_first_word(words, list(parser.commands))
+    usage.check_first_word(words, list(parser.commands))
     options, leftovers = parser.parse_known_args(words)
     if leftovers and options.run_command not in (train_command, sweep_command, search_command):
         options.parser.error(f"unexpected argument {leftovers[0]!r}")
     options.overrides, options.began, options.own = leftovers, began, began == BEGAN
-    code: int = options.run_command(options)
-    return code
-
-
-def import_torch(own: bool = True) -> None:
-    """Import torch without garbage collection: it makes some hundred thousand objects that all stay, so the search is
-    wasted time. own: whether the process is ours; then later collections skip these objects too."""
-    if "torch" in sys.modules:
-        return
-    collecting = gc.isenabled()
-    gc.disable()
-    import torch  # noqa: F401
-
-    if own:
-        gc.freeze()
-    if collecting:
-        gc.enable()
+    return options.run_command(options) or DONE
 
 
 def make_parser() -> Parser:
@@ -157,8 +133,11 @@ def make_parser() -> Parser:
     return parser
 
 
-def add(commands: "Commands", run: Callable[[argparse.Namespace], int], help: str, example: str, **more: Any) -> Parser:
-    """Add the parser of a command that a function of this file runs: `train` for train_command."""
+def add(
+    commands: "Commands", run: Callable[[argparse.Namespace], int | None], help: str, example: str, **more: Any
+) -> Parser:
+    """Add the parser of a command that a function runs: `train` for train_command. The function returns the exit code;
+    None: done."""
     name = run.__name__.removesuffix("_command")
     more = {"description": f"{help[0].upper()}{help[1:]}."} | more
     epilog = f"for example: rlgrad {name} {example}"
@@ -232,23 +211,20 @@ def add_options(parser: Parser, out: str) -> None:
 
 def add_commands_for_runs(commands: "Commands") -> None:
     evaluate = add(commands, evaluate_command, "evaluate a trained model again", "runs/cartpole-1")
-    completes(evaluate.add_argument("run", metavar="RUN", help="the directory of a run that has ended"), RUN)
     evaluate.add_argument("--update", metavar="N", help=UPDATE)
-    evaluate.add_argument(
-        "--episode-seed", type=whole, default=1, metavar="N", help="other held-out episodes for each N"
-    )
-    evaluate.add_argument("--allow-imports", action="store_true", help="let its config import modules")
+    other = "other held-out episodes for each N"
+    evaluate.add_argument("--episode-seed", type=whole, default=1, metavar="N", help=other)
+    add_run(evaluate, "the directory of a run that has ended")
 
     reproduce = add(commands, reproduce_command, "run it again, and compare bit for bit", "runs/cartpole-1")
-    completes(reproduce.add_argument("run", metavar="RUN", help="the directory of a completed run"), RUN)
     reproduce.add_argument("--out", metavar="DIR", help="of the second run, instead of runs/<RUN>-again-<number>")
-    reproduce.add_argument("--allow-imports", action="store_true", help="let its config import modules")
+    add_run(reproduce, "the directory of a completed run")
     reproduce.add_argument("--quiet", action="store_true", help="print nothing but the verdict")
 
 
 def train_command(options: argparse.Namespace) -> int:
     if options.config:
-        find(options.config)  # refuse a wrong name before torch is imported
+        usage.find(options.config)  # refuse a wrong name before torch is imported
     if options.help:
         options.parser.print_help()
         if options.config:
@@ -258,9 +234,7 @@ def train_command(options: argparse.Namespace) -> int:
     check_train(options)
     import_torch(options.own)
     from rlgrad.run.clock import running
-    from rlgrad.run.startup import spare_dynamo
 
-    spare_dynamo()
     with running(options.began):
         run = run_of(options)
     return 128 + run.signal if run.signal else DONE
@@ -269,13 +243,10 @@ def train_command(options: argparse.Namespace) -> int:
 def import_for(options: argparse.Namespace) -> None:
     """Check what does not depend on the config, then import torch. Raises UsageError."""
     if not options.config:
-        raise which_config(options.overrides)
-    find(options.config)
-    split_overrides(options.overrides)
+        raise usage.which_config(options.overrides)
+    usage.find(options.config)
+    usage.split_overrides(options.overrides)
     import_torch(options.own)
-    from rlgrad.run.startup import spare_dynamo
-
-    spare_dynamo()
 
 
 def search_command(options: argparse.Namespace) -> int:
@@ -305,7 +276,8 @@ def sweep_command(options: argparse.Namespace) -> int:
         return 128 + run.signal
     options.runs, options.to = [str(run.directory)], str(run.directory / "sweep.png")
     options.tag, options.axis = None, "step"
-    return plot_command(options)
+    plot_command(options)
+    return DONE
 
 
 def check_train(options: argparse.Namespace) -> None:
@@ -317,12 +289,12 @@ def check_train(options: argparse.Namespace) -> None:
     if options.resume == "auto" and not options.config:
         raise UsageError("--resume auto goes on with the newest run of a config: --config NAME is missing")
     if options.resume and options.resume != "auto":
-        check_run(options.resume)
+        usage.check_run(options.resume)
     if options.extend_to is not None and not options.resume:
         raise UsageError("--extend-to lengthens an existing run: --resume RUN is missing")
     if not options.resume and not options.config:
-        raise which_config(options.overrides)
-    split_overrides(options.overrides)
+        raise usage.which_config(options.overrides)
+    usage.split_overrides(options.overrides)
 
 
 def run_of(options: argparse.Namespace) -> "Run":
@@ -375,9 +347,9 @@ def print_settings(source: str, allow_imports: bool) -> None:
     Console(soft_wrap=not sys.stdout.isatty()).print(table)
 
 
-def evaluate_command(options: argparse.Namespace) -> int:
+def evaluate_command(options: argparse.Namespace) -> None:
     path = Path(options.run)
-    check_trained(options.run)
+    usage.check_trained(options.run)
     if options.episode_seed < 0:
         raise UsageError("--episode-seed: must be 0 or more")
     import_torch(options.own)
@@ -391,17 +363,14 @@ def evaluate_command(options: argparse.Namespace) -> int:
     for name, found in evaluated.items():
         between = f"  95% interval {interval(found)}  IQM {number(found['iqm'])}" if interval(found) else ""
         print(f"{name:20} {number(found['mean'])}{between}")
-    return DONE
 
 
 def reproduce_command(options: argparse.Namespace) -> int:
-    check_run(options.run)
+    usage.check_run(options.run)
     import_torch(options.own)
     from rlgrad.run.clock import running
     from rlgrad.run.reproduction import reproduce
-    from rlgrad.run.startup import spare_dynamo
 
-    spare_dynamo()
     with running(options.began):
         verdict = reproduce(options.run, out=options.out, quiet=options.quiet, allow_imports=options.allow_imports)
     print(verdict.sentence)
@@ -432,45 +401,38 @@ def check_command(options: argparse.Namespace) -> int:
     return DONE if sound(found) else FAILED
 
 
-def lesson_command(options: argparse.Namespace) -> int:
-    for file in (options.out, options.markdown):
-        if file and not Path(file).absolute().parent.is_dir():
-            raise UsageError(f"{file}: there is no directory {Path(file).parent}")
+def lesson_command(options: argparse.Namespace) -> None:
+    files = [Path(file) for file in (options.out, options.markdown) if file]
+    for file in files:
+        writable(file)
     import_torch(options.own)
-    from rlgrad.run.startup import spare_dynamo
-
-    spare_dynamo()
     from rlgrad.lesson import write
 
     try:
-        write(Path(options.out), Path(options.markdown) if options.markdown else None)
+        write(*files)
     except OSError as error:
         raise UsageError(f"the page cannot be written: {error}") from error
     print(f"written: {options.out}" + (f" and {options.markdown}" if options.markdown else ""))
-    return DONE
 
 
-def schema_command(options: argparse.Namespace) -> int:
+def schema_command(options: argparse.Namespace) -> None:
     import_torch(options.own)
     import json
 
     from rlgrad.config import schema
 
     print(json.dumps(schema(), indent=2))
-    return DONE
 
 
-def tags_command(options: argparse.Namespace) -> int:
+def tags_command(options: argparse.Namespace) -> None:
     import_torch(options.own)
     from rlgrad.run.tags import page
 
     print(page(), end="")
-    return DONE
 
 
-def completion_command(options: argparse.Namespace) -> int:
+def completion_command(options: argparse.Namespace) -> None:
     print(script(make_parser(), options.shell))
-    return DONE
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ from rlgrad.environments import given_id
 from rlgrad.errors import RunError, SettingError, UsageError, called, said, short, text_of
 from rlgrad.named import build_optimizer, build_schedule, name_meant, offered, try_out, types_of
 from rlgrad.notation import Loader, QuickLoader, write
-from rlgrad.settings import MAX_REPLICAS, SHARED, FollowSettings, RunSettings, Section, imported, is_meant, refusal
+from rlgrad.settings import SHARED, Key, RunSettings, Section, check_sweeps, imported, is_meant, meant, refusal
 from rlgrad.usage import find
-from rlgrad.written import Key, Sources, override, parse, parse_overrides, plain, read
+from rlgrad.written import Sources, override, parse, parse_overrides, plain, read
 
 Anything = TypeVar("Anything", bound=Section)
 Thing = TypeVar("Thing")
@@ -142,13 +142,10 @@ class Config:
                 with self.importing():
                     importlib.import_module(module)
             except Exception as error:  # whatever the module raises
-                reason = text_of(error)
-                hint = (
-                    "; it is looked for beside the config and in the working directory"
-                    if isinstance(error, ModuleNotFoundError)
-                    else ""
-                )
-                raise SettingError(("imports",), f"{module!r} cannot be imported: {reason}{hint}") from error
+                message = f"{module!r} cannot be imported: {text_of(error)}"
+                if isinstance(error, ModuleNotFoundError):
+                    message += "; it is looked for beside the config and in the working directory"
+                raise SettingError(("imports",), message) from error
 
     @contextmanager
     def importing(self) -> Iterator[None]:
@@ -268,10 +265,8 @@ def validate(data: Mapping[str, Any]) -> RunSettings:
     """The settings that nested mappings hold. Raises SettingError for the first thing that is wrong."""
     problem = data.get("problem")
     if problem is None and isinstance(given := data.get("given"), dict) and "problem" in given:
-        message = (
-            f"this run's problem, {given['problem']}, was made in Python: resume it there, by rlgrad.follow(problem,"
-        )
-        raise SettingError((), message + " optimizer, out=..., resume=True)")
+        message = f"this run's problem, {given['problem']}, was made in Python: resume it there, by "
+        raise SettingError((), message + "rlgrad.follow(problem, optimizer, out=..., resume=True)")
     if problem is None:
         raise SettingError((), f"`problem` is missing: one of {', '.join(problem_names())}")
     if ":" in str(problem):
@@ -310,38 +305,6 @@ def valid(cls: type[Anything], data: Mapping[str, Any]) -> Anything:
         raise SettingError(path, message) from error
     check_readable(settings)
     return settings
-
-
-def check_sweeps(settings: Section) -> None:
-    """Raises SettingError if something is swept that cannot be, and ValidationError if a value of a sweep does not fit
-    the other settings."""
-    if not isinstance(settings, FollowSettings):
-        return
-    grid = settings.grid
-    for path in meant(settings.model_dump(), "sweep"):
-        if path not in grid:
-            raise SettingError(path, SHARED)
-        values = list(grid[path])
-        if not values or any(isinstance(each, bool) or not isinstance(each, int | float) for each in values):
-            raise SettingError(path, f"a sweep must list one or more numbers (here: {short(str(values))})")
-        if len(set(values)) < len(values):
-            raise SettingError(path, f"each value may appear only once (here: {short(str(values))})")
-    if len(settings.seeds) > MAX_REPLICAS:
-        message = f"{len(settings.cells)} values of a sweep times {int(settings.replicas)} are more than {MAX_REPLICAS}"
-        raise SettingError(("replicas",), message)
-    settings.each()
-
-
-def meant(value: Any, word: str, path: Key = ()) -> dict[Key, Any]:
-    """The content of every `{sweep: ...}` or `{search: ...}`, by the path of the setting, also where none is allowed.
-    word: `sweep` or `search`."""
-    if is_meant(value, word):
-        return {path: value[word]}
-    inner = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
-    found: dict[Key, Any] = {}
-    for key, each in inner:
-        found |= meant(each, word, (*path, str(key)))
-    return found
 
 
 def check_readable(settings: Section) -> None:
@@ -405,14 +368,11 @@ def with_lists(cls: type[BaseModel], data: Any) -> Any:
         return data
     result = dict(data)
     for name, field in cls.model_fields.items():
-        if (
-            name in result
-            and get_origin(field.annotation) is tuple
-            and isinstance(result[name], int | float | str | Mapping)
-        ):
-            result[name] = [result[name]]
+        value = result.get(name)
+        if get_origin(field.annotation) is tuple and isinstance(value, int | float | str | Mapping):
+            result[name] = [value]
         elif name in result and (inner := settings_in(field.annotation)):
-            result[name] = with_lists(inner, result[name])
+            result[name] = with_lists(inner, value)
     return result
 
 

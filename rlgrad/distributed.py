@@ -54,13 +54,12 @@ def put_together(array: np.ndarray, axis: int = 0) -> np.ndarray:
     if here.size == 1:
         return array
     mine = own(array.shape[axis]).reshape(-1, *[1] * (array.ndim - axis - 1))
-    result: np.ndarray = summed(torch.from_numpy(np.where(mine, array, np.zeros((), array.dtype))))[0].numpy()
-    return result
+    return np.asarray(summed(torch.from_numpy(np.where(mine, array, np.zeros((), array.dtype))))[0].numpy())
 
 
-def whole(parts: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Return a gradient, summed over all ranks; None stays None."""
-    there = iter(summed(*(part for part in parts if part is not None)))
+def whole(parts: Sequence[Tensor | None], join: Callable[..., list[Tensor]] = summed) -> list[Tensor | None]:
+    """Join the parts of all ranks, such as a gradient, by default to their sums; None stays None."""
+    there = iter(join(*(part for part in parts if part is not None)))
     return [None if part is None else next(there) for part in parts]
 
 
@@ -95,7 +94,7 @@ def anyone(signals: list[int]) -> list[int]:
     return sent.nonzero().flatten().tolist()
 
 
-def told(content: Any) -> list[Any]:
+def gathered(content: Any) -> list[Any]:
     """Return the content that each rank gives, in the order of the ranks."""
     if here.size == 1:
         return [content]
@@ -114,7 +113,7 @@ def from_first(call: Callable[[], Answer]) -> Answer:
         answer = call() if here.first else None
     except UsageError as error:
         fault = str(error)
-    answer, fault = told((answer, fault))[0]
+    answer, fault = gathered((answer, fault))[0]
     if fault:
         raise UsageError(fault)
     found: Answer = answer
@@ -128,7 +127,7 @@ def check(shares: int, said: Mapping[str, str], listed: Callable[[Mapping[str, s
     """
     if here.size == 1:
         return
-    first, *others = told(dict(said))
+    first, *others = gathered(dict(said))
     for number, other in enumerate(others, 1):
         if changed := listed(first, other):
             raise UsageError(f"process {number} of {here.size} would train something else than the first: {changed}")

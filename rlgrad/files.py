@@ -4,6 +4,7 @@ files, because a pipe may never end."""
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from rlgrad.errors import say
 
 
-def write(path: Path, content: bytes, previous: Path | None = None) -> None:
+def write(path: Path, content: str | bytes, previous: Path | None = None) -> None:
     """Write `content` to a temporary file, then rename it to `path`.
 
     previous: the new name of the old file; None: the old file is replaced.
@@ -22,7 +23,7 @@ def write(path: Path, content: bytes, previous: Path | None = None) -> None:
     temporary.unlink(missing_ok=True)  # it may be left from a process that was killed while it wrote
     try:
         with open(temporary, "xb") as file:  # "x" does not follow a link that somebody else has put there
-            file.write(content)
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         if previous is not None and path.exists():
@@ -40,6 +41,15 @@ def read(path: Path) -> bytes:
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     return path.read_bytes()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The mapping in a JSON file; empty if the file does not exist or cannot be read."""
+    try:
+        found = json.loads(read(path))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class Growing:

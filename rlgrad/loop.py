@@ -13,6 +13,7 @@ value per replica. Replicas share no parameters, so the gradient of the sum is e
 import enum
 import functools
 import itertools
+from collections import UserDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -61,24 +62,15 @@ class Estimate(NamedTuple):
         return self.value if self.surrogate is None else self.surrogate
 
 
-class Lazy(Mapping[str, Tensor]):
+class Lazy(UserDict[str, Tensor]):
     """Metrics that are computed when the first of them is read, because many updates are not logged."""
 
-    def __init__(self, compute: Callable[[], Mapping[str, Tensor]]):
+    def __init__(self, compute: Callable[[], dict[str, Tensor]]):
         self._compute = compute
 
     @functools.cached_property
-    def _computed(self) -> Mapping[str, Tensor]:
+    def data(self) -> dict[str, Tensor]:  # type: ignore[override]
         return self._compute()
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._computed[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._computed)
-
-    def __len__(self) -> int:
-        return len(self._computed)
 
 
 class Problem:
@@ -272,9 +264,14 @@ class Apart(nn.Module):
     optimizer: tuple[str, Mapping[str, Any]] | None = None  # name and arguments of the part's own optimizer
 
 
+def parts_apart(model: nn.Module) -> list[Apart]:
+    """Return the parts of a model that are `Apart`."""
+    return [module for module in model.modules() if isinstance(module, Apart)]
+
+
 def parameters_apart(model: nn.Module) -> set[nn.Parameter]:
-    """Return the parameters of the parts that are `Apart`."""
-    return {p for module in model.modules() if isinstance(module, Apart) for p in module.parameters()}
+    """Return the parameters of these parts."""
+    return {parameter for part in parts_apart(model) for parameter in part.parameters()}
 
 
 def make_optimizer(
@@ -294,16 +291,13 @@ def make_optimizer(
         raise ValueError("it needs a Fisher information, which only a policy or a likelihood has")
     searches = name == "Newton" or arguments.get("line_search_fn") or arguments.get("line_search")
     if searches and not problem.line_search:
-        message = (
-            "its line search needs values that change, on the same data, with all parameters, and this problem's do "
-        )
-        raise ValueError(f"{message}not: turn it off (line_search_fn: null), or take NaturalGradient")
-    apart = [module for module in problem.model.modules() if isinstance(module, Apart)]
+        message = "its line search needs values that change, on the same data, with all parameters, and this problem's "
+        raise ValueError(message + "do not: turn it off (line_search_fn: null), or take NaturalGradient")
     theirs = parameters_apart(problem.model)
     main = [parameter for parameter in problem.model.parameters() if parameter not in theirs]
     together = [Part(main, (direction or problem.direction).sign)]
     alone = []
-    for module in apart:
+    for module in parts_apart(problem.model):
         part = Part(list(module.parameters()), module.direction.sign, module.arguments)
         if module.optimizer:
             alone.append(optimizers.make(module.optimizer[0], [part], module.optimizer[1], problem.rests))

@@ -5,7 +5,7 @@ import difflib
 import functools
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, get_type_hints
 
 import torch
@@ -14,16 +14,14 @@ from torch import nn, optim
 
 from rlgrad import optimizers
 from rlgrad.errors import SettingError, said
-from rlgrad.loop import Apart, Direction, Estimate, Problem, make_optimizer, updates
+from rlgrad.loop import Apart, Direction, Estimate, Problem, make_optimizer, parts_apart, updates
 from rlgrad.optimizers import schedules
 from rlgrad.optimizers.curvature import Differentiated
 from rlgrad.optimizers.parts import groups_of_each, of_one
-from rlgrad.settings import SHARED, Named, RunSettings, refusal, side_by_side
+from rlgrad.settings import SHARED, Key, Named, RunSettings, refusal, side_by_side
 
 SET_BY_US = ("params", "optimizer", "maximize", "sign", "last_epoch", "schedulers")  # arguments that no config gives
 TRIED = 100  # steps of a schedule that are tried, at most
-
-Key = tuple[str, ...]
 
 
 def build_optimizer(settings: RunSettings, problem: Problem) -> optim.Optimizer:
@@ -32,7 +30,11 @@ def build_optimizer(settings: RunSettings, problem: Problem) -> optim.Optimizer:
     for path in settings.optimizers_of_parts():
         beside(path, [one.optimizers_of_parts()[path] for one in each], int(settings.replicas))
     arguments = beside(("optimizer",), [one.optimizer for one in each], int(settings.replicas))
-    return made_optimizer(settings, problem, arguments)
+    name, heading = settings.optimizer.name, settings.heading(problem.direction)
+    try:
+        return make_optimizer(problem, name, direction=heading, **arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise SettingError(("optimizer",), f"{name}: {error}") from error
 
 
 def beside(path: Key, each: Sequence[Named], replicas: int) -> dict[str, Any]:
@@ -51,42 +53,27 @@ def fractional(value: Any) -> bool:
     return isinstance(value, float) or (isinstance(value, tuple | list) and all(map(fractional, value)))
 
 
-def made_optimizer(settings: RunSettings, problem: Problem, arguments: Mapping[str, Any]) -> optim.Optimizer:
-    """Make the optimizer, with the direction of the run. Raises SettingError."""
-    name, heading = settings.optimizer.name, settings.heading(problem.direction)
-    try:
-        return make_optimizer(problem, name, direction=heading, **arguments)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise SettingError(("optimizer",), f"{name}: {error}") from error
-
-
 def build_schedule(
     settings: RunSettings, optimizer: optim.Optimizer, direction: Direction
 ) -> optim.lr_scheduler.LRScheduler | None:
-    """Build any scheduler in rlgrad.schedules, including torch's and nested ones. Raises SettingError."""
-    if settings.schedule is None:
+    """Build any scheduler in rlgrad.optimizers.schedules, including torch's and nested ones. Raises SettingError."""
+    if (schedule := settings.schedule) is None:
         return None
-    if settings.schedule.name == "ReduceLROnPlateau" and settings.grid:
+    if schedule.name == "ReduceLROnPlateau" and settings.grid:
         if len(groups_of_each(optimizer)) != len(settings.cells):
             message = "it watches each value of a sweep, but some share a learning rate here: sweep only optimizer.lr"
             raise SettingError(("schedule", "name"), message)
-        return schedules.PlateauOfEach(
-            optimizer, mode=direction.value, **arguments_of(("schedule",), settings.schedule)
-        )
-    if settings.schedule.name in ("OneCycleLR", "CyclicLR"):
+        return schedules.PlateauOfEach(optimizer, mode=direction.value, **arguments_of(("schedule",), schedule))
+    if schedule.name in ("OneCycleLR", "CyclicLR"):
         if "lr" in settings.optimizer.arguments:
-            raise SettingError(
-                ("optimizer", "lr"), f"it has no effect: {settings.schedule.name} sets the learning rate"
-            )
+            raise SettingError(("optimizer", "lr"), f"it has no effect: {schedule.name} sets the learning rate")
         if len({float(group["lr"]) for group in optimizer.param_groups}) > 1:
-            message = f"{settings.schedule.name} gives all parts one learning rate: leave critic.learning_rate out"
+            message = f"{schedule.name} gives all parts one learning rate: leave critic.learning_rate out"
             raise SettingError(("schedule", "name"), message)
-    made = make_schedule(("schedule",), settings.schedule, optimizer, direction.value)
+    made = make_schedule(("schedule",), schedule, optimizer, direction.value)
     ends = getattr(made, "total_steps", None)  # OneCycleLR refuses to be stepped any further
     if ends is not None and ends < settings.length:
-        raise SettingError(
-            ("schedule",), f"{settings.schedule.name} ends after {ends} {settings.counts}, before the run ends"
-        )
+        raise SettingError(("schedule",), f"{schedule.name} ends after {ends} {settings.counts}, before the run ends")
     return made
 
 
@@ -123,11 +110,10 @@ class Trial(Problem):
         """replica: the replica whose arguments the parts have."""
         self.direction, self.line_search = direction, problem.line_search
         self.curved, self.informed, self.rests = problem.curved, problem.informed, problem.rests
-        parts = [module for module in problem.model.modules() if isinstance(module, Apart)]
         self.point = nn.Parameter(torch.zeros(1, 1, 2, dtype=torch.float64))
         self.model = nn.Module()
         self.model.register_parameter("point", self.point)
-        for number, part in enumerate(parts):
+        for number, part in enumerate(parts_apart(problem.model)):
             self.model.add_module(str(number), Copy(part, replica))
 
     def objective(self, batch: Any) -> Estimate:
@@ -156,7 +142,7 @@ def try_out(settings: RunSettings, problem: Problem) -> None:
 
     Raises SettingError if one of them fails, moves nothing, or gives values that are not finite.
     """
-    parts, tried = [module for module in problem.model.modules() if isinstance(module, Apart)], list[Any]()
+    parts, tried = parts_apart(problem.model), list[Any]()
     for number, each in enumerate(settings.each()):
         replica = number * int(settings.replicas)
         arguments = [each.optimizer, *(of_one([part.arguments, part.optimizer], replica) for part in parts)]
@@ -196,12 +182,7 @@ def try_alone(settings: RunSettings, problem: Problem, replica: int) -> None:
 def take(schedule: optim.lr_scheduler.LRScheduler, settings: RunSettings) -> None:
     """Let the schedule take one step. Raises SettingError."""
     try:
-        if isinstance(schedule, optim.lr_scheduler.ReduceLROnPlateau):
-            schedule.step(0.0)
-        elif settings.steps:
-            schedules.move_to(schedule, schedule.last_epoch + 1)
-        else:
-            schedule.step()
+        schedules.advance(schedule, 0.0, schedule.last_epoch + 1 if settings.steps else None)
     except Exception as error:
         assert settings.schedule is not None
         raise SettingError(("schedule",), f"{settings.schedule.name}: {said(error)}") from error
@@ -268,8 +249,8 @@ def types_of(chosen: type) -> type[BaseModel]:
 def offered(kind: str) -> frozenset[str]:
     """The names that an `optimizer` or a `schedule` can have."""
     if kind == "optimizer":
-        ours = {"ByPart", "Composite", "PerReplica"}  # they are made of other optimizers
-        return subclasses_in(optimizers, optim.Optimizer) - ours - {"SparseAdam"}  # it takes only sparse gradients
+        composed = {"Composite", *subclasses_in(optimizers, optimizers.Composite)}  # they are made of other optimizers
+        return subclasses_in(optimizers, optim.Optimizer) - composed - {"SparseAdam"}  # it takes only sparse gradients
     base = optim.lr_scheduler.LRScheduler
     return subclasses_in(schedules, base) - {"LRScheduler", "LambdaLR", "MultiplicativeLR", "PlateauOfEach"}
 

@@ -17,14 +17,13 @@ from scipy import stats
 from rlgrad.cli import main
 from rlgrad.errors import UsageError
 from rlgrad.reports import listing
-from rlgrad.reports.comparison import probability_of_improvement
 from rlgrad.reports.figures import curves, swept
 from rlgrad.reports.playing import random_play, returns_by_chance
-from rlgrad.reports.reading import Curve, Recorded, apart, read_run
+from rlgrad.reports.reading import Curve, Recorded, by_cell, read_run
 from rlgrad.reports.report import Seen, differing, drawn, improvement, lead, report
 from rlgrad.reports.slices import LINE, PLANE, cut, orthonormal
 from rlgrad.run import train
-from rlgrad.run.statistics import number, summarize
+from rlgrad.run.statistics import number, probability_of_improvement, summarize
 from rlgrad.supervised.judgement import interval_of_probability
 from tests.environments import Countdown
 from tests.run.support import AGENT, CLASSIFIER, SURFACE
@@ -64,7 +63,7 @@ def test_a_sweep_is_read_as_a_run_for_each_cell() -> None:
     """A replica that is set aside stays a gap; the step is the mean work of the cell's own replicas."""
     settings = {"replicas": 2, "optimizer": {"name": "SGD", "lr": {"sweep": [0.1, 0.2, 0.3]}}}
     values = {"episode/env_steps": [10, 20, 30, 40, 50, 60], "objective/value": [1, 2, None, 4, 5, 6]}
-    each = apart(Recorded(Path("run"), settings, {}, {}, [{"step": 35, "update": 1} | values]))
+    each = by_cell(Recorded(Path("run"), settings, {}, {}, [{"step": 35, "update": 1} | values]))
     curves = [cell.curve("objective/value") for cell in each]
     assert [curve.x.tolist() for curve in curves] == [[15], [35], [55]]
     np.testing.assert_array_equal([curve.values for curve in curves], [[[1, 2]], [[np.nan, 4]], [[5, 6]]])
@@ -74,7 +73,7 @@ def test_a_sweep_is_read_as_a_run_for_each_cell() -> None:
 def test_the_figure_of_a_sweep_shows_each_final_result_with_its_interval() -> None:
     settings = {"replicas": 3, "optimizer": {"name": "SGD", "lr": {"sweep": [0.1, 0.3]}}}
     logged = [{"step": k, "update": k, "objective/value": [k * n * n for n in range(6)]} for k in (1, 2)]
-    figure = swept(apart(Recorded(Path("run"), settings, {}, {}, logged)), "objective/value")
+    figure = swept(by_cell(Recorded(Path("run"), settings, {}, {}, logged)), "objective/value")
     (bars,) = figure.axes[0].containers
     final = [summarize(logged[-1]["objective/value"][:3]), summarize(logged[-1]["objective/value"][3:])]
     np.testing.assert_allclose(bars.lines[0].get_xydata(), [[0.1, final[0]["mean"]], [0.3, final[1]["mean"]]])

@@ -60,11 +60,10 @@ def make_agent(
         net = network(settings, "policy", seen, shown, wanted, policy.initial_gain, streams)
     else:
         net = checked(settings, ("given", "policy"), given, seen.shape or (), wanted)
-    made = policy_for(
-        action, masked(net, True), replicas, policy.deviation, policy.initial_deviation, squash=policy.squash
-    )
+    form = policy.deviation, policy.initial_deviation, policy.squash
+    made = policy_for(action, masked(net, True), replicas, *form)
     made.pictures = shown
-    critic = memory = None
+    critic = None
 
     def unit() -> ReturnUnit | None:
         return ReturnUnit(replicas) if settings.normalise_returns else None
@@ -74,8 +73,7 @@ def make_agent(
         own = settings.critic.optimizer
         optimizer = (own.name, own.arguments) if own else None
         critic = Critic(masked(guess, False), unit(), settings.reward_scale, settings.critic.learning_rate, optimizer)
-    if settings.baseline == "running_mean":
-        memory = RunningMean(replicas)
+    memory = RunningMean(replicas) if settings.baseline == "running_mean" else None
     return Agent(made, critic, memory, unit())
 
 
@@ -119,7 +117,7 @@ def network(
         return nn.Sequential(*layers, checked(settings, path, own, (size,), outputs))
     if ":" in described.activation:
         function = settings.named((part, "activation"), described.activation)
-        made = AnyMLP(size, outputs, described.hidden, streams, function, gain)
+        made = AnyMLP(function, size, outputs, described.hidden, streams, output_gain=gain)
         return nn.Sequential(*layers, checked(settings, (part, "activation"), made, (size,), outputs))
     known: Any = described.activation
     return nn.Sequential(*layers, MLP(size, outputs, described.hidden, streams, known, gain))

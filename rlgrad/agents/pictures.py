@@ -22,10 +22,6 @@ def beside(pictures: Sequence[Picture], total: int) -> np.ndarray:
     return np.flatnonzero(rest)
 
 
-def as_number(x: Any) -> Tensor:
-    return torch.as_tensor(x, dtype=torch.get_default_dtype())
-
-
 class Sight(nn.Module):
     """Turns observations into features: [R, ..., *O] -> [R, ..., features]. Each picture is scaled to [0, 1] by the
     bounds of its space, and goes through its own convolutions; other numbers stay as they are."""
@@ -40,10 +36,9 @@ class Sight(nn.Module):
         super().__init__()
         self.axes, self.pictures = len(seen.shape or ()), pictures
         self.rest = torch.as_tensor(beside(pictures, math.prod(seen.shape or ())))
-        self.lowest, self.reach = list[Tensor | None](), list[Tensor]()
-        for low, reach in (each.scale for each in pictures):
-            self.lowest.append(None if low is None else as_number(low))
-            self.reach.append(as_number(reach))
+        kind, scales = torch.get_default_dtype(), [each.scale for each in pictures]
+        self.lowest = [None if low is None else torch.as_tensor(low, dtype=kind) for low, _ in scales]
+        self.reach = [torch.as_tensor(reach, dtype=kind) for _, reach in scales]
         self.each = nn.ModuleList(Convolutions(each.shape, streams, filters) for each in pictures)
         self.features = len(self.rest) + sum(each.features for each in self.each)  # type: ignore[misc]
 
@@ -56,11 +51,11 @@ class Sight(nn.Module):
     def of_one(self, rows: Tensor, replica: int) -> Tensor:
         """Return one replica's features, [N, O] -> [N, features]. Empty rows, as after an end, are computed once."""
         if torch.compiler.is_exporting() or (shown := (rows != 0).any(1)).all():
-            return self.looked_at(rows, replica)
+            return self.features_of(rows, replica)
         once = torch.cat([torch.zeros_like(rows[:1]), rows[shown]])
-        return self.looked_at(once, replica).index_select(0, shown.cumsum(0) * shown)
+        return self.features_of(once, replica).index_select(0, shown.cumsum(0) * shown)
 
-    def looked_at(self, rows: Tensor, replica: int) -> Tensor:
+    def features_of(self, rows: Tensor, replica: int) -> Tensor:
         kind = torch.get_default_dtype()
         found = [rows[:, self.rest].to(kind)] if len(self.rest) else []
         for picture, low, reach, convolutions in zip(self.pictures, self.lowest, self.reach, self.each, strict=True):
@@ -103,7 +98,7 @@ class Frames:
         """Return the observations of all processes that train together. alive: [R, T, B] bool, steps of this one."""
         frames, numbers = [], []
         for own, which in zip(self.frames, self.numbers, strict=True):
-            counts = distributed.told(len(own))
+            counts = distributed.gathered(len(own))
             first = sum(counts[: ranks.here.rank])
             all_of_them = own.new_zeros(sum(counts), own.shape[1])
             all_of_them[first : first + len(own)] = own

@@ -16,16 +16,18 @@ class Sliced(Composite):
     """Several optimizers, each for some replicas, on views of their slice of the parameters. Each stretch of replicas
     with the same arguments has one group per part; all parameters are in the groups of the first stretch.
 
-    places: for each optimizer, the replicas it moves (a number, which drops the axis, or a slice) and their stretch.
+    places: for each optimizer, the replicas it moves (a number, which drops the axis, or a slice) and their stretch;
+    None: one for each stretch.
     """
 
     def __init__(
         self,
         parts: Sequence[Part],
         found: Sequence[Stretch],
-        places: Sequence[tuple[int | slice, Stretch]],
         make: Callable[[list[dict[str, Any]], Arguments], torch.optim.Optimizer],
+        places: Sequence[tuple[int | slice, Stretch]] | None = None,
     ):
+        places = places or [(each.replicas, each) for each in found]
         self.parameters = [parameter for part in parts for parameter in part.parameters]
         self.views: list[list[Tensor]] = []
         self.each = []
@@ -41,7 +43,7 @@ class Sliced(Composite):
             parameters = [[] if number else part.parameters for part in parts]
             whole += [{**group, "params": own} for group, own in zip(inner, parameters, strict=True)]
         super().__init__(whole, dict(self.each[0].defaults))
-        self.found, self.parts, self.widths = found, len(parts), [each.width for each in found]
+        self.stretches, self.parts, self.widths = found, len(parts), [each.width for each in found]
 
     def tell(self) -> None:
         """Pass the groups' numbers, which a schedule may have changed, on to the inner optimizers."""
@@ -54,14 +56,6 @@ class Sliced(Composite):
 class PerStretch(Sliced):
     """One optimizer for each stretch of replicas, for those of torch's optimizers that work element by element."""
 
-    def __init__(
-        self,
-        parts: Sequence[Part],
-        found: Sequence[Stretch],
-        make: Callable[[list[dict[str, Any]], Arguments], torch.optim.Optimizer],
-    ):
-        super().__init__(parts, found, [(each.replicas, each) for each in found], make)
-
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor]) -> None:  # type: ignore[override]
         self.tell()
@@ -69,7 +63,7 @@ class PerStretch(Sliced):
             closure()
         for optimizer, views, number in zip(self.each, self.views, self.stretch, strict=True):
             for view, parameter in zip(views, self.parameters, strict=True):
-                view.grad = None if parameter.grad is None else parameter.grad[self.found[number].replicas]
+                view.grad = None if parameter.grad is None else parameter.grad[self.stretches[number].replicas]
             optimizer.step()
 
 
@@ -83,15 +77,12 @@ class PerReplica(Sliced):
     """
 
     def __init__(
-        self,
-        parts: Sequence[Part],
-        optimizer_class: Callable[..., torch.optim.Optimizer],
-        arguments: Arguments,
+        self, parts: Sequence[Part], optimizer_class: Callable[..., torch.optim.Optimizer], arguments: Arguments
     ):
         self.signs = [COST * part.sign for part in parts for _ in part.parameters]  # +1 if it is minimized already
         found = stretches(parts, arguments)
         places = [(k, each) for each in found for k in range(each.replicas.start, each.replicas.stop)]
-        super().__init__(parts, found, places, lambda groups, arguments: optimizer_class(groups, **arguments))
+        super().__init__(parts, found, lambda groups, arguments: optimizer_class(groups, **arguments), places)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor]) -> None:  # type: ignore[override]

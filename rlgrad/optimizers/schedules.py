@@ -9,14 +9,20 @@ from torch import Tensor, optim
 from torch.optim.lr_scheduler import *  # noqa: F403 - a config finds them all by name in this one module
 from torch.optim.lr_scheduler import LRScheduler
 
-from rlgrad.optimizers.parts import groups_of_each
+from rlgrad.optimizers.parts import groups_of_each, is_count, require
 
 
-def move_to(schedule: LRScheduler, place: int) -> None:
-    """Set the learning rate to the schedule's value at update `place`, however far from the last one. Raises TypeError
-    for a schedule that can only move to the next place, such as SequentialLR."""
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # torch warns unless place is the next one
-        schedule.step(place)
+def advance(schedule: LRScheduler, value: Any, place: int | None) -> None:
+    """Let a schedule set the next learning rate. value: the objective, or in a sweep that of each value: a schedule may
+    watch it. place: set the learning rate of update `place`, however far from the last one; None: of the next update.
+    Raises TypeError for a schedule that can only move to the next place, such as SequentialLR."""
+    if isinstance(schedule, optim.lr_scheduler.ReduceLROnPlateau):
+        schedule.step(value)
+    elif place is None:
+        schedule.step()
+    else:
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # torch warns unless it is the next one
+            schedule.step(place)
 
 
 class Hyperbolic(LRScheduler):
@@ -37,8 +43,7 @@ class Hyperbolic(LRScheduler):
         floor: float = 0.0,
         last_epoch: int = -1,
     ):
-        if not isinstance(epoch_length, int) or epoch_length < 1:
-            raise ValueError(f"epoch_length must be a whole number of at least 1, not {epoch_length!r}")
+        require(is_count(epoch_length), "epoch_length must be a whole number of at least 1", epoch_length)
         self.epoch_length, self.decay, self.floor = epoch_length, decay, floor
         super().__init__(optimizer, last_epoch)
 
@@ -68,9 +73,9 @@ class PlateauOfEach(ReduceLROnPlateau):
 
     def __init__(self, optimizer: optim.Optimizer, **arguments: Any):
         self.optimizer = optimizer
-        self.each = list(self.apart(lambda _: ReduceLROnPlateau(optimizer, **arguments)))
+        self.each = list(self.on_groups_of_each(lambda _: ReduceLROnPlateau(optimizer, **arguments)))
 
-    def apart(self, act: Callable[[int], Any]) -> Iterator[Any]:
+    def on_groups_of_each(self, act: Callable[[int], Any]) -> Iterator[Any]:
         """Yield act(n) for each value n of the sweep, with the optimizer reduced to the groups of that value."""
         every = self.optimizer.param_groups
         try:
@@ -81,7 +86,7 @@ class PlateauOfEach(ReduceLROnPlateau):
             self.optimizer.param_groups = every
 
     def step(self, values: Sequence[float]) -> None:  # type: ignore[override]
-        for _ in self.apart(lambda number: self.each[number].step(values[number])):
+        for _ in self.on_groups_of_each(lambda number: self.each[number].step(values[number])):
             pass
 
     def state_dict(self) -> dict[str, Any]:

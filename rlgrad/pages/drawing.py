@@ -5,8 +5,7 @@ A picture is one panel. Pages put panels side by side, or below each other on a 
 
 import io
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import matplotlib as mpl
@@ -34,10 +33,8 @@ STYLE = {
 }  # fmt: skip
 
 
-@contextmanager
-def style() -> Iterator[None]:
-    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
-        yield
+def style() -> AbstractContextManager[None]:
+    return mpl.rc_context(STYLE)  # type: ignore[arg-type]
 
 
 def panel(width: float = 4.3, height: float = 3.2, **options: Any) -> tuple[Figure, Axes]:
@@ -46,10 +43,10 @@ def panel(width: float = 4.3, height: float = 3.2, **options: Any) -> tuple[Figu
     return figure, figure.add_subplot(**options)
 
 
-def png(figure: Figure, dpi: int = 110) -> bytes:
+def png(figure: Figure) -> bytes:
     """The picture as a PNG on white, because TensorBoard shows it on light and on dark pages."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+    figure.savefig(buffer, format="png", dpi=110, facecolor="white")
     return buffer.getvalue()
 
 

@@ -14,7 +14,7 @@ return still to come from the states that the policy visits.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from gymnasium import spaces
@@ -22,16 +22,16 @@ from torch import Tensor, nn
 
 from rlgrad import distributed, ranks
 from rlgrad.agents import rollouts
-from rlgrad.agents.advantages import discount_factors, reward_to_go, total
+from rlgrad.agents.advantages import discount_factors, reward_to_go, step_mean, total
 from rlgrad.agents.agent import Agent, make_agent
 from rlgrad.agents.baselines import RunningMean
 from rlgrad.agents.batches import Batch, First, Guesses, Weights, guesses
 from rlgrad.agents.credit import credit, standardised, values
-from rlgrad.agents.diagnostics import divergence, effective_number, explained_variance, quality_of_gradient
+from rlgrad.agents.diagnostics import effective_number, explained_variance, quality_of_gradient
 from rlgrad.agents.divided import Divided, divides
 from rlgrad.agents.experience import Experience
 from rlgrad.agents.fisher import Fisher
-from rlgrad.agents.gradient import PolicyGradient, by_halves, looked_at, policy_gradient, with_optimal_baseline
+from rlgrad.agents.gradient import Terms, by_halves, evaluate_actions, policy_gradient, with_optimal_baseline
 from rlgrad.agents.normalisers import Normaliser, ReturnUnit
 from rlgrad.agents.rollouts import Rollout
 from rlgrad.agents.settings import CreditSettings, EntropyBonus, check, opened, without_effect
@@ -82,21 +82,12 @@ class Settings(CreditSettings):
         return "entropy_bonus.final" if self.entropy_bonus and self.entropy_bonus.final is not None else None
 
 
-class Played(NamedTuple):
-    """What `diagnose` needs of an update: the policy that played it, and its advantages."""
-
-    found: PolicyGradient
-    advantage: Tensor  # [R, T, B] in the objective's unit, times the share of each step in the mean
-    unit: Tensor  # [R, 1, 1] the unit of the advantages that the gradient used
-
-
 def objective_of(settings: Settings, batch: Rollout, target: Tensor) -> tuple[Tensor, Tensor]:
     """Return the objective [R], and the share [R, T, B] of each step in it. target: [R, T, B] the return that each step
     is credited with."""
     alive = batch.alive
     if settings.segment:
-        steps = alive.sum((1, 2))
-        return total(target * alive) / steps, alive / steps.reshape(-1, 1, 1)
+        return step_mean(target, alive), alive / alive.sum((1, 2), keepdim=True)
     if settings.batch_steps:
         goes_on = alive & ~batch.over
         first = alive & ~torch.cat([torch.zeros_like(goes_on[:, :1]), goes_on[:, :-1]], 1)  # first steps of episodes
@@ -214,20 +205,20 @@ class Reinforce(Trainable):
         diagnosed = batch.step % settings.diagnose_every_updates == 0
         optimal = settings.baseline.startswith("optimal")
         credited = 0 * weights.credited if optimal else weights.credited
-        found = policy_gradient(self.model, batch, credited, weights.bonus, weights.pull, keep=diagnosed)
+        found = policy_gradient(self.model, batch, Terms(credited, weights.bonus, weights.pull), diagnosed)
+        first = First(weights, found)
         if optimal:
             each = settings.baseline == "optimal_per_parameter"
             best = with_optimal_baseline(self.model, batch, weights.weight * alive, weights.used, each)
             for whole_gradient, part in zip(found.gradient, best, strict=True):
                 whole_gradient += part
         else:
-            whole.first = First(weights, found)
+            whole.first = first
             if diagnosed and settings.episodes > 1 and not settings.batch_steps:
                 metrics |= quality_of_gradient(*by_halves(self.model, batch, credited))
-        metrics |= self._episodes(batch) | {"policy/entropy": total(found.entropy * alive) / alive.sum((1, 2))}
-        notes = Played(found, (weights.advantage * weights.share).to(weights.value.dtype), weights.unit)
+        metrics |= self._episodes(batch) | {"policy/entropy": step_mean(found.entropy, alive)}
         gradient, fisher = self._for_all(found.gradient), self._fisher(batch)
-        return Estimate(weights.value, metrics, gradient, fisher, notes, surrogate=0 * weights.value)
+        return Estimate(weights.value, metrics, gradient, fisher, first, surrogate=0 * weights.value)
 
     def _weigh(self, batch: Rollout) -> tuple[Weights, dict[str, Tensor]]:
         """Return the weight of each step in the gradient, and metrics of the baseline and the critic."""
@@ -264,12 +255,11 @@ class Reinforce(Trainable):
         assert whole.first
         weights, before = whole.first
         if moving:
-            found = policy_gradient(
-                self.model, batch, weights.credited, weights.bonus, weights.pull, played=before.log_prob
-            )
+            terms = Terms(weights.credited, weights.bonus, weights.pull, before.log_prob)
+            found = policy_gradient(self.model, batch, terms)
             gradient = self._for_all(found.gradient)
         else:
-            found = looked_at(self.model, batch)
+            found = evaluate_actions(self.model, batch)
         gained = (found.log_prob - before.log_prob).expm1() * weights.credited
         if weights.bonus is not None:
             gained = gained + (found.entropy - before.entropy) * weights.bonus
@@ -303,12 +293,17 @@ class Reinforce(Trainable):
         played again: there it is the objective of the same steps, weighted by how much more probable their actions have
         become (Kakade & Langford 2002, eq. 4.1).
         """
-        batch: Rollout = update.passes[0].batch.played
         if not self.settings.flowing:
-            return self._discounted(batch.step)
-        played: Played = update.passes[0].notes
-        log_ratio = (looked_at(self.model, batch).log_prob - played.found.log_prob) * batch.alive
-        return update.value + total((log_ratio.exp() - 1) * played.advantage)
+            return self._discounted(update.passes[0].batch.played.step)
+        weights: Weights = update.passes[0].notes.weights
+        advantage = (weights.advantage * weights.share).to(update.value.dtype)
+        return update.value + total((self._log_ratio(update).exp() - 1) * advantage)
+
+    def _log_ratio(self, update: Update) -> Tensor:
+        """Return how much more probable [R, T, B] the actions of an update have become, as a logarithm."""
+        batch: Rollout = update.passes[0].batch.played
+        first: First = update.passes[0].notes
+        return (evaluate_actions(self.model, batch).log_prob - first.before.log_prob) * batch.alive
 
     def final(self, update: Update) -> Tensor:
         """Return the mean return [R] of episodes that no update has learned from: those of the next update, if there
@@ -319,18 +314,17 @@ class Reinforce(Trainable):
     def diagnose(self, update: Update, promised: Tensor) -> Mapping[str, Tensor]:
         """Return how far the policy has moved from the one that played, and how much the objective has changed. The
         predicted change is left out if the gradient is not that of the objective: docs/tags.md says when."""
-        batch, played = update.passes[0].batch.played, update.passes[0].notes
-        log_ratio = (looked_at(self.model, batch).log_prob - played.found.log_prob) * batch.alive
+        batch, (weights, before) = update.passes[0].batch.played, update.passes[0].notes
         seen = (batch.observation[:, piece] for piece in batch.pieces())
-        moved = [old.divergence(self.model(x)) for old, x in zip(played.found.policy, seen, strict=True)]
+        moved = [old.divergence(self.model(x)) for old, x in zip(before.policy, seen, strict=True)]
         of = "surrogate" if self.settings.flowing else "objective"
         found = {
             f"{of}/achieved_change": self.after(update) - update.value,
-            "policy/kl": divergence(torch.cat(moved, 1), batch.alive),
-            "policy/effective_episodes": effective_number(log_ratio),
+            "policy/kl": step_mean(torch.cat(moved, 1), batch.alive),
+            "policy/effective_episodes": effective_number(self._log_ratio(update)),
         }
         if self._promises:
-            found[f"{of}/predicted_change"] = promised * played.unit.flatten()
+            found[f"{of}/predicted_change"] = promised * weights.unit.flatten()
         return found
 
     def description(self) -> dict[str, Any]:
@@ -340,11 +334,9 @@ class Reinforce(Trainable):
     def evaluate(self, step: int) -> Mapping[str, Tensor]:
         """Return the mean undiscounted return and length [R] of new episodes of the greedy policy; and the share of
         episodes that were cut off, if there are any. For a task without an end it is the reward per step."""
-        wanted = self.settings.evaluation
-        limit = wanted.steps or wanted.episode_limit
-        returns, lengths, cut = self.experience.returns(
-            self.model.policy, Purpose.EVALUATE, step, wanted.episodes, greedy=True, limit=limit
-        )
+        wanted, policy = self.settings.evaluation, self.model.policy
+        how: dict[str, Any] = {"greedy": True, "limit": wanted.steps or wanted.episode_limit}
+        returns, lengths, cut = self.experience.returns(policy, Purpose.EVALUATE, step, wanted.episodes, **how)
         if wanted.steps:
             return {"reward_per_step": returns.sum(1) / lengths.sum(1)}
         found = {"return": returns.mean(1), "length": lengths.mean(1)}

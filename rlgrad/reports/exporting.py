@@ -19,7 +19,6 @@ from rlgrad.config import Config
 from rlgrad.errors import UsageError, text_of
 from rlgrad.reports.loading import stage
 from rlgrad.run import weights
-from rlgrad.run.resuming import content_of
 from rlgrad.supervised.trained import TrainedClassifier, TrainedRegression
 
 
@@ -50,7 +49,7 @@ class PolicyGraph(nn.Module):
                 answers = found.mean[0], found.log_deviation[0].exp()
                 unit = (answers[0].tanh() if policy.squash else answers[0]).double()
                 chosen = torch.as_tensor(policy.centre) + torch.as_tensor(policy.reach) * unit
-                place = torch.eye(policy.free.size, dtype=torch.float64)[policy.free.flatten()]  # [F, D]
+                place = torch.eye(policy.free.size).double()[policy.free.flatten()]  # [F, D]
                 scaled = (chosen @ place).reshape(-1, *self.shape)  # the others have their only value from the bounds
                 action = scaled.clip(torch.as_tensor(policy.low).double(), torch.as_tensor(policy.high).double())
         return action.to(self.dtype), *answers
@@ -105,7 +104,7 @@ def export(model: TrainedPolicy | TrainedClassifier, config: Config, run: Path, 
     content = onnx(graph.eval(), first, model)
     to.parent.mkdir(parents=True, exist_ok=True)
     files.write(to, content)
-    files.write(card, model_card(model, config, run, to.name, graph.gives).encode())
+    files.write(card, model_card(model, config, run, to.name, graph.gives))
     return card
 
 
@@ -145,9 +144,8 @@ def model_card(
         takes += "; everything in one row, with the action mask at its end" if model.settings.mask else ""
         gives += f". The action is the most probable one, of {model.action_space}"
         gives += f"; hold it for {held} steps of the environment" if held > 1 else ""
-        usage = template("card_policy.py.txt").format(
-            name=name, on=on, options=settings.environment_options, precision=model.precision
-        )
+        about = {"on": on, "options": settings.environment_options, "precision": model.precision}
+        usage = template("card_policy.py.txt").format(name=name, **about)
     else:
         on, task, metrics = Path(settings.data).name, "tabular-classification", {"accuracy": "accuracy"}
         takes = f"`features` in float64, as in the source: {', '.join(model.features)}"
@@ -155,7 +153,7 @@ def model_card(
             takes += f". {feature} is the number, from 0, of its category in {known}, and NaN for any other"
         gives += f". Class k stands for the label k of {model.classes_.tolist()}, from 0"
         usage = template("card_classifier.py.txt").format(name=name, count=len(model.features))
-    summary, replica = content_of(run / "summary.json"), int(model.origin.split()[1])
+    summary, replica = files.read_json(run / "summary.json"), int(model.origin.split()[1])
     rows, results = [], []
     last = stage(run, weights.read(weights.where(run, None)), replica)  # the summary has the results of these weights
     for key, kind in metrics.items() if last in model.origin else ():

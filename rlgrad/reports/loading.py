@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from rlgrad.config import Config
 from rlgrad.errors import UsageError
+from rlgrad.files import read_json
 from rlgrad.run import checkpoint, weights
 from rlgrad.run.faults import attempt
 from rlgrad.run.identity import check_data, trained_with
-from rlgrad.run.resuming import content_of, recorded_config, say_what_has_changed
+from rlgrad.run.resuming import recorded_config, say_what_has_changed
 from rlgrad.run.statistics import number, summarize
 from rlgrad.run.weights import Weights
 
@@ -54,13 +55,13 @@ def load(
     because = ""
     if replica is None:
         replica, because = (0, "") if count == 1 else best(config, found)
-    told = ""
+    swept = ""
     if config.settings.grid:
         cell = config.settings.cells[replica // int(config.settings.replicas)]
-        told, config = f" ({cell.name})", config.with_settings(config.settings.alone(replica))
+        swept, config = f" ({cell.name})", config.with_settings(config.settings.alone(replica))
     model: Any = config.trained({name: tensor[[replica]] for name, tensor in found.tensors.items()}, found.description)
     weights.check(found, found.description, model.description())
-    model.origin = f"replica {replica} of {path}{told}, {stage(path, found, replica)}{because}"
+    model.origin = f"replica {replica} of {path}{swept}, {stage(path, found, replica)}{because}"
     if because:
         print(model.origin, file=sys.stderr)
     return model  # type: ignore[no-any-return]
@@ -69,7 +70,7 @@ def load(
 def stage(path: Path, found: Weights, replica: int) -> str:
     """The number of updates that the replica was trained for, and whether its run is completed, as text."""
     done = found.update[replica] if isinstance(found.update, list) else found.update
-    status = content_of(path / "summary.json").get("status", "not ended")
+    status = read_json(path / "summary.json").get("status", "not ended")
     unfinished = "" if status == "completed" else f" (the run is {status}; --resume goes on with it)"
     return f"after {done} updates{unfinished}"
 
@@ -88,19 +89,17 @@ def best(config: Config, found: Weights) -> tuple[int, str]:
 
 def evaluate(config: Config, path: Path, update: int | str | None, episode_seed: int) -> dict[str, Any]:
     """Evaluate all replicas of a run again, as the run did. Returns the statistics; those of each cell in a sweep."""
-    found = weights.read(weights.where(path, update))
-    saved = checkpoint.load(path) or {}
+    kept, saved = weights.read(weights.where(path, update)), checkpoint.load(path) or {}
     trained_with(path, saved, config.settings)
     problem = config.build().problem
     check_data(path, saved, problem)
     say_what_has_changed(path, config.settings, problem)
-    weights.fill(problem, found)
+    weights.fill(problem, kept)
     step = config.settings.length + episode_seed
     measured = attempt(lambda: problem.evaluate(step), config.settings.update_seconds_limit)
-    return {
-        f"{cell.name}: {name}" if cell.values else name: summarize(
-            values[list(cell.replicas)].tolist(), by_chance=problem.by_chance
-        )
-        for cell in config.settings.cells
-        for name, values in measured.items()
-    }
+    found = {}
+    for cell in config.settings.cells:
+        for name, numbers in measured.items():
+            statistics = summarize(numbers[list(cell.replicas)].tolist(), by_chance=problem.by_chance)
+            found[f"{cell.name}: {name}" if cell.values else name] = statistics
+    return found

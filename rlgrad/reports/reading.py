@@ -1,7 +1,7 @@
 """Reads a run from its directory. Nothing in it is executed."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from rlgrad.config import meant
 from rlgrad.errors import UsageError, text_of
 from rlgrad.run.observers.log import EVENTS, METRICS
 from rlgrad.run.statistics import summarize
-from rlgrad.settings import Cell, cells, replaced
+from rlgrad.settings import Cell, cells, meant, replaced
 from rlgrad.usage import check_run
 
 AXES = {"step": "work of one replica", "update": "updates", "seconds": "seconds"}
@@ -63,8 +62,8 @@ class Recorded:
 
     @property
     def replicas(self) -> int:
-        told = self.settings.get("replicas", 1)
-        return int((told.get("folds") or told.get("bootstrap") or 1) if isinstance(told, Mapping) else told)
+        how = self.settings.get("replicas", 1)
+        return int((how.get("folds") or how.get("bootstrap") or 1) if isinstance(how, Mapping) else how)
 
     @property
     def by_chance(self) -> bool:
@@ -76,10 +75,6 @@ class Recorded:
         """What the run recorded about its problem, before its first update and at its end."""
         older = {"by_chance": self.settings.get("problem") != "surface"}  # older versions did not record this
         return older | {**self.environment, **self.summary}
-
-    @property
-    def status(self) -> str:
-        return str(self.summary.get("status", "not ended"))
 
     @property
     def tags(self) -> list[str]:
@@ -118,7 +113,7 @@ class Recorded:
         return found
 
 
-def apart(run: Recorded) -> list[Recorded]:
+def by_cell(run: Recorded) -> list[Recorded]:
     """Split a sweep into its cells, each as if it were a run of its own. A run without a sweep stays whole."""
     grid = meant(run.settings, "sweep")
     return [of_cell(run, number, cell) for number, cell in enumerate(cells(grid, run.replicas))] if grid else [run]
@@ -176,6 +171,11 @@ def read_run(path: str | Path) -> Recorded:
     if not isinstance(settings, dict):
         raise UsageError(f"{path}: config.yaml holds no settings")
     return Recorded(path, settings, summary, environment, rows)
+
+
+def read_runs(paths: Iterable[str]) -> list[Recorded]:
+    """Read several runs, and split their sweeps. Raises UsageError."""
+    return [each for run in map(read_run, paths) for each in by_cell(run)]
 
 
 def content(file: Path) -> dict[str, Any]:

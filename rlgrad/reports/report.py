@@ -12,13 +12,12 @@ import yaml
 
 from rlgrad.pages import page
 from rlgrad.pages.drawing import panel, style, svg
-from rlgrad.reports.comparison import probability_of_improvement
 from rlgrad.reports.figures import curves, named
 from rlgrad.reports.published import published
 from rlgrad.reports.reading import AXES, Recorded
 from rlgrad.reports.slices import Slice, draw_line, draw_plane
 from rlgrad.run.directory import dotted
-from rlgrad.run.statistics import COLUMNS, columns, interval, number
+from rlgrad.run.statistics import COLUMNS, columns, interval, number, probability_of_improvement
 from rlgrad.supervised.judgement import interval_of_probability
 
 QUALITY = {
@@ -156,7 +155,8 @@ def lead(run: Recorded) -> str:
     if isinstance(final, dict) and final.get("mean") is not None:
         between = f" (95% interval {interval(final)})" if interval(final) else ""
         came = f" Held-out {text(run.evaluated[0].partition('/')[2])} at its end: {number(final['mean'])}{between}."
-    head = f"{text(made)}: {many}, {updates} updates, {work} each{took}. The run is {text(run.status)}.{came}"
+    status = text(run.summary.get("status", "not ended"))
+    head = f"{text(made)}: {many}, {updates} updates, {work} each{took}. The run is {status}.{came}"
     head += " It went <strong>against its objective, on purpose</strong>." * bool(run.summary.get("wrong_sign"))
     said = [f"{text(sentence[:1].upper() + sentence[1:])}." for sentence in run.summary.get("conclusion") or []]
     return " ".join([head, *said])

@@ -97,12 +97,8 @@ def leave(file: IO[bytes], place: int) -> None:
             fcntl.lockf(file, fcntl.LOCK_UN, 1, place)
 
 
-def write_text(path: Path, text: str) -> None:
-    files.write(path, text.encode())
-
-
 def write_json(path: Path, content: Any) -> None:
-    write_text(path, as_json(content))
+    files.write(path, as_json(content))
 
 
 def as_json(content: Any) -> str:
@@ -120,7 +116,7 @@ def describe(path: Path, settings: FollowSettings, problem: Trainable, anew: boo
     }
     wanted = [name for name in texts if anew or not (path / name).exists()]
     for name in wanted:
-        write_text(path / name, texts[name]())
+        files.write(path / name, texts[name]())
     return wanted
 
 
@@ -201,9 +197,8 @@ def commit() -> str | None:
     """The commit of the checkout that this package is run from, if any; with '-dirty' if files have changed."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        found = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=False
-        )
+        here = Path(__file__).parent
+        found = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() or None
@@ -217,7 +212,7 @@ def dotted(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def told(overrides: Mapping[str, Any], **given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_arguments(overrides: Mapping[str, Any], **given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split a call's arguments into settings, by dotted names, and Python objects given instead of settings.
 
     given: either of the two; a text or a mapping is a setting."""

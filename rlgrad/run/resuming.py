@@ -1,6 +1,5 @@
 """Continues a run from its last checkpoint, to the same bits as if it had never stopped."""
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,13 +11,13 @@ from torch import nn
 from rlgrad import distributed, files, ranks
 from rlgrad.config import Config, load_config, located, valid
 from rlgrad.errors import SettingError, UsageError, called, say, text_of
-from rlgrad.files import reason
+from rlgrad.files import read_json, reason
 from rlgrad.optimizers import Composite
 from rlgrad.run import checkpoint, directory, guest
 from rlgrad.run.clock import running
 from rlgrad.run.following import Following
 from rlgrad.run.identity import MOVED, check_alike, check_data, differences, trained_with
-from rlgrad.run.observer import Observer, by_name, observed, tell
+from rlgrad.run.observer import Observer, by_name, check_observers, tell
 from rlgrad.run.observers.evaluation import HeldOut
 from rlgrad.run.observers.log import Log, clear
 from rlgrad.run.sitting import Run, begin, own, sit
@@ -52,13 +51,13 @@ def resume(
 
     Raises UsageError, with nothing changed, and RunError if the run cannot go on.
     """
-    observed(observers)
+    check_observers(observers)
     if str(path) == "auto":
         if config is None or isinstance(config, Mapping):
             raise UsageError("--resume auto finds the newest run of a config: --config NAME is missing")
         path = newest(config.name if isinstance(config, Config) else find(config).stem)
     path, here = Path(path), Path.cwd()
-    given, objects = directory.told(overrides, environment=environment, policy=policy)
+    given, objects = directory.split_arguments(overrides, environment=environment, policy=policy)
     recorded = recorded_config(path, allow_imports, objects)
     if distributed.RESTARTS and extend_to == recorded.settings.length:
         extend_to = None  # the process before this one has already extended the run
@@ -82,9 +81,8 @@ def resume(
 def moved(recorded: Config, device: Any) -> Config:
     """Return the config with another device. Raises UsageError."""
     with located({(): "--device"}):
-        return recorded.with_settings(
-            valid(type(recorded.settings), recorded.settings.model_dump() | {"device": device})
-        )
+        data = recorded.settings.model_dump() | {"device": device}
+        return recorded.with_settings(valid(type(recorded.settings), data))
 
 
 def follow_on(run: Following, quiet: bool) -> Run:
@@ -109,7 +107,7 @@ def go_on(run: Following, quiet: bool, before: FollowSettings, found: tuple[str,
     """Continue a run. before: the settings of its past updates. found: the name and content of its checkpoint."""
     path, first = directory_of(run), ranks.here.first
     if found is None:
-        how = {None: "was killed", "failed": "failed"}.get(content_of(path / "summary.json").get("status"))
+        how = {None: "was killed", "failed": "failed"}.get(read_json(path / "summary.json").get("status"))
         if how is None:
             raise UsageError(f"{path}: there is no checkpoint to resume from")
         begin_from(run.problem, run.settings.initial and path / INITIAL)
@@ -167,9 +165,8 @@ def existing(out: str | Path | None) -> Path:
 
 def newest(name: str) -> Path:
     """The run of a config, runs/<name>-<number>, that was begun last. Raises UsageError if there is none."""
-    found = [
-        path for path in Path("runs").glob("*/config.yaml") if re.fullmatch(rf"{re.escape(name)}-\d+", path.parent.name)
-    ]
+    pattern = rf"{re.escape(name)}-\d+"
+    found = [path for path in Path("runs").glob("*/config.yaml") if re.fullmatch(pattern, path.parent.name)]
     if not found:
         raise UsageError(f"--resume auto: there is no run of {name} in {Path('runs').absolute()}")
     return max(found, key=lambda path: path.stat().st_mtime_ns).parent
@@ -217,10 +214,10 @@ def record_changes(path: Path, before: FollowSettings, after: FollowSettings, st
     longer run might have no evaluation there. Raises UsageError if the files cannot be written."""
     try:
         if state.complete(before) and not state.complete(after):
-            environment = recorded_environment(path)
+            environment = read_json(path / "environment.json")
             environment["extended_from"] = sorted({*extensions(environment), before.length})
             directory.write_json(path / "environment.json", environment)
-        directory.write_text(path / "config.yaml", directory.dump(after))
+        files.write(path / "config.yaml", directory.dump(after))
     except OSError as error:
         raise UsageError(f"{path}: the run directory cannot be written to: {reason(error)}") from error
 
@@ -292,19 +289,6 @@ def undo_casts(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
         optimizer.state[parameter] = checkpoint.on(parameter.device, values)
 
 
-def recorded_environment(path: Path) -> dict[str, Any]:
-    return content_of(path / "environment.json")
-
-
-def content_of(file: Path) -> dict[str, Any]:
-    """The content of a JSON file in a run directory; empty if the file does not exist or cannot be read."""
-    try:
-        found = json.loads(files.read(file))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def extensions(environment: Mapping[str, Any]) -> list[int]:
     """The lengths at which a run ended before it was made longer."""
     found = environment.get("extended_from")
@@ -313,7 +297,7 @@ def extensions(environment: Mapping[str, Any]) -> list[int]:
 
 def say_what_has_changed(path: Path, settings: FollowSettings, problem: Trainable) -> None:
     """Warn if the machine or the versions have changed: the same bits are promised only without such changes."""
-    recorded = recorded_environment(path)
+    recorded = read_json(path / "environment.json")
     now = directory.environment(settings, problem)
     changed = directory.otherwise(recorded, now) if recorded else []
     if changed:

@@ -25,7 +25,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from rlgrad.config import Config, gathered, located, meant
+from rlgrad.config import Config, gathered, located
 from rlgrad.errors import RunError, SettingError, UsageError, said, short
 from rlgrad.loop import Direction, Update
 from rlgrad.named import try_out
@@ -37,7 +37,7 @@ from rlgrad.run.resuming import resume
 from rlgrad.run.sitting import Run
 from rlgrad.run.statistics import interval, number
 from rlgrad.run.training import train
-from rlgrad.settings import Key, replaced
+from rlgrad.settings import Key, meant, replaced
 from rlgrad.usage import split_overrides
 from rlgrad.written import parse_overrides
 
@@ -53,11 +53,11 @@ class Space:
         given = parse_overrides(words)
         several = [name for name, values in split_overrides(words).items() if len(values) > 1]
         self.data, self.sources, self.name = gathered(source, given | {n: {"search": given[n]} for n in several})
-        self.allow_imports, self.asked = allow_imports, meant(self.data, "search")
-        if not self.asked:
+        self.allow_imports, self.searched = allow_imports, meant(self.data, "search")
+        if not self.searched:
             raise UsageError("nothing is searched: give a setting several values, as --episodes 16 32 64")
         with located(self.sources):
-            ends = {path: ends_of(path, asked) for path, asked in self.asked.items()}
+            ends = {path: ends_of(path, asked) for path, asked in self.searched.items()}
         first = {path: values[0] for path, values in ends.items()}
         self.first = self.at(first)
         self.others = [self.at(first | {path: value}) for path, values in ends.items() for value in values[1:]]
@@ -68,14 +68,14 @@ class Space:
 
     def point(self, trial: Trial | FrozenTrial) -> dict[Key, Any]:
         """The values that a trial tries, by the path of the setting."""
-        return {path: value_of(trial, ".".join(path), asked) for path, asked in self.asked.items()}
+        return {path: value_of(trial, ".".join(path), asked) for path, asked in self.searched.items()}
 
     def grid(self, most: int) -> list[dict[str, Any]]:
         """All points, in Optuna's form; an empty list if there are more than `most`, as in a range."""
-        if math.prod(len(asked) if isinstance(asked, list) else math.inf for asked in self.asked.values()) > most:
+        if math.prod(len(asked) if isinstance(asked, list) else math.inf for asked in self.searched.values()) > most:
             return []
-        points = itertools.product(*map(labels, self.asked.values()))
-        return [dict(zip(map(".".join, self.asked), point, strict=True)) for point in points]
+        points = itertools.product(*map(labels, self.searched.values()))
+        return [dict(zip(map(".".join, self.searched), point, strict=True)) for point in points]
 
 
 def ends_of(path: Key, asked: Any) -> list[Any]:
@@ -127,7 +127,7 @@ class Watch(Observer):
         with quiet, contextlib.suppress(OptunaError, SQLAlchemyError, OSError):
             self.trial.report(best(found, self.direction)[0], run.state.steps // every if every else run.state.done)
             if self.trial.should_prune():
-                run.asked.append(PRUNED)
+                run.stop_signals.append(PRUNED)
 
 
 def best(found: Sequence[Mapping[str, Any]], direction: Direction) -> tuple[float, int]:
@@ -254,7 +254,7 @@ class Search:
             return None
         if run.signal:
             return run.signal
-        found, pruned = self.found(run), run.signal == PRUNED
+        found, pruned = self.results(run), run.signal == PRUNED
         value, cell = best(found, self.direction)
         state = TrialState.PRUNED if pruned else TrialState.FAIL if math.isnan(value) else TrialState.COMPLETE
         trial.set_user_attr("cell", cell)
@@ -263,7 +263,7 @@ class Search:
         self.say(f"{name}: {self.came_to(found[cell])}{', pruned' * pruned}")
         return None
 
-    def found(self, run: Run) -> list[dict[str, Any]]:
+    def results(self, run: Run) -> list[dict[str, Any]]:
         """The result of a run; if it sweeps a setting, the result of each cell."""
         key = "objective" if self.tag == "objective/value" else self.tag.replace("/", ".")
         return [each[key] for each in run.summary.get("sweep", [run.summary])]
@@ -295,7 +295,7 @@ class Search:
         run = carry_on(config.with_settings(fresh), self.folder(won).with_name(f"trial-{won.number}-fresh-seeds"))
         if run.signal:
             return run.signal
-        point, again = self.space.point(won) | swept.values, self.found(run)[0]
+        point, again = self.space.point(won) | swept.values, self.results(run)[0]
         pruned = sum(each.state is TrialState.PRUNED for each in known)
         result = {"trials": len(known), "pruned": pruned, "best": won.number, "metric": self.tag}
         result |= {"settings": {".".join(path): value for path, value in point.items()}}

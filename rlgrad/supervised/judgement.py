@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rlgrad.supervised.preprocessing import Preprocessing
 
+Z = NormalDist().inv_cdf(0.975)  # half the width of a 95% interval, in deviations
 BINS = 10  # of equal width, for the calibration error
 NUMBERS = 1 << 22  # weights of examples at a time
 SAMPLES = 100, 1000  # the smallest and the largest number of samples
@@ -45,9 +46,8 @@ def judge(y: np.ndarray, p: np.ndarray, frequency: np.ndarray, labels: Sequence[
     found["calibration_error"] = {"value": error, "ci95": ends, "constant": always}
     seen = np.bincount(y, minlength=p.shape[1])
     if "auc" in found and (p.shape[1] == 2 or learned["auc"][0] == 1):  # in that case every sample has the same area
-        each = [
-            interval_of_probability(float(learned["auc"][0]), int(n), int(len(y) - n)) for n in seen if 0 < n < len(y)
-        ]
+        area, counts = float(learned["auc"][0]), [int(n) for n in seen if 0 < n < len(y)]
+        each = [interval_of_probability(area, n, len(y) - n) for n in counts]
         found["auc"]["ci95"] = np.mean(each, 0).tolist()
     if (seen > 0).sum() < 2:
         why = f"all examples of the test set are of one class, {labels[int(seen.argmax())]}"
@@ -165,6 +165,17 @@ def ranks(score: np.ndarray, event: np.ndarray, weight: np.ndarray) -> tuple[np.
     return area, (gained * precision).sum(1)
 
 
+def auc(score: Tensor, y: Tensor) -> Tensor:
+    """The area [R] under the ROC curve of scores [R, N] for labels [N], in which 0 and 1 both occur.
+
+    It is the probability that an example of class 1 has a higher score than one of class 0; a tie counts half.
+    """
+    negative, positive = score[:, y == 0].sort(1).values, score[:, y == 1].contiguous()  # [R, N₀], [R, N₁]
+    below = torch.searchsorted(negative, positive)
+    not_above = torch.searchsorted(negative, positive, right=True)
+    return (below + not_above).to(score.dtype).mean(1) / (2 * negative.shape[1])
+
+
 def plane(
     x: Tensor, y: np.ndarray, labels: Sequence[Any], done: Preprocessing, probabilities: Callable[[Tensor], np.ndarray]
 ) -> dict[str, Any]:
@@ -213,12 +224,12 @@ def resampled(examples: int, classes: int) -> Iterator[np.ndarray]:
         yield np.stack([np.bincount(rows, minlength=examples) for rows in drawn])
 
 
-def interval_of_probability(probability: float, m: int, n: int, level: float = 0.95) -> tuple[float, float]:
+def interval_of_probability(probability: float, m: int, n: int) -> tuple[float, float]:
     """The interval of the probability that one of M numbers is above one of N others: of an area under the ROC curve,
     or of one run being better than another. It is Newcombe's method 5 (2006, https://doi.org/10.1002/sim.2324), which
     is Wilson's score interval with the variance of Hanley & McNeil. So it has a width even where all are above all
     others, and a bootstrap has none."""
-    z, more = NormalDist().inv_cdf((1 + level) / 2), (m + n) / 2 - 1
+    more = (m + n) / 2 - 1
 
     def deviation(p: float) -> float:
         return math.sqrt(p * (1 - p) * (1 + more * ((1 - p) / (2 - p) + p / (1 + p))) / (m * n))
@@ -228,7 +239,7 @@ def interval_of_probability(probability: float, m: int, n: int, level: float = 0
         inside, outside = probability, outermost
         for _ in range(60):
             middle = (inside + outside) / 2
-            if abs(probability - middle) <= z * deviation(middle):
+            if abs(probability - middle) <= Z * deviation(middle):
                 inside = middle
             else:
                 outside = middle
@@ -259,12 +270,12 @@ def calibration_error(p: np.ndarray, event: np.ndarray) -> tuple[float, list[flo
     return value, [low, high]
 
 
-def wilson(successes: int, trials: int, level: float = 0.95) -> list[float | None]:
+def wilson(successes: int, trials: int) -> list[float | None]:
     """The interval of a probability (Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953)."""
     if not trials:
         return [None, None]
-    z, share = NormalDist().inv_cdf((1 + level) / 2), successes / trials
-    middle = share + z * z / (2 * trials)
-    margin = z * (share * (1 - share) / trials + (z / (2 * trials)) ** 2) ** 0.5
-    low, high = ((middle + way * margin) / (1 + z * z / trials) for way in (-1, 1))
+    share = successes / trials
+    middle = share + Z * Z / (2 * trials)
+    margin = Z * (share * (1 - share) / trials + (Z / (2 * trials)) ** 2) ** 0.5
+    low, high = ((middle + way * margin) / (1 + Z * Z / trials) for way in (-1, 1))
     return [max(0.0, min(low, share)), min(1.0, max(high, share))]  # they contain the share, also after rounding

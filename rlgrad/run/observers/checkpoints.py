@@ -19,8 +19,8 @@ class Checkpoints(Observer):
         self.saved, self.cost = time.monotonic(), 0.0  # when the last checkpoint was made, and the seconds it took
 
     def seen(self, run: Following, update: Update, record: Record) -> None:
-        asked = bool(run.save_asked)
-        run.save_asked.clear()
+        asked = bool(run.save_signals)
+        run.save_signals.clear()
         if not run.over and (asked or self.due(run)):  # at the end one is always made
             self.save(run)
 
@@ -41,9 +41,8 @@ class Checkpoints(Observer):
         states["the problem"] = run.attempt(run.problem.state_dict)
         for name, state in states.items():
             if not checkpoint.readable(state):
-                raise RunError(
-                    f"{name}: its state_dict must be made of tensors, numbers, texts, bytes, lists and dicts"
-                )
+                kinds = "tensors, numbers, texts, bytes, lists and dicts"
+                raise RunError(f"{name}: its state_dict must be made of {kinds}")
         content = {
             "model": run.problem.model.state_dict(),
             "optimizer": run.optimizer.state_dict(),

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rlgrad.files import Growing
+from rlgrad.files import Growing, write
 from rlgrad.loop import Update
-from rlgrad.run.directory import dotted, dump, write_text
+from rlgrad.run.directory import dotted, dump
 from rlgrad.run.events import Events
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, Record
@@ -76,7 +76,7 @@ class Log(Observer):
                 banded = run.by_chance and len(numbers) > 1
                 statistics = endings(state.statistics(numbers, run.by_chance), banded)
                 points |= {f"{tag}/{ending}": number for ending, number in statistics.items()}
-                points |= self.apart(run, tag, numbers)
+                points |= self.of_cells(run, tag, numbers)
             elif tag.startswith("point/") and len(numbers) > 1:  # the mean of several points means nothing
                 continue
             elif math.isfinite(alone := state.mean(value)):
@@ -93,7 +93,7 @@ class Log(Observer):
         if time.monotonic() - self.flushed > FLUSH_SECONDS:
             self.flush()
 
-    def apart(self, run: Following, tag: str, numbers: list[float]) -> dict[str, float]:
+    def of_cells(self, run: Following, tag: str, numbers: list[float]) -> dict[str, float]:
         """The points of each cell of a sweep."""
         points: dict[str, float] = {}
         by_chance = run.problem.by_chance
@@ -105,7 +105,7 @@ class Log(Observer):
     def end(self, run: Following, summary: Mapping[str, Any]) -> None:
         """Write the problem's documents, and close the session in TensorBoard. Raises OSError."""
         for name, text in run.problem.documents().items():
-            write_text(self.directory / name, text)
+            write(self.directory / name, text)
             if self.files and name.endswith(".md"):
                 self.events.text(name.removesuffix(".md"), text, run.state.steps)
         if self.files:

@@ -109,10 +109,10 @@ class Display(Observer):
             self.below.plain = "  ".join(part for part in (self.evaluation, pace) if part)
         elif self.cell or state.complete(run.settings) or done // max(1, self.length // LINES) > self.lines:
             self.lines = done // max(1, self.length // LINES)
-            told = f"/{self.length}" if run.settings.updates else f", {done:,} of {self.length:,} {self.unit}"
-            self.line([f"update {state.done}{told}", value, self.evaluation, pace, self.left(run)], run)
+            of = f"/{self.length}" if run.settings.updates else f", {done:,} of {self.length:,} {self.unit}"
+            self.line([f"update {state.done}{of}", value, self.evaluation, pace, self.left(run)], run)
         if self.output.gone:
-            run.asked.append(signal.SIGPIPE)
+            run.stop_signals.append(signal.SIGPIPE)
 
     def line(self, parts: Sequence[str], run: Following) -> None:
         """Print a line for this update; in a notebook overwrite one line for all updates, a few times a second."""
@@ -167,10 +167,8 @@ class Display(Observer):
             self.show(file, file.read_text(encoding="utf-8"))
         if summary.get("first_solved"):
             solved = summary["first_solved"]
-            self.say(
-                f"first solved by all replicas after {solved['env_steps']:,} environment steps each, "
-                f"{solved['seconds']:.1f} s from the start"
-            )
+            work, wall = f"{solved['env_steps']:,} environment steps", f"{solved['seconds']:.1f} s"
+            self.say(f"first solved by all replicas after {work} each, {wall} from the start")
         here = shlex.quote(str(directory))
         self.say("\nsee the curves:   tensorboard --logdir " + shlex.quote(str(directory.parent)))
         if summary["status"] == "interrupted" and not run.settings.given:  # no command can resume with Python objects
