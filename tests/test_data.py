@@ -244,6 +244,7 @@ FORMS = {
     "the same in the rows alone": (written(end="{label},\n"), "commas, header"),
     "comments first": ("# of 2024\n#\n" + written(), "commas, header"),
     "Excel's hint": ("sep=;\n" + written(";"), "semicolons, header"),
+    "Excel's hint in quotes, and it decides": ('"SEP=^"\r\n' + written("^"), "'^', header"),
     "a mark of the byte order": ("\ufeff" + written().replace("\n", "\r\n"), "commas, header"),
     "R's row names": (QUOTED, "blanks, header"),
     "pandas' row numbers": (
@@ -267,6 +268,29 @@ def test_a_table_is_read_however_it_is_written(tmp_path: Path, form: str) -> Non
     assert found.y.tolist() == [1, 0, 0, 1]
     assert found.facts["data"].startswith(words + "; ")
     assert found.preprocessing.features == (["column 1", "column 2"] if "no header" in words else ["age", "dose"])
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "x"),
+    [
+        ("a;y\n1,303;u\n2,404;v\n", {"decimal": ","}, [1.303, 2.404]),
+        ("a;y\n1,303;u\n2,404;v\n", {"decimal": "."}, [1303, 2404]),
+        ("a;y\n1,5E+03;u\n2,5e-2;v\n", {}, [1500, 0.025]),
+    ],
+)
+def test_of_two_separators_the_one_in_the_header(
+    tmp_path: Path, text: str, settings: dict[str, Any], x: list[float]
+) -> None:
+    assert dataset(tmp_path / "t.csv", text, **settings).x[:, 0].tolist() == x
+
+
+@pytest.mark.parametrize("told", [None, "UTF8", "utf-8-sig", "utf-16", "utf-32"])
+def test_the_mark_of_the_byte_order_is_no_part_of_a_name(tmp_path: Path, told: str | None) -> None:
+    (tmp_path / "t.csv").write_bytes(written().encode("utf-8-sig" if not told or "8" in told else told))
+    for encoding in {None, told}:
+        settings = {"problem": "logistic", "data": str(tmp_path / "t.csv"), "updates": 1, "encoding": encoding}
+        built = load_config(settings | {"optimizer": {"name": "SGD"}, "test_fraction": 0}).build()
+        assert built.problem.dataset.preprocessing.features == ["age", "dose"]
 
 
 @pytest.mark.parametrize("name", ["t.csv.gz", "t.csv.bz2", "t.parquet", "latin.csv", "sixteen.csv"])
@@ -498,7 +522,12 @@ def test_a_category_that_only_the_held_out_part_has_counts_as_missing(tmp_path: 
         ('a,b,y\n1,"x,no\n2,y,yes\n', {}, "is a quote open?"),
         ("a;y\n1.000;0\n2.500;1\n", {}, "is the point of 1.000 a decimal sign?"),
         ("a,y\n2 Jan 2020,0\nJanuary 3 2020,1\n", {}, "is a date or a time"),
-        ("a::y\n1::0\n", {"separator": "::"}, "'::' is neither comma, semicolon, tab, bar, blank"),
+        *((f"a{sign}y\n1{sign}0\n", {"separator": sign}, f"separator: {sign!r} is neither comma, semicolon, tab, bar, blank")
+          for sign in ("::", "", '"', "\n", "§")),
+        *(("a,y\n1,0\n", {"encoding": name}, f"encoding: {said}") for name, said in (("klingon", "unknown encoding"),
+          ("rot13", "'rot13' is not a text encoding"))),
+        ("a,y\n1,0\n", {"encoding": "utf-16"}, "without its mark it is utf-16-le or utf-16-be"),
+        ('a,y\n"5\\" pipe",0\n', {}, """t.csv:2: cannot be read: ',' expected after '"'"""),
         ("a,b,y\n1,2,0\n", {"columns": ["2-1"]}, "the range 2-1 is empty: it is written from the first column"),
         ("a,y\n1,0\n1,1\n", {}, "no column is left to learn from"),
         ("a,y\n1,0.5\n2,0.7\n", {}, "the label 0.5 is not a class"),
