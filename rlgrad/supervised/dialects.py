@@ -99,8 +99,8 @@ def found(head: bytes, whole: bool, told: Told, absent: Callable[[str], bool], p
     if separator is None:
         separator = separator_of(text, absent, path, setting)
     if len(separator) != 1 or not separator.isascii() or separator in '"\r\n':
-        names = ", ".join(SEPARATORS)
-        raise SettingError(("separator",), f"{separator!r} is neither {names} nor another character of ASCII")
+        message = f"{separator!r} is neither {', '.join(SEPARATORS)} nor another character of ASCII"
+        raise SettingError(("separator",), message)
     rows, ends = sample(text, separator, path, setting)
     if not rows:
         raise SettingError((setting,), f"{path}: there are no rows in this file")
