@@ -696,7 +696,7 @@ def test_rows_of_the_test_file_that_are_left_out_are_counted(tmp_path: Path) -> 
     other = tmp_path / "test.csv"
     other.write_text("a,y\n1,u\n,v\n3,\n")
     facts = dataset(tmp_path / "t.csv", "a,y\n1,u\n2,v\n", test_data=str(other), missing_values="drop").facts
-    assert facts["test data"].endswith("; 2 of 3 rows left out, as their label or a value is missing")
+    assert facts["test data"].endswith("; rows left out: 2 of 3, as their label or a value is missing")
 
 
 def test_equal_names_of_parquet_s_columns_get_their_numbers(tmp_path: Path) -> None:

@@ -213,17 +213,7 @@ def bundled(settings: DataSettings, numeric: bool) -> Source:
 
 def tabular(settings: DataSettings, numeric: bool) -> Source:
     """Load the examples of a file or of OpenML, and those of the test file if there is one. Raises SettingError."""
-    if settings.data.startswith(OPENML):
-        table = tables.fetch(settings.data.removeprefix(OPENML))
-    elif is_path(settings.data):
-        table = settings.table(Path(settings.data), "data")
-    else:
-        hint = "there is no data set {!r}; the name of a file must have a suffix or a folder"
-        raise SettingError(("data",), hint.format(settings.data), BUNDLED, settings.data)
-    text = isinstance(table, tables.Text)
-    for name in ("separator", "header", "encoding"):
-        if getattr(settings, name) is not None and not text:
-            raise SettingError((name,), f"it is only for text files, and {table.source} is none")
+    table = opened(settings)
     label, asked, counted, grouped = chosen(table, settings)
     forced = table.grouped | {*tables.positions(table, settings.categorical, "categorical")}
     table.keep([*asked, label, *counted, *grouped], forced | {*grouped} | (set() if numeric else {label}))
@@ -235,20 +225,14 @@ def tabular(settings: DataSettings, numeric: bool) -> Source:
         places.append(place)
         told = settings.absent, table.decimal, place in forced
         features.append(columns.kind(table.name(place), known, has_numbers, *told))
-    facts = {"data": f"{table.words}; {len(table.names)} columns"}
-    if worded := [f"{name}: {short(printable(', '.join(words)))}" for name, words in features if words is not None]:
-        more = f"; and {len(worded) - SHOWN} more columns" if len(worded) > SHOWN else ""
-        facts["categories"] = "; ".join(worded[:SHOWN]) + more
-    if left := [table.column(place) for place in sorted(table.unused)] + [f"{name} (empty)" for name in empty]:
-        facts["not used"] = ", ".join(left)
     if not places or (settings.formula and empty):
         what = "no column to learn from has a value" if not places else f"{empty[0]} has no value"
         raise SettingError(("data",), f"{table.source}: {what}")
     named = labels.Labels(table, label, settings, numeric)
-    facts["data"] += named.words()
+    facts = {"data": f"{table.words}; {len(table.names)} columns{named.words()}"} | listed(table, features, empty)
     train = examples(table, places, features, named.y, settings, counted, grouped)
     if gone := len(named.y) - len(train.y):
-        facts["rows left out"] = f"{gone:,} of {len(named.y):,}, as their label or a value is missing"
+        facts["rows left out"] = left_out(gone, len(named.y))
     if settings.test_data is None:
         return Source(train, None, features, named.labels, facts)
     other = settings.table(Path(settings.test_data), "test_data")
@@ -259,8 +243,38 @@ def tabular(settings: DataSettings, numeric: bool) -> Source:
     facts["test data"] = other.words + (f"; not used: {extra}" if extra else "")
     test = examples(other, there, features, y := named.again(other, label), settings)
     if gone := len(y) - len(test.y):
-        facts["test data"] += f"; {gone:,} of {len(y):,} rows left out, as their label or a value is missing"
+        facts["test data"] += f"; rows left out: {left_out(gone, len(y))}"
     return Source(train, test, features, named.labels, facts)
+
+
+def opened(settings: DataSettings) -> Table:
+    """The table of the setting `data`. Raises SettingError."""
+    if settings.data.startswith(OPENML):
+        table = tables.fetch(settings.data.removeprefix(OPENML))
+    elif is_path(settings.data):
+        table = settings.table(Path(settings.data), "data")
+    else:
+        hint = "there is no data set {!r}; the name of a file must have a suffix or a folder"
+        raise SettingError(("data",), hint.format(settings.data), BUNDLED, settings.data)
+    for name in ("separator", "header", "encoding"):
+        if getattr(settings, name) is not None and not isinstance(table, tables.Text):
+            raise SettingError((name,), f"it is only for text files, and {table.source} is none")
+    return table
+
+
+def listed(table: Table, features: Sequence[Column], empty: Sequence[str]) -> dict[str, str]:
+    """Which columns have categories, and which are not used, in words. empty: the names of columns without a value."""
+    facts = {}
+    if worded := [f"{name}: {short(printable(', '.join(words)))}" for name, words in features if words is not None]:
+        more = f"; and {len(worded) - SHOWN} more columns" if len(worded) > SHOWN else ""
+        facts["categories"] = "; ".join(worded[:SHOWN]) + more
+    if left := [table.column(place) for place in sorted(table.unused)] + [f"{name} (empty)" for name in empty]:
+        facts["not used"] = ", ".join(left)
+    return facts
+
+
+def left_out(rows: int, of: int) -> str:
+    return f"{rows:,} of {of:,}, as their label or a value is missing"
 
 
 def chosen(table: Table, settings: DataSettings) -> tuple[int, list[int], list[int], list[int]]:
