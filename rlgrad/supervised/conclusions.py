@@ -84,8 +84,14 @@ def concluded(problem: Any, estimate: Estimate) -> Conclusion:
             why = f"none, as {apart}, so that the likelihood has no maximum"
             end = "the run has ended" if problem.finished else "coefficients grow for as long as a run goes on"
             sentences.append(f"{why.removeprefix('none, as ')}: {end}; set l2, or leave columns out")
+        elif model.family.dispersed and design.weight.sum() <= len(design.kept):
+            why = "none, as there are no more examples than coefficients"
         elif parts[0] <= CONVERGED:
-            table, why = fitted(model.family, design, inner, done, dataset.labels, settings.errors), settings.errors
+            try:
+                table, why = fitted(model.family, design, inner, done, dataset.labels, settings.errors), settings.errors
+            except np.linalg.LinAlgError:
+                why = "none, as the likelihood has no curvature at these coefficients"
+                sentences[0], findings["left_to_gain"][0] = f"not converged: {why.removeprefix('none, as ')}", None
         else:
             why = "none, as the run has not converged"
     elif not problem.penalised:
