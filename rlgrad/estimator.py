@@ -72,8 +72,11 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if sample_weight is not None or self.class_weight is not None:
             counts = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
             each = compute_class_weight(self.class_weight, classes=self.classes_, y=y, sample_weight=counts)
-            counts = torch.from_numpy((counts * each[labels]).astype(X.dtype))
-        x, two = torch.from_numpy(X), len(self.classes_) == 2
+            with np.errstate(over="ignore"):
+                counts = torch.from_numpy((counts * each[labels]).astype(X.dtype))
+            if (each < 0).any() or not counts.sum().isfinite():
+                raise ValueError(f"the weights of classes and examples must be 0 or more, and their sum finite: {each}")
+        x, two = torch.from_numpy(X if X.flags.writeable else X.copy()), len(self.classes_) == 2
         numbers = torch.from_numpy(labels).to(x.dtype if two else torch.long)
         self._solve(Dataset(x, numbers, x, numbers, len(self.classes_), sample_weight=counts))
         return self
@@ -83,6 +86,7 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         examples, two = len(dataset.y), dataset.classes == 2
         few = FIRST if examples > MANY else {}
         given = {"objective": self.objective, "l2": 1 / (self.C * examples), "intercept": self.fit_intercept, **few}
+        given |= {"standardise": False}  # features may have very different scales
         settings = Settings.model_validate(
             {"data": "in.memory", "optimizer": {"name": "Newton"}, "updates": 1, **given}
         )

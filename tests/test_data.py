@@ -1,5 +1,6 @@
 """Data from files: what is read, what is done about what is missing, and one line about whatever is wrong."""
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,7 @@ def test_columns_are_counted_from_1(tmp_path: Path) -> None:
     text = "1,20,0\n2,30,1\n"
     assert dataset(tmp_path / "rows.csv", text, columns=[1]).x.tolist() == [[1], [2]]
     assert dataset(tmp_path / "rows.csv", text, columns=["1-2"]).x.tolist() == [[1, 20], [2, 30]]
+    assert dataset(tmp_path / "rows.csv", text, columns=[2, "1-2"]).x.tolist() == [[20, 1], [30, 2]]
     for wrong in (0, -1, 4):
         with pytest.raises(UsageError, match=f"columns 1 to 3, and no {wrong}"):
             dataset(tmp_path / "rows.csv", text, columns=[wrong])
@@ -244,6 +246,7 @@ FORMS = {
     "the same in the rows alone": (written(end="{label},\n"), "commas, header"),
     "comments first": ("# of 2024\n#\n" + written(), "commas, header"),
     "Excel's hint": ("sep=;\n" + written(";"), "semicolons, header"),
+    "Excel's hint in quotes, and it decides": ('"SEP=^"\r\n' + written("^"), "'^', header"),
     "a mark of the byte order": ("\ufeff" + written().replace("\n", "\r\n"), "commas, header"),
     "R's row names": (QUOTED, "blanks, header"),
     "pandas' row numbers": (
@@ -267,6 +270,29 @@ def test_a_table_is_read_however_it_is_written(tmp_path: Path, form: str) -> Non
     assert found.y.tolist() == [1, 0, 0, 1]
     assert found.facts["data"].startswith(words + "; ")
     assert found.preprocessing.features == (["column 1", "column 2"] if "no header" in words else ["age", "dose"])
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "x"),
+    [
+        ("a;y\n1,303;u\n2,404;v\n", {"decimal": ","}, [1.303, 2.404]),
+        ("a;y\n1,303;u\n2,404;v\n", {"decimal": "."}, [1303, 2404]),
+        ("a;y\n1,5E+03;u\n2,5e-2;v\n", {}, [1500, 0.025]),
+    ],
+)
+def test_of_two_separators_the_one_in_the_header(
+    tmp_path: Path, text: str, settings: dict[str, Any], x: list[float]
+) -> None:
+    assert dataset(tmp_path / "t.csv", text, **settings).x[:, 0].tolist() == x
+
+
+@pytest.mark.parametrize("told", [None, "UTF8", "utf-8-sig", "utf-16", "utf-32"])
+def test_the_mark_of_the_byte_order_is_no_part_of_a_name(tmp_path: Path, told: str | None) -> None:
+    (tmp_path / "t.csv").write_bytes(written().encode("utf-8-sig" if not told or "8" in told else told))
+    for encoding in {None, told}:
+        settings = {"problem": "logistic", "data": str(tmp_path / "t.csv"), "updates": 1, "encoding": encoding}
+        built = load_config(settings | {"optimizer": {"name": "SGD"}, "test_fraction": 0}).build()
+        assert built.problem.dataset.preprocessing.features == ["age", "dose"]
 
 
 @pytest.mark.parametrize("name", ["t.csv.gz", "t.csv.bz2", "t.parquet", "latin.csv", "sixteen.csv"])
@@ -330,6 +356,8 @@ def test_the_first_row_is_a_header_or_an_example(tmp_path: Path, first: str, hea
         (["TRUE", "FALSE", "TRUE"], {"positive": False}, ["TRUE", "FALSE"], [0, 1, 0]),
         (["no", "yes", "yes"], {"positive": "no"}, ["yes", "no"], [1, 0, 0]),
         (["a", "b", "c"], {"positive": "b"}, ["not b", "b"], [0, 1, 0]),
+        (["1,0", "0,0", "1"], {"separator": "semicolon"}, [0, 1], [1, 0, 1]),
+        (["-0", "0", "1"], {}, [0, 1], [0, 0, 1]),
         (["NA", "none", "NA"], {"not_missing": ["NA", "none"]}, ["NA", "none"], [0, 1, 0]),
         (["NA", "x", "NA"], {"positive": "NA"}, ["x", "NA"], [1, 0, 1]),
         (["x", "none", "z"], {"missing_values": "drop"}, ["x", "z"], [0, 1]),
@@ -339,7 +367,8 @@ def test_the_first_row_is_a_header_or_an_example(tmp_path: Path, first: str, hea
 def test_labels_stay_what_they_are_in_the_file(
     tmp_path: Path, words: list[str], settings: dict[str, Any], labels: list[Any] | None, y: list[int]
 ) -> None:
-    text = "x,label\n" + "".join(f"{k},{word}\n" for k, word in enumerate(words))
+    sign = ";" if settings.get("separator") else ","
+    text = f"x{sign}label\n" + "".join(f"{k}{sign}{word}\n" for k, word in enumerate(words))
     found = dataset(tmp_path / "t.csv", text, **settings)
     assert found.y.tolist() == y
     if labels is None:
@@ -352,8 +381,10 @@ def test_labels_stay_what_they_are_in_the_file(
 def test_classes_are_announced_with_their_counts_and_what_is_positive(tmp_path: Path) -> None:
     found = dataset(tmp_path / "t.csv", "x,sick\n1,yes\n2,no\n3,yes\n")
     assert found.facts["data"] == "commas, header; 2 columns, label `sick`: no 1, yes 2; positive: yes"
-    alike = dataset(tmp_path / "t.csv", "x,sick\n1,Yes\n2,no\n3,yes\n")
-    assert "Yes 1, no 1, yes 1; 'Yes' and 'yes' are different labels" in alike.facts["data"]
+    for other, shown in (("Yes", "Yes"), ("y es", "y es"), ("ｙes", "ｙes"), ("yes\u200b", r"yes\u200b")):
+        alike = dataset(tmp_path / "t.csv", f"x,sick\n1,{other}\n2,no\n3,yes\n").facts["data"]
+        assert f"'{shown}'" in alike
+        assert alike.endswith(" are different labels")
 
 
 @pytest.mark.parametrize(
@@ -386,6 +417,7 @@ def test_truth_and_words_are_features_and_what_says_nothing_is_left_out(tmp_path
     found = dataset(tmp_path / "t.csv", text, missing_values="median_and_indicator")
     assert found.preprocessing.columns == ["smokes", "city=Oslo", "city=Rom"]  # beside the first one, Bern
     assert found.x.tolist() == [[1, 0, 1], [0, 0, 0], [1, 0, 0], [0, 1, 0]]
+    assert found.facts["categories"] == "city: Bern, Oslo, Rom"
     assert found.facts["left out"] == "year (constant in the training part)"
     assert found.facts["not used"] == "empty (empty)"
     kept = dataset(tmp_path / "t.csv", text, drop=["city", "empty"], intercept=False)
@@ -476,6 +508,14 @@ def test_a_category_that_only_the_held_out_part_has_counts_as_missing(tmp_path: 
         ("a,y\n1.5D+00,0\n2.5D+00,1\n", {}, "write E where Fortran has written D"),
         *((f"a,y\n{cell},0\n2{cell},1\n", {}, f"t.csv:2: column 1 (a): {cell!r} is not a finite number: write it as -1234.5")
           for cell in ("12%", "5 €", "¥7", "-$5", "CHF 5", "(5.0)", "−5", "–5.5", "1 234", "1\u202f234", "1'234.5", "٣", "３")),
+        *((f"a,y\n{cell},0\n2{cell},1\n", {}, f"t.csv:2: column 1 (a): {cell!r} has a unit: write the number alone, or `cat")
+          for cell in ("5 kg", "170cm", "20°C", "2door")),
+        *((f"a,y\n{cell},0\n1{cell},1\n", {}, f"t.csv:2: column 1 (a): {cell!r} is not a finite number")
+          for cell in ("120/80", "1/2", "0o17", "R$ 5", "Rs. 7", "1:0.5")),
+        *((f"a,y\n{cell},0\nx,1\n", {}, f"t.csv:2: column 1 (a): {cell!r} is not a finite number: write it without")
+          for cell in ("'5'", "'5", '="5"')),
+        *((f"a,y\n{cell},0\nx,1\n", {}, f"t.csv:2: column 1 (a): {cell!r} is a date or a time")
+          for cell in ("01-2020", "2020-W01", "2. März 2020", "2020年1月", "PT1H30M", "1 days 02:00:00")),
         ("a,y\n1:30 PM,0\n2:15 pm,1\n", {}, "is a date or a time"),
         ("a,y\n2020-01,0\n2020-02,1\n", {}, "is a date or a time"),
         ("a,y\n2020Q1,0\n2020Q2,1\n", {}, "is a date or a time"),
@@ -486,11 +526,19 @@ def test_a_category_that_only_the_held_out_part_has_counts_as_missing(tmp_path: 
         ("a~y\n1~0\n2~1\n", {}, "it has one column: blanks, header; is another sign its `separator`?"),
         ("a,b,y\n1,2,0\na,b,y\n3,4,1\n", {}, "t.csv:1: column 1: 'a' is not a finite number"),
         ("a,b,y\n1,2,0\na,b,y\n3,4,1\n", {}, "`header: true` if the first row has the names"),
+        ("[[1, 0], [2, 1]]\n", {}, "this is JSON"),
+        ("column 2,,y\n1,2,0\n3,4,1\n", {}, "t.csv: two columns are called 'column 2': give them different names"),
         ('[\n  {"a": 1, "y": 0}]', {}, "this is JSON; save the table as CSV or Parquet"),
         ('{"a": 1, "y": 0}\n{"a": 2, "y": 1}\n', {}, "this is JSON"),
         ("\ufeff<!DOCTYPE html>\n", {}, "this is an HTML page or XML"),
         ("@RELATION x\n", {}, "this is ARFF"),
         ("a;y\n1,303;0\n2,404;1\n", {}, "is the comma of 1,303 a decimal sign? set `decimal`"),
+        *((f"a,w,y\n1,2,u\n2,{cell},v\n", {"weight": "w", "dtype": "float32"}, f"t.csv:3: column 2 (w): the weight {said}")
+          for cell, said in (("-1", "-1 is negative: write 0 or more"), ("", "is missing: `missing_values: drop` leaves"))),
+        ("a,w,y\n1,0,u\n2,0,v\n", {"weight": "w"}, "column 2 (w): the sum of all weights is 0 in float64"),
+        ("a,w,y\n1,0,u\n2,1e39,v\n", {"weight": "w", "dtype": "float32"}, "column 2 (w): the sum of all weights is inf in float32"),
+        ("a,g,y\n1,p,u\n2,,v\n", {"replicas": {"folds": 2, "groups": "g"}}, "t.csv:3: column 2 (g): the group of the row is missing"),
+        *(("a,y\n1,0\n2,1\n", {name: value}, name) for name, value in (("label", True), ("columns", [True]), ("weight", 1.0))),
         ("a,y\n1,0\nblue,1\n", {}, "`categorical: [a]` takes it as a word"),
         ("a\ty\n1 5\t0\n2\t1\n", {}, "t.csv:2: column 1 (a): '1 5' is not a finite number"),
         ("a,b,y\n1,2,0\n1,2,0,4\n", {}, "t.csv:3: 4 cells, but the header has 3"),
@@ -498,7 +546,12 @@ def test_a_category_that_only_the_held_out_part_has_counts_as_missing(tmp_path: 
         ('a,b,y\n1,"x,no\n2,y,yes\n', {}, "is a quote open?"),
         ("a;y\n1.000;0\n2.500;1\n", {}, "is the point of 1.000 a decimal sign?"),
         ("a,y\n2 Jan 2020,0\nJanuary 3 2020,1\n", {}, "is a date or a time"),
-        ("a::y\n1::0\n", {"separator": "::"}, "'::' is neither comma, semicolon, tab, bar, blank"),
+        *((f"a{sign}y\n1{sign}0\n", {"separator": sign}, f"separator: {sign!r} is neither comma, semicolon, tab, bar, blank")
+          for sign in ("::", "", '"', "\n", "§")),
+        *(("a,y\n1,0\n", {"encoding": name}, f"encoding: {said}") for name, said in (("klingon", "unknown encoding"),
+          ("rot13", "'rot13' is not a text encoding"))),
+        ("a,y\n1,0\n", {"encoding": "utf-16"}, "without its mark it is utf-16-le or utf-16-be"),
+        ('a,y\n"5\\" pipe",0\n', {}, """t.csv:2: cannot be read: ',' expected after '"'"""),
         ("a,b,y\n1,2,0\n", {"columns": ["2-1"]}, "the range 2-1 is empty: it is written from the first column"),
         ("a,y\n1,0\n1,1\n", {}, "no column is left to learn from"),
         ("a,y\n1,0.5\n2,0.7\n", {}, "the label 0.5 is not a class"),
@@ -592,6 +645,91 @@ def test_a_constant_with_missing_values_says_something(tmp_path: Path) -> None:
     assert found.x.tolist() == [[5, 1, 0], [5, 2, 1], [5, 3, 0]]
 
 
+def parquet_set(path: Path, table: pyarrow.Table, **settings: Any) -> Dataset:
+    parquet.write_table(table, path / "t.parquet")
+    config = {"problem": "logistic", "data": str(path / "t.parquet"), "updates": 1, "optimizer": {"name": "SGD"}}
+    built = load_config(config | {"test_fraction": 0, "standardise": False, "dtype": "float64"} | settings).build()
+    found: Dataset = built.problem.dataset
+    return found
+
+
+@pytest.mark.parametrize(
+    ("values", "x"),
+    [
+        (pyarrow.array([Decimal("1.10"), Decimal("3.30"), Decimal("-0.05")]), [1.1, 3.3, -0.05]),
+        (pyarrow.array([Decimal(10**15), Decimal(2), Decimal(-3)]), [1e15, 2, -3]),
+        (pyarrow.array([1.5, 2, 3], pyarrow.float16()), [1.5, 2, 3]),
+        (pyarrow.array(["a", "b", "a"], pyarrow.string_view()), [0, 1, 0]),
+        (pyarrow.array(["a", "b", "a"]).dictionary_encode(), [0, 1, 0]),
+        (pyarrow.DictionaryArray.from_arrays([0, 1, 2], ["a", "b", "a"]), [0, 1, 0]),
+        (pyarrow.array([Decimal(10**20 + 1), Decimal(10**20 + 2), Decimal(1)]), "double precision holds all digits"),
+        (pyarrow.array([1, 2, 3], pyarrow.duration("s")), "column a: duration[s] is neither numbers nor words"),
+        (pyarrow.array([[1], [2], [3]]), "`drop: [a]` leaves the column out"),
+        (pyarrow.array([b"a", b"b", b"c"], pyarrow.binary(1)), "column a: fixed_size_binary[1] is neither"),
+        (pyarrow.array([b"a", b"b", b"c"], pyarrow.large_binary()), "column a: large_binary is neither"),
+    ],
+    ids=lambda each: str(getattr(each, "type", "")),
+)
+def test_a_column_of_parquet_is_read_or_refused_by_its_type(tmp_path: Path, values: pyarrow.Array, x: Any) -> None:
+    table = pyarrow.table({"a": values, "b": [1, 2, 4], "y": ["u", "v", "u"]})
+    if isinstance(x, str):
+        with pytest.raises(UsageError) as refused:
+            parquet_set(tmp_path, table)
+        assert x in str(refused.value)
+    else:
+        assert parquet_set(tmp_path, table).x[:, 0].tolist() == x
+
+
+def test_what_is_for_text_files_is_refused_elsewhere(tmp_path: Path) -> None:
+    table = pyarrow.table({"a": ["1,5", "2,5", "4,0"], "y": ["u", "v", "u"]})
+    assert parquet_set(tmp_path, table, decimal=",").x.tolist() == [[1.5], [2.5], [4]]
+    for name, value in (("separator", "comma"), ("header", True), ("encoding", "latin-1")):
+        with pytest.raises(UsageError, match=f"{name}: it is only for text files, and .*t.parquet is none"):
+            parquet_set(tmp_path, table, **{name: value})
+    with pytest.raises(UsageError, match="it has no columns"):
+        parquet_set(tmp_path, pyarrow.table({}))
+    with pytest.raises(UsageError, match=r"as it has one column: Parquet$"):
+        parquet_set(tmp_path, table.select(["y"]))
+
+
+def test_rows_of_the_test_file_that_are_left_out_are_counted(tmp_path: Path) -> None:
+    other = tmp_path / "test.csv"
+    other.write_text("a,y\n1,u\n,v\n3,\n")
+    facts = dataset(tmp_path / "t.csv", "a,y\n1,u\n2,v\n", test_data=str(other), missing_values="drop").facts
+    assert facts["test data"].endswith("; rows left out: 2 of 3, as their label or a value is missing")
+
+
+def test_equal_names_of_parquet_s_columns_get_their_numbers(tmp_path: Path) -> None:
+    twice = pyarrow.Table.from_arrays([pyarrow.array(each) for each in ([1, 2], [5, 6], ["u", "v"])], ["a", "a", "y"])
+    found = parquet_set(tmp_path, twice)
+    assert found.preprocessing.features == ["a (column 1)", "a (column 2)"]
+    assert found.x.tolist() == [[1, 5], [2, 6]]
+    assert parquet_set(tmp_path, twice, columns=[2]).x.tolist() == [[5], [6]]
+    within = {"a": [{"b": 7.0}, {"b": 8.0}], "a.b": [1, 2], "y": ["u", "v"]}
+    assert parquet_set(tmp_path, pyarrow.table(within), columns=["a.b"]).x.tolist() == [[1], [2]]
+
+
+def test_a_file_that_is_damaged_further_on_is_refused(tmp_path: Path) -> None:
+    import gzip
+
+    rows = np.random.default_rng(0).integers(0, 10**6, (100_000, 2)).tolist()
+    text = "a,b,y\n" + "".join(f"{a},{b},{'uv'[k % 2]}\n" for k, (a, b) in enumerate(rows))
+    packed, wrong = gzip.compress(text.encode(), 1), text.encode() + "ü,1,u\n".encode("latin-1")
+    parquet.write_table(pyarrow.table({"a": [0.5] * 9, "y": [*"uvuvuvuvu"]}), tmp_path / "t.parquet", compression=None)
+    whole = (tmp_path / "t.parquet").read_bytes()
+    for name, content, said in (
+        ("t.csv.gz", packed[:-5000], "t.csv.gz: cannot be read: Truncated compressed stream"),
+        ("t.csv", wrong, "t.csv:100002: this is not utf-8: `encoding` says how the file is written"),
+        ("t.parquet", whole[:8] + b"\xff" * 40 + whole[48:], "t.parquet: cannot be read: "),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UsageError) as refused:
+            load_config(
+                {"problem": "logistic", "data": str(tmp_path / name), "updates": 1, "optimizer": {"name": "SGD"}}
+            ).build()
+        assert said in str(refused.value)
+
+
 def test_a_table_that_comes_in_batches_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of three rows each: words come in another order in each batch, and a fault is in a later one."""
     monkeypatch.setattr(tables, "ROWS", 3)
@@ -627,7 +765,7 @@ def test_a_number_is_predicted_where_the_family_asks_for_it(tmp_path: Path) -> N
 
 
 def test_groups_and_weights_stay_with_their_rows_where_others_are_left_out(tmp_path: Path) -> None:
-    text = "x,y,g,w\n1,,a,1\n2,u,b,2\n?,v,c,3\n4,v,a,4\n5,u,b,5\n6,v,a,6\n"
+    text = "x,y,g,w\n1,,a,1\n2,u,b,2\n?,v,c,3\n4,v,a,4\n5,u, b ,5\n6,v,a,6\n7,u,,7\n8,v,a,\n"
     how = {"label": "y", "weight": "w", "replicas": {"folds": 2, "groups": "g"}, "missing_values": "drop"}
     found = dataset(tmp_path / "t.csv", text, **how)
     assert found.x.flatten().tolist() == [2, 4, 5, 6]

@@ -78,6 +78,33 @@ def test_without_a_penalty_too() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize(("scale", "shift"), [((1e-8, 1, 1e8), 0), (1, 1e5), ((8, 2e4, 0.01), (2000, 5e4, 0.05)), (1e150, 0)])  # fmt: skip
+def test_the_optimum_does_not_depend_on_units_or_zeros(classes: int, scale: object, shift: object) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((200, 3))
+    y = (x @ rng.standard_normal((3, classes)) + rng.gumbel(size=(200, classes))).argmax(1)
+    expected = LogisticRegression(C=np.inf, solver="newton-cg", tol=1e-12).fit(x, y).predict_proba(x)
+    found = LogisticClassifier(C=np.inf).fit(there := x * scale + shift, y).predict_proba(there)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("given", [{"class_weight": {0: -1.0}}, {"sample_weight": 1e38}])
+def test_weights_that_are_negative_or_have_no_finite_sum_are_refused(given: dict) -> None:
+    x, y = bundled("iris")
+    weight = given.pop("sample_weight", None)
+    with pytest.raises(ValueError, match="0 or more, and their sum finite"):
+        LogisticClassifier(**given).fit(x.astype(np.float32), y, weight)
+
+
+def test_examples_that_cannot_be_written_to_are_read_without_a_warning() -> None:
+    x, y = bundled("iris")
+    x.setflags(write=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        alike(LogisticClassifier().fit(x, y), reference(x, y), x)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
 def test_many_examples_are_begun_with_some_of_them(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimator, "MANY", 2000)
     monkeypatch.setattr(estimator, "FIRST", {"batch_size": 300, "batch_growth": 5.0, "curvature_examples": 1000})

@@ -125,6 +125,11 @@ HOSTILE = [
     "y ~ I(" + "-" * 900 + "x)",
     "y ~ " + "x+" * LONGEST + "x",
     "y ~ (((x",
+    "y ~ (x+z+w)**20",
+    "y ~ " + "*".join(f"x{k}" for k in range(60)),
+    "y ~ " + "(" * 9 + "x+z" + ")**9" * 9,
+    "y ~ " + "/".join(f"(x{k}+z{k})" for k in range(20)),
+    "y ~ " + ":".join(f"(x{k}+z{k})" for k in range(20)),
 ]  # fmt: skip
 
 
@@ -146,6 +151,7 @@ def test_what_is_not_on_the_list_is_refused_in_one_line(formula: str, monkeypatc
         ("survived ~ __builtins__", {}, "no column '__builtins__'"),
         ("survived ~ np", {}, "no column 'np'"),
         ("survived ~ log(sex)", {}, "log(sex): these are words, not numbers"),
+        ("survived ~ poly(port, 3)", {}, "poly(port, 3): 3 different values have no polynomial of that degree"),
         ("survived ~ log(age - 30)", {}, "log(age - 30) is not finite for some rows"),
         ("survived ~ age - 1", {}, "the formula has none: set intercept: false"),
         ("survived ~ age", {"intercept": False}, "the formula has one"),

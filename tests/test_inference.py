@@ -282,3 +282,46 @@ def test_coefficients_are_brought_into_the_file_s_units() -> None:
     intercept, slope = design.outer(Preprocessing(["x"], "error", mean=[5.0], deviation=[2.0])) @ [10.0, 3.0]
     for x in (0.0, 7.0):
         assert intercept + slope * x == pytest.approx(3.0 * ((x - 5) / 2 - 4.0) / unit + 10.0)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize(
+    ("x", "y", "errors"),
+    [
+        ([[1], [2], [3]], [5, 5, 5], "fisher"),  # no residual at all
+        ([[1], [2], [4]], [3, 5, 9], "fisher"),
+        ([[1, 1], [2, 5], [4, 7]], [3, 5, 8], "none, as there are no more examples than coefficients"),
+        ([[1, 1, 0], [2, 5, 1]], [3, 5], "none, as there are no more examples than coefficients"),
+    ],
+)
+def test_an_exact_fit_ends_in_a_table(tmp_path: Path, x: list, y: list, errors: str) -> None:
+    data = write(tmp_path / "t.csv", np.array(x), np.array(y), ",".join("abc"[: len(x[0])]))
+    run = trained(data, family="gaussian")
+    found = run.summary["coefficients"]
+    assert found["standard errors"] == errors
+    np.testing.assert_allclose(rlgrad.load(tmp_path / "run").predict(np.array(x, float)), y, atol=1e-9)
+
+
+def test_where_the_likelihood_has_no_curvature_nothing_has_converged(tmp_path: Path) -> None:
+    """Steps of SGD that are much too long make every prediction certain, and many of them wrong."""
+    x, y = made("logistic")
+    given = {"standardise": False, "optimizer": {"name": "SGD", "lr": 0.1}}
+    run = trained(write(tmp_path / "t.csv", x * [1, 1e6, 1], y), **given)
+    assert (
+        run.summary["coefficients"]["standard errors"]
+        == "none, as the likelihood has no curvature at these coefficients"
+    )
+    assert run.summary["left_to_gain"] == [None]
+    assert any(line.startswith("not converged") for line in run.problem.conclusion())
+
+
+def test_large_counts_are_statsmodels_s(tmp_path: Path) -> None:
+    """Newton's first step from a mean of 1 is about as long as the mean of the counts."""
+    sm = pytest.importorskip("statsmodels.api")
+    x, _ = made("poisson")
+    y = np.random.default_rng(1).poisson(1e8 * np.exp(x[:, 0] / 5))
+    run = trained(write(tmp_path / "t.csv", x, y), family="poisson")
+    there = sm.add_constant((x - [0, 1990, 0.5]) / [1, 8, 0.01])
+    expected = sm.GLM(y, there, family=sm.families.Poisson()).fit(tol=1e-14).params[1:] / [1, 8, 0.01]
+    found = [row["estimate"] for row in run.summary["coefficients"]["rows"]]
+    np.testing.assert_allclose(found[1:], expected, atol=1e-9)

@@ -1,5 +1,6 @@
 """What a run has learned of a table, asked of other tables: files and data frames."""
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ def test_a_table_is_asked_for_from_any_library_and_its_columns_stand_in_any_orde
         rows,
         rows.astype({"city": "category"}),
         polars.from_pandas(rows),
+        polars.from_pandas(rows).with_columns(polars.col("city").cast(polars.Categorical)),
+        rows.assign(age=[Decimal(str(age)) for age in rows.age]),
         pa.Table.from_pandas(rows),
         rows[["city", "age", "smokes"]].to_numpy(),
     ):
@@ -68,6 +71,10 @@ def test_a_table_is_asked_for_from_any_library_and_its_columns_stand_in_any_orde
         ({"age": np.inf}, r"column 2 \(age\): 'inf' is not a finite number"),
         ({"age": "old"}, r"column 2 \(age\): 'old' is not a finite number"),
         ({"age": pandas.Timestamp("2020-01-02")}, "is a date or a time"),
+        ({"age": pandas.Timedelta(days=1)}, "column age: duration.* is neither numbers nor words"),
+        ({"age": pandas.period_range("2020", periods=40, freq="M")}, "column age: extension.* is neither numbers"),
+        ({"age": pandas.cut(ROWS.age, 3)}, "column age: .* is neither numbers nor words"),
+        ({"age": 1 + 2j}, "this is not a table of numbers and words: .* column age"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(run: str, change: dict[str, Any], message: str) -> None:

@@ -14,7 +14,7 @@ from rlgrad.optimizers.parts import Together, is_count, of_each, require
 from rlgrad.optimizers.proximal import coordinates
 
 FEW = 64  # with up to this many parameters numpy is faster than torch
-HALVINGS = 12  # at most, of a step that improves the objective too little; then no step is taken
+HALVINGS = 40  # at most, of a step that improves the objective too little; then no step is taken
 LEFT = 0.5  # the part of the gradient, in the norm of `undo`, that conjugate gradients may leave at most
 ENOUGH = 1e-4  # the required part of the improvement promised by the slope (Nocedal & Wright 2006, section 3.1)
 

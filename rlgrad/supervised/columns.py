@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rlgrad.errors import short
-from rlgrad.supervised.dialects import exact, number
+from rlgrad.supervised.dialects import SWAP, exact, number
 from rlgrad.supervised.tables import Absent, Table
 
 CATEGORIES = 1000  # at most, in one column; and at most half the number of rows, if there are more than FEW
@@ -19,12 +19,19 @@ DATE = (
 )
 MONTH = "(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 DATE += rf"|(\d{{1,2}}[- .]+)?{MONTH}[- .,]+(\d{{1,2}}[- ,]+)?\d{{2,4}}"  # 2 Jan 2020, January 2, 2020
-MARK = "[$€£¥₹₩₽₺₪¢%‰]|USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|SEK|NOK|DKK"
+DATE += r"|\d{1,2}-\d{4}|\d{4}-?W\d{1,2}(-\d)?|\d{1,2}\.? [^\W\d]+ \d{4}|\d{4}年.*"  # 01-2020, 2020-W01, 2. März 2020
+DATE += r"|-?P(?=[\dT])(\d+[YMWD])*(T[\dHMS.]+)?|-?\d+ days?,? \d+:\d{2}.*"  # PT1H30M, 1 days 02:00:00
+MARK = r"\w{0,2}[$€£¥₹₩₽₺₪¢%‰]|Rs\.?|USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|SEK|NOK|DKK"
 MINUS = "[-+−‐‑‒–—]"  # few of which are ASCII's
 GROUPS = r"(\d{1,3}(['’\s]\d{3})+|[\d.,]*\d[.,]?)([.,]\d*)?"  # \d is a digit in any script
 ODD = {  # what looks like a number but is not read as one -> what to do about it
     DATE: "is a date or a time: write a number, such as days since a day, or leave the column out with `drop`",
-    r"[+-]?0[xX][0-9a-fA-F]+": "is not a finite number: it is hexadecimal, write it in decimal digits",
+    r"[+-]?0([xX][0-9a-fA-F]+|[oO][0-7]+|[bB][01]+)": "is not a finite number: it is hexadecimal, octal or binary, "
+    "write it in decimal digits",
+    r"\d+/\d+": "is not a finite number, but a fraction, a month, or two numbers: write it in decimal digits, or "
+    "`categorical: [{name}]` takes it as a word",
+    r"=?(['\"])[-+\d.,]+\1?": "is not a finite number: write it without these signs",
+    r"\d+:[-+\d.]*[.][\d.eE+-]*": "is not a finite number: a sparse table, such as LIBSVM's, cannot be read",
     r"[+-]?[\d.,]+[dD][+-]?\d+": "is not a finite number: write E where Fortran has written D",
     r"[+-]?\d+(_\d+)+": "is not a finite number: write it without _",
     r"[+-]?\d+(,\d+)+": "is not a finite number: `decimal` says whether the comma is a decimal sign",
@@ -34,7 +41,7 @@ ODD = {  # what looks like a number but is not read as one -> what to do about i
     "plain digits and without signs of currency, percent or thousands",
     r"[+-]?(?i:inf|infinity)": "is not a finite number; if it stands for a missing value, `missing: [{shown}]` says so",
 }
-
+UNIT = re.compile(r"[-+]?\d[\d.,]*\s?((?:[^\W\d_]|°)[^\s\d]{0,9})")  # 5 kg
 
 EXACT = 2**53  # whole numbers from here on may merge in double precision
 
@@ -51,7 +58,7 @@ class Column(NamedTuple):
             value = number(word, decimal)
             value = TRUTH.get(word.strip().casefold()) if value is None else value
             return value if value is None or (math.isfinite(value) and exact(word)) else None
-        word = canonical(word)
+        word = canonical(word, decimal)
         return float(self.categories.index(word)) if word in self.categories else math.nan
 
 
@@ -64,11 +71,13 @@ class Misread(Exception):
         self.row, self.word, self.mixed = row, word, mixed
 
 
-def canonical(label: object) -> str:
-    """A label or category in the form for comparisons: as written, except that 1.0 and 1.000e+00 become 1."""
+def canonical(label: object, decimal: str = ".") -> str:
+    """A label or category in the form for comparisons: as written, except that 1.0 and 1.000e+00 become 1, and -0 is
+    0."""
     text = str(label).strip()
-    if re.fullmatch(r"-?(0|[1-9]\d*)\.\d*([eE][+-]?\d+)?", text, re.ASCII):
-        value = float(text)
+    plain = text.translate(SWAP) if decimal == "," else text
+    if re.fullmatch(r"-?(0|[1-9]\d*)(\.\d*([eE][+-]?\d+)?)?", plain, re.ASCII):
+        value = float(plain)
         return str(int(value)) if value == value // 1 and abs(value) < EXACT else text
     return text
 
@@ -149,6 +158,8 @@ def complaint(word: str, column: Column, absent: Absent, mixed: bool = False) ->
     for pattern, what in ODD.items():
         if re.fullmatch(pattern, word.strip()):
             return f"{shown!r} {what.format(shown=shown, name=name)}"
+    if UNIT.fullmatch(word.strip()):
+        return f"{shown!r} has a unit: write the number alone, or `categorical: [{name}]` takes it as a word"
     hint = f"`missing: [{shown}]` if it stands for a missing value, `drop: [{name}]` leaves the column out"
     return f"{shown!r} is not a finite number; {hint}, `categorical: [{name}]` takes it as a word"
 
@@ -158,12 +169,14 @@ def kind(
 ) -> Column:
     """Whether a column has numbers or categories, decided by its different words. numeric: whether it also has numbers.
     categorical: whether it is declared as categorical."""
-    known, column = [word for word in found if not absent(word)], Column(name)
+    known, column = [word.strip() for word in found if not absent(word)], Column(name)
     if not categorical:
-        odd = any(re.fullmatch(pattern, word.strip()) for word in known for pattern in ODD)
-        if numeric or odd or not known or any(column.number(word, decimal) is not None for word in known):
+        odd = sum(any(re.fullmatch(pattern, word) for pattern in ODD) for word in known)
+        units = {unit and unit[1] for unit in map(UNIT.fullmatch, known)} if len(known) > 1 else {None}
+        strange = 2 * odd >= len(known) or (len(units) == 1 and None not in units)
+        if numeric or strange or any(column.number(word, decimal) is not None for word in known):
             return column
-    return Column(name, ordered({canonical(word) for word in known}))
+    return Column(name, ordered({canonical(word, decimal) for word in known}))
 
 
 def vocabulary(table: Table, places: Sequence[int], text: Collection[int]) -> Iterator[tuple[Collection[str], bool]]:
@@ -180,12 +193,14 @@ def vocabulary(table: Table, places: Sequence[int], text: Collection[int]) -> It
 
 
 def coded(table: Table, place: int) -> tuple[np.ndarray, list[str]]:
-    """The words of a column: for each row the number of its word [N], -1 if it has none; and the different words."""
+    """The words of a column: for each row the number of its word [N], -1 if it has none; and the different words, in
+    the form for comparisons."""
     rank: dict[str, int] = {}
     found = [np.zeros(0, int)]
     for batch in table.batches([place], [place]):
         codes, known = words(batch.column(0))
-        found.append(np.array([*(rank.setdefault(word, len(rank)) for word in known), -1])[codes])
+        meant = (canonical(word, table.decimal) for word in known)
+        found.append(np.array([*(rank.setdefault(word, len(rank)) for word in meant), -1])[codes])
     return np.concatenate(found), list(rank)
 
 

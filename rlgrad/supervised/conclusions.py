@@ -74,25 +74,43 @@ def concluded(problem: Any, estimate: Estimate) -> Conclusion:
         table = spread(model.family, w, b, settings.intercept, every, dataset.labels)
         why = "the deviations of resamples, and intervals are the middle 95% of these"
     elif not problem.penalised and len(dataset.y) * size**2 <= WORK:
-        counts = dataset.sample_weight
-        counts = counts if counts is None or counts.ndim == 1 else counts[0]
-        design = Design(dataset.x, dataset.y, counts, done.columns, settings.intercept)
-        inner = design.inner(weight, bias[0])
-        sentences += design.dependences()
-        if apart := unbounded(problem, design, inner):
-            why = f"none, as {apart}, so that the likelihood has no maximum"
-            end = "the run has ended" if problem.finished else "coefficients grow for as long as a run goes on"
-            sentences.append(f"{why.removeprefix('none, as ')}: {end}; set l2, or leave columns out")
-        elif parts[0] <= CONVERGED:
-            table, why = fitted(model.family, design, inner, done, dataset.labels, settings.errors), settings.errors
-        else:
-            why = "none, as the run has not converged"
+        table, why = with_errors(problem, table, weight, bias[0], sentences, findings)
     elif not problem.penalised:
         why = "none, as there are too many examples and columns"
     first = {"replica": f"the first of {len(parts)}"} if len(parts) > 1 else {}
     facts = table.facts | {"standard errors": why} | first
     findings["coefficients"] = {"statistic": table.statistic, "rows": [row._asdict() for row in table.rows], **facts}
     return Conclusion(sentences, findings, documents(table, facts, model.family.ratio))
+
+
+def with_errors(
+    problem: Any, table: Fitted, weight: np.ndarray, bias: np.ndarray, sentences: list[str], findings: dict[str, Any]
+) -> tuple[Fitted, str]:
+    """The table of an optimum without a penalty: with standard errors if they exist, and which these are, or why there
+    are none. weight [D, K], bias [K]. What the design shows is added to the sentences and findings."""
+    settings, dataset, family = problem.settings, problem.dataset, problem.model.family
+    counts = dataset.sample_weight
+    counts = counts if counts is None or counts.ndim == 1 else counts[0]
+    done = dataset.preprocessing
+    design = Design(dataset.x, dataset.y, counts, done.columns, settings.intercept)
+    inner = design.inner(weight, bias)
+    sentences += design.dependences()
+    if apart := unbounded(problem, design, inner):
+        why = f"{apart}, so that the likelihood has no maximum"
+        end = "the run has ended" if problem.finished else "coefficients grow for as long as a run goes on"
+        sentences.append(f"{why}: {end}; set l2, or leave columns out")
+        return table, f"none, as {why}"
+    if family.dispersed and design.weight.sum() <= len(design.kept):
+        return table, "none, as there are no more examples than coefficients"
+    left_over = findings["left_to_gain"]
+    if left_over[0] is None or left_over[0] > CONVERGED:
+        return table, "none, as the run has not converged"
+    try:
+        return fitted(family, design, inner, done, dataset.labels, settings.errors), settings.errors
+    except np.linalg.LinAlgError:
+        why = "the likelihood has no curvature at these coefficients"
+        sentences[0], left_over[0] = f"not converged: {why}", None
+        return table, f"none, as {why}"
 
 
 def unbounded(problem: Any, design: Design, inner: np.ndarray) -> str | None:

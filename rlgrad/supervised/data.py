@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlgrad.errors import SettingError, short
+from rlgrad.errors import SettingError, printable, short
 from rlgrad.supervised import columns, labels, tables
 from rlgrad.supervised.columns import CATEGORIES, FEW, Column
+from rlgrad.supervised.labels import SHOWN
 from rlgrad.supervised.preprocessing import Measured, Preprocessing, fitted, measured
 from rlgrad.supervised.settings import BUNDLED, OPENML, DataSettings, is_path
 from rlgrad.supervised.tables import Table
@@ -204,13 +205,7 @@ def bundled(settings: DataSettings, numeric: bool) -> Source:
 
 def tabular(settings: DataSettings, numeric: bool) -> Source:
     """Load the examples of a file or of OpenML, and those of the test file if there is one. Raises SettingError."""
-    if settings.data.startswith(OPENML):
-        table = tables.fetch(settings.data.removeprefix(OPENML))
-    elif is_path(settings.data):
-        table = settings.table(Path(settings.data), "data")
-    else:
-        hint = "there is no data set {!r}; the name of a file must have a suffix or a folder"
-        raise SettingError(("data",), hint.format(settings.data), BUNDLED, settings.data)
+    table = opened(settings)
     label, asked, counted, grouped = chosen(table, settings)
     forced = table.grouped | {*tables.positions(table, settings.categorical, "categorical")}
     table.keep([*asked, label, *counted, *grouped], forced | {*grouped} | (set() if numeric else {label}))
@@ -222,17 +217,14 @@ def tabular(settings: DataSettings, numeric: bool) -> Source:
         places.append(place)
         told = settings.absent, table.decimal, place in forced
         features.append(columns.kind(table.name(place), known, has_numbers, *told))
-    facts = {"data": f"{table.words}; {len(table.names)} columns"}
-    if left := [table.column(place) for place in sorted(table.unused)] + [f"{name} (empty)" for name in empty]:
-        facts["not used"] = ", ".join(left)
     if not places or (settings.formula and empty):
         what = "no column to learn from has a value" if not places else f"{empty[0]} has no value"
         raise SettingError(("data",), f"{table.source}: {what}")
     named = labels.Labels(table, label, settings, numeric)
-    facts["data"] += named.words()
+    facts = {"data": f"{table.words}; {len(table.names)} columns{named.words()}"} | listed(table, features, empty)
     train = examples(table, places, features, named.y, settings, counted, grouped)
     if gone := len(named.y) - len(train.y):
-        facts["rows left out"] = f"{gone:,} of {len(named.y):,}, as their label or a value is missing"
+        facts["rows left out"] = left_out(gone, len(named.y))
     if settings.test_data is None:
         return Source(train, None, features, named.labels, facts)
     other = settings.table(Path(settings.test_data), "test_data")
@@ -241,8 +233,40 @@ def tabular(settings: DataSettings, numeric: bool) -> Source:
     other.keep([*there, label], words | (set() if numeric else {label}))
     extra = tables.unused(other, [*there, label])
     facts["test data"] = other.words + (f"; not used: {extra}" if extra else "")
-    test = examples(other, there, features, named.again(other, label), settings)
+    test = examples(other, there, features, y := named.again(other, label), settings)
+    if gone := len(y) - len(test.y):
+        facts["test data"] += f"; rows left out: {left_out(gone, len(y))}"
     return Source(train, test, features, named.labels, facts)
+
+
+def opened(settings: DataSettings) -> Table:
+    """The table of the setting `data`. Raises SettingError."""
+    if settings.data.startswith(OPENML):
+        table = tables.fetch(settings.data.removeprefix(OPENML))
+    elif is_path(settings.data):
+        table = settings.table(Path(settings.data), "data")
+    else:
+        hint = "there is no data set {!r}; the name of a file must have a suffix or a folder"
+        raise SettingError(("data",), hint.format(settings.data), BUNDLED, settings.data)
+    for name in ("separator", "header", "encoding"):
+        if getattr(settings, name) is not None and not isinstance(table, tables.Text):
+            raise SettingError((name,), f"it is only for text files, and {table.source} is none")
+    return table
+
+
+def listed(table: Table, features: Sequence[Column], empty: Sequence[str]) -> dict[str, str]:
+    """Which columns have categories, and which are not used, in words. empty: the names of columns without a value."""
+    facts = {}
+    if worded := [f"{name}: {short(printable(', '.join(words)))}" for name, words in features if words is not None]:
+        more = f"; and {len(worded) - SHOWN} more columns" if len(worded) > SHOWN else ""
+        facts["categories"] = "; ".join(worded[:SHOWN]) + more
+    if left := [table.column(place) for place in sorted(table.unused)] + [f"{name} (empty)" for name in empty]:
+        facts["not used"] = ", ".join(left)
+    return facts
+
+
+def left_out(rows: int, of: int) -> str:
+    return f"{rows:,} of {of:,}, as their label or a value is missing"
 
 
 def chosen(table: Table, settings: DataSettings) -> tuple[int, list[int], list[int], list[int]]:
@@ -251,6 +275,8 @@ def chosen(table: Table, settings: DataSettings) -> tuple[int, list[int], list[i
     counted = [] if settings.weight is None else [tables.position(table, settings.weight, "weight")]
     grouped = [] if settings.grouping is None else [tables.position(table, settings.grouping, "replicas")]
     used = [place for place in range(len(table.names)) if place not in {*table.unused, *counted, *grouped}]
+    if not used:
+        raise SettingError(("data",), f"{table.source}: it has no columns")
     label = used[-1] if settings.label is None else tables.position(table, settings.label, "label")
     places = tables.positions(table, settings.columns, "formula" if settings.formula else "columns")
     for name, other in (("weight", counted), ("replicas", grouped)):
@@ -262,7 +288,8 @@ def chosen(table: Table, settings: DataSettings) -> tuple[int, list[int], list[i
     places = places if settings.columns else [place for place in used if place != label]
     if left := [place for place in places if place not in dropped]:
         return label, left, counted, grouped
-    hint = f", as it has one column: {table.words}; is another sign its `separator`?" if len(used) == 1 else ""
+    hint = f", as it has one column: {table.words}" if len(used) == 1 else ""
+    hint += "; is another sign its `separator`?" if hint and isinstance(table, tables.Text) else ""
     raise SettingError(("columns",), f"{table.source} has no column to learn from besides the label{hint}")
 
 
@@ -296,12 +323,23 @@ def examples(
 ) -> Part:
     """The rows that have a label and, if rows with missing values are dropped, no missing value. y: [N], NaN if the
     label is missing. counted, grouped: the places of the columns of weights and of groups."""
-    absent, strict = settings.absent, settings.missing_values == "error"
+    absent, strict, drop = settings.absent, settings.missing_values == "error", settings.missing_values == "drop"
     where = {column.name: place for column, place in zip(features, places, strict=True)}
-    known = ~np.isnan(y)
-    if settings.missing_values == "drop":
+    known, weight, groups = ~np.isnan(y), None, None
+    if drop:
         whole = [~np.isnan(x).any(1) for x in columns.blocks(table, places, features, absent, strict)]
         known &= np.concatenate([np.zeros(0, bool), *whole])
+    for place in counted:
+        weight = np.concatenate([*columns.blocks(table, counted, [Column(table.name(place))], absent, False)])[:, 0]
+        usable(weight, known, table, place, settings)
+        known &= ~np.isnan(weight)
+    for place in grouped:
+        groups, words = columns.coded(table, place)
+        lost = known & np.isin(groups, [-1, *(k for k, word in enumerate(words) if absent(word))])
+        if lost.any() and not drop:
+            message = "the group of the row is missing; `missing_values: drop` leaves such rows out"
+            raise table.wrong(int(lost.argmax()), place, message, "replicas")
+        known &= ~lost
     if not known.any():
         raise SettingError((table.setting,), f"{table.source}: no row has a label and all values")
 
@@ -312,20 +350,23 @@ def examples(
             yield x if here.all() else x[here]
             start += len(x)
 
-    groups = None
-    for place in grouped:
-        codes, words = columns.coded(table, place)
-        lost = known & np.isin(codes, [-1, *(k for k, word in enumerate(words) if absent(word))])
-        if lost.any():
-            raise table.wrong(int(lost.argmax()), place, "the group of the row is missing", "replicas")
-        groups = codes[known]
-    if not counted:
-        return Part(y[known], blocks, groups=groups)
-    name = table.name(counted[0])
-    weight = np.concatenate([*columns.blocks(table, counted, [Column(name)], absent, True)])[known, 0]
-    if not ((weight >= 0) & (weight < np.inf)).all() or not weight.any():
-        raise SettingError(("weight",), f"{table.source}: column {name}: weights must be 0 or more, and not all 0")
-    return Part(y[known], blocks, weight, groups)
+    return Part(y[known], blocks, *(each if each is None else each[known] for each in (weight, groups)))
+
+
+def usable(weight: np.ndarray, known: np.ndarray, table: Table, place: int, settings: DataSettings) -> None:
+    """Raise SettingError if the weights [N] of the rows cannot be used. known: [N] the rows that are not left out."""
+    bad = known & ((weight < 0) | np.isnan(weight) & (settings.missing_values != "drop"))
+    if bad.any():
+        row = int(bad.argmax())
+        value = weight[row]
+        message = f"the weight {value:g} is negative" if value < 0 else "the weight is missing"
+        hint = "write 0 or more" if value < 0 else "`missing_values: drop` leaves such rows out"
+        raise table.wrong(row, place, f"{message}: {hint}", "weight")
+    with np.errstate(over="ignore"):
+        total = np.nansum(weight[known].astype(settings.dtype))
+    if not 0 < total < np.inf:
+        message = f"the sum of all weights is {total:g} in {settings.dtype}: it must be positive and finite"
+        raise SettingError(("weight",), f"{table.source}: {table.column(place)}: {message}")
 
 
 def generator(seed: int) -> int | np.random.RandomState:

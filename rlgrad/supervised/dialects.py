@@ -24,6 +24,10 @@ SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|", "blank": 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?", re.ASCII)  # 1,303.5
 SWAP = str.maketrans(",.", ".,")
+MARKS = {  # of the byte order, at the beginning of a file; the first that fits
+    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+    "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+}
 BLANKS = re.compile(r'"[^"\n]*"|[ \t]+(?=[\r\n])|[ \t]+')
 
 
@@ -89,11 +93,14 @@ def found(head: bytes, whole: bool, told: Told, absent: Callable[[str], bool], p
     """Detect the dialect of a file that begins with `head`. whole: whether that is the whole file. absent: whether a
     cell means a missing value. Raises SettingError."""
     encoding, text = decoded(head, whole, told, setting, path)
-    skipped, marked = preamble(text)
+    skipped, marked, hint = preamble(text)
     text = text[marked:]
-    separator = SEPARATORS.get(told.separator or "", told.separator) or separator_of(text, absent, path, setting)
-    if len(separator) != 1:
-        raise SettingError(("separator",), f"{separator!r} is neither {', '.join(SEPARATORS)} nor one character")
+    separator = hint if told.separator is None else SEPARATORS.get(told.separator, told.separator)
+    if separator is None:
+        separator = separator_of(text, absent, path, setting)
+    if len(separator) != 1 or not separator.isascii() or separator in '"\r\n':
+        message = f"{separator!r} is neither {', '.join(SEPARATORS)} nor another character of ASCII"
+        raise SettingError(("separator",), message)
     rows, ends = sample(text, separator, path, setting)
     if not rows:
         raise SettingError((setting,), f"{path}: there are no rows in this file")
@@ -142,17 +149,23 @@ def decoded(head: bytes, whole: bool, told: Told, setting: str, path: Path) -> t
         return encoding, codecs.getincrementaldecoder("utf-8-sig" if encoding == "utf-8" else encoding)().decode(
             head, whole
         )
-    except (UnicodeDecodeError, LookupError) as error:
-        message = f"{path}: cannot be read as {encoding}: {error}; `encoding` says how it is written"
+    except UnicodeError as error:
+        hint = "; without its mark it is utf-16-le or utf-16-be" if "BOM" in str(error) else ""
+        message = f"{path}: cannot be read as {encoding}: {error}; `encoding` says how it is written{hint}"
         raise SettingError(("encoding",) if told.encoding else (setting,), message) from error
 
 
 def encoding_of(head: bytes, told: Told, setting: str, path: Path) -> str:
     """The encoding, as set or detected. Raises SettingError for a file that is not text."""
     if told.encoding:
-        return told.encoding
-    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        return "utf-16"
+        try:
+            "".encode(told.encoding)
+        except LookupError as error:
+            raise SettingError(("encoding",), f"{error}; the names are Python's, such as latin-1") from error
+        return "utf-8" if codecs.lookup(told.encoding).name in ("utf-8", "utf-8-sig") else told.encoding
+    for encoding, marks in MARKS.items():
+        if head.startswith(marks):
+            return encoding
     if b"\0" in head:
         message = (
             f"{path}: it has zero bytes, so it is not a text table; if it is one, `encoding` says how it is written"
@@ -165,14 +178,17 @@ def encoding_of(head: bytes, told: Told, setting: str, path: Path) -> str:
         return "cp1252" if re.search(rb"[\x80-\x9f]", head) else "latin-1"
 
 
-def preamble(text: str) -> tuple[int, int]:
-    """The number of lines and of characters before the table: comments, empty lines, and Excel's "sep=;"."""
-    lines = place = 0
+def preamble(text: str) -> tuple[int, int, str | None]:
+    """The number of lines and of characters before the table: comments, empty lines, and Excel's "sep=;"; and the
+    separator that this names, or None."""
+    lines, place, separator = 0, 0, None
     for line in re.findall(r"[^\r\n]*(?:\r\n|\n|\r)", text):
-        if line.strip() and not line.startswith("#") and not re.match(r"sep=.\s*$", line):
+        hint = re.fullmatch(r'"?sep=(.)"?\s*', line, re.IGNORECASE)
+        if line.strip() and not line.startswith("#") and not hint:
             break
+        separator = hint[1] if hint else separator
         lines, place = lines + 1, place + len(line)
-    return lines, place
+    return lines, place, separator
 
 
 def sample(text: str, separator: str, path: Path, setting: str) -> tuple[list[list[str]], list[int]]:
@@ -194,15 +210,16 @@ def sample(text: str, separator: str, path: Path, setting: str) -> tuple[list[li
 
 
 def separator_of(text: str, absent: Callable[[str], bool], path: Path, setting: str) -> str:
-    """The separator with which most rows have the same number of cells, and most cells are numbers. Raises SettingError
-    if two separators are equally good."""
-    scores = []
+    """The separator with which most rows have the same number of cells, and most cells are numbers; or else the one
+    that is also in the first row. Raises SettingError if two separators are equally good."""
+    scores, broken = [], None
     for separator in ("\t", ";", "|", ","):
         try:
             rows, _ = sample(text, separator, path, setting)
         except SettingError as error:
             if "unexpected end" in str(error):  # a quote is open, with every separator
                 raise
+            broken = error
             continue
         body = rows[1:] or rows
         if not body:
@@ -211,14 +228,16 @@ def separator_of(text: str, absent: Callable[[str], bool], path: Path, setting: 
         if width > 1:
             cells = [cell for row in body for cell in row]
             known = sum(absent(cell) or number(cell) is not None or number(cell, ",") is not None for cell in cells)
-            scores.append((round(same / len(body), 2), known / len(cells), width, separator))
+            scores.append((round(same / len(body), 2), known / len(cells), len(rows[0]) > 1, width, separator))
     if not scores:
+        if broken and len(sample(text, " ", path, setting)[0][0]) == 1:
+            raise broken
         return " "
     scores.sort(reverse=True)
-    if len(scores) > 1 and scores[0][:2] == scores[1][:2]:
-        which = " or ".join(NAMES[score[3]] for score in scores[:2])
+    if len(scores) > 1 and scores[0][:3] == scores[1][:3]:
+        which = " or ".join(NAMES[score[4]] for score in scores[:2])
         raise SettingError((setting,), f"{path}: {which} may separate its cells: set `separator`")
-    return scores[0][3]
+    return scores[0][4]
 
 
 def decimal_of(rows: Sequence[Sequence[str]], separator: str, path: Path, setting: str) -> str:

@@ -9,6 +9,7 @@ syntax trees: no text is executed.
 import ast
 import functools
 import json
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ import numpy as np
 from rlgrad.errors import SettingError, short, text_of
 from rlgrad.supervised.columns import Column
 
-LONGEST, HIGHEST = 1000, 20  # at most: characters of a formula; exponents, degrees and similar numbers
+LONGEST, MOST, HIGHEST = 1000, 1000, 20  # at most: characters of a formula; terms; exponents, degrees and the like
 WORD = re.compile(r"`[^`]+`|[^\W\d][\w.]*|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[-+*/:()~,=]|\s+")
 MARK = "ʘ"  # a column is written as its number between two of these, which WORD does not match
 PLAIN = {name: vars(np)[name] for name in ("log", "log2", "log10", "log1p", "exp", "expm1", "sqrt", "abs")}
@@ -74,6 +75,8 @@ class Formula:
         self.all, self.names, self.categories = list[str](), list[str](), list[str]()
         self.parts = dict[str, Part]()  # the parts of terms, by their text
         written = self._marked(text)
+        if terms_of(written) > MOST:
+            raise refuse(f"its products make more than {MOST} terms")
         try:
             found = DefaultFormulaParser(feature_flags={"twosided"}).get_terms(written)._to_dict()
             self.terms = list(found.get("rhs", found.get("root", ())))
@@ -183,6 +186,30 @@ class Formula:
         return names, values
 
 
+def terms_of(text: str) -> float:
+    """At most how many terms a formula with marked names has, because formulaic makes them all; 0 if the formula cannot
+    be read."""
+
+    def size(node: ast.AST) -> float:
+        match node:
+            case ast.BinOp(left, ast.Pow(), ast.Constant(value=int() | float() as power)):
+                several: float = size(left) ** min(abs(power), LONGEST)
+                return several
+            case ast.BinOp(left, op, right):
+                a, b = min(size(left), 1e9), min(size(right), 1e9)
+                both = {ast.MatMult: a * b, ast.Mult: a + b + a * b, ast.Div: a + a * b}
+                return both.get(type(op), a + b)
+            case ast.UnaryOp(operand=operand):
+                return size(operand)
+        return 1
+
+    try:
+        inside = " ".join(text.split("~", 1)[-1].replace(":", "@").split())
+        return min(size(ast.parse(inside, mode="eval").body), 1e9)
+    except (SyntaxError, OverflowError, RecursionError, MemoryError) as error:
+        return 0 if isinstance(error, SyntaxError) else math.inf
+
+
 def called(name: str, inner: Part, told: Mapping[str, Any], text: str, frame: Frame) -> Any:
     """The result of a function in a formula. text: the function as it is written. Raises SettingError."""
     value = inner(frame)
@@ -192,6 +219,12 @@ def called(name: str, inner: Part, told: Mapping[str, Any], text: str, frame: Fr
         return PLAIN[name](value) if name in PLAIN else value
     from formulaic.transforms import TRANSFORMS
 
+    if (
+        frame.learn
+        and name == "poly"
+        and told.get("degree", 1) >= (different := len(np.unique(value[~np.isnan(value)])))
+    ):
+        raise refuse(f"{text}: {different} different values have no polynomial of that degree")
     said = json.dumps({} if frame.learn else frame.state[text])  # in JSON keys are texts, even whole numbers
     known = json.loads(said, object_hook=lambda pairs: {int(k) if k.isdigit() else k: v for k, v in pairs.items()})
     found = TRANSFORMS[name](value, **told, _state=known)

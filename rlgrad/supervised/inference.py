@@ -109,6 +109,7 @@ class Moments(NamedTuple):
         return np.linalg.solve(self.information, self.slope)
 
 
+@np.errstate(all="ignore")  # far from an optimum a mean may be infinite
 def moments(family: Family, design: Design, coefficients: np.ndarray) -> Moments:
     """The moments at coefficients [P, K]. For several classes the first is the reference class: K' = K − 1."""
     first = int(coefficients.shape[1] > 1)
@@ -171,7 +172,8 @@ def fitted(
     family: Family, design: Design, coefficients: np.ndarray, done: Preprocessing, labels: Sequence[Any], errors: str
 ) -> Fitted:
     """The coefficients with standard errors. coefficients: [P, K] of the design's columns, at the optimum up to
-    rounding; a step in double precision adds the last digits. errors: fisher or sandwich."""
+    rounding; a step in double precision adds the last digits. errors: fisher or sandwich. Raises LinAlgError if the
+    likelihood has no curvature there."""
     first, used = int(coefficients.shape[1] > 1), design.kept
     coefficients = coefficients - first * coefficients[:, :1]
     free, to_file = coefficients.shape[1] - first, design.outer(done)
@@ -187,6 +189,8 @@ def fitted(
     wide = np.zeros((len(design.names), free, len(design.names), free))
     wide[np.ix_(used, range(free), used, range(free))] = covariance.reshape(len(used), free, len(used), free)
     variance = np.einsum("ip,pkqk,iq->ik", to_file, wide, to_file)
+    if not np.isfinite(variance).all():
+        raise np.linalg.LinAlgError
     natural, rows = (to_file @ coefficients)[:, first:], []
     for k in range(free):
         label = str(labels[k + 1]) if first else None
@@ -227,6 +231,8 @@ def summary_of(family: Family, design: Design, found: Moments, scores: int) -> d
     if family.dispersed:  # with the deviation at its optimum
         centre = w @ y / count if design.intercept else 0.0
         total = float(w @ np.square(y - centre))
+        if not 0 < found.residual < np.inf or not total:  # the likelihood of an exact fit is infinite
+            return {"examples": count}
         value, null = (count / 2 * (math.log(count / (2 * math.pi * rest)) - 1) for rest in (found.residual, total))
         fit = {"R²": 1 - found.residual / total}
     else:

@@ -1,6 +1,7 @@
 """The labels of a table: classes, named by the words in the file, or numbers."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -66,17 +67,21 @@ class Labels:
         classes = ordered(self.counts)
         listed = ", ".join(f"{short(printable(word))} {self.counts[word]:,}" for word in classes[:SHOWN])
         more = f" and {len(classes) - SHOWN} more" if len(classes) > SHOWN else ""
-        told = f"; positive: {printable(self.positive)}" if self.positive is not None else ""
-        folded = [number(word) if number(word) is not None and exact(word) else word.casefold() for word in classes]
-        alike = [word for word, meant in zip(classes, folded, strict=True) if folded.count(meant) > 1]
-        note = f"; {' and '.join(map(repr, alike[:2]))} are different labels" if alike else ""
+        told = f"; positive: {short(printable(self.positive))}" if self.positive is not None else ""
+        first: dict[str | float, str] = {}
+        note = ""
+        for word in classes:
+            value = number(word)
+            other = first.setdefault(looks(word) if value is None or not exact(word) else value, word)
+            if other != word and not note:
+                note = f"; {short(repr(other))} and {short(repr(word))} are different labels"
         return f", label `{self.column}`: {listed}{more}{told}{note}"
 
     def _known(self, table: Table, place: int) -> tuple[np.ndarray, list[str | None]]:
         """The number of each row's word, -1 if it is missing; and the words, None for one that means missing."""
         codes, words = columns.coded(table, place)
         absent, asked = self.settings.absent, canonical(self.settings.positive)
-        known = [canonical(word) if canonical(word) == asked or not absent(word) else None for word in words]
+        known = [word if word == asked or not absent(word) else None for word in words]
         missing = np.isin(codes, [-1, *(k for k, word in enumerate(known) if word is None)])
         if self.settings.missing_values == "error" and missing.any():
             hint = "rows without one can be left out (`missing_values: drop`), and "
@@ -115,12 +120,18 @@ class Labels:
         if many > MANY and sum(self.counts.values()) < SEVERAL * many:
             hint = f"{many} different labels in {len(codes)} rows are too many for classes; `label` names their column"
             raise SettingError(("label",), f"{column}: {hint}")
-        fractions = [k for k, word in enumerate(words) if word and number(word) is not None and not whole(word)]
+        numbers = [k for k, word in enumerate(words) if word and number(word, table.decimal) is not None]
+        fractions = [k for k in numbers if not whole(str(words[k]))]
         if fractions and self.settings.positive is None:
             row = int(np.isin(codes, fractions).argmax())
             raise table.wrong(row, place, f"the label {words[codes[row]]} is not a class; use words or whole numbers")
         if many < 2:
             raise SettingError((table.setting,), f"{column}: all labels are {next(iter(self.counts))!r}")
+
+
+def looks(word: str) -> str:
+    """The word without what a reader may not see: case, blanks, invisible signs, and the way an accent is stored."""
+    return "".join(c for c in unicodedata.normalize("NFKC", word).casefold() if c.isprintable() and not c.isspace())
 
 
 def whole(word: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
 from torch import Tensor
 
 from rlgrad.errors import SettingError
@@ -33,9 +33,9 @@ class Resampling(Section):
     same proportions in every fold"""
     bootstrap: Annotated[int, Field(ge=2)] | None = None
     """number of resamples. There is one replica for each: its rows are drawn with replacement, as many as there are"""
-    groups: int | str | None = None
+    groups: StrictInt | str | None = None
     """the column whose equal values mark rows that belong together: they are in the same fold, or drawn together"""
-    by: int | str | None = None
+    by: StrictInt | str | None = None
     """the column that gives the fold of each row"""
 
     @model_validator(mode="after")

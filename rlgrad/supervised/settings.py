@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, StrictInt, ValidationInfo, field_validator
 
 from rlgrad.errors import SettingError
 from rlgrad.settings import NonNegativeInt, Section
@@ -34,21 +34,21 @@ class DataSettings(Section):
     """whether the first row has the names of the columns; null: detected"""
     encoding: str | None = None
     """encoding of a text file, such as latin-1; null: UTF-8, or detected from its bytes"""
-    label: int | str | None = None
+    label: StrictInt | str | None = None
     """the column of the label: its name, or its number from 1; null: the last"""
     positive: bool | int | float | str | None = None
     """the label that is class 1, while all others are class 0; null: every label is a class of its own"""
-    columns: tuple[int | str, ...] = ()
+    columns: tuple[StrictInt | str, ...] = ()
     """the columns to learn from: names, numbers from 1, or ranges such as 4-22; empty: all except the label"""
-    weight: int | str | None = None
+    weight: StrictInt | str | None = None
     """the column with the weight of each row in learning: 0 or more, also fractions; null: every weight is 1"""
     formula: str | None = None
     """label and features as a formula, such as survived ~ C(class) + age*sex, instead of `label`, `columns` and `drop`.
     It has names (`...` quotes one), + - * / : ** ( ), C(...) for categories, and log, log2, log10, log1p, exp, expm1,
     sqrt, abs, I, center, scale, standardize, poly and bs; the extra `formula` must be installed"""
-    drop: tuple[int | str, ...] = ()
+    drop: tuple[StrictInt | str, ...] = ()
     """columns to leave out, written in the same way as `columns`"""
-    categorical: tuple[int | str, ...] = ()
+    categorical: tuple[StrictInt | str, ...] = ()
     """columns whose numbers are categories; columns of words are categories anyway"""
     missing: tuple[int | float | str, ...] = ()
     """content of a cell that means a missing value, in addition to nothing, ?, ., NA, N/A, #N/A, #NA, <NA>, NaN, null

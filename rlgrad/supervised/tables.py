@@ -9,6 +9,7 @@ import io
 import itertools
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,14 @@ class Table:
     def __init__(self, source: str, names: Sequence[str], data: Any = None, setting: str = "data"):
         """data: a pyarrow.Table, or an object with the same methods for batches."""
         self.source, self.names, self.data, self.setting = source, list(names), data, setting
+        counted = Counter(self.names)
+        self.called = [
+            f"column {k}" if not name else f"{name} (column {k})" if counted[name] > 1 else name
+            for k, name in enumerate(self.names, 1)
+        ]
+        if len(set(self.called)) < len(self.called):
+            twice = short(repr(next(name for name, count in Counter(self.called).items() if count > 1)))
+            raise SettingError((setting,), f"{source}: two columns are called {twice}: give them different names")
         self.headed, self.unused, self.words, self.decimal = True, set[int](), "", "."
         self.rows: int | None = data.num_rows if data is not None else None
         self.grouped = set[int]() if data is None else grouped(data.schema)  # columns that are declared as categories
@@ -89,8 +98,7 @@ class Table:
 
     def name(self, place: int) -> str:
         """The name of a column: the header's, or else its number from 1; both if several columns have the same name."""
-        number, name = f"column {place + 1}", self.names[place]
-        return number if not name else f"{name} ({number})" if self.names.count(name) > 1 else name
+        return self.called[place]
 
     def column(self, place: int) -> str:
         """The name of a column in errors, with its number from 1."""
@@ -105,7 +113,8 @@ class Table:
 class Parquet(Table):
     """A Parquet file, read row group by row group."""
 
-    def __init__(self, path: Path, setting: str):
+    def __init__(self, path: Path, setting: str, decimal: str):
+        """decimal: the decimal sign of numbers that are stored as text."""
         from pyarrow import parquet
 
         try:
@@ -113,16 +122,22 @@ class Parquet(Table):
         except Exception as error:
             raise SettingError((setting,), f"{path}: cannot be read: {text_of(error)}") from error
         super().__init__(str(path), schema.names, setting=setting)
-        self.path, self.rows, self.words, self.grouped = path, rows, "Parquet", grouped(schema)
+        self.path, self.rows, self.words, self.decimal = path, rows, "Parquet", decimal
+        self.grouped = grouped(schema)
         self.unused = {k for k, name in enumerate(schema.names) if re.fullmatch(r"__index_level_\d+__", name)}
 
     def _batches(self, places: Sequence[int]) -> Batches:
         from pyarrow import parquet
 
-        names = [self.names[place] for place in places]
-        with parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=2**16) as file:
-            for batch in file.iter_batches(ROWS, columns=names):
-                yield batch.select(names)
+        keys = told_apart(self.names)
+        wanted = [keys[place] for place in places]
+        try:
+            with parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=2**16) as file:
+                for batch in file.iter_batches(ROWS, columns=[*dict(wanted)]):
+                    there = {key: k for k, key in enumerate(told_apart(batch.schema.names))}
+                    yield batch.select([there[key] for key in wanted])
+        except OSError as error:
+            raise SettingError((self.setting,), f"{self.path}: cannot be read: {text_of(error)}") from error
 
 
 class Text(Table):
@@ -179,7 +194,7 @@ class Text(Table):
                     if len(batch):
                         yield batch
                 return
-            except pa.ArrowInvalid as error:
+            except (pa.ArrowInvalid, OSError, UnicodeError) as error:
                 self._learn(str(error), error)
 
     def _learn(self, message: str, error: Exception) -> None:
@@ -187,9 +202,12 @@ class Text(Table):
         column = re.match(r"In CSV column #(\d+): (.*)", message)
         if column and "invalid UTF8" not in message and int(column[1]) in self.numeric:
             self.numeric.discard(int(column[1]))
-        elif "UTF8" in message:
-            hint = "it is not all UTF-8: `encoding` says how it is written, such as latin-1"
-            raise SettingError((self.setting,), f"{self.source}: {hint}") from error
+        elif isinstance(error, OSError):
+            raise SettingError((self.setting,), f"{self.source}: cannot be read: {message}") from error
+        elif "UTF8" in message or isinstance(error, UnicodeError):
+            bad = (f"{self.source}:{line}" for line, cells in self.lines() if "\ufffd" in "".join(cells))
+            hint = f"this is not {self.dialect.encoding}: `encoding` says how the file is written, such as latin-1"
+            raise SettingError((self.setting,), f"{next(bad, self.source)}: {hint}") from error
         elif "straddling" in message:
             where = self.long_line()
             raise SettingError((self.setting,), f"{where}: a line of more than {LINE >> 20} MB is not a row") from error
@@ -304,40 +322,63 @@ def grouped(schema: "pa.Schema") -> set[int]:
     return {k for k, field in enumerate(schema) if types.is_dictionary(field.type) or field.name in names}
 
 
+def told_apart(names: Sequence[str]) -> list[tuple[str, int]]:
+    """Each name with the number of equal names before it."""
+    seen = Counter[str]()
+    found = []
+    for name in names:
+        found.append((name, seen[name]))
+        seen[name] += 1
+    return found
+
+
 def arranged(batch: "pa.RecordBatch", text: Sequence[bool]) -> "pa.RecordBatch":
     """The batch with each column as numbers, or as a dictionary of words."""
     import pyarrow as pa
-    from pyarrow import compute, types
 
     columns = []
     for name, column, as_text in zip(batch.schema.names, batch.columns, text, strict=True):
-        kind = column.type
-        if types.is_dictionary(kind):
-            column = column.dictionary_decode()
-            kind = column.type
-        if types.is_boolean(kind):
-            column = compute.if_else(column, "True", "False") if as_text else column.cast(pa.int8()).cast(pa.float64())
-        elif not as_text and (types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)):
-            try:
-                column = column.cast(pa.float64(), safe=types.is_integer(kind))
-            except pa.ArrowInvalid as error:
-                hint = f"`drop: [{name}]` leaves the column out, `categorical: [{name}]` takes its numbers as words"
-                raise TypeError(f"column {name}: {error}, where double precision holds all digits; {hint}") from error
-        elif types.is_nested(kind) or types.is_binary(kind):
-            raise TypeError(f"a column of {kind} has neither numbers nor words; `drop` leaves it out")
-        elif types.is_null(kind):
-            column = column.cast(pa.float64())
-        if not types.is_floating(column.type) or as_text:
-            column = column.cast(pa.string()).dictionary_encode()
-        columns.append(column)
+        drop = f"`drop: [{name}]` leaves the column out"
+        try:
+            columns.append(cast(column, as_text))
+        except pa.ArrowInvalid as error:
+            why = f"{error}, where double precision holds all digits"
+            raise TypeError(
+                f"column {name}: {why}; {drop}, `categorical: [{name}]` takes its numbers as words"
+            ) from error
+        except NotImplementedError as error:
+            raise TypeError(f"column {name}: {column.type} is neither numbers nor words; {drop}") from error
     return pa.RecordBatch.from_arrays(columns, [str(k) for k in range(len(columns))])
+
+
+def cast(column: Any, as_text: bool) -> Any:
+    """An Arrow array as numbers of double precision, or as a dictionary of words. Raises NotImplementedError for a type
+    that is neither, and ArrowInvalid for whole numbers that would merge."""
+    import pyarrow as pa
+    from pyarrow import compute, types
+
+    if types.is_dictionary(column.type):
+        known = column.dictionary
+        column = (known.cast(pa.string()) if types.is_string_view(known.type) else known).take(column.indices)
+    kind = column.type
+    if isinstance(kind, pa.BaseExtensionType) or types.is_duration(kind) or "binary" in str(kind):
+        raise NotImplementedError
+    if types.is_null(kind):
+        column = column.cast(pa.float64())
+    elif types.is_boolean(kind):
+        column = compute.if_else(column, "True", "False") if as_text else column.cast(pa.int8()).cast(pa.float64())
+    elif not as_text and types.is_decimal(kind):
+        column = column.cast(pa.string() if kind.scale > 0 else pa.int64()).cast(pa.float64())
+    elif not as_text and (types.is_integer(kind) or types.is_floating(kind)):
+        column = column.cast(pa.float64(), safe=types.is_integer(kind))
+    return column if types.is_floating(column.type) and not as_text else column.cast(pa.string()).dictionary_encode()
 
 
 def refuse_other_formats(head: bytes, path: Path, setting: str) -> None:
     """Raise SettingError if a file begins like a spreadsheet, a zip file, a PDF, JSON, ARFF or a page."""
     formats = {rb"PK\x03\x04": "a zip file or a spreadsheet", rb"\xd0\xcf\x11\xe0": "a spreadsheet", rb"%PDF": "a PDF"}
     formats |= {
-        rb'\[\s*\{|\{\s*"': "JSON",
+        rb'\[\s*[\[{]|\{\s*"': "JSON",
         rb"@relation": "ARFF",
         rb"<(\?xml|!doctype|html|table)": "an HTML page or XML",
     }
@@ -356,7 +397,7 @@ def read(path: Path, setting: str, told: Told, absent: Absent) -> Table:
     try:
         with open(path, "rb") as file:
             if file.read(4) == b"PAR1":
-                return Parquet(path, setting)
+                return Parquet(path, setting, told.decimal or ".")
         return Text(path, setting, told, absent)
     except OSError as error:
         raise SettingError((setting,), f"{path}: cannot be read: {error}") from error
@@ -368,8 +409,8 @@ def frame(data: Any) -> Table:
 
     try:
         table = data if isinstance(data, pa.Table) else pa.table(data)
-    except (TypeError, ValueError) as error:  # pyarrow's errors are subclasses of these
-        reason = text_of(error)
+    except (TypeError, ValueError, NotImplementedError) as error:  # pyarrow's errors are subclasses of these
+        reason = "; ".join(map(str, error.args))[:300]
         raise SettingError(("data",), f"this is not a table of numbers and words: {reason}") from error
     return Table("the table", table.column_names, table)
 
@@ -434,12 +475,12 @@ def positions(table: Table, columns: Sequence[int | str], setting: str) -> list[
             raise SettingError((setting,), f"{message}, {span[2]}-{span[1]}")
         wanted: Sequence[int | str] = range(int(span[1]), int(span[2]) + 1) if span else [column]
         found += [position(table, one, setting) for one in wanted]
-    return found
+    return list(dict.fromkeys(found))
 
 
 def found(table: Table, names: Sequence[str]) -> list[int]:
     """The places of the columns with these names. Raises SettingError."""
-    known = {table.name(place): place for place in range(len(table.names))}
+    known = {name: place for place, name in enumerate(table.called)}
     if not table.headed and not any(name in known for name in names):
         raise SettingError((table.setting,), f"{table.source} has no header to find {names[0]!r} in")
     if absent := [name for name in names if name not in known]:

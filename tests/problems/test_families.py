@@ -93,7 +93,7 @@ def test_weights_of_rows_and_classes_are_scikit_learn_s(tmp_path: Path, chosen: 
     [
         ({"weight": "nothing"}, "weight: .*nothing"),
         ({"weight": "y", "label": "y"}, "weight: .* is also the label"),
-        ({"weight": "a"}, "weight: .*column a: weights must be 0 or more"),
+        ({"weight": "a"}, "weight: .*the weight .* is negative: write 0 or more"),
         ({"class_weights": {"7": 2.0}}, "class_weights.7: there is no label '7'"),
     ],
 )
