@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import rlgrad
 from rlgrad.completion import CONFIG, RUN, SHELLS, completes, script
-from rlgrad.errors import RunError, UsageError, say, settle, warn
+from rlgrad.errors import RunError, UsageError, interrupt, say, settle, warn
 from rlgrad.reports.commands import UPDATE, add_commands, plot_command
 from rlgrad.usage import (
     check_first_word,
@@ -90,11 +90,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settle(sys.stdout)
     settle(sys.stderr)
     return code
-
-
-def interrupt(number: int, frame: Any) -> NoReturn:
-    """Raise Ctrl-C with its number, to tell it from a KeyboardInterrupt of an environment (`rlgrad.errors.strange`)."""
-    raise KeyboardInterrupt(number)
 
 
 def run_command(words: Sequence[str], began: float) -> int:

@@ -7,10 +7,11 @@ import os
 import re
 import signal
 import sys
+import threading
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 
 class OneLine(Exception):
@@ -80,9 +81,14 @@ def warn(
 ) -> None:
     """Show a Python warning once, in one line without colours. It replaces `warnings.showwarning`."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(message)).strip()
-    if (said := f"{category.__name__}: {printable(text)} ({Path(filename).name}:{lineno})") not in WARNED:
-        WARNED.add(said)
-        say(said)
+    say_once(f"{category.__name__}: {printable(text)} ({Path(filename).name}:{lineno})")
+
+
+def say_once(text: str) -> None:
+    """Print a line on standard error, if this process has not printed it yet."""
+    if text not in WARNED:
+        WARNED.add(text)
+        say(text)
 
 
 def settle(stream: Any) -> None:
@@ -134,6 +140,25 @@ def called(thing: object) -> str:
         thing = thing.func
     named: Any = thing if hasattr(thing, "__qualname__") else type(thing)
     return f"{named.__module__}.{named.__qualname__}"
+
+
+def interrupt(number: int, frame: Any) -> NoReturn:
+    """Raise Ctrl-C with its number, to tell it from a KeyboardInterrupt of an environment."""
+    raise KeyboardInterrupt(number)
+
+
+@contextlib.contextmanager
+def numbered() -> Iterator[None]:
+    """Let Ctrl-C carry its number in the body of a `with`, unless other code handles it."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def strange(error: BaseException) -> bool:

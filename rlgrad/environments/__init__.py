@@ -281,9 +281,7 @@ def bare(id: str, options: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
     except BaseException as error:
         if not strange(error):
             raise
-        text = text_of(error)
-        reason = (
-            text if isinstance(error, gymnasium.error.Error | ImportError | TypeError | ValueError) else blame(error)
-        )
+        plain = isinstance(error, gymnasium.error.Error | ImportError | TypeError | ValueError)
+        reason = (plain and text_of(error)) or blame(error)
         message = f"Gymnasium cannot make {id!r}: {reason}"
         raise SettingError(("environment",), message) from error

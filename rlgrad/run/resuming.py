@@ -11,7 +11,7 @@ from torch import nn
 
 from rlgrad import distributed, files, ranks
 from rlgrad.config import Config, load_config, located, valid
-from rlgrad.errors import SettingError, UsageError, called, say, text_of
+from rlgrad.errors import SettingError, UsageError, called, numbered, say, text_of
 from rlgrad.files import reason
 from rlgrad.optimizers import Composite
 from rlgrad.run import checkpoint, directory, guest
@@ -31,6 +31,7 @@ from rlgrad.written import read
 
 
 @running()
+@numbered()
 def resume(
     path: str | Path,
     *,
