@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import rlgrad
 from rlgrad.completion import CONFIG, RUN, SHELLS, completes, script
-from rlgrad.errors import RunError, UsageError, interrupt, say, settle, warn
+from rlgrad.errors import RunError, UsageError, numbered, say, settle, warn
 from rlgrad.reports.commands import UPDATE, add_commands, plot_command
 from rlgrad.usage import (
     check_first_word,
@@ -65,11 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if arguments is None:
             warnings.showwarning = warn
-            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-                signal.signal(signal.SIGINT, interrupt)
-                if (asks := vars(signal).get("SIGUSR1")) and signal.getsignal(asks) is signal.SIG_DFL:
-                    signal.signal(asks, too_early)
-        code = run_command(sys.argv[1:] if arguments is None else arguments, began)
+            if (asks := vars(signal).get("SIGUSR1")) and signal.getsignal(asks) is signal.SIG_DFL:
+                signal.signal(asks, too_early)
+        with numbered():
+            code = run_command(sys.argv[1:] if arguments is None else arguments, began)
         if sys.stdout is not None:
             sys.stdout.flush()
     except UsageError as error:

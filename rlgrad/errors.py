@@ -176,7 +176,10 @@ class Elsewhere(Exception):
 
 
 def blame(error: BaseException) -> str:
-    """'ValueError: no such move (my_environment.py:31)', with the innermost line that is not in a library."""
+    """'ValueError: no such move (my_environment.py:31)', with the innermost line that is not in a library. An error of
+    ours says enough already."""
+    if isinstance(error, OneLine):
+        return str(error)
     if isinstance(error.__cause__, StopIteration):  # which Python turns into another error in a generator
         error = error.__cause__
     return f"{said(error)} ({error.place if isinstance(error, Elsewhere) else place(error)})"

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import re
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
@@ -342,6 +343,14 @@ def test_an_environment_is_blamed_for_what_it_raises(tmp_path: Path, what: str, 
     assert json.loads((tmp_path / "run/summary.json").read_text())["status"] == "failed"
 
 
+def test_a_ctrl_c_while_a_problem_is_made_is_the_user_s_own(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(config("Walk"), environment=lambda: signal.raise_signal(signal.SIGINT), out=tmp_path / "run")
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_an_environment_says_when_it_is_closed_does_not_control_the_terminal(capsys) -> None:
     made: list[Any] = [Exits("Long", "close")]
     close(made)
@@ -445,6 +454,7 @@ BROKEN: list[tuple[Any, str]] = [
     (lambda: Returns(info=[]), "info is [] (list)"),
     (Breaks, "it raises ValueError: broken"),
     (Exits, "it raises SystemExit"),
+    (lambda: Exits("KeyboardInterrupt"), "it raises KeyboardInterrupt"),
 ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from rlgrad.errors import OneLine, RunError, blame, strange
+from rlgrad.errors import RunError, blame, strange
 
 Answer = TypeVar("Answer")
 
@@ -22,7 +22,7 @@ def attempt(call: Callable[[], Answer], seconds: float | None = None) -> Answer:
     except BaseException as error:  # an environment may raise anything
         if not strange(error):
             raise
-        raise RunError(str(error) if isinstance(error, OneLine) else blame(error)) from error
+        raise RunError(blame(error)) from error
 
 
 @contextmanager
