@@ -142,21 +142,28 @@ def called(thing: object) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def interrupt(number: int, frame: Any) -> NoReturn:
-    """Raise Ctrl-C with its number, to tell it from a KeyboardInterrupt of an environment."""
-    raise KeyboardInterrupt(number)
-
-
 @contextlib.contextmanager
 def numbered() -> Iterator[None]:
-    """Let Ctrl-C carry its number in the body of a `with`, unless other code handles it."""
+    """Let Ctrl-C carry its number in the body of a `with`, unless other code handles it: this tells it from a
+    KeyboardInterrupt of an environment. Whatever else the body raises after a Ctrl-C, KeyboardInterrupt is raised: an
+    import may catch it, and fail later."""
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
+    pressed = list[int]()
+
+    def interrupt(number: int, frame: Any) -> NoReturn:
+        pressed.append(number)
+        raise KeyboardInterrupt(number)
+
     signal.signal(signal.SIGINT, interrupt)
     try:
         yield
+    except Exception as error:
+        if pressed:
+            raise KeyboardInterrupt(pressed[0]) from error
+        raise
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

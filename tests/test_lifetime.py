@@ -343,10 +343,18 @@ def test_an_environment_is_blamed_for_what_it_raises(tmp_path: Path, what: str, 
     assert json.loads((tmp_path / "run/summary.json").read_text())["status"] == "failed"
 
 
-def test_a_ctrl_c_while_a_problem_is_made_is_the_user_s_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("caught", [False, True])
+def test_a_ctrl_c_while_a_problem_is_made_is_the_user_s_own(tmp_path: Path, caught: bool) -> None:
+    """Also if an import catches it, and fails later."""
+
+    def made() -> Any:
+        with contextlib.suppress(KeyboardInterrupt if caught else ()):
+            signal.raise_signal(signal.SIGINT)
+        raise AttributeError
+
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        train(config("Walk"), environment=lambda: signal.raise_signal(signal.SIGINT), out=tmp_path / "run")
+        train(config("Walk"), environment=made, out=tmp_path / "run")
     assert signal.getsignal(signal.SIGINT) is before
     assert not (tmp_path / "run").exists()
 

@@ -181,7 +181,7 @@ def recorded_config(path: Path, allow_imports: bool = False, objects: Mapping[st
     file = path / "config.yaml"
     if not file.is_file():
         raise UsageError(f"{path}: there is no run here (no config.yaml)")
-    if not file.stat().st_size:
+    if not file.stat().st_size and not checkpoint.exists(path):
         raise UsageError(f"{path}: the run was killed before it began, and nothing is lost: begin it again elsewhere")
     return Config(*read(file), path.name, allow_imports, objects)
 
