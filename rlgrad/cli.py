@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import rlgrad
 from rlgrad import usage
 from rlgrad.completion import CONFIG, RUN, SHELLS, completes, script
-from rlgrad.errors import RunError, UsageError, say, settle, warn
+from rlgrad.errors import RunError, UsageError, numbered, say, settle, warn
 from rlgrad.reports.commands import UPDATE, add_commands, add_run, plot_command, writable
 from rlgrad.startup import import_torch
 from rlgrad.usage import whole
@@ -57,11 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if arguments is None:
             warnings.showwarning = warn
-            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-                signal.signal(signal.SIGINT, interrupt)
-                if (asks := vars(signal).get("SIGUSR1")) and signal.getsignal(asks) is signal.SIG_DFL:
-                    signal.signal(asks, usage.too_early)
-        code = run_command(sys.argv[1:] if arguments is None else arguments, began)
+            if (asks := vars(signal).get("SIGUSR1")) and signal.getsignal(asks) is signal.SIG_DFL:
+                signal.signal(asks, usage.too_early)
+        with numbered():
+            code = run_command(sys.argv[1:] if arguments is None else arguments, began)
         if sys.stdout is not None:
             sys.stdout.flush()
     except UsageError as error:
@@ -82,11 +81,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settle(sys.stdout)
     settle(sys.stderr)
     return code
-
-
-def interrupt(number: int, frame: Any) -> NoReturn:
-    """Raise Ctrl-C with its number, to tell it from a KeyboardInterrupt of an environment (`rlgrad.errors.strange`)."""
-    raise KeyboardInterrupt(number)
 
 
 def run_command(words: Sequence[str], began: float) -> int:

@@ -18,7 +18,7 @@ from torch import optim
 import rlgrad.problems
 from rlgrad import optimizers
 from rlgrad.environments import given_id
-from rlgrad.errors import RunError, SettingError, UsageError, called, said, short, text_of
+from rlgrad.errors import RunError, SettingError, UsageError, called, said, short, strange, text_of
 from rlgrad.named import build_optimizer, build_schedule, name_meant, offered, try_out, types_of
 from rlgrad.notation import Loader, QuickLoader, write
 from rlgrad.settings import SHARED, Key, RunSettings, Section, check_sweeps, imported, is_meant, meant, refusal
@@ -85,7 +85,9 @@ class Config:
                 return Built(problem, optimizer, schedule)
             except (SettingError, RunError):
                 raise
-            except Exception as error:  # anything can go wrong here: an environment that fails, too little memory
+            except BaseException as error:  # anything can go wrong here: an environment that fails, too little memory
+                if not strange(error):
+                    raise
                 raise SettingError((), f"what it describes cannot be made: {said(error)}") from error
 
     def _check_replicas(self, problem: Any) -> None:

@@ -7,10 +7,11 @@ import os
 import re
 import signal
 import sys
+import threading
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 
 class OneLine(Exception):
@@ -80,9 +81,14 @@ def warn(
 ) -> None:
     """Show a Python warning once, in one line without colours. It replaces `warnings.showwarning`."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(message)).strip()
-    if (said := f"{category.__name__}: {printable(text)} ({Path(filename).name}:{lineno})") not in WARNED:
-        WARNED.add(said)
-        say(said)
+    say_once(f"{category.__name__}: {printable(text)} ({Path(filename).name}:{lineno})")
+
+
+def say_once(text: str) -> None:
+    """Print a line on standard error, if this process has not printed it yet."""
+    if text not in WARNED:
+        WARNED.add(text)
+        say(text)
 
 
 def settle(stream: Any) -> None:
@@ -136,6 +142,32 @@ def called(thing: object) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
+@contextlib.contextmanager
+def numbered() -> Iterator[None]:
+    """Let Ctrl-C carry its number in the body of a `with`, unless other code handles it: this tells it from a
+    KeyboardInterrupt of an environment. Whatever else the body raises after a Ctrl-C, KeyboardInterrupt is raised: an
+    import may catch it, and fail later."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    pressed = list[int]()
+
+    def interrupt(number: int, frame: Any) -> NoReturn:
+        pressed.append(number)
+        raise KeyboardInterrupt(number)
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    except Exception as error:
+        if pressed:
+            raise KeyboardInterrupt(pressed[0]) from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def strange(error: BaseException) -> bool:
     """Whether an error comes from foreign code, such as an environment: every error except the user's own Ctrl-C. That
     is Python's KeyboardInterrupt if nobody else handles the signal; otherwise it carries the number of the signal."""
@@ -151,7 +183,10 @@ class Elsewhere(Exception):
 
 
 def blame(error: BaseException) -> str:
-    """'ValueError: no such move (my_environment.py:31)', with the innermost line that is not in a library."""
+    """'ValueError: no such move (my_environment.py:31)', with the innermost line that is not in a library. An error of
+    ours says enough already."""
+    if isinstance(error, OneLine):
+        return str(error)
     if isinstance(error.__cause__, StopIteration):  # which Python turns into another error in a generator
         error = error.__cause__
     return f"{said(error)} ({error.place if isinstance(error, Elsewhere) else place(error)})"

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from rlgrad.errors import say
+from rlgrad.errors import say, say_once
 
 
 def write(path: Path, content: str | bytes, previous: Path | None = None) -> None:
@@ -59,7 +59,7 @@ class Growing:
         """state: the state of the beginning that is kept; None: a new file. Raises OSError, and ValueError if the
         file's beginning is different."""
         self.path, self.digest, self.length = path, hashlib.sha256(), 0
-        self.file = open(path, "x+b" if state is None else "r+b", opener=without_links)  # noqa: SIM115
+        self.file = open(path, "x+b" if state is None else "r+b", opener=appending)  # noqa: SIM115
         if state is None:
             return
         try:
@@ -100,11 +100,13 @@ class Growing:
     def keep(self) -> None:
         """Flush the file to the disk. If somebody removed it, write it again under its name. Raises OSError."""
         os.fsync(self.file.fileno())
+        if os.fstat(self.file.fileno()).st_size != self.length:
+            say_once(f"{self.path} was changed while the run went on: it is damaged, and the run cannot be resumed")
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.stat(self.path), os.fstat(self.file.fileno())):
                 return
             self.path.unlink()
-        lost, self.file = self.file, open(self.path, "x+b")  # noqa: SIM115
+        lost, self.file = self.file, open(self.path, "x+b", opener=appending)  # noqa: SIM115
         with lost:
             lost.seek(0)
             shutil.copyfileobj(lost, self.file)
@@ -116,8 +118,9 @@ class Growing:
         self.file.close()
 
 
-def without_links(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+def appending(path: str, flags: int) -> int:
+    """Open a file for writing at its end only, wherever that is by then. Links are not followed."""
+    return os.open(path, flags | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
 
 
 def sync_directory(path: Path) -> None:

@@ -22,6 +22,7 @@ from pydantic import (
     PrivateAttr,
     Tag,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -39,10 +40,22 @@ MAX_REPLICAS = 100_000
 SHARED = "all replicas of a run share it, so it cannot be swept: rlgrad search tries its values run by run"
 
 
-class Sweep(BaseModel, Generic[Number]):
-    """Several values of one number, tried side by side: `{sweep: [0.01, 0.1]}`."""
+class Strict(BaseModel):
+    """Unknown keys, infinite numbers, and true or false instead of a number are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        given, field = value if isinstance(value, list | tuple) else [value], cls.model_fields[info.field_name or ""]
+        if any(isinstance(each, bool) for each in given) and "bool" not in str(field.annotation):
+            raise ValueError("input should not be true or false")
+        return value
+
+
+class Sweep(Strict, Generic[Number]):
+    """Several values of one number, tried side by side: `{sweep: [0.01, 0.1]}`."""
 
     sweep: Annotated[tuple[Number, ...], Field(min_length=1)]
 
@@ -74,10 +87,8 @@ else:
             return either(kind, sweep=Sweep[kind])
 
 
-class Section(BaseModel):
-    """A part of a config. Unknown keys are refused, and nothing in it can be changed after it is read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+class Section(Strict):
+    """A part of a config. Nothing in it can be changed after it is read."""
 
 
 class Named(Section):

@@ -1,10 +1,12 @@
 """Environments from their making to their closing: what they remember, and whether anything of them is left."""
 
 import builtins
+import contextlib
 import json
 import multiprocessing
 import os
 import re
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +21,7 @@ from gymnasium.vector import AsyncVectorEnv
 from rlgrad import RunError, load, train
 from rlgrad.cli import main
 from rlgrad.config import load_config
-from rlgrad.environments import moments_of
+from rlgrad.environments import GymnasiumEnvironments, moments_of
 from rlgrad.environments.moments import moments
 from rlgrad.environments.vector import close
 from rlgrad.run import resume
@@ -115,6 +117,33 @@ class Unseeded(Walk):
         return np.array([self.x])
 
 
+class Reseeded(Walk):
+    """Its seed goes to numpy's own random numbers, which all copies share."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        np.random.seed(seed)
+        return super().reset(seed=seed)
+
+    def see(self) -> np.ndarray:
+        self.x = np.random.normal()
+        return np.array([self.x])
+
+
+class Shared(Walk):
+    """Keeps its places in a list of its class, which a reset empties."""
+
+    places: ClassVar[list[float]] = []
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.places.clear()
+        return super().reset(seed=seed)
+
+    def see(self) -> np.ndarray:
+        self.x = self.np_random.normal()
+        self.places.append(self.x)
+        return np.array([sum(self.places)])
+
+
 def normalised() -> gymnasium.Env:
     return gymnasium.wrappers.NormalizeReward(gymnasium.wrappers.NormalizeObservation(Walk()))
 
@@ -163,7 +192,21 @@ class Leaves(Walk):
         os.chdir("/")
 
 
-for made in (Walk, Counted, Breaks, Worn, Settles, Market, Unseeded, normalised, Endless, Exits, Leaves):
+for made in (
+    Walk,
+    Counted,
+    Breaks,
+    Worn,
+    Settles,
+    Market,
+    Unseeded,
+    Reseeded,
+    Shared,
+    normalised,
+    Endless,
+    Exits,
+    Leaves,
+):
     gymnasium.register(f"life/{made.__name__}-v0", made)
 gymnasium.register("life/Processes-v0", Walk, vector_entry_point=processes)
 
@@ -186,6 +229,8 @@ def facts(run: Any) -> str:
         ("Settles", "earlier episodes"),
         ("Market", "earlier episodes"),
         ("Unseeded", "more than its seed"),
+        ("Reseeded", "more than its seed"),
+        ("Shared", "more than its seed"),
     ],
 )
 def test_what_an_episode_depends_on_is_said_before_the_run(tmp_path: Path, name: str, said: str | None, capsys) -> None:
@@ -286,18 +331,32 @@ def test_an_evaluation_without_an_end_is_cut_off(tmp_path: Path, capsys) -> None
     assert not never or "100% cut off" in capsys.readouterr().out
 
 
-ODD = ["SystemExit", "GeneratorExit", "StopIteration", "Unsayable", "Long"]
+ODD = ["SystemExit", "KeyboardInterrupt", "GeneratorExit", "StopIteration", "Unsayable", "Long"]
 
 
-@pytest.mark.parametrize(
-    ("what", "at"), [(each, at) for each in ODD for at in ("step", "reset")] + [("KeyboardInterrupt", "step")]
-)
+@pytest.mark.parametrize(("what", "at"), [(each, at) for each in ODD for at in ("step", "reset")])
 def test_an_environment_is_blamed_for_what_it_raises(tmp_path: Path, what: str, at: str) -> None:
     where = f"raised {what} at step 0" if at == "step" else rf"{what}.*\(test_lifetime.py:\d+\)"
     with pytest.raises(RunError, match=where) as caught:
         train(config("Exits", environment_options={"what": what, "at": at}, workers=0), out=tmp_path / "run")
     assert len(str(caught.value)) < 600
     assert json.loads((tmp_path / "run/summary.json").read_text())["status"] == "failed"
+
+
+@pytest.mark.parametrize("caught", [False, True])
+def test_a_ctrl_c_while_a_problem_is_made_is_the_user_s_own(tmp_path: Path, caught: bool) -> None:
+    """Also if an import catches it, and fails later."""
+
+    def made() -> Any:
+        with contextlib.suppress(KeyboardInterrupt if caught else ()):
+            signal.raise_signal(signal.SIGINT)
+        raise AttributeError
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(config("Walk"), environment=made, out=tmp_path / "run")
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_an_environment_says_when_it_is_closed_does_not_control_the_terminal(capsys) -> None:
@@ -342,6 +401,49 @@ class Returns(Walk):
         return tuple(self.parts.values())
 
 
+class NoOptions(Walk):
+    def reset(self, seed: int | None = None) -> Any:
+        return super().reset(seed=seed)
+
+
+class Later(Walk):
+    """A step that returns something else from the thousandth on."""
+
+    def __init__(self, **parts: Any):
+        self.parts, self.steps = parts, 0
+
+    def step(self, action: int) -> Any:
+        self.steps += 1
+        found = dict(
+            zip(("observation", "reward", "terminated", "truncated", "info"), super().step(action), strict=True)
+        )
+        return tuple((found | (self.parts if self.steps >= 1000 else {})).values())
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"reward": "2.5"}, r"the reward is '2\.5' \(str\)"),
+        ({"reward": None}, "the reward is None"),
+        ({"terminated": "no"}, r"terminated is 'no' \(str\)"),
+        ({"terminated": np.array([False])}, r"terminated is an array of shape \(1,\)"),
+        ({"truncated": {"TimeLimit.truncated": False}}, "truncated is {'TimeLimit"),
+        ({"info": None}, "info is None"),
+        ({"reward": np.bool_(True), "truncated": np.bool_(False)}, None),
+        ({"reward": np.array(1), "info": Counter()}, None),
+    ],
+)
+def test_what_a_step_returns_is_looked_at_for_ever(part: dict[str, Any], said: str | None) -> None:
+    gymnasium.registry.pop("life/Later-v0", None)
+    gymnasium.register("life/Later-v0", Later)
+    environments = GymnasiumEnvironments("life/Later-v0", 1, part)
+    environments.reset([np.random.default_rng(0)])
+    with contextlib.nullcontext() if said is None else pytest.raises(RunError, match=said):
+        for _ in range(1010):
+            if environments.step(np.zeros(1, int)).terminated[0]:
+                environments.restart(np.ones(1, bool), np.zeros(1, int))
+
+
 class Four(Walk):
     def step(self, action: int) -> Any:
         return np.zeros(1), 1.0, True, {}
@@ -350,14 +452,17 @@ class Four(Walk):
 BROKEN: list[tuple[Any, str]] = [
     (OldReset, "reset takes no seed, as in gym before 0.26"),
     (OldResult, "reset returns an array of shape (1,), as in gym before 0.26"),
+    (NoOptions, "reset takes no options: it must be reset(*, seed=None, options=None)"),
     (Four, "step returns 4 values (ndarray, float, bool, dict), as in gym before 0.26"),
     (lambda: Returns(reward=np.ones(2)), "the reward is an array of shape (2,)"),
     (lambda: Returns(reward=None), "the reward is None"),
     (lambda: Returns(reward="1"), "the reward is '1' (str)"),
+    (lambda: Returns(reward=np.array("1")), "the reward is an array of shape ()"),
     (lambda: Returns(terminated="no"), "terminated is 'no' (str)"),
     (lambda: Returns(info=[]), "info is [] (list)"),
     (Breaks, "it raises ValueError: broken"),
     (Exits, "it raises SystemExit"),
+    (lambda: Exits("KeyboardInterrupt"), "it raises KeyboardInterrupt"),
 ]  # fmt: skip
 
 

@@ -38,9 +38,14 @@ class Rules(gymnasium.Env):
     """Two states, three actions, of which one is not legal in each; two steps at most. The illegal ones raise."""
 
     def __init__(
-        self, where: str = "info", several: bool = False, forbid: int | None = None, forget: int | None = None
+        self,
+        where: str = "info",
+        several: bool = False,
+        forbid: int | None = None,
+        forget: int | None = None,
+        odd: float = 0,
     ):
-        self.where, self.several, self.forbid, self.forget = where, several, forbid, forget
+        self.where, self.several, self.forbid, self.forget, self.odd = where, several, forbid, forget, odd
         self.action_space = spaces.MultiDiscrete([3, 2]) if several else spaces.Discrete(3)
         self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
         if where != "info":
@@ -71,7 +76,7 @@ class Rules(gymnasium.Env):
         if self.where == "info":
             return SEEN[self.state], {} if over or self.t == self.forget else {"action_mask": mask}
         whole = np.concatenate(masks) if self.several else masks[0]
-        return {"seen": SEEN[self.state], self.where: whole.astype(np.float32)}, {}
+        return {"seen": SEEN[self.state], self.where: np.where(whole, 1, self.odd).astype(np.float32)}, {}
 
 
 class Free(gymnasium.Wrapper):
@@ -90,7 +95,38 @@ def free_cart_pole() -> gymnasium.Env:
     return Free(gymnasium.make("CartPole-v1"))
 
 
-for name, make in {"Rules": Rules, "Free": free_cart_pole, "Shown": partial(Rules, "action_mask")}.items():
+class Masks(gymnasium.Env):
+    """Says one thing as its mask, for ever."""
+
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, space: spaces.Space, seen: Any, mask: Any = None):
+        self.observation_space, self.seen = space, seen
+        self.info = {} if mask is None else {"action_mask": mask}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self.seen, self.info
+
+    def step(self, action):
+        self.t += 1
+        return self.seen, 1.0, self.t == 4, False, self.info
+
+
+def masks(size: int, **others: spaces.Space) -> partial:
+    space = spaces.Dict({"action_mask": spaces.MultiBinary(size), **others})
+    return partial(Masks, space, {name: np.ones(part.shape, np.int8) for name, part in space.items()})
+
+
+CHECKED = {"info": "Rules", "the observations": "Shown", "info, of several choices": "Several"}
+BOX = spaces.Box(0, 1, (1,))
+for name, make in {
+    "Rules": Rules, "Free": free_cart_pole, "Shown": partial(Rules, "action_mask"), "Several": partial(Rules, several=True),
+    "Odd4": partial(Masks, BOX, np.zeros(1, np.float32), np.ones(4, np.int8)), "OddPart": masks(3, a=BOX), "OnlyMask": masks(2),
+    "Forbids": partial(Masks, BOX, np.zeros(1, np.float32), np.zeros(2, np.int8)),
+    "Doubles": partial(Masks, BOX, np.zeros(1, np.float32), np.array([2, 1], np.int8)),
+}.items():  # fmt: skip
     gymnasium.register(f"tests/{name}-v0", make)
 
 
@@ -292,6 +328,12 @@ def test_a_mask_that_forbids_everything_or_is_missing_ends_the_run_in_one_line(w
     if where == "info":
         with pytest.raises(RunError, match=r"action_mask is None.*replica 0, episode \d+, step 1\)"):
             problem(environment_options={"several": several, "forget": 1}).sample(0)
+    else:  # -1 would count as legal
+        for odd in (-1, 0.5):
+            with pytest.raises(
+                RunError, match=r"action_mask is an array .* must be of MultiBinary.*episode 0, step 0\)"
+            ):
+                problem(environment_options={"where": where, "several": several, "odd": odd}).sample(0)
 
 
 def test_every_choice_needs_an_action() -> None:
@@ -307,6 +349,11 @@ def test_every_choice_needs_an_action() -> None:
         ({"action_mask": "info", "environment": "Pendulum-v1"}, "only Discrete and MultiDiscrete"),
         ({"action_mask": "info", "environment": "CartPole-v1"}, "has nothing after a reset"),
         ({"action_repeat": 2}, "action_repeat: an action may become illegal"),
+        ({"environment_options": {"forget": 0}}, "info.* has nothing after a reset, only after a step"),
+        ({"environment": "tests/Odd4-v0"}, "info.* has 4 elements .* but there are 2 actions; set null"),
+        ({"environment": "tests/OddPart-v0"}, "no part 'action_mask' of 2 elements, one per action; set null"),
+        ({"environment": "tests/OnlyMask-v0"}, "the observations are nothing but the mask: set null"),
+        ({"environment": "tests/OnlyMask-v0", "action_mask": "action_mask"}, "nothing but the mask: set null"),
     ],
 )
 def test_a_mask_that_cannot_be_is_refused_by_its_setting(more: dict, said: str) -> None:
@@ -315,11 +362,24 @@ def test_a_mask_that_cannot_be_is_refused_by_its_setting(more: dict, said: str) 
 
 
 def test_check_says_where_the_mask_is_and_plays_legal_actions_only(capsys: pytest.CaptureFixture) -> None:
-    for where in ("info", "the observations"):
-        assert main(["check", f"tests/{'Rules' if where == 'info' else 'Shown'}-v0"]) == 0
+    for where in ("info", "the observations", "info, of several choices"):
+        assert main(["check", f"tests/{CHECKED[where]}-v0"]) == 0
         lines = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
-        assert lines["legal actions"].strip() == f"those of the mask in {where}"
+        assert lines["legal actions"].strip() == f"those of the mask in {where.split(',')[0]}"
         assert lines["an episode begins"].strip() == "from its seed alone"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Forbids", "reset returns an action mask that forbids every action: [0, 0]"),
+        ("Doubles", "the part action_mask is an array (2,) of int8, [2, 1]"),
+        ("Odd4", "has 4 elements after a reset, but there are 2 actions"),
+    ],
+)
+def test_check_finds_what_is_wrong_with_a_mask(name: str, said: str, capsys: pytest.CaptureFixture) -> None:
+    assert main(["check", f"tests/{name}-v0"]) == 1
+    assert said in "".join(capsys.readouterr())
 
 
 def test_an_environment_that_says_nothing_of_masks_has_none() -> None:

@@ -39,7 +39,8 @@ def test_a_fixed_element_of_a_box_is_no_part_of_the_distribution() -> None:
     given, plain = (policy.to_environment(u[0].numpy()) for policy in (with_it, without))
     assert (given[:, 1] == 0.5).all()
     np.testing.assert_array_equal(given[:, [0, 2]], plain)
-    assert outputs(spaces.Box(np.zeros(2), np.zeros(2))) is None
+    for nothing in (spaces.Box(np.zeros(2), np.zeros(2)), spaces.MultiDiscrete([])):
+        assert outputs(nothing) is None
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

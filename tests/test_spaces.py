@@ -96,6 +96,8 @@ WRONG = [
     (PARTS, np.zeros(7), "the part a is an array"),
     (PARTS, of(b=(0.0, np.nan, 0.0)), r"not finite in the part b\.0"),
     (BOX, np.float32([0, 0, np.inf]), "not finite"),
+    (BOX, np.ma.array(np.zeros(3, np.float32), mask=[0, 1, 0]), r"of float32, \[0\.0, None, 0\.0\]"),
+    (PARTS, [np.zeros(1), np.zeros(3), 0], "the part a is .* of list"),
 ]
 
 
@@ -129,6 +131,17 @@ def test_what_is_only_of_another_width_is_let_in_and_so_is_what_is_beyond_a_boun
         found = ObservationReader(space).read([other])
         expected = spaces.flatten(space, int(other) if isinstance(space, spaces.Discrete) else other)
         np.testing.assert_array_equal(found, [expected])
+
+
+def test_whole_numbers_are_not_rounded() -> None:
+    seconds, other = 1_700_000_000 + np.arange(4), np.arange(4)
+    for space, said in (
+        (spaces.Box(0, 2**40, (1,), np.int64), [{"a": one[None]} for one in seconds]),
+        (spaces.Box(-(2**40), 0, (1,), np.int64), [{"a": -one[None]} for one in seconds]),
+    ):
+        found = ObservationReader(spaces.Dict({"a": space})).read(said)
+        assert np.abs(found[:, 0]).tolist() == seconds.tolist()
+    assert ObservationReader(spaces.Box(0, 2**24, (), np.int64)).read(list(other)).dtype == np.float32
 
 
 def test_what_follows_an_end_may_be_anything_of_the_right_shape() -> None:
@@ -290,3 +303,60 @@ def test_what_makes_two_spaces_hold_other_things() -> None:
     assert difference(real, spaces.Box(0, 1, (3,)), bounds=False)
     assert difference(spaces.Dict(a=real), spaces.Dict(b=real), bounds=False)
     assert difference(spaces.Dict(a=real), spaces.Dict(a=real, b=real), bounds=False)
+
+
+class Several(gymnasium.vector.VectorEnv):
+    """Three copies that return what they are told instead of observations, rewards, ends and info."""
+
+    num_envs, single_observation_space, single_action_space = 3, BOX, spaces.Discrete(2)
+
+    def __init__(self, mode: AutoresetMode, first: Any = None, **parts: Any):
+        self.metadata, self.first = {"autoreset_mode": mode}, first
+        ends = {"terminated": np.ones(3, bool), "truncated": np.zeros(3, bool)}
+        self.parts = {"seen": np.zeros((3, 3), np.float32), "reward": np.ones(3)} | ends | {"info": {}} | parts
+
+    def reset(self, *, seed=None, options=None):
+        return (np.zeros((3, 3), np.float32), {}) if self.first is None else self.first
+
+    def step(self, actions):
+        return tuple(each for each in self.parts.values() if each is not None)
+
+
+NEXT, SAME = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP
+
+
+@pytest.mark.parametrize(
+    ("mode", "parts", "said"),
+    [
+        (NEXT, {"reward": np.ones((3, 1))}, r"rewards is an array of shape \(3, 1\) of float64, and must be numbers"),
+        (NEXT, {"reward": np.array(["1"] * 3)}, "rewards is .* of <U1"),
+        (NEXT, {"reward": np.ones(3, object)}, "rewards is .* of object"),
+        (NEXT, {"reward": 1.0}, r"rewards is an array of shape \(\)"),
+        (NEXT, {"terminated": np.ones(3, int)}, "terminated is .* of int64, and must be True and False"),
+        (NEXT, {"truncated": np.zeros((3, 1), bool)}, r"truncated is an array of shape \(3, 1\)"),
+        (NEXT, {"truncated": np.zeros(2, bool)}, r"truncated is an array of shape \(2,\)"),
+        (NEXT, {"truncated": None}, "step returns 4 values"),
+        (NEXT, {"seen": np.zeros((2, 3), np.float32)}, "3 copies return 2 observations"),
+        (NEXT, {"first": np.zeros((3, 3), np.float32)}, r"reset returns an array of shape \(3, 3\)"),
+        (SAME, {}, r"with SAME_STEP, info\['final_obs'\] must have the last observations"),
+        (SAME, {"info": {"final_obs": np.full(3, None)}}, r"is None .*\(replica 1, episode 0, step 1\)"),
+        (SAME, {"info": {"final_obs": np.zeros((3, 3), object)}}, r"of object, .*\(replica 1, episode 0, step 1\)"),
+        (NEXT, {"reward": [1, 2, 3], "terminated": [True] * 3}, None),
+        (SAME, {"info": {"final_obs": np.zeros((3, 3))}}, None),
+    ],
+)
+def test_a_vector_environment_that_returns_something_else_is_refused(mode: Any, parts: dict, said: str | None) -> None:
+    given = iter([Several(mode), Several(mode, **parts)])  # only the second replica's is odd
+    if mode == SAME:
+        given = iter([Several(mode, info={"final_obs": np.zeros((3, 3))}), Several(mode, **parts)])
+    environments = VectorEnvironments(lambda _: next(given), 2, 3)
+
+    def rewards() -> list[float]:
+        environments.reset(streams(0, 2, Purpose.SAMPLE))
+        return environments.step(np.zeros(6, int)).reward.tolist()
+
+    if said is None:
+        assert rewards() == [1, 1, 1, *parts.get("reward", [1, 1, 1])]
+        return
+    with pytest.raises(RunError, match=said):
+        rewards()

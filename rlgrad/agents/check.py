@@ -17,7 +17,7 @@ from rlgrad.environments import describe, make, played, played_by
 from rlgrad.environments.around import Around, find_mask
 from rlgrad.environments.spaces import pictures, visible_space
 from rlgrad.environments.trial import faults, memory
-from rlgrad.errors import blame, strange, text_of
+from rlgrad.errors import SettingError, blame, strange, text_of
 from rlgrad.streams import Purpose, streams
 
 GYMNASIUM = "Gymnasium's own check"
@@ -29,7 +29,11 @@ def report(id: str, options: Mapping[str, Any]) -> dict[str, str]:
     """Return a line for each thing worth knowing. Raises SettingError if there is no such environment."""
     with warnings.catch_warnings(action="ignore"):
         environment = describe(id, options)
-        lines, around = results(spaces(environment)), Around(mask=find_mask(environment, "auto"))
+        lines, around = results(spaces(environment)), Around()
+        try:
+            around = Around(mask=find_mask(environment, "auto"))
+        except SettingError as error:
+            lines["wrong"] = f"{'.'.join(error.path)}: {error}"
         if around.mask:
             lines["legal actions"] = f"those of the mask in {'info' if around.mask == 'info' else 'the observations'}"
         if sound(lines):

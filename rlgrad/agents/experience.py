@@ -19,7 +19,7 @@ from rlgrad.environments import Crew, cores, make, moments_of, played, played_by
 from rlgrad.environments.moments import moments, set_moments
 from rlgrad.environments.trial import memory, pace
 from rlgrad.environments.vector import check_spaces
-from rlgrad.errors import SettingError
+from rlgrad.errors import SettingError, strange
 from rlgrad.streams import Purpose, stream
 
 WORTHWHILE = 1e-3  # seconds: if a step of all copies takes longer, workers are worth the exchange with them
@@ -84,7 +84,12 @@ class Experience:
                 set_moments(env, moments([env])[0], frozen=True)  # episodes depend on these moments, as is known
             return made
 
-        return None if self.ours else memory(one, self.spaces[1], self.settings.mask is not None)
+        try:
+            return None if self.ours else memory(one, self.spaces[1], self.settings.mask is not None)
+        except BaseException as error:
+            if not strange(error):
+                raise
+            return None  # the run itself will find this error, and report it
 
     def _crew(self) -> Crew | str:
         """Return workers for the environment, or why there can be none. Raises SettingError if workers that are not

@@ -331,7 +331,7 @@ def outputs(space: spaces.Space[Any], deviation: Deviation = "learned") -> int |
         case spaces.Discrete():
             return int(space.n)
         case spaces.MultiDiscrete():
-            return int(space.nvec.sum())
+            return int(space.nvec.sum()) or None
         case spaces.MultiBinary():
             return math.prod(space.shape)
         case spaces.Box() if np.issubdtype(space.dtype, np.floating):

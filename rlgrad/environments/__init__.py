@@ -269,11 +269,10 @@ def bare(id: str, options: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
     if ":" in id:
         message = f"{id!r} would import a module, and a config runs no code; name an environment that is registered"
         raise SettingError(("environment",), message)
+    if id not in gymnasium.registry:  # of a name without a version Gymnasium makes the newest, and warns
+        raise SettingError(("environment",), f"Gymnasium knows no environment {id!r}", gymnasium.registry, id)
     try:
         return gymnasium.make(id, **options)
-    except gymnasium.error.UnregisteredEnv as error:
-        message = f"Gymnasium knows no environment {id!r}"
-        raise SettingError(("environment",), message, gymnasium.registry, id) from error
     except gymnasium.error.DependencyNotInstalled as error:
         named = re.search(rf"gymnasium\[({'|'.join(EXTRAS)})\]", str(error))
         how = f"install the extra: pip install 'rlgrad[{named[1]}]'" if named else text_of(error)
@@ -281,9 +280,7 @@ def bare(id: str, options: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
     except BaseException as error:
         if not strange(error):
             raise
-        text = text_of(error)
-        reason = (
-            text if isinstance(error, gymnasium.error.Error | ImportError | TypeError | ValueError) else blame(error)
-        )
+        plain = isinstance(error, gymnasium.error.Error | ImportError | TypeError | ValueError)
+        reason = (plain and text_of(error)) or blame(error)
         message = f"Gymnasium cannot make {id!r}: {reason}"
         raise SettingError(("environment",), message) from error

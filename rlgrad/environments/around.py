@@ -18,6 +18,7 @@ from rlgrad.environments.atari import Atari
 from rlgrad.errors import SettingError, called, said, strange
 
 KEY = "action_mask"  # in `info`, and as a part of the observation
+PATH = ("action_mask",)  # of the setting
 REFUSED = {
     "Autoreset": "episodes already begin again by themselves",
     "HumanRendering": "rlgrad play shows a trained policy",
@@ -201,37 +202,49 @@ def legal_sample(actions: Any, mask: np.ndarray) -> np.ndarray:
 
 def find_mask(env: gymnasium.Env[Any, Any], asked: str | None) -> str | None:
     """Return where an environment's action mask is, as in `Around.mask`. asked: the place that is asked for; auto: the
-    only place that has a mask with as many elements as there are actions. Raises SettingError."""
+    only place that has a mask. Raises SettingError, also if its size is not the number of actions."""
     size = sum(choices(env.action_space))
     if asked is None or (asked == "auto" and not size):
         return None
-    path = ("action_mask",)
     if not size:
-        raise SettingError(
-            path, f"only Discrete and MultiDiscrete actions have masks, not {env.action_space}: set null"
-        )
-    if asked not in ("auto", "info"):
-        if asked not in masks_among(env.observation_space, size):
-            raise SettingError(path, f"the observations have no part {asked!r} of {size} elements, one per action")
-        return asked
+        message = f"only Discrete and MultiDiscrete actions have masks, not {env.action_space}: set null"
+        raise SettingError(PATH, message)
+    parts, hint = parts_of(env.observation_space), ""
+    given, later = sizes_in_info(env) if asked in ("auto", "info") else (0, 0)
+    if asked == "auto":
+        if not (given or later or KEY in parts):
+            return None
+        if given and KEY in parts:
+            raise SettingError(PATH, f"info and the observations both have {KEY!r}: set info, {KEY}, or null")
+        asked, hint = KEY if KEY in parts else "info", "; set null if it is no mask"
+    if asked == "info" and given != size:
+        there = f"{given} elements" if given else "nothing"
+        after = "a reset, only after a step" if later else "a reset"
+        raise SettingError(PATH, f"info[{KEY!r}] has {there} after {after}, but there are {size} actions{hint}")
+    if asked != "info" and parts.get(asked) != size:
+        raise SettingError(PATH, f"the observations have no part {asked!r} of {size} elements, one per action{hint}")
+    if [*parts] == [asked]:
+        raise SettingError(PATH, "the observations are nothing but the mask: set null, and the policy sees it")
+    return asked
+
+
+def sizes_in_info(env: gymnasium.Env[Any, Any]) -> tuple[int, int]:
+    """Return the number of elements of the mask in the info of a reset and, if there is none, of a step."""
+
+    def size(info: Mapping[str, Any]) -> int:
+        return 0 if info.get(KEY) is None else flattened(info[KEY]).size
+
+    first = later = 0
     try:
-        given = flattened(env.reset(seed=0)[1][KEY]).size
+        first = size(env.reset(seed=0)[1])
+        later = 0 if first else size(env.step(env.action_space.sample())[4])
     except BaseException as error:
         if not strange(error):
-            raise
-        given = 0  # there is none; or the run itself will find the error
-    if asked == "info":
-        if given != size:
-            there = f"{given} elements" if given else "nothing"
-            raise SettingError(path, f"info[{KEY!r}] has {there} after a reset, but there are {size} actions")
-        return asked
-    seen = KEY in masks_among(env.observation_space, size)
-    if seen and given == size:
-        raise SettingError(path, f"info and the observations both have {KEY!r}: set info, {KEY}, or null")
-    return KEY if seen else "info" if given == size else None
+            raise  # any other error the run itself will find
+    return first, later
 
 
-def masks_among(space: spaces.Space[Any], size: int) -> list[str]:
-    """Return the parts of a Dict of observations that have `size` elements."""
+def parts_of(space: spaces.Space[Any]) -> dict[str, int]:
+    """Return the number of elements of each part of a Dict of observations; 0 if it has no fixed size."""
     parts = space.spaces.items() if isinstance(space, spaces.Dict) else ()
-    return [name for name, part in parts if part.shape is not None and np.prod(part.shape) == size]
+    return {name: 0 if part.shape is None else int(np.prod(part.shape)) for name, part in parts}

@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium import spaces
 
 SMALLEST, DEEPEST = 8, 16  # of a picture: the fewest pixels along each side, and the most colours or frames
+EXACT = 2**24  # single precision has all whole numbers up to this one
 
 Path = tuple[str | int, ...]  # where a part stands in a Dict or Tuple: ("camera", 0)
 Reading = Literal["auto", "channels_first", "channels_last", "none"]
@@ -171,7 +172,8 @@ class ObservationReader:
         self.whole = is_picture(rest) or self.seen == rest  # nothing is flattened
         real = np.issubdtype(self.seen.dtype, np.floating)
         only = self.seen.dtype == np.uint8 and all(is_picture(part) for _, part in parts(rest))
-        self.dtype: Any = self.seen.dtype if real or only else np.float32  # bytes of pictures stay bytes
+        numbers = np.float64 if any(long(part) for _, part in parts(rest)) else np.float32
+        self.dtype: Any = self.seen.dtype if real or only else numbers  # bytes of pictures stay bytes
         self.parts: list[tuple[Path, Any, slice]] = []  # each with the elements of the vector that are its own
         for path, part in parts(rest, within):
             start = self.parts[-1][2].stop if self.parts else 0
@@ -210,7 +212,11 @@ class ObservationReader:
 
     def _joined(self, columns: Sequence[np.ndarray]) -> np.ndarray:
         if self.mask and len(columns) > len(self.parts):
-            found, mask = self._joined(columns[:-1]), columns[-1] != 0
+            mask, (path, part) = columns[-1], self.mask
+            if (wrong := (mask != 0) & (mask != 1)).any():
+                copy = int(wrong.reshape(len(mask), -1).any(1).argmax())
+                raise InvalidObservation(copy, path, mask[copy], spaces.MultiBinary(part.shape))
+            found = self._joined(columns[:-1])
             return np.concatenate([x.reshape(len(x), -1).astype(self.dtype) for x in (found, mask)], 1)
         if self.whole:
             return columns[0].astype(self.dtype, copy=False)
@@ -228,13 +234,23 @@ class ObservationReader:
         return rows
 
 
+def long(part: Any) -> bool:
+    """Return whether a part has whole numbers that single precision would round."""
+    return isinstance(part, spaces.Box) and bool((part.low < -EXACT).any() or (part.high > EXACT).any())
+
+
 def inside(observation: Any, path: Path, part: Any, copy: int = 0) -> Any:
-    """Return a part of an observation. Raises InvalidObservation if it has no part with this name."""
+    """Return a part of an observation. Raises InvalidObservation if it has no part with this name, or lacks values."""
     for key in path:
-        holds = key in observation if isinstance(observation, Mapping) else isinstance(observation, tuple | list)
-        if not holds or (not isinstance(observation, Mapping) and not len(observation) > int(key)):
+        if isinstance(observation, Mapping):
+            holds = key in observation
+        else:
+            holds = isinstance(observation, tuple | list) and isinstance(key, int) and key < len(observation)
+        if not holds:
             raise InvalidObservation(copy, path, observation, part)
         observation = observation[key]
+    if isinstance(observation, np.ma.MaskedArray) and observation.mask.any():  # numpy would show what is masked
+        raise InvalidObservation(copy, path, observation, part)
     return observation
 
 

@@ -1,6 +1,8 @@
 """A trial of an environment: whether it follows Gymnasium's interface, and whether each episode begins afresh."""
 
+import copy
 import inspect
+import itertools
 import numbers
 import time
 from collections.abc import Callable, Iterator
@@ -11,13 +13,13 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces, wrappers
 
-from rlgrad.environments.around import KEY, MaskSeen, choices, flattened, legal_sample
-from rlgrad.errors import blame, strange
+from rlgrad.environments.around import KEY, MaskSeen, choices, flattened, forbidding, legal_sample
+from rlgrad.errors import RunError, blame, strange
 
 EPISODES, STEPS, SECONDS = 4, 250, 10.0  # most episodes of the used copy, steps of each, time of all
 PACED, PATIENT = 32, 0.2  # at most this many steps are timed, for at most about these seconds
 
-
+NUMBERS, ENDS = (int, float, np.float32, np.float64), (bool, np.bool_)  # the usual types of rewards and ends
 OLD = "as in gym before 0.26"
 
 
@@ -40,9 +42,11 @@ def faults(environment: gymnasium.Env[Any, Any]) -> list[str]:
 def faults_raising(environment: gymnasium.Env[Any, Any]) -> Iterator[str]:
     """Yield these faults; errors of the environment are raised."""
     taken = inspect.signature(environment.reset).parameters
-    if "seed" not in taken and not any(each.kind == each.VAR_KEYWORD for each in taken.values()):
-        yield f"reset takes no seed, {OLD}: it must be reset(*, seed=None, options=None)"
-        return
+    anything = any(each.kind == each.VAR_KEYWORD for each in taken.values())
+    for name, old in (("seed", f", {OLD}"), ("options", "")):
+        if name not in taken and not anything:
+            yield f"reset takes no {name}{old}: it must be reset(*, seed=None, options=None)"
+            return
     came = environment.reset(seed=0)
     if wrong := fault_of_reset(came):
         yield wrong
@@ -52,9 +56,12 @@ def faults_raising(environment: gymnasium.Env[Any, Any]) -> Iterator[str]:
         yield f"reset returns the observation {shown(observation)}, which is not in {environment.observation_space}"
         return
     mask = info.get(KEY, observation.get(KEY) if isinstance(observation, dict) else None)
-    fits = mask is not None and np.size(mask) == sum(choices(environment.action_space))
-    action = legal_sample(environment.action_space, flattened(mask)) if fits else environment.action_space.sample()
-    yield from faults_of_step(environment.step(action))
+    actions, legal = environment.action_space, np.zeros(0) if mask is None else flattened(mask)
+    fits = legal.shape == (sum(sizes := choices(actions)),)
+    if fits and forbidding(legal[None], sizes).any():
+        yield f"reset returns an action mask that forbids every action: {legal.tolist()!s:.60}"
+        return
+    yield from faults_of_step(environment.step(legal_sample(actions, legal) if fits and sizes else actions.sample()))
 
 
 def fault_of_reset(came: Any) -> str | None:
@@ -65,6 +72,15 @@ def fault_of_reset(came: Any) -> str | None:
     return f"reset returns {shown(came)}{old}: it must be (observation, info), and info a dict"
 
 
+def usual(came: Any) -> bool:
+    """Return whether a step's result has the usual types: then `faults_of_step` finds nothing."""
+    if type(came) is not tuple or len(came) != 5:
+        return False
+    _, reward, terminated, truncated, info = came
+    kinds = type(terminated) in ENDS and type(truncated) in ENDS and type(info) is dict
+    return kinds and type(reward) in NUMBERS
+
+
 def faults_of_step(came: Any) -> Iterator[str]:
     """Yield what is wrong in the result of a step."""
     if not (isinstance(came, tuple) and len(came) == 5):
@@ -72,7 +88,8 @@ def faults_of_step(came: Any) -> Iterator[str]:
         yield f"step returns {shown(came)}{old}: it must be (observation, reward, terminated, truncated, info)"
         return
     _, reward, *ends, info = came
-    if not (isinstance(reward, numbers.Real) or (isinstance(reward, np.ndarray) and reward.shape == ())):
+    array = isinstance(reward, np.ndarray) and reward.shape == () and reward.dtype.kind in "biuf"
+    if not (array or isinstance(reward, numbers.Real | np.bool_)):
         yield f"the reward is {shown(reward)}: it must be one number"
     for name, end in zip(("terminated", "truncated"), ends, strict=True):
         if not isinstance(end, bool | np.bool_):
@@ -93,11 +110,13 @@ def shown(thing: Any) -> str:
 def memory(make: Callable[[], Any], actions: gymnasium.Space[Any], masked: bool = False) -> str | None:
     """Return in words what a copy's episode depends on besides its seed and its actions; None if nothing was found.
 
-    One copy plays some episodes, the last with the seed and the actions of the first. A second copy plays this one too.
+    One copy plays some episodes, the last with the seed and the actions of the first. A second copy plays this one too,
+    while the first plays another, step by step in turns: copies that share a state, or numpy's random numbers, differ.
     Each episode has at most 250 steps, and all of them end after ten seconds: at most 1,250 steps. In some episodes the
     same action is held, so that fallen bodies lie still (Box2D remembers the contacts of bodies).
 
-    make: makes one copy. masked: whether action masks follow its observations; then legal actions are drawn.
+    make: makes one copy. masked: whether action masks follow its observations; then legal actions are drawn. Raises
+    whatever the environment raises, and RunError if a reward is not finite.
     """
     actions.seed(0)
     among = actions if masked else None
@@ -105,19 +124,15 @@ def memory(make: Callable[[], Any], actions: gymnasium.Space[Any], masked: bool 
     held = np.zeros_like(chosen[0][0]) if isinstance(actions, spaces.Box) else chosen[0][0]
     chosen[0] = chosen[-1] = [held] * STEPS
     until = time.monotonic() + SECONDS
-    try:
-        with closing(make()) as used, closing(make()) as fresh:
-            first = episode(used, 0, chosen[0], until, among)
-            if (there := differ(first, episode(fresh, 0, chosen[0], until, among))) is not None:
-                return f"more than its seed (two new copies, same seed and actions, differ at step {there})"
-            for seed in range(1, EPISODES - 1):
-                episode(used, seed, chosen[seed], until, among)
-            if (there := differ(first, episode(used, 0, chosen[0], until, among))) is not None:
-                return f"earlier episodes (a used copy and a new one, same seed and actions, differ at step {there})"
-    except BaseException as error:
-        if not strange(error):
-            raise
-        return None  # the run itself will find this error, and report it
+    with closing(make()) as used, closing(make()) as fresh:
+        first = list(episode(used, 0, chosen[0], until, among))
+        both = (episode(each, seed, chosen[seed], until, among) for seed, each in enumerate((fresh, used)))
+        if (there := differ(first, [step for step, _ in itertools.zip_longest(*both) if step])) is not None:
+            return f"more than its seed (two new copies, same seed and actions, differ at step {there})"
+        for seed in range(2, EPISODES - 1):
+            list(episode(used, seed, chosen[seed], until, among))
+        if (there := differ(first, list(episode(used, 0, chosen[0], until, among)))) is not None:
+            return f"earlier episodes (a used copy and a new one, same seed and actions, differ at step {there})"
     return None
 
 
@@ -143,23 +158,27 @@ def pace(make: Callable[[], Any], actions: gymnasium.Space[Any], masked: bool = 
 
 
 def episode(
-    copy: Any, seed: int, actions: list[np.ndarray], until: float, among: Any = None
-) -> list[tuple[np.ndarray, ...]]:
-    """Play an episode up to its end or the last action, and return the result of each step. among: the space of
+    one: Any, seed: int, actions: list[np.ndarray], until: float, among: Any = None
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Play an episode up to its end or the last action, and yield the result of each step. among: the space of
     actions, if legal ones are drawn instead."""
     if among is not None:
+        among = copy.deepcopy(among)
         among.seed(seed)
-    found: list[tuple[np.ndarray, ...]] = [(np.array(copy.reset([np.random.default_rng(seed)])),)]
-    for action in actions:
+    seen = one.reset([np.random.default_rng(seed)])
+    yield (np.array(seen),)
+    for t, action in enumerate(actions):
         if time.monotonic() > until:
-            break
+            return
         if among is not None:
-            action = legal_sample(among, found[-1][0][0, -sum(choices(among)) :])[None]
-        step = copy.step(action)
-        found.append(tuple(np.array(part) for part in step))
+            action = legal_sample(among, seen[0, -sum(choices(among)) :])[None]
+        step = one.step(action)
+        seen = step.observation
+        if not np.isfinite(step.reward).all():
+            raise RunError(f"the environment returned a reward that is not finite (step {t})")
+        yield tuple(np.array(part) for part in step)
         if step.terminated.any() or step.truncated.any():
-            break
-    return found
+            return
 
 
 def differ(one: list[tuple[np.ndarray, ...]], other: list[tuple[np.ndarray, ...]]) -> int | None:

@@ -1,6 +1,5 @@
 """Gymnasium's environments: one copy after the other, or in a vector environment of any kind."""
 
-import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,10 +12,10 @@ from rlgrad import ranks
 from rlgrad.environments.around import NOTHING, Around, choices, forbidding
 from rlgrad.environments.interface import Transition, seeds_from
 from rlgrad.environments.spaces import InvalidObservation, ObservationReader, difference
-from rlgrad.environments.trial import fault_of_reset, faults, faults_of_step
-from rlgrad.errors import RunError, blame, strange
+from rlgrad.environments.trial import fault_of_reset, faults, faults_of_step, shown, usual
+from rlgrad.errors import RunError, blame, say_once, strange
 
-LOOKED = 100  # the number of steps in which everything that is returned is checked
+LOOKED = 100  # the number of steps in which observations are checked to be finite, as all are later
 WRONG_INTERFACE = "the environment does not follow Gymnasium's interface"
 
 
@@ -33,7 +32,7 @@ class GymnasiumEnvironments:
         self.pool = [] if pool is None else pool
         try:
             while len(self.pool) < copies:
-                one = gymnasium.make(id, disable_env_checker=True, **around.inside(id, options))
+                one = gymnasium.make(id, **{"disable_env_checker": True, **around.inside(id, options)})
                 self.pool.append(around.single(one))
         except BaseException:
             self.close()
@@ -75,7 +74,7 @@ class GymnasiumEnvironments:
         for k in which:
             try:
                 came = self.copies[k].step(action[k])
-                if self.looked < LOOKED and (wrong := next(faults_of_step(came), None)):
+                if not usual(came) and (wrong := next(faults_of_step(came), None)):
                     raise RunError(f"{WRONG_INTERFACE}: {wrong}")
                 observation, reward[k], terminated[k], truncated[k], _ = came
             except (TypeError, ValueError) as error:  # it may have another interface
@@ -151,7 +150,7 @@ class VectorEnvironments:
             if self.anew:
                 self.each[k].close()
                 self.each[k] = self._made(given)
-                first.append(self.each[k].reset()[0])
+                first.append(seen_first(self.each[k].reset()))
             else:
                 first.append(reset(self.each[k], given))
         self.observation = self._joined(first)
@@ -163,7 +162,8 @@ class VectorEnvironments:
         actions = np.split(action.copy(), len(self.each))  # an environment may write into them
         parts = [env.step(own) for env, own in zip(self.each, actions, strict=True)]
         self.taken = np.where(self.over, 0, self.taken + 1)  # not for DISABLED, where copies begin again in `restart`
-        reward, terminated, truncated = (np.concatenate([part[n] for part in parts]) for n in (1, 2, 3))
+        numbers = [numbers_of(part, self.episodes) for part in parts]
+        reward, terminated, truncated = (np.concatenate(each) for each in zip(*numbers, strict=True))
         self.over = terminated | truncated
         observation = self._joined([part[0] for part in parts])
         if self.mode == AutoresetMode.SAME_STEP:
@@ -171,7 +171,7 @@ class VectorEnvironments:
             for replica, part in enumerate(parts):
                 ended = np.flatnonzero(self.over[own := slice(replica * self.episodes, (replica + 1) * self.episodes)])
                 if len(ended):
-                    observation[own][ended] = self._final(part[4]["final_obs"], ended)
+                    observation[own][ended] = self._final(part[4].get("final_obs"), ended, own.start)
         self.observation = observation
         return Transition(observation, reward, terminated, truncated)
 
@@ -204,18 +204,25 @@ class VectorEnvironments:
             try:
                 old = batch is None
                 rows.append(self.observation[first : first + self.episodes] if old else self.reader.read_batch(batch))
+                if (count := len(rows[-1])) != self.episodes:
+                    raise RunError(f"{WRONG_INTERFACE}: {self.episodes} copies return {count} observations")
             except InvalidObservation as invalid:
                 raise refused(str(invalid), first + invalid.copy, self.episodes, self.taken) from invalid
         found = np.concatenate(rows)
         check_masks(self.each[0], found, self.choices, np.arange(len(found)), self.over, self.episodes, self.taken)
         return found
 
-    def _final(self, observations: Any, ended: np.ndarray) -> np.ndarray:
+    def _final(self, observations: Any, ended: np.ndarray, first: int) -> np.ndarray:
         """Return what a policy sees of the last observations of the copies that have ended. observations: one object
-        for each copy, or a batch."""
-        if isinstance(observations, np.ndarray) and observations.dtype == object:
-            return self.reader.read(list(observations[ended]))
-        return np.asarray(self.reader.read_batch(observations)[ended])
+        for each copy, or a batch. first: the number of its first copy."""
+        if observations is None:
+            raise RunError(f"{WRONG_INTERFACE}: with SAME_STEP, info['final_obs'] must have the last observations")
+        try:
+            if isinstance(observations, np.ndarray) and observations.dtype == object:
+                return self.reader.read(list(observations[ended]))
+            return np.asarray(self.reader.read_batch(observations)[ended])
+        except InvalidObservation as invalid:
+            raise refused(str(invalid), first + ended[invalid.copy], self.episodes, self.taken) from invalid
 
 
 def check_spaces(env: Any, observation: Any, action: Any) -> None:
@@ -250,18 +257,36 @@ def reset(env: VectorEnv[Any, Any, Any], seeds: list[int], which: np.ndarray | N
     takes only one."""
     options = None if which is None else {"reset_mask": which.copy()}
     seed: Any = seeds if takes_many_seeds(env) else seeds[0]
-    return env.reset(seed=seed, options=options)[0]
+    return seen_first(env.reset(seed=seed, options=options))
 
 
 def first(env: gymnasium.Env[Any, Any], seed: int) -> Any:
     """Reset a copy, and return the observation. Raises RunError if it does not follow Gymnasium's interface."""
     try:
-        came = env.reset(seed=seed)
+        return seen_first(env.reset(seed=seed))
     except (TypeError, ValueError) as error:
         raise interface_error(env, error) from error
+
+
+def seen_first(came: Any) -> Any:
+    """Return the observation in the result of a reset. Raises RunError if it does not follow Gymnasium's interface."""
     if wrong := fault_of_reset(came):
         raise RunError(f"{WRONG_INTERFACE}: {wrong}")
     return came[0]
+
+
+def numbers_of(came: Any, copies: int) -> list[np.ndarray]:
+    """Return the rewards and the two kinds of ends [B] in the result of a vector environment's step. Raises RunError if
+    it does not follow Gymnasium's interface."""
+    if not (isinstance(came, tuple) and len(came) == 5):
+        raise RunError(f"{WRONG_INTERFACE}: {next(faults_of_step(came))}")
+    found = [np.asarray(each) for each in came[1:4]]
+    for name, each, kinds in zip(("rewards", "terminated", "truncated"), found, ("biuf", "b", "b"), strict=True):
+        if each.shape != (copies,) or each.dtype.kind not in kinds:
+            what = "numbers" if len(kinds) > 1 else "True and False"
+            there = f"{shown(each)} of {each.dtype}, and must be {what} of shape ({copies},)"
+            raise RunError(f"{WRONG_INTERFACE}: in a step, {name} is {there}")
+    return found
 
 
 def interface_error(env: gymnasium.Env[Any, Any], error: Exception) -> Exception:
@@ -282,7 +307,7 @@ def close(envs: list[Any]) -> None:
                 raise
             fault = error
     if fault:
-        print(f"an environment could not be closed: {blame(fault)}", file=sys.stderr)
+        say_once(f"an environment could not be closed: {blame(fault)}")
 
 
 def takes_many_seeds(env: VectorEnv[Any, Any, Any]) -> bool:

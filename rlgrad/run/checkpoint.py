@@ -80,13 +80,14 @@ def newest(directory: Path, fits: Callable[[dict[str, Any]], None] | None = None
             if fits:
                 fits(content)
         except (ValueError, OSError) as error:
-            faults.append(f"{path}: {fault}: {error}")
+            faults.append(f"{path}: {fault}: {files.reason(error) if isinstance(error, OSError) else error}")
             continue
         for fault in faults:
             say(f"{fault}; going on from {path.name} instead")
         return path.name, content
     if faults:
-        raise UsageError("; ".join(faults))
+        hint = f"restore the files, or begin another run with --initial {directory}"
+        raise UsageError("; ".join([*faults, hint]))
     return None
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from rlgrad import distributed, files, ranks
 from rlgrad.config import Config, load_config, located, valid
-from rlgrad.errors import SettingError, UsageError, called, say, text_of
+from rlgrad.errors import SettingError, UsageError, called, numbered, say, text_of
 from rlgrad.files import read_json, reason
 from rlgrad.optimizers import Composite
 from rlgrad.run import checkpoint, directory, guest
@@ -30,6 +30,7 @@ from rlgrad.written import read
 
 
 @running()
+@numbered()
 def resume(
     path: str | Path,
     *,
@@ -177,7 +178,7 @@ def recorded_config(path: Path, allow_imports: bool = False, objects: Mapping[st
     file = path / "config.yaml"
     if not file.is_file():
         raise UsageError(f"{path}: there is no run here (no config.yaml)")
-    if not file.stat().st_size:
+    if not file.stat().st_size and not checkpoint.exists(path):
         raise UsageError(f"{path}: the run was killed before it began, and nothing is lost: begin it again elsewhere")
     return Config(*read(file), path.name, allow_imports, objects)
 

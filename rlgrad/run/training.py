@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from rlgrad import distributed
 from rlgrad.config import Config, load_config, valid
-from rlgrad.errors import SettingError, UsageError, called
+from rlgrad.errors import SettingError, UsageError, called, numbered
 from rlgrad.loop import parameters_apart
 from rlgrad.run import directory, guest, resuming
 from rlgrad.run.clock import running
@@ -24,6 +24,7 @@ from rlgrad.trainable import Trainable
 
 
 @running()
+@numbered()
 def train(
     config: str | Path | Mapping[str, Any] | Config,
     *,
@@ -86,6 +87,7 @@ def launch(
 
 
 @running()
+@numbered()
 def follow(
     problem: Trainable,
     optimizer: torch.optim.Optimizer,

@@ -376,6 +376,28 @@ def test_a_file_that_is_removed_meanwhile_is_written_again(
     assert rows(resume(path).directory) == rows(whole)
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "events"])
+def test_a_log_that_is_cut_meanwhile_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path, original = tmp_path / "run", Log.seen
+
+    def seen(self: Log, run: Any, update: Any, record: Any) -> None:
+        original(self, run, update, record)
+        if update.step == 2:
+            self.flush()
+            os.truncate(next(path.glob(f"{name}*")), 1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "seen", seen)
+        train(CONFIG, out=path)
+    assert capsys.readouterr().err.count("was changed while the run went on: it is damaged") == 1
+    with pytest.raises(
+        UsageError, match=f"{name}.* is shorter .*; restore the files, or begin another run with --init"
+    ):
+        resume(path, extend_to=99)
+
+
 def test_a_reproduction_of_other_data_does_not_begin(trained: Path, folder: Path) -> None:
     write(trained / "table.csv", with_label(TABLE))
     with pytest.raises(UsageError, match="its data is not what it was trained on"):

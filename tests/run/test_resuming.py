@@ -102,6 +102,9 @@ def test_a_run_that_was_killed_before_it_began_has_nothing_to_lose(tmp_path: Pat
     (tmp_path / "config.yaml").touch()
     with pytest.raises(UsageError, match="killed before it began, and nothing is lost"):
         resume(tmp_path)
+    (tmp_path / "checkpoint.pt").touch()  # there is something to lose
+    with pytest.raises(UsageError, match=r"config\.yaml: the file is empty"):
+        resume(tmp_path)
 
 
 def test_resuming_a_completed_run_changes_nothing(tmp_path: Path, capsys) -> None:
