@@ -15,7 +15,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,17 +71,20 @@ def seconds_to(found: Mapping[str, Any], threshold: float) -> float:
     return float(reached[0]) if reached else float("inf")
 
 
+def spanned(of: Callable[[Sequence[float]], float], values: Sequence[float]) -> str:
+    """The mean or the median, with the lowest and the highest of several values."""
+    span = f" ({min(values):,.0f} to {max(values):,.0f})" if len(values) > 1 else ""
+    return f"{of(values):,.0f}{span}"
+
+
 def rows() -> Iterator[Sequence[str]]:
     for task, way in itertools.product(THRESHOLDS, WAYS):
         runs = [json.loads(file.read_text()) for file in sorted(KEPT.glob(file_of(way, task, 0).stem[:-1] + "*.json"))]
         if runs:
-            spans = []
-            for budget in BUDGETS:
-                returns = [at(found, budget) for found in runs]
-                spans.append(f"{statistics.mean(returns):,.0f} ({min(returns):,.0f} to {max(returns):,.0f})")
+            spans = [spanned(statistics.mean, [at(found, budget) for found in runs]) for budget in BUDGETS]
             took = [seconds_to(found, THRESHOLDS[task]) for found in runs]
             there = [second for second in took if second < float("inf")]
-            first = f"{statistics.median(there):,.0f} ({min(there):,.0f} to {max(there):,.0f})" if there else ""
+            first = spanned(statistics.median, there) if there else ""
             whole = statistics.median(found["seconds"][-1] for found in runs)
             yield [task, way, *spans, f"{len(there)} of {len(runs)}", first, f"{whole:,.0f}"]
 
