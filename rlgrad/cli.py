@@ -5,7 +5,6 @@ then calls `import_torch`, and only then imports what it needs.
 """
 
 import argparse
-import gc
 import importlib.util
 import os
 import signal
@@ -20,6 +19,7 @@ import rlgrad
 from rlgrad.completion import CONFIG, RUN, SHELLS, completes, script
 from rlgrad.errors import RunError, UsageError, say, settle, warn
 from rlgrad.reports.commands import UPDATE, add_commands, plot_command
+from rlgrad.startup import import_torch
 from rlgrad.usage import (
     check_first_word,
     check_run,
@@ -107,21 +107,6 @@ def run_command(words: Sequence[str], began: float) -> int:
     options.overrides, options.began, options.own = leftovers, began, began == BEGAN
     code: int = options.run_command(options)
     return code
-
-
-def import_torch(own: bool = True) -> None:
-    """Import torch without garbage collection: it makes some hundred thousand objects that all stay, so the search is
-    wasted time. own: whether the process is ours; then later collections skip these objects too."""
-    if "torch" in sys.modules:
-        return
-    collecting = gc.isenabled()
-    gc.disable()
-    import torch  # noqa: F401
-
-    if own:
-        gc.freeze()
-    if collecting:
-        gc.enable()
 
 
 def make_parser() -> Parser:
@@ -258,9 +243,7 @@ def train_command(options: argparse.Namespace) -> int:
     check_train(options)
     import_torch(options.own)
     from rlgrad.run.clock import running
-    from rlgrad.run.startup import spare_dynamo
 
-    spare_dynamo()
     with running(options.began):
         run = run_of(options)
     return 128 + run.signal if run.signal else DONE
@@ -273,9 +256,6 @@ def import_for(options: argparse.Namespace) -> None:
     find(options.config)
     split_overrides(options.overrides)
     import_torch(options.own)
-    from rlgrad.run.startup import spare_dynamo
-
-    spare_dynamo()
 
 
 def search_command(options: argparse.Namespace) -> int:
@@ -399,9 +379,7 @@ def reproduce_command(options: argparse.Namespace) -> int:
     import_torch(options.own)
     from rlgrad.run.clock import running
     from rlgrad.run.reproduction import reproduce
-    from rlgrad.run.startup import spare_dynamo
 
-    spare_dynamo()
     with running(options.began):
         verdict = reproduce(options.run, out=options.out, quiet=options.quiet, allow_imports=options.allow_imports)
     print(verdict.sentence)
@@ -437,9 +415,6 @@ def lesson_command(options: argparse.Namespace) -> int:
         if file and not Path(file).absolute().parent.is_dir():
             raise UsageError(f"{file}: there is no directory {Path(file).parent}")
     import_torch(options.own)
-    from rlgrad.run.startup import spare_dynamo
-
-    spare_dynamo()
     from rlgrad.lesson import write
 
     try:

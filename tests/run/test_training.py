@@ -296,7 +296,7 @@ def test_the_compiler_is_not_imported(tmp_path: Path) -> None:
 
 def test_the_stand_in_gives_way_to_the_compiler() -> None:
     code = (
-        "import torch; from rlgrad.run.startup import spare_dynamo; spare_dynamo(); "
+        "import torch; from rlgrad.startup import import_torch; import_torch(); "
         "p = torch.nn.Parameter(torch.ones(2)); o = torch.optim.Adam([p]); p.sum().backward(); o.step(); "
         "f = torch.compile(lambda x: x.sin(), backend='eager'); assert torch.equal(f(p), p.sin()); "
         "import torch._dynamo.config, sys; assert sys.modules['torch._dynamo'].__file__; o.step()"

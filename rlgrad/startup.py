@@ -1,5 +1,6 @@
 """Saves time at the start of a process, before its first update."""
 
+import gc
 import importlib
 import sys
 from types import ModuleType
@@ -28,6 +29,17 @@ class Dynamo(ModuleType):
         return getattr(importlib.import_module(self.__name__), name)
 
 
-def spare_dynamo() -> None:
-    """Put the replacement in the compiler's place, unless the compiler is already imported."""
+def import_torch(own: bool = True) -> None:
+    """Import torch without its compiler, and without garbage collection: it makes some hundred thousand objects that
+    all stay, so the search is wasted time. own: whether the process is ours; then later collections skip these objects
+    too."""
+    if "torch" not in sys.modules:
+        collecting = gc.isenabled()
+        gc.disable()
+        import torch  # noqa: F401
+
+        if own:
+            gc.freeze()
+        if collecting:
+            gc.enable()
     sys.modules.setdefault("torch._dynamo", Dynamo("torch._dynamo"))
