@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import rlgrad
 from rlgrad.completion import CONFIG, RUN, SHELLS, completes, script
 from rlgrad.errors import RunError, UsageError, say, settle, warn
-from rlgrad.reports.commands import UPDATE, add_commands, plot_command
+from rlgrad.reports.commands import UPDATE, add_commands, add_run, plot_command
 from rlgrad.startup import import_torch
 from rlgrad.usage import (
     check_first_word,
@@ -105,8 +105,7 @@ def run_command(words: Sequence[str], began: float) -> int:
     if leftovers and options.run_command not in (train_command, sweep_command, search_command):
         options.parser.error(f"unexpected argument {leftovers[0]!r}")
     options.overrides, options.began, options.own = leftovers, began, began == BEGAN
-    code: int = options.run_command(options)
-    return code
+    return options.run_command(options) or DONE
 
 
 def make_parser() -> Parser:
@@ -142,8 +141,11 @@ def make_parser() -> Parser:
     return parser
 
 
-def add(commands: "Commands", run: Callable[[argparse.Namespace], int], help: str, example: str, **more: Any) -> Parser:
-    """Add the parser of a command that a function of this file runs: `train` for train_command."""
+def add(
+    commands: "Commands", run: Callable[[argparse.Namespace], int | None], help: str, example: str, **more: Any
+) -> Parser:
+    """Add the parser of a command that a function runs: `train` for train_command. The function returns the exit code;
+    None: done."""
     name = run.__name__.removesuffix("_command")
     more = {"description": f"{help[0].upper()}{help[1:]}."} | more
     epilog = f"for example: rlgrad {name} {example}"
@@ -217,17 +219,14 @@ def add_options(parser: Parser, out: str) -> None:
 
 def add_commands_for_runs(commands: "Commands") -> None:
     evaluate = add(commands, evaluate_command, "evaluate a trained model again", "runs/cartpole-1")
-    completes(evaluate.add_argument("run", metavar="RUN", help="the directory of a run that has ended"), RUN)
     evaluate.add_argument("--update", metavar="N", help=UPDATE)
-    evaluate.add_argument(
-        "--episode-seed", type=whole, default=1, metavar="N", help="other held-out episodes for each N"
-    )
-    evaluate.add_argument("--allow-imports", action="store_true", help="let its config import modules")
+    other = "other held-out episodes for each N"
+    evaluate.add_argument("--episode-seed", type=whole, default=1, metavar="N", help=other)
+    add_run(evaluate, "the directory of a run that has ended")
 
     reproduce = add(commands, reproduce_command, "run it again, and compare bit for bit", "runs/cartpole-1")
-    completes(reproduce.add_argument("run", metavar="RUN", help="the directory of a completed run"), RUN)
     reproduce.add_argument("--out", metavar="DIR", help="of the second run, instead of runs/<RUN>-again-<number>")
-    reproduce.add_argument("--allow-imports", action="store_true", help="let its config import modules")
+    add_run(reproduce, "the directory of a completed run")
     reproduce.add_argument("--quiet", action="store_true", help="print nothing but the verdict")
 
 
@@ -285,7 +284,8 @@ def sweep_command(options: argparse.Namespace) -> int:
         return 128 + run.signal
     options.runs, options.to = [str(run.directory)], str(run.directory / "sweep.png")
     options.tag, options.axis = None, "step"
-    return plot_command(options)
+    plot_command(options)
+    return DONE
 
 
 def check_train(options: argparse.Namespace) -> None:
@@ -355,7 +355,7 @@ def print_settings(source: str, allow_imports: bool) -> None:
     Console(soft_wrap=not sys.stdout.isatty()).print(table)
 
 
-def evaluate_command(options: argparse.Namespace) -> int:
+def evaluate_command(options: argparse.Namespace) -> None:
     path = Path(options.run)
     check_trained(options.run)
     if options.episode_seed < 0:
@@ -371,7 +371,6 @@ def evaluate_command(options: argparse.Namespace) -> int:
     for name, found in evaluated.items():
         between = f"  95% interval {interval(found)}  IQM {number(found['iqm'])}" if interval(found) else ""
         print(f"{name:20} {number(found['mean'])}{between}")
-    return DONE
 
 
 def reproduce_command(options: argparse.Namespace) -> int:
@@ -410,7 +409,7 @@ def check_command(options: argparse.Namespace) -> int:
     return DONE if sound(found) else FAILED
 
 
-def lesson_command(options: argparse.Namespace) -> int:
+def lesson_command(options: argparse.Namespace) -> None:
     for file in (options.out, options.markdown):
         if file and not Path(file).absolute().parent.is_dir():
             raise UsageError(f"{file}: there is no directory {Path(file).parent}")
@@ -422,30 +421,26 @@ def lesson_command(options: argparse.Namespace) -> int:
     except OSError as error:
         raise UsageError(f"the page cannot be written: {error}") from error
     print(f"written: {options.out}" + (f" and {options.markdown}" if options.markdown else ""))
-    return DONE
 
 
-def schema_command(options: argparse.Namespace) -> int:
+def schema_command(options: argparse.Namespace) -> None:
     import_torch(options.own)
     import json
 
     from rlgrad.config import schema
 
     print(json.dumps(schema(), indent=2))
-    return DONE
 
 
-def tags_command(options: argparse.Namespace) -> int:
+def tags_command(options: argparse.Namespace) -> None:
     import_torch(options.own)
     from rlgrad.run.tags import page
 
     print(page(), end="")
-    return DONE
 
 
-def completion_command(options: argparse.Namespace) -> int:
+def completion_command(options: argparse.Namespace) -> None:
     print(script(make_parser(), options.shell))
-    return DONE
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ THINGS = ("runs", "configs", "environments")
 def add_commands(commands: Any, add: "Callable[..., argparse.ArgumentParser]") -> None:
     """Add the parsers of these commands. add: `rlgrad.cli.add`, which makes the parser of one command."""
     report = add(commands, report_command, "write a page about a run, or compare several", "runs/cartpole-1")
-    completes(report.add_argument("runs", metavar="RUN", nargs="+", help="directories of runs"), RUN)
     report.add_argument("--to", metavar="FILE", help="the HTML page, instead of report.html in the first run")
     report.add_argument(
         "--slice",
@@ -29,16 +28,16 @@ def add_commands(commands: Any, add: "Callable[..., argparse.ArgumentParser]") -
     )
 
     plot = add(commands, plot_command, "draw the curves of runs, for a paper", "runs/cartpole-1 --to curves.pdf")
-    completes(plot.add_argument("runs", metavar="RUN", nargs="+", help="directories of runs"), RUN)
     plot.add_argument("--to", metavar="FILE", default="curves.png", help=f"a file that ends in {', '.join(FORMATS)}")
     plot.add_argument("--tag", help="what to draw, such as objective/value; without it, the evaluation")
     plot.add_argument("--axis", choices=("step", "update", "seconds"), default="step", help="over what (step)")
+    for parser in (report, plot):
+        completes(parser.add_argument("runs", metavar="RUN", nargs="+", help="directories of runs"), RUN)
 
     cut = add(commands, slice_command, "draw the objective around what a run has found", "runs/cartpole-1")
-    completes(cut.add_argument("run", metavar="RUN", help="the directory of a run that has ended"), RUN)
     cut.add_argument("--to", metavar="FILE", default="slice.png", help="the picture (slice.png)")
     cut.add_argument("--replica", type=whole, default=0, metavar="K", help="which one, counted from 0")
-    cut.add_argument("--allow-imports", action="store_true", help="let its config import modules")
+    add_run(cut, "the directory of a run that has ended")
 
     add_for_models(commands, add)
     what = add(commands, list_command, "show runs, configs or environments", "runs")
@@ -46,6 +45,12 @@ def add_commands(commands: Any, add: "Callable[..., argparse.ArgumentParser]") -
     what.add_argument("--in", dest="folder", metavar="DIR", default="runs", help="where the runs are (runs)")
 
     add(commands, doctor_command, "say what is installed, and what could be better", "")
+
+
+def add_run(parser: argparse.ArgumentParser, help: str) -> None:
+    """Add what a command takes that needs the config of a run."""
+    completes(parser.add_argument("run", metavar="RUN", help=help), RUN)
+    parser.add_argument("--allow-imports", action="store_true", help="let its config import modules")
 
 
 def add_for_models(commands: Any, add: "Callable[..., argparse.ArgumentParser]") -> None:
@@ -59,16 +64,15 @@ def add_for_models(commands: Any, add: "Callable[..., argparse.ArgumentParser]")
     export = add(commands, export_command, "write a trained model as ONNX", "runs/cartpole-1 --to cartpole/model.onnx")
     export.add_argument("--to", metavar="FILE", required=True, help="the model; a README.md about it goes beside it")
     for parser in (play, predict, export):
-        completes(parser.add_argument("run", metavar="RUN", help="the directory of a run"), RUN)
         parser.add_argument("--replica", type=whole, metavar="K", help="which, from 0, instead of the best")
         parser.add_argument("--update", metavar="N", help=UPDATE)
-        parser.add_argument("--allow-imports", action="store_true", help="let its config import modules")
+        add_run(parser, "the directory of a run")
 
     predict.add_argument("table", metavar="TABLE", help="a file with the columns that the run has learned from")
     predict.add_argument("--out", dest="to", metavar="FILE", required=True, help="the predictions: a .csv or .parquet")
 
 
-def report_command(options: argparse.Namespace) -> int:
+def report_command(options: argparse.Namespace) -> None:
     if options.slice and len(options.runs) > 1:
         raise UsageError("--slice: it is for a page about one run")
     for run in options.runs:
@@ -86,10 +90,9 @@ def report_command(options: argparse.Namespace) -> int:
         seen = Seen(film_of(path), returns_by_chance(path), cut(path) if options.slice else None)
     write(runs, to, seen)
     print(f"written: {shlex.quote(str(to))}")
-    return 0
 
 
-def plot_command(options: argparse.Namespace) -> int:
+def plot_command(options: argparse.Namespace) -> None:
     to = picture(options.to)
     for run in options.runs:
         check_run(run)
@@ -107,7 +110,6 @@ def plot_command(options: argparse.Namespace) -> int:
         drawn = swept(runs, tag, options.axis) if runs[0].cell and len(options.runs) == 1 else None
         (drawn or curves(runs, tag, options.axis)).savefig(to, dpi=200, facecolor="white")
     print(f"written: {shlex.quote(str(to))}")
-    return 0
 
 
 def writable(to: Path) -> None:
@@ -124,7 +126,7 @@ def picture(name: str) -> Path:
     return to
 
 
-def slice_command(options: argparse.Namespace) -> int:
+def slice_command(options: argparse.Namespace) -> None:
     check_run(options.run)
     to = picture(options.to)
     from rlgrad.pages.drawing import style
@@ -134,7 +136,6 @@ def slice_command(options: argparse.Namespace) -> int:
     with style():
         draw(found, what).savefig(to, dpi=200, facecolor="white")
     print(f"written: {shlex.quote(str(to))}")
-    return 0
 
 
 def loaded(options: argparse.Namespace, suffixes: tuple[str, ...]) -> Any:
@@ -147,7 +148,7 @@ def loaded(options: argparse.Namespace, suffixes: tuple[str, ...]) -> Any:
     return load(options.run, replica=options.replica, update=options.update, allow_imports=options.allow_imports)
 
 
-def play_command(options: argparse.Namespace) -> int:
+def play_command(options: argparse.Namespace) -> None:
     if options.episodes < 1 or options.seed < 0:
         raise UsageError("--episodes must be 1 or more, and --seed 0 or more")
     if options.to:
@@ -159,10 +160,9 @@ def play_command(options: argparse.Namespace) -> int:
         print(f"episode {number}: return {earned:.6g}")
     if options.to:
         print(f"written: {shlex.quote(options.to)}")
-    return 0
 
 
-def predict_command(options: argparse.Namespace) -> int:
+def predict_command(options: argparse.Namespace) -> None:
     writable(Path(options.to))
     model = loaded(options, (".csv", ".parquet"))
     from rlgrad.reports.predicting import predict
@@ -171,10 +171,9 @@ def predict_command(options: argparse.Namespace) -> int:
     settings = recorded_config(Path(options.run), options.allow_imports).settings
     rows = predict(model, settings, Path(options.table), Path(options.to))
     print(f"written: {shlex.quote(options.to)} ({rows:,} rows)")
-    return 0
 
 
-def export_command(options: argparse.Namespace) -> int:
+def export_command(options: argparse.Namespace) -> None:
     model = loaded(options, (".onnx",))
     from rlgrad.reports.exporting import export
     from rlgrad.run.resuming import recorded_config
@@ -182,10 +181,9 @@ def export_command(options: argparse.Namespace) -> int:
     run = Path(options.run)
     card = export(model, recorded_config(run, options.allow_imports), run, Path(options.to))
     print(f"written: {shlex.quote(options.to)} and {shlex.quote(str(card))}")
-    return 0
 
 
-def list_command(options: argparse.Namespace) -> int:
+def list_command(options: argparse.Namespace) -> None:
     from rlgrad.reports import listing
 
     if options.what == "runs":
@@ -193,11 +191,9 @@ def list_command(options: argparse.Namespace) -> int:
     else:
         lines = listing.configs() if options.what == "configs" else listing.environments()
     print("\n".join(lines))
-    return 0
 
 
-def doctor_command(options: argparse.Namespace) -> int:
+def doctor_command(options: argparse.Namespace) -> None:
     from rlgrad.reports.doctor import findings
 
     print("\n".join(findings()))
-    return 0
