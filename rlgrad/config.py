@@ -21,9 +21,9 @@ from rlgrad.environments import given_id
 from rlgrad.errors import RunError, SettingError, UsageError, called, said, short, text_of
 from rlgrad.named import build_optimizer, build_schedule, name_meant, offered, try_out, types_of
 from rlgrad.notation import Loader, QuickLoader, write
-from rlgrad.settings import MAX_REPLICAS, SHARED, FollowSettings, RunSettings, Section, imported, is_meant, refusal
+from rlgrad.settings import SHARED, Key, RunSettings, Section, check_sweeps, imported, is_meant, meant, refusal
 from rlgrad.usage import find
-from rlgrad.written import Key, Sources, override, parse, parse_overrides, plain, read
+from rlgrad.written import Sources, override, parse, parse_overrides, plain, read
 
 Anything = TypeVar("Anything", bound=Section)
 Thing = TypeVar("Thing")
@@ -310,38 +310,6 @@ def valid(cls: type[Anything], data: Mapping[str, Any]) -> Anything:
         raise SettingError(path, message) from error
     check_readable(settings)
     return settings
-
-
-def check_sweeps(settings: Section) -> None:
-    """Raises SettingError if something is swept that cannot be, and ValidationError if a value of a sweep does not fit
-    the other settings."""
-    if not isinstance(settings, FollowSettings):
-        return
-    grid = settings.grid
-    for path in meant(settings.model_dump(), "sweep"):
-        if path not in grid:
-            raise SettingError(path, SHARED)
-        values = list(grid[path])
-        if not values or any(isinstance(each, bool) or not isinstance(each, int | float) for each in values):
-            raise SettingError(path, f"a sweep must list one or more numbers (here: {short(str(values))})")
-        if len(set(values)) < len(values):
-            raise SettingError(path, f"each value may appear only once (here: {short(str(values))})")
-    if len(settings.seeds) > MAX_REPLICAS:
-        message = f"{len(settings.cells)} values of a sweep times {int(settings.replicas)} are more than {MAX_REPLICAS}"
-        raise SettingError(("replicas",), message)
-    settings.each()
-
-
-def meant(value: Any, word: str, path: Key = ()) -> dict[Key, Any]:
-    """The content of every `{sweep: ...}` or `{search: ...}`, by the path of the setting, also where none is allowed.
-    word: `sweep` or `search`."""
-    if is_meant(value, word):
-        return {path: value[word]}
-    inner = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
-    found: dict[Key, Any] = {}
-    for key, each in inner:
-        found |= meant(each, word, (*path, str(key)))
-    return found
 
 
 def check_readable(settings: Section) -> None:

@@ -4,6 +4,7 @@ files, because a pipe may never end."""
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -40,6 +41,15 @@ def read(path: Path) -> bytes:
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     return path.read_bytes()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The mapping in a JSON file; empty if the file does not exist or cannot be read."""
+    try:
+        found = json.loads(read(path))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class Growing:

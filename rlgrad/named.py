@@ -5,7 +5,7 @@ import difflib
 import functools
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, get_type_hints
 
 import torch
@@ -18,12 +18,10 @@ from rlgrad.loop import Apart, Direction, Estimate, Problem, make_optimizer, upd
 from rlgrad.optimizers import schedules
 from rlgrad.optimizers.curvature import Differentiated
 from rlgrad.optimizers.parts import groups_of_each, of_one
-from rlgrad.settings import SHARED, Named, RunSettings, refusal, side_by_side
+from rlgrad.settings import SHARED, Key, Named, RunSettings, refusal, side_by_side
 
 SET_BY_US = ("params", "optimizer", "maximize", "sign", "last_epoch", "schedulers")  # arguments that no config gives
 TRIED = 100  # steps of a schedule that are tried, at most
-
-Key = tuple[str, ...]
 
 
 def build_optimizer(settings: RunSettings, problem: Problem) -> optim.Optimizer:
@@ -32,7 +30,11 @@ def build_optimizer(settings: RunSettings, problem: Problem) -> optim.Optimizer:
     for path in settings.optimizers_of_parts():
         beside(path, [one.optimizers_of_parts()[path] for one in each], int(settings.replicas))
     arguments = beside(("optimizer",), [one.optimizer for one in each], int(settings.replicas))
-    return made_optimizer(settings, problem, arguments)
+    name, heading = settings.optimizer.name, settings.heading(problem.direction)
+    try:
+        return make_optimizer(problem, name, direction=heading, **arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise SettingError(("optimizer",), f"{name}: {error}") from error
 
 
 def beside(path: Key, each: Sequence[Named], replicas: int) -> dict[str, Any]:
@@ -49,15 +51,6 @@ def beside(path: Key, each: Sequence[Named], replicas: int) -> dict[str, Any]:
 def fractional(value: Any) -> bool:
     """Whether a value is a fraction, or a list of fractions; only these can be swept."""
     return isinstance(value, float) or (isinstance(value, tuple | list) and all(map(fractional, value)))
-
-
-def made_optimizer(settings: RunSettings, problem: Problem, arguments: Mapping[str, Any]) -> optim.Optimizer:
-    """Make the optimizer, with the direction of the run. Raises SettingError."""
-    name, heading = settings.optimizer.name, settings.heading(problem.direction)
-    try:
-        return make_optimizer(problem, name, direction=heading, **arguments)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise SettingError(("optimizer",), f"{name}: {error}") from error
 
 
 def build_schedule(

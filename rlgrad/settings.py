@@ -297,7 +297,7 @@ class RunSettings(FollowSettings):
         """
         raise NotImplementedError
 
-    def optimizers_of_parts(self) -> dict[tuple[str, ...], Optimizer]:
+    def optimizers_of_parts(self) -> dict[Key, Optimizer]:
         """The optimizers of the parts of the model that have their own, by the path of the setting."""
         return {}
 
@@ -306,11 +306,11 @@ class RunSettings(FollowSettings):
         Raises SettingError if the problem has no such model, and any exception if tensors or description do not fit."""
         raise SettingError(("problem",), f"a run of {self.problem} learns neither a policy nor a classifier")
 
-    def named(self, path: tuple[str, ...], text: str) -> Any:
+    def named(self, path: Key, text: str) -> Any:
         """The object that `module:name` names; the module is in `imports`. Raises SettingError."""
         return imported(self.imports, path, text)
 
-    def made(self, path: tuple[str, ...], text: str, *arguments: Any) -> Any:
+    def made(self, path: Key, text: str, *arguments: Any) -> Any:
         """Call the object that `module:name` names; return the result. Raises SettingError, also if the call fails."""
         thing = self.named(path, text)
         try:
@@ -357,6 +357,18 @@ def is_meant(value: Any, word: str) -> bool:
     return isinstance(value, Mapping) and list(value) == [word] and isinstance(value[word], kinds)
 
 
+def meant(value: Any, word: str, path: Key = ()) -> dict[Key, Any]:
+    """The content of every `{sweep: ...}` or `{search: ...}`, by the path of the setting, also where none is allowed.
+    word: `sweep` or `search`."""
+    if is_meant(value, word):
+        return {path: value[word]}
+    inner = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    found: dict[Key, Any] = {}
+    for key, each in inner:
+        found |= meant(each, word, (*path, str(key)))
+    return found
+
+
 def swept(value: Any, path: Key = (), open: bool = False) -> Iterator[tuple[Key, Sequence[float]]]:
     """Yield the path and the values of each swept setting. open: whether any number here may be swept, as among the
     arguments of an optimizer."""
@@ -370,6 +382,26 @@ def swept(value: Any, path: Key = (), open: bool = False) -> Iterator[tuple[Key,
     elif open and isinstance(value, list | tuple):
         for number, inner in enumerate(value):
             yield from swept(inner, (*path, str(number)), open)
+
+
+def check_sweeps(settings: Section) -> None:
+    """Raises SettingError if something is swept that cannot be, and ValidationError if a value of a sweep does not fit
+    the other settings."""
+    if not isinstance(settings, FollowSettings):
+        return
+    grid = settings.grid
+    for path in meant(settings.model_dump(), "sweep"):
+        if path not in grid:
+            raise SettingError(path, SHARED)
+        values = list(grid[path])
+        if not values or any(isinstance(each, bool) or not isinstance(each, int | float) for each in values):
+            raise SettingError(path, f"a sweep must list one or more numbers (here: {short(str(values))})")
+        if len(set(values)) < len(values):
+            raise SettingError(path, f"each value may appear only once (here: {short(str(values))})")
+    if len(settings.seeds) > MAX_REPLICAS:
+        message = f"{len(settings.cells)} values of a sweep times {int(settings.replicas)} are more than {MAX_REPLICAS}"
+        raise SettingError(("replicas",), message)
+    settings.each()
 
 
 def side_by_side(each: Sequence[Any], replicas: int) -> Any:
@@ -395,7 +427,7 @@ def some(value: Any, replicas: slice) -> Any:
     return value[replicas] if isinstance(value, Tensor) else value
 
 
-def refusal(error: ValidationError, data: Any) -> tuple[tuple[str, ...], str]:
+def refusal(error: ValidationError, data: Any) -> tuple[Key, str]:
     """The path of the first setting that is wrong, and the message that says what is wrong with it."""
     first = error.errors(include_url=False)[0]
     message = re.sub("unable to parse string as an? .*", "in digits", first["msg"].removeprefix("Value error, "))
@@ -412,7 +444,7 @@ def refusal(error: ValidationError, data: Any) -> tuple[tuple[str, ...], str]:
     return tuple(path), message[0].lower() + message[1:] + given
 
 
-def imported(modules: Iterable[str], path: tuple[str, ...], text: str) -> Any:
+def imported(modules: Iterable[str], path: Key, text: str) -> Any:
     """The object that `module:name` names, in one of the imported modules. Raises SettingError for the setting at this
     path."""
     module, _, name = text.partition(":")

@@ -14,12 +14,12 @@ import yaml
 from rlgrad.errors import UsageError, said, short
 from rlgrad.named import name_meant
 from rlgrad.notation import LARGEST, Loader
+from rlgrad.settings import Key
 from rlgrad.usage import SHIPPED, split_overrides
 
 MAX_NODES = 10_000  # values in a config: far more than anyone writes, and few enough to stop an alias bomb
 DEEPEST = 20  # settings within settings
 
-Key = tuple[str, ...]  # the path of a setting: ("optimizer", "lr")
 Sources = dict[Key, str]  # where each value was written: "cartpole.yaml:7", "--optimizer.lr"
 
 

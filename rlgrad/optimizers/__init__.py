@@ -18,9 +18,7 @@ __all__ = ["ByPart", "Composite", "NaturalGradient", "Newton", "Part", "PerRepli
 
 # These update every element on its own, so one optimizer serves all replicas at once. The others couple the elements
 # of their parameters (LBFGS by its line search, Muon and Adafactor by norms), so each replica has its own.
-ELEMENTWISE = frozenset(
-    {"SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "Adagrad", "Adadelta", "ASGD"}
-)
+ELEMENTWISE = {"SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "Adagrad", "Adadelta", "ASGD"}
 
 
 def make(name: str, parts: Sequence[Part], arguments: Arguments, rests: bool = False) -> Optimizer:
@@ -32,12 +30,9 @@ def make(name: str, parts: Sequence[Part], arguments: Arguments, rests: bool = F
     optimizer_class: Any = globals()[name]
     if name in ("Newton", "NaturalGradient", "Proximal"):
         if len(parts) > 1:
-            message = (
-                "it moves a model as a whole, and one part of this one goes the other way: give that part an optimizer "
-            )
-            raise ValueError(message + "of its own, such as critic: {optimizer: {name: Adam, lr: 1e-3}}")
-        made: Optimizer = optimizer_class(parts[0].parameters, parts[0].sign, **arguments)
-        return made
+            message = "it moves a model as a whole, and one part of this one goes the other way: give that part an "
+            raise ValueError(message + "optimizer of its own, such as critic: {optimizer: {name: Adam, lr: 1e-3}}")
+        return optimizer_class(parts[0].parameters, parts[0].sign, **arguments)  # type: ignore[no-any-return]
     if rests or name not in ELEMENTWISE:
         return PerReplica(parts, optimizer_class, arguments)
     if "fused" not in arguments:  # torch's own choice on a CPU; making it at every step takes as long as SGD

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rlgrad.optimizers.conjugate import conjugate_gradients
 from rlgrad.optimizers.newton import Evaluated, evaluated, joined, move
-from rlgrad.optimizers.parts import Together
+from rlgrad.optimizers.parts import Together, is_count, of_each, require
 
 SHRINK = 0.8  # factor of a step that the line search rejects
 SHRINKINGS = 15  # at most; then no step is taken
@@ -50,23 +50,18 @@ class NaturalGradient(Together):
         tolerance: float = 1e-5,
         line_search: bool = False,
     ):
-        if kl is not None and not np.all(np.asarray(kl) > 0):
-            raise ValueError(f"kl must be positive, or null, not {kl!r}")
-        if not np.all(np.asarray(damping) >= 0):
-            raise ValueError(f"damping must be 0 or more, not {damping!r}")
-        if not isinstance(iterations, int) or iterations < 1:
-            raise ValueError(f"iterations must be a whole number of at least 1, not {iterations!r}")
-        if not np.all(np.asarray(tolerance) >= 0):
-            raise ValueError(f"tolerance must be 0 or more, not {tolerance!r}")
+        require(kl is None or np.asarray(kl) > 0, "kl must be positive, or null", kl)
+        require(np.asarray(damping) >= 0, "damping must be 0 or more", damping)
+        require(is_count(iterations), "iterations must be a whole number of at least 1", iterations)
+        require(np.asarray(tolerance) >= 0, "tolerance must be 0 or more", tolerance)
         others = {"damping": damping, "iterations": iterations, "tolerance": tolerance, "line_search": line_search}
-        super().__init__(list(params), {"lr": 1.0 if kl is None else kl, "bounded": kl is not None, **others})
-        self.sign = sign
+        super().__init__(params, sign, {"lr": 1.0 if kl is None else kl, "bounded": kl is not None, **others})
 
     @np.errstate(all="ignore")  # a replica that has diverged rests
     def step(self, closure: Searched) -> None:  # type: ignore[override]
         """closure() evaluates J [R] and its gradient; closure.curvature() is ±F at the same place."""
-        group, radius = self.param_groups[0], self.of_each("lr")
-        damping, tolerance = (np.reshape(self.of_each(name), (-1, 1)) for name in ("damping", "tolerance"))
+        group, radius = self.param_groups[0], of_each(self, "lr")
+        damping, tolerance = (np.reshape(of_each(self, name), (-1, 1)) for name in ("damping", "tolerance"))
         parameters = [parameter for parameter in group["params"] if parameter.requires_grad]
         places = [(parameter, parameter.numpy(force=True)) for parameter in parameters]
         at = joined(place for _, place in places)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rlgrad.optimizers.conjugate import conjugate_gradients
 from rlgrad.optimizers.curvature import Curvature
-from rlgrad.optimizers.parts import Together
+from rlgrad.optimizers.parts import Together, is_count, of_each, require
 from rlgrad.optimizers.proximal import coordinates
 
 FEW = 64  # with up to this many parameters numpy is faster than torch
@@ -51,16 +51,11 @@ class Newton(Together):
         tolerance: float = 1e-9,
         solver: Literal["auto", "direct", "cg"] = "auto",
     ):
-        if not np.all(np.asarray(lr) > 0):
-            raise ValueError(f"lr must be positive, not {lr!r}")
-        if not isinstance(max_iter, int) or max_iter < 1:
-            raise ValueError(f"max_iter must be a whole number of at least 1, not {max_iter!r}")
-        if not np.all(np.asarray(tolerance) >= 0):
-            raise ValueError(f"tolerance must be 0 or more, not {tolerance!r}")
-        if solver not in ("auto", "direct", "cg"):
-            raise ValueError(f"solver must be auto, direct or cg, not {solver!r}")
-        super().__init__(list(params), {"lr": lr, "max_iter": max_iter, "tolerance": tolerance, "solver": solver})
-        self.sign = sign
+        require(np.asarray(lr) > 0, "lr must be positive", lr)
+        require(is_count(max_iter), "max_iter must be a whole number of at least 1", max_iter)
+        require(np.asarray(tolerance) >= 0, "tolerance must be 0 or more", tolerance)
+        require(solver in ("auto", "direct", "cg"), "solver must be auto, direct or cg", solver)
+        super().__init__(params, sign, {"lr": lr, "max_iter": max_iter, "tolerance": tolerance, "solver": solver})
 
     @np.errstate(all="ignore")  # a replica with inf or nan rests
     def step(self, closure: Evaluated) -> None:  # type: ignore[override]
@@ -68,7 +63,7 @@ class Newton(Together):
 
         The computation in between uses numpy, whose calls are faster than torch's on so few numbers.
         """
-        group, rate, tolerance = self.param_groups[0], self.of_each("lr"), self.of_each("tolerance")
+        group, rate, tolerance = self.param_groups[0], of_each(self, "lr"), of_each(self, "tolerance")
         parameters = [parameter for parameter in group["params"] if parameter.requires_grad]
         sign = self.sign
         solve = {"auto": either, "direct": direct, "cg": conjugate}[group["solver"]]

@@ -1,7 +1,7 @@
 """Parts of a model, and optimizers that consist of other optimizers."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -41,6 +41,16 @@ def stretches(parts: Sequence[Part], arguments: Arguments) -> list[Stretch]:
     return [Stretch(slice(a, b), every[a][0], every[a][1:]) for a, b in itertools.pairwise(ends)]
 
 
+def require(good: Any, message: str, value: Any) -> None:
+    """Raises ValueError, with this message and the value, unless an argument is good in all replicas."""
+    if not np.all(good):
+        raise ValueError(f"{message}, not {value!r}")
+
+
+def is_count(value: Any) -> bool:
+    return isinstance(value, int) and value >= 1
+
+
 def varies(value: Any) -> bool:
     """Return whether an argument, or an element of it, is a tensor [R]."""
     inner = value if isinstance(value, list | tuple) else ()
@@ -58,17 +68,16 @@ def of_one(value: Any, replica: int) -> Any:
 
 class Together(torch.optim.Optimizer):
     """An optimizer that moves all replicas at once. It has a group for each stretch of replicas with the same
-    arguments, so that a schedule reaches them; all parameters are in the first group."""
+    arguments, so that a schedule reaches them; all parameters are in the first group.
 
-    def __init__(self, parameters: Sequence[Tensor], arguments: Arguments):
-        found = stretches([Part(list(parameters), 1)], arguments)  # type: ignore[arg-type]
-        self.widths = [each.width for each in found]
+    sign: 1 if the objective is to be maximized, -1 if it is to be minimized."""
+
+    def __init__(self, params: Iterable[Any], sign: Literal[1, -1], arguments: Arguments):
+        parameters = list(params)
+        found = stretches([Part(parameters, sign)], arguments)
+        self.sign, self.widths = sign, [each.width for each in found]
         groups = [{"params": [] if number else parameters, **each.arguments} for number, each in enumerate(found)]
         super().__init__(groups, dict(found[0].arguments))
-
-    def of_each(self, name: str) -> Any:
-        """A number of the groups: [R], or the one value that they all have."""
-        return of_each(self, name)
 
 
 def of_each(optimizer: torch.optim.Optimizer, name: str) -> Any:

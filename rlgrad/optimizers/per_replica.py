@@ -16,16 +16,18 @@ class Sliced(Composite):
     """Several optimizers, each for some replicas, on views of their slice of the parameters. Each stretch of replicas
     with the same arguments has one group per part; all parameters are in the groups of the first stretch.
 
-    places: for each optimizer, the replicas it moves (a number, which drops the axis, or a slice) and their stretch.
+    places: for each optimizer, the replicas it moves (a number, which drops the axis, or a slice) and their stretch;
+    None: one for each stretch.
     """
 
     def __init__(
         self,
         parts: Sequence[Part],
         found: Sequence[Stretch],
-        places: Sequence[tuple[int | slice, Stretch]],
         make: Callable[[list[dict[str, Any]], Arguments], torch.optim.Optimizer],
+        places: Sequence[tuple[int | slice, Stretch]] | None = None,
     ):
+        places = places or [(each.replicas, each) for each in found]
         self.parameters = [parameter for part in parts for parameter in part.parameters]
         self.views: list[list[Tensor]] = []
         self.each = []
@@ -53,14 +55,6 @@ class Sliced(Composite):
 
 class PerStretch(Sliced):
     """One optimizer for each stretch of replicas, for those of torch's optimizers that work element by element."""
-
-    def __init__(
-        self,
-        parts: Sequence[Part],
-        found: Sequence[Stretch],
-        make: Callable[[list[dict[str, Any]], Arguments], torch.optim.Optimizer],
-    ):
-        super().__init__(parts, found, [(each.replicas, each) for each in found], make)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor]) -> None:  # type: ignore[override]
@@ -91,7 +85,7 @@ class PerReplica(Sliced):
         self.signs = [COST * part.sign for part in parts for _ in part.parameters]  # +1 if it is minimized already
         found = stretches(parts, arguments)
         places = [(k, each) for each in found for k in range(each.replicas.start, each.replicas.stop)]
-        super().__init__(parts, found, places, lambda groups, arguments: optimizer_class(groups, **arguments))
+        super().__init__(parts, found, lambda groups, arguments: optimizer_class(groups, **arguments), places)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor]) -> None:  # type: ignore[override]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlgrad.optimizers.parts import Together
+from rlgrad.optimizers.parts import Together, of_each, require
 from rlgrad.replicas import along, unflatten
 
 ROUNDS = 1000  # at most, over all coordinates
@@ -40,8 +40,7 @@ def coordinates(matrix: np.ndarray, slope: np.ndarray, at: np.ndarray, kink: np.
         if settled and every:
             break
         every = settled
-    step: np.ndarray = here - at
-    return step
+    return np.asarray(here - at)
 
 
 class Proximal(Together):
@@ -55,12 +54,10 @@ class Proximal(Together):
     """
 
     def __init__(self, params: Iterable[Tensor], sign: Literal[1, -1], lr: float = 1e-3, momentum: float = 0.0):
-        if not np.all(np.asarray(lr) >= 0):
-            raise ValueError(f"lr must be 0 or more, not {lr!r}")
-        if not np.all((np.asarray(momentum) >= 0) & (np.asarray(momentum) < 1)):
-            raise ValueError(f"momentum must be at least 0 and below 1, not {momentum!r}")
-        super().__init__(list(params), {"lr": lr, "momentum": momentum})
-        self.sign = sign
+        require(np.asarray(lr) >= 0, "lr must be 0 or more", lr)
+        good = (np.asarray(momentum) >= 0) & (np.asarray(momentum) < 1)
+        require(good, "momentum must be at least 0 and below 1", momentum)
+        super().__init__(params, sign, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor]) -> None:  # type: ignore[override]
@@ -71,10 +68,9 @@ class Proximal(Together):
         kink = closure.curvature().kink  # type: ignore[attr-defined]
         kinks = [None] * len(parameters) if kink is None else unflatten(torch.as_tensor(kink), parameters)
         for parameter, strength in zip(parameters, kinks, strict=True):
-            lr, momentum = (along(torch.as_tensor(self.of_each(name)), parameter) for name in ("lr", "momentum"))
+            lr, momentum = (along(torch.as_tensor(of_each(self, name)), parameter) for name in ("lr", "momentum"))
             state, before = self.state[parameter], parameter.clone()
-            there = (
-                parameter + self.sign * lr * parameter.grad + momentum * (parameter - state.get("before", parameter))
-            )
+            moved = parameter - state.get("before", parameter)
+            there = parameter + self.sign * lr * parameter.grad + momentum * moved
             state["before"] = before
             parameter.copy_(there if strength is None else soft(there, (lr * strength).to(there.dtype)))

@@ -9,7 +9,7 @@ from torch import Tensor, optim
 from torch.optim.lr_scheduler import *  # noqa: F403 - a config finds them all by name in this one module
 from torch.optim.lr_scheduler import LRScheduler
 
-from rlgrad.optimizers.parts import groups_of_each
+from rlgrad.optimizers.parts import groups_of_each, is_count, require
 
 
 def move_to(schedule: LRScheduler, place: int) -> None:
@@ -37,8 +37,7 @@ class Hyperbolic(LRScheduler):
         floor: float = 0.0,
         last_epoch: int = -1,
     ):
-        if not isinstance(epoch_length, int) or epoch_length < 1:
-            raise ValueError(f"epoch_length must be a whole number of at least 1, not {epoch_length!r}")
+        require(is_count(epoch_length), "epoch_length must be a whole number of at least 1", epoch_length)
         self.epoch_length, self.decay, self.floor = epoch_length, decay, floor
         super().__init__(optimizer, last_epoch)
 

@@ -19,7 +19,6 @@ from rlgrad.config import Config
 from rlgrad.errors import UsageError, text_of
 from rlgrad.reports.loading import stage
 from rlgrad.run import weights
-from rlgrad.run.resuming import content_of
 from rlgrad.supervised.trained import TrainedClassifier, TrainedRegression
 
 
@@ -155,7 +154,7 @@ def model_card(
             takes += f". {feature} is the number, from 0, of its category in {known}, and NaN for any other"
         gives += f". Class k stands for the label k of {model.classes_.tolist()}, from 0"
         usage = template("card_classifier.py.txt").format(name=name, count=len(model.features))
-    summary, replica = content_of(run / "summary.json"), int(model.origin.split()[1])
+    summary, replica = files.read_json(run / "summary.json"), int(model.origin.split()[1])
     rows, results = [], []
     last = stage(run, weights.read(weights.where(run, None)), replica)  # the summary has the results of these weights
     for key, kind in metrics.items() if last in model.origin else ():

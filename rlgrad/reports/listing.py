@@ -1,12 +1,12 @@
 """Lists of runs, configs and environments, a line for each, without torch."""
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rlgrad.errors import UsageError
+from rlgrad.files import read_json
 from rlgrad.usage import SHIPPED, shipped
 
 ENDED = {"completed", "failed", "interrupted"}
@@ -20,7 +20,7 @@ def runs(folder: Path) -> Iterator[str]:
     found.sort(key=lambda path: (path / "config.yaml").stat().st_mtime, reverse=True)
     rows = [("run", "status", "updates", "result", "age")]
     for path in found:
-        summary = content(path / "summary.json")
+        summary = read_json(path / "summary.json")
         age = time.time() - (path / "config.yaml").stat().st_mtime
         status = summary.get("status") if summary.get("status") in ENDED else "not ended"
         rows.append((path.name, str(status), str(summary.get("updates", "")), result(summary), ago(age)))
@@ -76,12 +76,3 @@ def aligned(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-
-
-def content(file: Path) -> dict[str, Any]:
-    """The content of a JSON file; empty if the file does not exist or cannot be read."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

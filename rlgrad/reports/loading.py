@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from rlgrad.config import Config
 from rlgrad.errors import UsageError
+from rlgrad.files import read_json
 from rlgrad.run import checkpoint, weights
 from rlgrad.run.faults import attempt
 from rlgrad.run.identity import check_data, trained_with
-from rlgrad.run.resuming import content_of, recorded_config, say_what_has_changed
+from rlgrad.run.resuming import recorded_config, say_what_has_changed
 from rlgrad.run.statistics import number, summarize
 from rlgrad.run.weights import Weights
 
@@ -69,7 +70,7 @@ def load(
 def stage(path: Path, found: Weights, replica: int) -> str:
     """The number of updates that the replica was trained for, and whether its run is completed, as text."""
     done = found.update[replica] if isinstance(found.update, list) else found.update
-    status = content_of(path / "summary.json").get("status", "not ended")
+    status = read_json(path / "summary.json").get("status", "not ended")
     unfinished = "" if status == "completed" else f" (the run is {status}; --resume goes on with it)"
     return f"after {done} updates{unfinished}"
 

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from rlgrad.config import meant
 from rlgrad.errors import UsageError, text_of
 from rlgrad.run.observers.log import EVENTS, METRICS
 from rlgrad.run.statistics import summarize
-from rlgrad.settings import Cell, cells, replaced
+from rlgrad.settings import Cell, cells, meant, replaced
 from rlgrad.usage import check_run
 
 AXES = {"step": "work of one replica", "update": "updates", "seconds": "seconds"}

@@ -15,7 +15,7 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
-from rlgrad.run.records import RecordWriter
+from rlgrad.run.records import record
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -38,7 +38,7 @@ class Events:
     """Appends events to a file."""
 
     def __init__(self, file: "SupportsWrite[bytes]"):
-        self.records = RecordWriter(file)
+        self.file = file
         self.described: set[str] = set()  # tags with a point written: the first one also holds the tag's description
 
     def version(self) -> None:
@@ -120,7 +120,7 @@ class Events:
         self._write(step=step, summary=Summary(value=[value]))
 
     def _write(self, **content: Any) -> None:
-        self.records.write(Event(wall_time=time.time(), **content).SerializeToString())
+        self.file.write(record(Event(wall_time=time.time(), **content).SerializeToString()))
 
 
 def described(plugin: str, **more: str) -> SummaryMetadata:

@@ -5,10 +5,7 @@ tensorboard has a writer too, but importing it also imports a file system layer,
 
 import struct
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, BinaryIO
-
-if TYPE_CHECKING:
-    from _typeshed import SupportsWrite
+from typing import BinaryIO
 
 CASTAGNOLI = 0x82F63B78  # the polynomial of CRC-32C, lowest bit first: RFC 3720, section 12.1
 
@@ -37,15 +34,10 @@ def checksum(data: bytes) -> bytes:
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
-class RecordWriter:
-    """Appends records to a file. Each is the length of the data, its checksum, the data, and the data's checksum."""
-
-    def __init__(self, file: "SupportsWrite[bytes]"):
-        self.file = file
-
-    def write(self, data: bytes) -> None:
-        length = struct.pack("<Q", len(data))
-        self.file.write(length + checksum(length) + data + checksum(data))
+def record(data: bytes) -> bytes:
+    """The record of some data: its length, the checksum of that, the data, and the checksum of the data."""
+    length = struct.pack("<Q", len(data))
+    return length + checksum(length) + data + checksum(data)
 
 
 def read_records(file: BinaryIO) -> Iterator[bytes]:

@@ -6,18 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlgrad.errors import UsageError, printable, text_of
-from rlgrad.files import read
+from rlgrad.files import read, read_json
 from rlgrad.run import checkpoint, directory
 from rlgrad.run.identity import check_data, trained_with
 from rlgrad.run.observers.log import METRICS
-from rlgrad.run.resuming import (
-    content_of,
-    extensions,
-    recorded_config,
-    recorded_environment,
-    resume,
-    say_what_has_changed,
-)
+from rlgrad.run.resuming import extensions, recorded_config, resume, say_what_has_changed
 from rlgrad.run.training import launch
 from rlgrad.run.weights import INITIAL, NAME
 from rlgrad.trainable import Trainable
@@ -40,8 +33,7 @@ def reproduce(
     """
     path = Path(path)
     config = recorded_config(path, allow_imports)
-    status = content_of(path / "summary.json").get("status")
-    if status != "completed":
+    if read_json(path / "summary.json").get("status") != "completed":
         raise UsageError(f"{path}: the run is not completed, so there is no end to compare; --resume it first")
     saved = checkpoint.load(path) or {}
     trained_with(path, saved, config.settings)
@@ -50,7 +42,7 @@ def reproduce(
         check_data(path, saved, problem)
         say_what_has_changed(path, config.settings, problem)
 
-    environment = recorded_environment(path)
+    environment = read_json(path / "environment.json")
     whole, unit = config.settings.length, config.settings.counts
     lengths = [*(each for each in extensions(environment) if each < whole), whole]  # the run was extended at each
     begun = {unit: lengths[0]} | ({"initial": str(path / INITIAL)} if config.settings.initial else {})

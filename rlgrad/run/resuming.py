@@ -1,6 +1,5 @@
 """Continues a run from its last checkpoint, to the same bits as if it had never stopped."""
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlgrad import distributed, files, ranks
+from rlgrad import distributed, ranks
 from rlgrad.config import Config, load_config, located, valid
 from rlgrad.errors import SettingError, UsageError, called, say, text_of
-from rlgrad.files import reason
+from rlgrad.files import read_json, reason
 from rlgrad.optimizers import Composite
 from rlgrad.run import checkpoint, directory, guest
 from rlgrad.run.clock import running
@@ -109,7 +108,7 @@ def go_on(run: Following, quiet: bool, before: FollowSettings, found: tuple[str,
     """Continue a run. before: the settings of its past updates. found: the name and content of its checkpoint."""
     path, first = directory_of(run), ranks.here.first
     if found is None:
-        how = {None: "was killed", "failed": "failed"}.get(content_of(path / "summary.json").get("status"))
+        how = {None: "was killed", "failed": "failed"}.get(read_json(path / "summary.json").get("status"))
         if how is None:
             raise UsageError(f"{path}: there is no checkpoint to resume from")
         begin_from(run.problem, run.settings.initial and path / INITIAL)
@@ -217,7 +216,7 @@ def record_changes(path: Path, before: FollowSettings, after: FollowSettings, st
     longer run might have no evaluation there. Raises UsageError if the files cannot be written."""
     try:
         if state.complete(before) and not state.complete(after):
-            environment = recorded_environment(path)
+            environment = read_json(path / "environment.json")
             environment["extended_from"] = sorted({*extensions(environment), before.length})
             directory.write_json(path / "environment.json", environment)
         directory.write_text(path / "config.yaml", directory.dump(after))
@@ -292,19 +291,6 @@ def undo_casts(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
         optimizer.state[parameter] = checkpoint.on(parameter.device, values)
 
 
-def recorded_environment(path: Path) -> dict[str, Any]:
-    return content_of(path / "environment.json")
-
-
-def content_of(file: Path) -> dict[str, Any]:
-    """The content of a JSON file in a run directory; empty if the file does not exist or cannot be read."""
-    try:
-        found = json.loads(files.read(file))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def extensions(environment: Mapping[str, Any]) -> list[int]:
     """The lengths at which a run ended before it was made longer."""
     found = environment.get("extended_from")
@@ -313,7 +299,7 @@ def extensions(environment: Mapping[str, Any]) -> list[int]:
 
 def say_what_has_changed(path: Path, settings: FollowSettings, problem: Trainable) -> None:
     """Warn if the machine or the versions have changed: the same bits are promised only without such changes."""
-    recorded = recorded_environment(path)
+    recorded = read_json(path / "environment.json")
     now = directory.environment(settings, problem)
     changed = directory.otherwise(recorded, now) if recorded else []
     if changed:

@@ -25,7 +25,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from rlgrad.config import Config, gathered, located, meant
+from rlgrad.config import Config, gathered, located
 from rlgrad.errors import RunError, SettingError, UsageError, said, short
 from rlgrad.loop import Direction, Update
 from rlgrad.named import try_out
@@ -37,7 +37,7 @@ from rlgrad.run.resuming import resume
 from rlgrad.run.sitting import Run
 from rlgrad.run.statistics import interval, number
 from rlgrad.run.training import train
-from rlgrad.settings import Key, replaced
+from rlgrad.settings import Key, meant, replaced
 from rlgrad.usage import split_overrides
 from rlgrad.written import parse_overrides
 

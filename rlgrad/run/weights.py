@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from rlgrad import files
-from rlgrad.errors import UsageError, text_of
+from rlgrad.errors import UsageError, short, text_of
 from rlgrad.run.directory import dotted
 from rlgrad.trainable import Trainable
 
@@ -134,10 +134,6 @@ def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
     a, b = dotted(there), dotted(json.loads(json.dumps(here)))
     for key in [*b, *a]:
         if a.get(key) != b.get(key):
-            return f"{key} is {brief(a.get(key))} there, and {brief(b.get(key))} here"
+            one, other = (short(json.dumps(each.get(key))) for each in (a, b))
+            return f"{key} is {one} there, and {other} here"
     return None
-
-
-def brief(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
