@@ -142,13 +142,10 @@ class Config:
                 with self.importing():
                     importlib.import_module(module)
             except Exception as error:  # whatever the module raises
-                reason = text_of(error)
-                hint = (
-                    "; it is looked for beside the config and in the working directory"
-                    if isinstance(error, ModuleNotFoundError)
-                    else ""
-                )
-                raise SettingError(("imports",), f"{module!r} cannot be imported: {reason}{hint}") from error
+                message = f"{module!r} cannot be imported: {text_of(error)}"
+                if isinstance(error, ModuleNotFoundError):
+                    message += "; it is looked for beside the config and in the working directory"
+                raise SettingError(("imports",), message) from error
 
     @contextmanager
     def importing(self) -> Iterator[None]:
@@ -268,10 +265,8 @@ def validate(data: Mapping[str, Any]) -> RunSettings:
     """The settings that nested mappings hold. Raises SettingError for the first thing that is wrong."""
     problem = data.get("problem")
     if problem is None and isinstance(given := data.get("given"), dict) and "problem" in given:
-        message = (
-            f"this run's problem, {given['problem']}, was made in Python: resume it there, by rlgrad.follow(problem,"
-        )
-        raise SettingError((), message + " optimizer, out=..., resume=True)")
+        message = f"this run's problem, {given['problem']}, was made in Python: resume it there, by "
+        raise SettingError((), message + "rlgrad.follow(problem, optimizer, out=..., resume=True)")
     if problem is None:
         raise SettingError((), f"`problem` is missing: one of {', '.join(problem_names())}")
     if ":" in str(problem):
@@ -373,14 +368,11 @@ def with_lists(cls: type[BaseModel], data: Any) -> Any:
         return data
     result = dict(data)
     for name, field in cls.model_fields.items():
-        if (
-            name in result
-            and get_origin(field.annotation) is tuple
-            and isinstance(result[name], int | float | str | Mapping)
-        ):
-            result[name] = [result[name]]
+        value = result.get(name)
+        if get_origin(field.annotation) is tuple and isinstance(value, int | float | str | Mapping):
+            result[name] = [value]
         elif name in result and (inner := settings_in(field.annotation)):
-            result[name] = with_lists(inner, result[name])
+            result[name] = with_lists(inner, value)
     return result
 
 

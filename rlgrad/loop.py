@@ -294,10 +294,8 @@ def make_optimizer(
         raise ValueError("it needs a Fisher information, which only a policy or a likelihood has")
     searches = name == "Newton" or arguments.get("line_search_fn") or arguments.get("line_search")
     if searches and not problem.line_search:
-        message = (
-            "its line search needs values that change, on the same data, with all parameters, and this problem's do "
-        )
-        raise ValueError(f"{message}not: turn it off (line_search_fn: null), or take NaturalGradient")
+        message = "its line search needs values that change, on the same data, with all parameters, and this problem's "
+        raise ValueError(message + "do not: turn it off (line_search_fn: null), or take NaturalGradient")
     apart = [module for module in problem.model.modules() if isinstance(module, Apart)]
     theirs = parameters_apart(problem.model)
     main = [parameter for parameter in problem.model.parameters() if parameter not in theirs]

@@ -57,29 +57,23 @@ def build_schedule(
     settings: RunSettings, optimizer: optim.Optimizer, direction: Direction
 ) -> optim.lr_scheduler.LRScheduler | None:
     """Build any scheduler in rlgrad.schedules, including torch's and nested ones. Raises SettingError."""
-    if settings.schedule is None:
+    if (schedule := settings.schedule) is None:
         return None
-    if settings.schedule.name == "ReduceLROnPlateau" and settings.grid:
+    if schedule.name == "ReduceLROnPlateau" and settings.grid:
         if len(groups_of_each(optimizer)) != len(settings.cells):
             message = "it watches each value of a sweep, but some share a learning rate here: sweep only optimizer.lr"
             raise SettingError(("schedule", "name"), message)
-        return schedules.PlateauOfEach(
-            optimizer, mode=direction.value, **arguments_of(("schedule",), settings.schedule)
-        )
-    if settings.schedule.name in ("OneCycleLR", "CyclicLR"):
+        return schedules.PlateauOfEach(optimizer, mode=direction.value, **arguments_of(("schedule",), schedule))
+    if schedule.name in ("OneCycleLR", "CyclicLR"):
         if "lr" in settings.optimizer.arguments:
-            raise SettingError(
-                ("optimizer", "lr"), f"it has no effect: {settings.schedule.name} sets the learning rate"
-            )
+            raise SettingError(("optimizer", "lr"), f"it has no effect: {schedule.name} sets the learning rate")
         if len({float(group["lr"]) for group in optimizer.param_groups}) > 1:
-            message = f"{settings.schedule.name} gives all parts one learning rate: leave critic.learning_rate out"
+            message = f"{schedule.name} gives all parts one learning rate: leave critic.learning_rate out"
             raise SettingError(("schedule", "name"), message)
-    made = make_schedule(("schedule",), settings.schedule, optimizer, direction.value)
+    made = make_schedule(("schedule",), schedule, optimizer, direction.value)
     ends = getattr(made, "total_steps", None)  # OneCycleLR refuses to be stepped any further
     if ends is not None and ends < settings.length:
-        raise SettingError(
-            ("schedule",), f"{settings.schedule.name} ends after {ends} {settings.counts}, before the run ends"
-        )
+        raise SettingError(("schedule",), f"{schedule.name} ends after {ends} {settings.counts}, before the run ends")
     return made
 
 

@@ -64,9 +64,8 @@ def check_first_word(words: Sequence[str], commands: Sequence[str]) -> None:
     if first in (*commands, "-h", "--help", "-V", "--version"):
         return
     if first in shipped():
-        raise UsageError(
-            f"{first!r} is not a command but a config; did you mean rlgrad train --config {shlex.join(words)}?"
-        )
+        meant = f"rlgrad train --config {shlex.join(words)}"
+        raise UsageError(f"{first!r} is not a command but a config; did you mean {meant}?")
     if not first.startswith("-"):
         raise UsageError(f"unknown command {first!r}" + nearest(first, commands))
     if len(words) == 1 and "=" not in first:

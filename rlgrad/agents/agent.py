@@ -60,9 +60,8 @@ def make_agent(
         net = network(settings, "policy", seen, shown, wanted, policy.initial_gain, streams)
     else:
         net = checked(settings, ("given", "policy"), given, seen.shape or (), wanted)
-    made = policy_for(
-        action, masked(net, True), replicas, policy.deviation, policy.initial_deviation, squash=policy.squash
-    )
+    form = policy.deviation, policy.initial_deviation, policy.squash
+    made = policy_for(action, masked(net, True), replicas, *form)
     made.pictures = shown
     critic = memory = None
 

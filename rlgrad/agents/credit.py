@@ -76,10 +76,8 @@ def guessed(settings: CreditSettings, critic: Critic, batch: Rollout, value: Ten
     cut = ~batch.terminated if settings.time_limit == "bootstrap" else ~(batch.terminated | batch.truncated)
     check_last(batch, cut)
     following = next_values(value, batch.over, masked(after, cut))
-    reward, value = batch.reward, value * batch.alive
-    advantage = generalized_advantage(
-        reward, value, following * batch.alive, batch.over, settings.discount, settings.gae_lambda
-    )
+    value, following, factors = value * batch.alive, following * batch.alive, (settings.discount, settings.gae_lambda)
+    advantage = generalized_advantage(batch.reward, value, following, batch.over, *factors)
     return Credit(advantage + value, advantage)
 
 

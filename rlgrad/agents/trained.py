@@ -124,10 +124,8 @@ class TrainedPolicy:
 
         options: further options, such as render_mode="human". Raises SettingError if it cannot be made.
         """
-        settings = self.settings
-        made = describe(
-            settings.environment, {**settings.environment_options, **options}, settings.around.without_rewards()
-        )
+        settings, options = self.settings, {**self.settings.environment_options, **options}
+        made = describe(settings.environment, options, settings.around.without_rewards())
         if self.moments is not None:
             set_moments(made, self.moments[0, 0].numpy(), frozen=True)
         return made if settings.action_repeat == 1 else HeldActions(made, settings.action_repeat)

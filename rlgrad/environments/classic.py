@@ -74,9 +74,8 @@ class CartPole(Control):
         force = (2 * action - 1) * self.FORCE
         cos, sin = np.cos(theta), np.sin(theta)
         push = (force + self.POLE_LENGTH * np.square(theta_dot) * sin) / self.TOTAL
-        theta_acc = (self.GRAVITY * sin - cos * push) / (
-            self.LENGTH * (4.0 / 3.0 - self.POLE * np.square(cos) / self.TOTAL)
-        )
+        inertia = self.LENGTH * (4.0 / 3.0 - self.POLE * np.square(cos) / self.TOTAL)
+        theta_acc = (self.GRAVITY * sin - cos * push) / inertia
         self.change[0] = x_dot
         self.change[1] = push - self.POLE_LENGTH * theta_acc * cos / self.TOTAL
         self.change[2] = theta_dot

@@ -181,9 +181,8 @@ class SurfaceProblem(Trainable):
                 text += span(found.min(), found.max())
             sentences.append(text)
         curve = curvature(self.function, self.box)
-        box = ", ".join(
-            f"{name} from {span(*ends)}" for name, ends in zip(self.function.variables, self.box, strict=True)
-        )
+        sides = zip(self.function.variables, self.box, strict=True)
+        box = ", ".join(f"{name} from {span(*ends)}" for name, ends in sides)
         sentences.append(f"f is {curve} where that was checked: at {curve.points} points with {box}")
         return sentences
 

@@ -46,9 +46,8 @@ def machine() -> Iterator[str]:
     yield line("processor", torch.backends.cpu.get_cpu_capability())
     if torch.cuda.is_available():
         names = (f"cuda:{n} {torch.cuda.get_device_name(n)}" for n in range(torch.cuda.device_count()))
-        yield line(
-            "device", f"CPU, {', '.join(names)}", "--device cuda trains there, which pays for large networks and data"
-        )
+        advice = "--device cuda trains there, which pays for large networks and data"
+        yield line("device", f"CPU, {', '.join(names)}", advice)
     elif torch.version.cuda:
         yield line("device", "CPU, and a torch that was built for CUDA", "the CPU build of torch is smaller")
     else:

@@ -89,19 +89,17 @@ def best(config: Config, found: Weights) -> tuple[int, str]:
 
 def evaluate(config: Config, path: Path, update: int | str | None, episode_seed: int) -> dict[str, Any]:
     """Evaluate all replicas of a run again, as the run did. Returns the statistics; those of each cell in a sweep."""
-    found = weights.read(weights.where(path, update))
-    saved = checkpoint.load(path) or {}
+    kept, saved = weights.read(weights.where(path, update)), checkpoint.load(path) or {}
     trained_with(path, saved, config.settings)
     problem = config.build().problem
     check_data(path, saved, problem)
     say_what_has_changed(path, config.settings, problem)
-    weights.fill(problem, found)
+    weights.fill(problem, kept)
     step = config.settings.length + episode_seed
     measured = attempt(lambda: problem.evaluate(step), config.settings.update_seconds_limit)
-    return {
-        f"{cell.name}: {name}" if cell.values else name: summarize(
-            values[list(cell.replicas)].tolist(), by_chance=problem.by_chance
-        )
-        for cell in config.settings.cells
-        for name, values in measured.items()
-    }
+    found = {}
+    for cell in config.settings.cells:
+        for name, values in measured.items():
+            statistics = summarize(values[list(cell.replicas)].tolist(), by_chance=problem.by_chance)
+            found[f"{cell.name}: {name}" if cell.values else name] = statistics
+    return found

@@ -8,6 +8,7 @@ most of the path of training (Li et al. 2018, https://arxiv.org/abs/1712.09913, 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,12 +62,8 @@ def alone(config: Config, trained: dict[str, Tensor], replica: int) -> Trainable
     problem: Trainable = config.with_settings(config.settings.alone(replica)).build().problem
     wanted = problem.model.state_dict()
     try:
-        problem.model.load_state_dict(
-            {
-                name: value if value.shape == wanted[name].shape else value[replica : replica + 1]
-                for name, value in trained.items()
-            }
-        )
+        whole = {name: tensor.shape == wanted[name].shape for name, tensor in trained.items()}
+        problem.model.load_state_dict({name: t if whole[name] else t[[replica]] for name, t in trained.items()})
     except (KeyError, RuntimeError) as error:
         raise UsageError(f"model.safetensors does not belong to its config: {str(error).splitlines()[0]}") from error
     return problem
@@ -76,50 +73,44 @@ def around(problem: Trainable, step: int) -> Slice:
     """An agent's objective along its gradient, and over the plane of its gradient and a random direction.
 
     step: the number of the update whose episodes are played here; no update of the run has learned from them."""
-    parameters = list(problem.model.parameters())
-    centre = flatten([p.detach().clone() for p in parameters])
-    batch = next(iter(problem.passes(problem.sample(step))))
-    evaluation = Evaluation(problem, batch, parameters)
-    evaluation()
-    update = Update(step - 1, [evaluation])  # `problem.final` then plays the episodes of `step`
+    parameters, evaluation = list(problem.model.parameters()), evaluated(problem, step)
     critic, generator = parameters_apart(problem.model), torch.Generator().manual_seed(0)
-    pairs = list(zip(parameters, update.gradient, strict=True))
+    pairs = list(zip(parameters, evaluation.gradient, strict=True))
     gradient = flatten([torch.zeros_like(p) if g is None or p in critic else g for p, g in pairs])
     random = flatten([torch.randn(p.shape, generator=generator) * (p not in critic) for p in parameters])
-    one, two = orthonormal(gradient, random.to(gradient.dtype))
-    size = REACH * float(centre.norm())
-    found = objective(problem, update, 0)
+    size = REACH * float(flatten(parameters).detach().norm())
     line, side = np.linspace(-size, size, LINE), np.linspace(-size, size, PLANE)
-    values = np.asarray([found(centre + a * one) for a in line])
-    plane = np.asarray([[found(centre + a * one + b * two) for a in side] for b in side])
+    update = Update(step - 1, [evaluation])  # `problem.final` then plays the episodes of `step`
+    value = objective(problem, update, 0, *orthonormal(gradient[0], random[0].to(gradient.dtype)))
     names = "along the gradient", "along a random direction"
-    return Slice(names, (line, values), (side, side, plane), np.zeros((1, 2)))
+    return Slice(names, *computed(value, line, side, side), path=np.zeros((1, 2)))
 
 
 def along(problem: Trainable, way: Tensor, replica: int) -> Slice:
     """The objective over the plane that holds most of one replica's path `way` [K, P] through its parameters."""
-    end = way[-1]
-    _, _, directions = torch.linalg.svd(way - end, full_matrices=False)
-    one, two = orthonormal(directions[0], directions[1] if len(directions) > 1 else torch.ones_like(end))
-    places = torch.stack([(way - end) @ one, (way - end) @ two], 1).numpy()
-    parameters = list(problem.model.parameters())
-    batch = next(iter(problem.passes(problem.sample(0))))
-    evaluation = Evaluation(problem, batch, parameters)
-    evaluation()
-    update, whole = Update(0, [evaluation]), flatten([p.detach().clone() for p in parameters])
-
-    def at(point: Tensor) -> Tensor:
-        everywhere = whole.clone()
-        everywhere[replica] = point
-        return everywhere
-
-    found = objective(problem, update, replica)
-    sides = [np.linspace(*widened(places[:, k]), PLANE) for k in (0, 1)]
+    way = way - way[-1]
+    _, _, directions = torch.linalg.svd(way, full_matrices=False)
+    one, two = orthonormal(directions[0], directions[1] if len(directions) > 1 else torch.ones_like(way[-1]))
+    places = torch.stack([way @ one, way @ two], 1).numpy()
+    first, second = (np.linspace(*widened(places[:, k]), PLANE) for k in (0, 1))
     line = np.linspace(*widened(places[:, 0]), LINE)
-    values = np.asarray([found(at(end + float(a) * one)) for a in line])
-    plane = np.asarray([[found(at(end + float(a) * one + float(b) * two)) for a in sides[0]] for b in sides[1]])
+    value = objective(problem, Update(0, [evaluated(problem, 0)]), replica, one, two)
     names = "along most of the path", "along the rest of it"
-    return Slice(names, (line, values), (sides[0], sides[1], plane), places)
+    return Slice(names, *computed(value, line, first, second), path=places)
+
+
+def evaluated(problem: Trainable, step: int) -> Evaluation:
+    """The objective and its gradient on the first batch of an update, without a step of the optimizer."""
+    batch = next(iter(problem.passes(problem.sample(step))))
+    evaluation = Evaluation(problem, batch, list(problem.model.parameters()))
+    evaluation()
+    return evaluation
+
+
+def computed(value: Callable[[float, float], float], line: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[Any, Any]:
+    """The fields `line` and `plane` of a Slice: values at these places along the first direction, and along both."""
+    plane = np.asarray([[value(a, b) for a in x] for b in y])
+    return (line, np.asarray([value(a, 0.0) for a in line])), (x, y, plane)
 
 
 class Walk(Observer):
@@ -129,16 +120,22 @@ class Walk(Observer):
         self.places: list[Tensor] = []
 
     def seen(self, run: Following, update: Update, record: Record) -> None:
-        self.places += [flatten(before) for before in ([] if self.places else [run.before])]
+        if not self.places:
+            self.places.append(flatten(run.before))
         self.places.append(flatten([p.detach().clone() for p in run.parameters]))
 
 
-def objective(problem: Trainable, update: Update, replica: int) -> Callable[[Tensor], float]:
-    """A function of parameters [R, P] that returns the objective of one replica."""
+def objective(
+    problem: Trainable, update: Update, replica: int, one: Tensor, two: Tensor
+) -> Callable[[float, float], float]:
+    """The objective of one replica as a function of how far it is from here along two directions [P]."""
     parameters = list(problem.model.parameters())
+    centre = flatten([p.detach().clone() for p in parameters])  # [R, P]
 
     @torch.no_grad()
-    def at(place: Tensor) -> float:
+    def at(a: float, b: float) -> float:
+        place = centre.clone()
+        place[replica] = centre[replica] + float(a) * one + float(b) * two
         for parameter, value in zip(parameters, unflatten(place, parameters), strict=True):
             parameter.copy_(value)
         return float(problem.final(update)[replica])

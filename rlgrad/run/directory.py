@@ -201,9 +201,8 @@ def commit() -> str | None:
     """The commit of the checkout that this package is run from, if any; with '-dirty' if files have changed."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        found = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=False
-        )
+        here = Path(__file__).parent
+        found = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() or None

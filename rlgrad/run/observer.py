@@ -75,6 +75,5 @@ def observed(observers: Iterable[Observer]) -> None:
     """Raises UsageError if one is not an observer, such as a class instead of an object."""
     for each in observers:
         if not isinstance(each, Observer):
-            raise UsageError(
-                f"observers: {called(each)} must be an object of a class that derives from rlgrad.Observer"
-            )
+            what = "must be an object of a class that derives from rlgrad.Observer"
+            raise UsageError(f"observers: {called(each)} {what}")

@@ -81,9 +81,8 @@ def resume(
 def moved(recorded: Config, device: Any) -> Config:
     """Return the config with another device. Raises UsageError."""
     with located({(): "--device"}):
-        return recorded.with_settings(
-            valid(type(recorded.settings), recorded.settings.model_dump() | {"device": device})
-        )
+        data = recorded.settings.model_dump() | {"device": device}
+        return recorded.with_settings(valid(type(recorded.settings), data))
 
 
 def follow_on(run: Following, quiet: bool) -> Run:
@@ -166,9 +165,8 @@ def existing(out: str | Path | None) -> Path:
 
 def newest(name: str) -> Path:
     """The run of a config, runs/<name>-<number>, that was begun last. Raises UsageError if there is none."""
-    found = [
-        path for path in Path("runs").glob("*/config.yaml") if re.fullmatch(rf"{re.escape(name)}-\d+", path.parent.name)
-    ]
+    pattern = rf"{re.escape(name)}-\d+"
+    found = [path for path in Path("runs").glob("*/config.yaml") if re.fullmatch(pattern, path.parent.name)]
     if not found:
         raise UsageError(f"--resume auto: there is no run of {name} in {Path('runs').absolute()}")
     return max(found, key=lambda path: path.stat().st_mtime_ns).parent

@@ -11,13 +11,13 @@ import yaml
 
 from rlgrad.cli import main
 from rlgrad.errors import UsageError
+from rlgrad.files import read_json
 from rlgrad.loop import Update
 from rlgrad.named import subclasses_in
 from rlgrad.run import resume, train
 from rlgrad.run.directory import held
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, Record
-from rlgrad.run.resuming import recorded_environment
 from tests.run.support import AGENT, CLASSIFIER, SURFACE, assert_same, crashing, events, points, rows, summary, timeless
 
 CRITIC = {
@@ -264,11 +264,11 @@ def test_a_run_that_is_lengthened_in_the_midst_of_it_had_no_end_there(tmp_path: 
     config = SURFACE | {"checkpoint": {"every_updates": 2}, "evaluation": {"every_updates": 100}}
     crashing(4, lambda: train(config, out="run"))
     resume("run", extend_to=11)
-    assert "extended_from" not in recorded_environment(Path("run"))
+    assert "extended_from" not in read_json(Path("run") / "environment.json")
     resume("run", extend_to=13)
-    assert recorded_environment(Path("run"))["extended_from"] == [11]
+    assert read_json(Path("run") / "environment.json")["extended_from"] == [11]
     resume("run", extend_to=14)
-    assert recorded_environment(Path("run"))["extended_from"] == [11, 13]
+    assert read_json(Path("run") / "environment.json")["extended_from"] == [11, 13]
     assert main(["reproduce", "run", "--quiet"]) == 0
 
 

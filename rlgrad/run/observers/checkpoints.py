@@ -41,9 +41,8 @@ class Checkpoints(Observer):
         states["the problem"] = run.attempt(run.problem.state_dict)
         for name, state in states.items():
             if not checkpoint.readable(state):
-                raise RunError(
-                    f"{name}: its state_dict must be made of tensors, numbers, texts, bytes, lists and dicts"
-                )
+                kinds = "tensors, numbers, texts, bytes, lists and dicts"
+                raise RunError(f"{name}: its state_dict must be made of {kinds}")
         content = {
             "model": run.problem.model.state_dict(),
             "optimizer": run.optimizer.state_dict(),

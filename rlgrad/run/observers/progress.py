@@ -167,10 +167,8 @@ class Display(Observer):
             self.show(file, file.read_text(encoding="utf-8"))
         if summary.get("first_solved"):
             solved = summary["first_solved"]
-            self.say(
-                f"first solved by all replicas after {solved['env_steps']:,} environment steps each, "
-                f"{solved['seconds']:.1f} s from the start"
-            )
+            work, wall = f"{solved['env_steps']:,} environment steps", f"{solved['seconds']:.1f} s"
+            self.say(f"first solved by all replicas after {work} each, {wall} from the start")
         here = shlex.quote(str(directory))
         self.say("\nsee the curves:   tensorboard --logdir " + shlex.quote(str(directory.parent)))
         if summary["status"] == "interrupted" and not run.settings.given:  # no command can resume with Python objects
