@@ -1,30 +1,26 @@
 """Two objectives, one path: the negative log-likelihood and the log-likelihood of the same two parameters."""
 
 import math
-import tempfile
-from pathlib import Path
+from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from rlgrad.lesson.page import Chapter
-from rlgrad.lesson.walk import walk
+from rlgrad.lesson.walk import text_file, walk
 from rlgrad.loop import Direction
 from rlgrad.pages.drawing import COLOUR, EXACT, FAINT, panel
-from rlgrad.problems.logistic import Logistic
+from rlgrad.problems.logistic import DIRECTIONS, Logistic
 
 UPDATES = 80
-OBJECTIVES = {Direction.MINIMIZE: "negative_log_likelihood", Direction.MAXIMIZE: "log_likelihood"}
+MOMENTUM = {"name": "SGD", "lr": 2, "momentum": 0.5}
 
 
 def chapter() -> Chapter:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "mean_radius.csv"
-        write_data(file)
-        runs = {direction: run(file, objective) for direction, objective in OBJECTIVES.items()}
+    with mean_radius() as file:
+        runs = {DIRECTIONS[name]: run(file, UPDATES, MOMENTUM, objective=name) for name in DIRECTIONS}
     (_, down), (problem, up) = runs[Direction.MINIMIZE], runs[Direction.MAXIMIZE]
     last = log_likelihood(problem, up[-1:])
     numbers = {
@@ -38,19 +34,18 @@ def chapter() -> Chapter:
     return Chapter(numbers, {name: picture(direction, problem, up) for name, direction in names.items()})
 
 
-def write_data(file: Path) -> None:
-    """Write one column of scikit-learn's breast cancer data with labels: the model has a weight and an intercept."""
+def mean_radius() -> AbstractContextManager[str]:
+    """One column of scikit-learn's breast cancer data with labels: the model has a weight and an intercept."""
     from sklearn.datasets import load_breast_cancer
 
     x, y = load_breast_cancer(return_X_y=True)
-    np.savetxt(file, np.column_stack([x[:, 0], y]), delimiter=",", header="mean_radius,benign", comments="", fmt="%g")
+    return text_file("mean_radius,benign", x[:, 0], y)
 
 
-def run(file: Path, objective: str) -> tuple[Logistic, Tensor]:
+def run(file: str, updates: int, optimizer: dict[str, Any], **more: Any) -> tuple[Logistic, Tensor]:
     """The problem, and the path [updates + 1, 2] of its weight and intercept."""
-    settings: dict[str, Any] = {"problem": "logistic", "data": str(file), "test_fraction": 0, "dtype": "float64"}
-    settings |= {"objective": objective, "updates": UPDATES, "optimizer": {"name": "SGD", "lr": 2, "momentum": 0.5}}
-    return walk(settings, {}, parameters)
+    settings = {"problem": "logistic", "data": file, "test_fraction": 0, "dtype": "float64", **more}
+    return walk(settings, parameters, updates=updates, optimizer=optimizer)
 
 
 def parameters(problem: Logistic) -> Tensor:

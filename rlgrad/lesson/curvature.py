@@ -1,7 +1,5 @@
 """Curvature serves ascent and descent alike: Newton's step for a classifier, the natural gradient for a policy."""
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +7,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rlgrad.environments.mdp import MDPS
-from rlgrad.lesson.costs import parameters, write_data
+from rlgrad.lesson.costs import mean_radius, run
 from rlgrad.lesson.page import Chapter
 from rlgrad.lesson.walk import walk
 from rlgrad.loop import Direction
@@ -22,18 +20,13 @@ NATURAL: dict[str, Any] = {"name": "NaturalGradient", "damping": 1e-4, "toleranc
 
 
 def chapter() -> Chapter:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "mean_radius.csv"
-        write_data(file)
-        newton, natural = (
-            fitted(file, {"name": "Newton", "max_iter": 1}),
-            fitted(file, NATURAL | {"kl": None, "damping": 0.0}),
-        )
+    both: Any = {"name": "Newton", "max_iter": 1}, NATURAL | {"kl": None, "damping": 0.0}
+    with mean_radius() as file:
+        newton, natural = (run(file, 1, optimizer)[1][-1] for optimizer in both)  # weight and intercept after one step
     plain, steady = climb({"name": "SGD", "lr": RATE}), climb(NATURAL | {"kl": KL})
     divergence = (steady[:-1] * (steady[:-1] / steady[1:]).log()).sum(1)  # between the policies before and after a step
-    returns = {
-        name: path @ torch.tensor(MDPS["Bandit"].reward[0]) for name, path in (("plain", plain), ("nat", steady))
-    }
+    reward = torch.tensor(MDPS["Bandit"].reward[0])
+    returns = {"plain": plain @ reward, "nat": steady @ reward}
     found = {f"curvature.{name}": f"{value[-1]:.2f}" for name, value in returns.items()}
     numbers = found | {
         "curvature.newton": f"({newton[0]:.6f}, {newton[1]:.6f})",
@@ -46,13 +39,6 @@ def chapter() -> Chapter:
         "curvature.most": f"{divergence[:20].max():.4f}",
     }
     return Chapter(numbers, {"natural": picture(returns["plain"], returns["nat"])})
-
-
-def fitted(file: Path, optimizer: dict[str, Any]) -> Tensor:
-    """The weight and intercept [2] after one step from zero."""
-    settings = {"problem": "logistic", "data": str(file), "test_fraction": 0, "dtype": "float64"}
-    _, path = walk(settings, {"updates": 1, "optimizer": optimizer}, parameters)
-    return path[-1]
 
 
 def climb(optimizer: dict[str, Any]) -> Tensor:
@@ -71,7 +57,7 @@ def climb(optimizer: dict[str, Any]) -> Tensor:
         found: Tensor = problem.model(torch.ones(1, 1, 1)).probs.detach()[0, 0].double()
         return found
 
-    return walk(config, {}, probabilities)[1]
+    return walk(config, probabilities)[1]
 
 
 def picture(plain: Tensor, natural: Tensor) -> Figure:

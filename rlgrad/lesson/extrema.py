@@ -45,7 +45,7 @@ def chapter() -> Chapter:
 def descend(name: str, settings: dict[str, Any]) -> tuple[SurfaceProblem, Tensor, list[str]]:
     """The problem after its run, the path [updates + 1, R, D] of its points, and the sentences of its conclusion."""
     config = {"problem": "surface", "function": name, **settings}
-    problem, path = walk(config, {}, lambda problem: problem.model().detach().clone())
+    problem, path = walk(config, lambda problem: problem.model().detach().clone())
     return problem, path, problem.conclusion()
 
 

@@ -55,7 +55,7 @@ def policies() -> tuple[Tensor, Tensor]:
         "problem": "reinforce", "environment": "rlgrad/Twice-v0", "episodes": 64, "replicas": STARTS, "updates": 150,
         "policy": {"hidden": [], "initial_gain": 2.0}, "optimizer": {"name": "Adam", "lr": 0.1},
     }  # fmt: skip
-    _, path = walk(config, {}, lambda problem: problem.model(torch.ones(STARTS, 1, 1)).probs[:, 0, 1].detach())
+    _, path = walk(config, lambda problem: problem.model(torch.ones(STARTS, 1, 1)).probs[:, 0, 1].detach())
     return path[0], path[-1]
 
 

@@ -1,16 +1,14 @@
 """The textbook's three procedures, as configs of the same loop and the same classifier."""
 
-import tempfile
-from pathlib import Path
+from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from rlgrad.lesson.page import Chapter, table
-from rlgrad.lesson.walk import walk
+from rlgrad.lesson.walk import text_file, walk
 from rlgrad.loop import Direction
 from rlgrad.pages.drawing import COLOUR, EXACT, FAINT, panel
 from rlgrad.problems.logistic import Logistic
@@ -27,12 +25,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def chapter() -> Chapter:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "tumours.csv"
-        write_data(file)
-        runs = {
-            name: walk(config, {"data": str(file), **settings}, parameters) for name, (config, settings) in RUNS.items()
-        }
+    with tumours() as file:
+        runs = {name: walk(config, parameters, data=file, **more) for name, (config, more) in RUNS.items()}
     rows = []
     for name, (problem, path) in runs.items():
         found = problem.evaluate(0)
@@ -49,14 +43,13 @@ def chapter() -> Chapter:
     return Chapter(numbers, pictures(runs))
 
 
-def write_data(file: Path) -> None:
-    """Write 100 rows of scikit-learn's breast cancer data: two columns, standardised, and the labels."""
+def tumours() -> AbstractContextManager[str]:
+    """100 rows of scikit-learn's breast cancer data: two columns, standardised, and the labels."""
     from sklearn.datasets import load_breast_cancer
 
     x, y = load_breast_cancer(return_X_y=True)
     x, y = x[:100, :2], y[:100]
-    x = (x - x.mean(0)) / x.std(0)
-    np.savetxt(file, np.column_stack([x, y]), delimiter=",", header="radius,texture,benign", comments="", fmt="%g")
+    return text_file("radius,texture,benign", (x - x.mean(0)) / x.std(0), y)
 
 
 def parameters(problem: Logistic) -> Tensor:
