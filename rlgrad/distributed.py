@@ -95,7 +95,7 @@ def anyone(signals: list[int]) -> list[int]:
     return sent.nonzero().flatten().tolist()
 
 
-def told(content: Any) -> list[Any]:
+def gathered(content: Any) -> list[Any]:
     """Return the content that each rank gives, in the order of the ranks."""
     if here.size == 1:
         return [content]
@@ -114,7 +114,7 @@ def from_first(call: Callable[[], Answer]) -> Answer:
         answer = call() if here.first else None
     except UsageError as error:
         fault = str(error)
-    answer, fault = told((answer, fault))[0]
+    answer, fault = gathered((answer, fault))[0]
     if fault:
         raise UsageError(fault)
     found: Answer = answer
@@ -128,7 +128,7 @@ def check(shares: int, said: Mapping[str, str], listed: Callable[[Mapping[str, s
     """
     if here.size == 1:
         return
-    first, *others = told(dict(said))
+    first, *others = gathered(dict(said))
     for number, other in enumerate(others, 1):
         if changed := listed(first, other):
             raise UsageError(f"process {number} of {here.size} would train something else than the first: {changed}")

@@ -100,7 +100,7 @@ def test_what_is_not_seen_is_looked_at_once_and_its_features_are_those_of_a_blan
     sight = Sight(box, pictures(box), streams(0, 1, Purpose.INITIAL))
     x = torch.randint(1, 255, (1, 4, 2, 9, 9, 1), dtype=torch.uint8)
     x[:, 2:, 1] = 0
-    each = torch.stack([sight.looked_at(one.reshape(1, -1), 0) for one in x.flatten(0, 2)]).reshape(1, 4, 2, -1)
+    each = torch.stack([sight.features_of(one.reshape(1, -1), 0) for one in x.flatten(0, 2)]).reshape(1, 4, 2, -1)
     torch.testing.assert_close(sight(x), each)
     weights = torch.randn_like(each)
     for one, other in zip(

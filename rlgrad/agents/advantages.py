@@ -30,11 +30,15 @@ def total(x: Tensor) -> Tensor:
     return result
 
 
+def step_mean(x: Tensor, alive: Tensor) -> Tensor:
+    """The mean [R] of x [R, T, B] over the steps that are alive."""
+    return total(x * alive) / alive.sum((1, 2))
+
+
 def mean_and_variance(x: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance [R] of x [R, T, B] over the steps that are alive."""
-    count = alive.sum((1, 2))
-    mean = total(x * alive) / count
-    return mean, total((x - mean.reshape(-1, 1, 1)).square() * alive) / count
+    mean = step_mean(x, alive)
+    return mean, step_mean((x - mean.reshape(-1, 1, 1)).square(), alive)
 
 
 def reward_to_go(reward: Tensor, discount: float | Tensor = 1.0, over: Tensor | None = None) -> Tensor:

@@ -29,15 +29,15 @@ def report(id: str, options: Mapping[str, Any]) -> dict[str, str]:
     """Return a line for each thing worth knowing. Raises SettingError if there is no such environment."""
     with warnings.catch_warnings(action="ignore"):
         environment = describe(id, options)
-        lines, around = looked(spaces(environment)), Around(mask=find_mask(environment, "auto"))
+        lines, around = results(spaces(environment)), Around(mask=find_mask(environment, "auto"))
         if around.mask:
             lines["legal actions"] = f"those of the mask in {'info' if around.mask == 'info' else 'the observations'}"
         if sound(lines):
             if wrong := faults(environment):
                 lines["wrong"] = "; ".join(wrong)
             else:
-                lines |= looked(playing(id, options, environment, around))
-        return lines | {name: line for name, line in looked({"closing": environment.close}).items() if line}
+                lines |= results(playing(id, options, environment, around))
+        return lines | {name: line for name, line in results({"closing": environment.close}).items() if line}
 
 
 def sound(lines: Mapping[str, str]) -> bool:
@@ -46,7 +46,7 @@ def sound(lines: Mapping[str, str]) -> bool:
     return "wrong" not in counted and not any(line.startswith(("nothing", "fails")) for line in counted.values())
 
 
-def looked(looks: Mapping[str, Callable[[], Any]]) -> dict[str, str]:
+def results(looks: Mapping[str, Callable[[], Any]]) -> dict[str, str]:
     """Return the result of each check, or the error that it raised, in one line."""
     lines = {}
     for name, look in looks.items():

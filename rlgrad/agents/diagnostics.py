@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from rlgrad.agents.advantages import mean_and_variance, total
+from rlgrad.agents.advantages import mean_and_variance
 
 MOST = 1e6  # the largest signal-to-noise ratio that is reported
 
@@ -37,9 +37,3 @@ def effective_number(log_ratio: Tensor) -> Tensor:
     """
     share = torch.softmax(log_ratio.sum(1), 1)
     return 1 / share.square().sum(1)
-
-
-def divergence(each: Tensor, alive: Tensor) -> Tensor:
-    """The mean [R] over the steps alive of the Kullback-Leibler divergences [R, T, B] from the policy before an update
-    to the one after it."""
-    return total(each * alive) / alive.sum((1, 2))

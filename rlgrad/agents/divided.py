@@ -68,7 +68,7 @@ class Divided(Trainable):
             state = self.mine.state_dict()
         for (_, buffer), joined in zip(buffers, self._all([part for part, _ in buffers]), strict=True):
             buffer.copy_(joined)
-        self.unfinished = segments.joined(distributed.told(state)) if state else {}
+        self.unfinished = segments.joined(distributed.gathered(state)) if state else {}
         return data
 
     def passes(self, data: Any) -> Iterator[Any]:
@@ -142,7 +142,7 @@ class Divided(Trainable):
         """Join what `call` returns for this rank's replicas, [r] each. What a rank leaves out is zero there."""
         with self.alone():
             own = dict(call())
-        names = dict.fromkeys(name for each in distributed.told([*own]) for name in each)
+        names = dict.fromkeys(name for each in distributed.gathered([*own]) for name in each)
         none = torch.zeros(self.own.stop - self.own.start)
         return dict(zip(names, self._all([own.get(name, none) for name in names]), strict=True))
 

@@ -98,21 +98,17 @@ def of_slots(
     return PolicyGradient(gradient, torch.cat(log_probs, 1), torch.cat(entropies, 1), distributions)
 
 
-def looked_at(agent: Agent, batch: Rollout, keep: bool = False) -> PolicyGradient:
+def evaluate_actions(agent: Agent, batch: Rollout, keep: bool = False) -> PolicyGradient:
     """Return the policy's log-probabilities, entropies and, with `keep`, distributions; without a gradient."""
     slots = batch.alive.shape[2]
-    if not keep and ranks.shared(slots):
-        return summed(looked_at_slots(agent, batch.of(ranks.share(slots))), slots)
-    return looked_at_slots(agent, batch, keep)
-
-
-def looked_at_slots(agent: Agent, batch: Rollout, keep: bool = False) -> PolicyGradient:
-    """Return the result of `looked_at` for the slots of this process."""
+    if shared := not keep and ranks.shared(slots):
+        batch = batch.of(ranks.share(slots))
     with torch.no_grad():
         each = [(agent(batch.observation[:, piece]), batch.action[:, piece]) for piece in batch.pieces()]
         log_prob = torch.cat([distribution.log_prob(action) for distribution, action in each], 1)
         entropy = torch.cat([distribution.entropy() for distribution, _ in each], 1)
-    return PolicyGradient([], log_prob, entropy, [distribution for distribution, _ in each] if keep else [])
+    found = PolicyGradient([], log_prob, entropy, [distribution for distribution, _ in each] if keep else [])
+    return summed(found, slots) if shared else found
 
 
 def by_halves(agent: Agent, batch: Rollout, credit: Tensor) -> Iterator[Tensor]:

@@ -56,11 +56,11 @@ class Sight(nn.Module):
     def of_one(self, rows: Tensor, replica: int) -> Tensor:
         """Return one replica's features, [N, O] -> [N, features]. Empty rows, as after an end, are computed once."""
         if torch.compiler.is_exporting() or (shown := (rows != 0).any(1)).all():
-            return self.looked_at(rows, replica)
+            return self.features_of(rows, replica)
         once = torch.cat([torch.zeros_like(rows[:1]), rows[shown]])
-        return self.looked_at(once, replica).index_select(0, shown.cumsum(0) * shown)
+        return self.features_of(once, replica).index_select(0, shown.cumsum(0) * shown)
 
-    def looked_at(self, rows: Tensor, replica: int) -> Tensor:
+    def features_of(self, rows: Tensor, replica: int) -> Tensor:
         kind = torch.get_default_dtype()
         found = [rows[:, self.rest].to(kind)] if len(self.rest) else []
         for picture, low, reach, convolutions in zip(self.pictures, self.lowest, self.reach, self.each, strict=True):
@@ -103,7 +103,7 @@ class Frames:
         """Return the observations of all processes that train together. alive: [R, T, B] bool, steps of this one."""
         frames, numbers = [], []
         for own, which in zip(self.frames, self.numbers, strict=True):
-            counts = distributed.told(len(own))
+            counts = distributed.gathered(len(own))
             first = sum(counts[: ranks.here.rank])
             all_of_them = own.new_zeros(sum(counts), own.shape[1])
             all_of_them[first : first + len(own)] = own

@@ -236,7 +236,7 @@ def play(
     if (alive & ~over).any():
         if_not = "set `episode_limit` if it may last longer, `segment` if it has no end"
         raise RunError(f"an episode did not end within {limit} steps; {if_not}")
-    rows = max(distributed.told(len(tape.rows)))
+    rows = max(distributed.gathered(len(tape.rows)))
     return together(tape.rollout(math.ceil(rows / CHUNK) * CHUNK))
 
 

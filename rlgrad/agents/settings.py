@@ -16,6 +16,7 @@ from rlgrad.settings import Each, Evaluation, Importable, Named, NonNegativeInt,
 Settings = TypeVar("Settings", bound="AgentSettings")
 Filter = tuple[PositiveInt, PositiveInt, PositiveInt]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Discount = Annotated[float, Field(gt=0, le=1)]
 
 
 class PolicySettings(Section):
@@ -195,7 +196,7 @@ class AgentSettings(RunSettings):
 class CreditSettings(AgentSettings):
     """How much credit each action gets for the rewards."""
 
-    discount: Each[Annotated[float, Field(gt=0, le=1)]] = 1.0
+    discount: Each[Discount] = 1.0
     """gamma: a reward t steps ahead counts gamma^t"""
     discount_weighting: bool = True
     """whether step t has the weight gamma^t, as in the gradient of the discounted return (most codes leave it out, and

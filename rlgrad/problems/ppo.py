@@ -18,12 +18,12 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from rlgrad import distributed, ranks
-from rlgrad.agents.advantages import total
+from rlgrad.agents.advantages import step_mean
 from rlgrad.agents.batches import Weights
-from rlgrad.agents.gradient import PolicyGradient, looked_at
+from rlgrad.agents.gradient import PolicyGradient, evaluate_actions
 from rlgrad.agents.minibatches import gather, minibatches
 from rlgrad.agents.rollouts import Rollout
-from rlgrad.agents.settings import Baseline
+from rlgrad.agents.settings import Baseline, Discount, Fraction
 from rlgrad.errors import SettingError
 from rlgrad.loop import Estimate, Lazy
 from rlgrad.problems import reinforce
@@ -47,9 +47,9 @@ class Settings(reinforce.Settings):
     """limit of the KL divergence (nats) from the policy that played: a replica above it does not move until the next
     update. With a limit each replica has its own optimizer. null: no limit"""
     baseline: Baseline = "critic"
-    discount: Each[Annotated[float, Field(gt=0, le=1)]] = 0.99
+    discount: Each[Discount] = 0.99
     discount_weighting: bool = False
-    gae_lambda: Each[Annotated[float, Field(ge=0, le=1)]] = 0.95
+    gae_lambda: Each[Fraction] = 0.95
     time_limit: Literal["end", "bootstrap"] = "bootstrap"
     standardise_advantages: bool | Literal["per_episode"] = True
 
@@ -63,7 +63,7 @@ class Course:
     """What all passes of an update share, and the results of the passes so far."""
 
     played: Rollout
-    told: Weights  # of the steps in the gradient
+    weights: Weights  # of the steps in the gradient
     before: PolicyGradient  # log-probabilities and entropies of the policy that played
     metrics: Mapping[str, Tensor]
     resting: Tensor  # [R] bool: the replicas above the limit of the KL divergence, which do not move any more
@@ -117,23 +117,23 @@ class PPO(Reinforce):
     @torch.no_grad()
     def course(self, batch: Rollout) -> Course:
         """Return the advantages and probabilities of a batch before the first pass."""
-        told, metrics = self._weigh(batch)
+        weights, metrics = self._weigh(batch)
         keep = batch.step % self.settings.diagnose_every_updates == 0
-        before, alive = looked_at(self.model, batch, keep), batch.alive
-        metrics |= self._episodes(batch) | {"policy/entropy": total(before.entropy * alive) / alive.sum((1, 2))}
-        nothing = torch.zeros_like(told.value)
-        return Course(batch, told, before, metrics, nothing > 0, nothing, nothing, nothing, nothing)
+        before = evaluate_actions(self.model, batch, keep)
+        metrics |= self._episodes(batch) | {"policy/entropy": step_mean(before.entropy, batch.alive)}
+        nothing = torch.zeros_like(weights.value)
+        return Course(batch, weights, before, metrics, nothing > 0, nothing, nothing, nothing, nothing)
 
     def objective(self, batch: Minibatch) -> Estimate:  # type: ignore[override]
         """Return the mean return [R] in the first pass, and the surrogate in later ones; always with the gradient of
         the surrogate."""
         (course, at, weight), settings, model = batch, self.settings, self.model
-        told, played, share = course.told, course.played, weight / weight.sum(1, keepdim=True)
+        weights, played, share = course.weights, course.played, weight / weight.sum(1, keepdim=True)
         parameters = list(model.parameters())
         if shared := ranks.shared(count := at.shape[1]):
             own = ranks.share(count)
             at, share = at[:, own], share[:, own]
-        advantage = gather(told.used * told.weight, at)
+        advantage = gather(weights.used * weights.weight, at)
         with torch.enable_grad():
             observation = gather(played.observation, at)
             policy = model(observation)
@@ -141,8 +141,8 @@ class PPO(Reinforce):
             surrogate = (clipped(log_ratio.exp(), advantage, settings.clip) * share).sum(1)
             sought = surrogate + along(self._coefficient(played.step), surrogate) * (policy.entropy() * share).sum(1)
             if model.critic:  # it has its own parameters, and minimizes its error
-                unit = told.unit.reshape(-1, 1) if told.unit.dim() else told.unit
-                error = (model.critic(observation) - gather(told.target, at)) / unit
+                unit = weights.unit.reshape(-1, 1) if weights.unit.dim() else weights.unit
+                error = (model.critic(observation) - gather(weights.target, at)) / unit
                 sought = sought + (error.square() * share).sum(1) / 2
             gradient = torch.autograd.grad(sought.sum(), parameters, allow_unused=True)
         surrogate, kl, stopped = surrogate.detach(), *self._seen(log_ratio.detach(), advantage, share)
@@ -152,8 +152,10 @@ class PPO(Reinforce):
             surrogate, kl, stopped = distributed.summed(surrogate, kl, stopped)
         first = not course.taken.any() and not course.resting.any()
         self._note(course, surrogate, kl, stopped)
-        value = told.value if first else surrogate
-        notes = Played(course.before, (told.advantage * told.share).to(value.dtype), told.unit) if first else None
+        value = weights.value if first else surrogate
+        notes = (
+            Played(course.before, (weights.advantage * weights.share).to(value.dtype), weights.unit) if first else None
+        )
         return Estimate(value, Lazy(course.logged), list(slopes), notes=notes, resting=course.resting)
 
     def _seen(self, log_ratio: Tensor, advantage: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,16 +22,16 @@ from torch import Tensor, nn
 
 from rlgrad import distributed, ranks
 from rlgrad.agents import rollouts
-from rlgrad.agents.advantages import discount_factors, reward_to_go, total
+from rlgrad.agents.advantages import discount_factors, reward_to_go, step_mean, total
 from rlgrad.agents.agent import Agent, make_agent
 from rlgrad.agents.baselines import RunningMean
 from rlgrad.agents.batches import Batch, First, Guesses, Weights, guesses
 from rlgrad.agents.credit import credit, standardised, values
-from rlgrad.agents.diagnostics import divergence, effective_number, explained_variance, quality_of_gradient
+from rlgrad.agents.diagnostics import effective_number, explained_variance, quality_of_gradient
 from rlgrad.agents.divided import Divided, divides
 from rlgrad.agents.experience import Experience
 from rlgrad.agents.fisher import Fisher
-from rlgrad.agents.gradient import PolicyGradient, by_halves, looked_at, policy_gradient, with_optimal_baseline
+from rlgrad.agents.gradient import PolicyGradient, by_halves, evaluate_actions, policy_gradient, with_optimal_baseline
 from rlgrad.agents.normalisers import Normaliser, ReturnUnit
 from rlgrad.agents.rollouts import Rollout
 from rlgrad.agents.settings import CreditSettings, EntropyBonus, check, opened, without_effect
@@ -95,8 +95,7 @@ def objective_of(settings: Settings, batch: Rollout, target: Tensor) -> tuple[Te
     is credited with."""
     alive = batch.alive
     if settings.segment:
-        steps = alive.sum((1, 2))
-        return total(target * alive) / steps, alive / steps.reshape(-1, 1, 1)
+        return step_mean(target, alive), alive / alive.sum((1, 2), keepdim=True)
     if settings.batch_steps:
         goes_on = alive & ~batch.over
         first = alive & ~torch.cat([torch.zeros_like(goes_on[:, :1]), goes_on[:, :-1]], 1)  # first steps of episodes
@@ -224,7 +223,7 @@ class Reinforce(Trainable):
             whole.first = First(weights, found)
             if diagnosed and settings.episodes > 1 and not settings.batch_steps:
                 metrics |= quality_of_gradient(*by_halves(self.model, batch, credited))
-        metrics |= self._episodes(batch) | {"policy/entropy": total(found.entropy * alive) / alive.sum((1, 2))}
+        metrics |= self._episodes(batch) | {"policy/entropy": step_mean(found.entropy, alive)}
         notes = Played(found, (weights.advantage * weights.share).to(weights.value.dtype), weights.unit)
         gradient, fisher = self._for_all(found.gradient), self._fisher(batch)
         return Estimate(weights.value, metrics, gradient, fisher, notes, surrogate=0 * weights.value)
@@ -264,12 +263,11 @@ class Reinforce(Trainable):
         assert whole.first
         weights, before = whole.first
         if moving:
-            found = policy_gradient(
-                self.model, batch, weights.credited, weights.bonus, weights.pull, played=before.log_prob
-            )
+            terms = weights.credited, weights.bonus, weights.pull
+            found = policy_gradient(self.model, batch, *terms, played=before.log_prob)
             gradient = self._for_all(found.gradient)
         else:
-            found = looked_at(self.model, batch)
+            found = evaluate_actions(self.model, batch)
         gained = (found.log_prob - before.log_prob).expm1() * weights.credited
         if weights.bonus is not None:
             gained = gained + (found.entropy - before.entropy) * weights.bonus
@@ -307,7 +305,7 @@ class Reinforce(Trainable):
         if not self.settings.flowing:
             return self._discounted(batch.step)
         played: Played = update.passes[0].notes
-        log_ratio = (looked_at(self.model, batch).log_prob - played.found.log_prob) * batch.alive
+        log_ratio = (evaluate_actions(self.model, batch).log_prob - played.found.log_prob) * batch.alive
         return update.value + total((log_ratio.exp() - 1) * played.advantage)
 
     def final(self, update: Update) -> Tensor:
@@ -320,13 +318,13 @@ class Reinforce(Trainable):
         """Return how far the policy has moved from the one that played, and how much the objective has changed. The
         predicted change is left out if the gradient is not that of the objective: docs/tags.md says when."""
         batch, played = update.passes[0].batch.played, update.passes[0].notes
-        log_ratio = (looked_at(self.model, batch).log_prob - played.found.log_prob) * batch.alive
+        log_ratio = (evaluate_actions(self.model, batch).log_prob - played.found.log_prob) * batch.alive
         seen = (batch.observation[:, piece] for piece in batch.pieces())
         moved = [old.divergence(self.model(x)) for old, x in zip(played.found.policy, seen, strict=True)]
         of = "surrogate" if self.settings.flowing else "objective"
         found = {
             f"{of}/achieved_change": self.after(update) - update.value,
-            "policy/kl": divergence(torch.cat(moved, 1), batch.alive),
+            "policy/kl": step_mean(torch.cat(moved, 1), batch.alive),
             "policy/effective_episodes": effective_number(log_ratio),
         }
         if self._promises:
@@ -340,11 +338,9 @@ class Reinforce(Trainable):
     def evaluate(self, step: int) -> Mapping[str, Tensor]:
         """Return the mean undiscounted return and length [R] of new episodes of the greedy policy; and the share of
         episodes that were cut off, if there are any. For a task without an end it is the reward per step."""
-        wanted = self.settings.evaluation
-        limit = wanted.steps or wanted.episode_limit
-        returns, lengths, cut = self.experience.returns(
-            self.model.policy, Purpose.EVALUATE, step, wanted.episodes, greedy=True, limit=limit
-        )
+        wanted, policy = self.settings.evaluation, self.model.policy
+        how: dict[str, Any] = {"greedy": True, "limit": wanted.steps or wanted.episode_limit}
+        returns, lengths, cut = self.experience.returns(policy, Purpose.EVALUATE, step, wanted.episodes, **how)
         if wanted.steps:
             return {"reward_per_step": returns.sum(1) / lengths.sum(1)}
         found = {"return": returns.mean(1), "length": lengths.mean(1)}

@@ -55,13 +55,13 @@ def load(
     because = ""
     if replica is None:
         replica, because = (0, "") if count == 1 else best(config, found)
-    told = ""
+    swept = ""
     if config.settings.grid:
         cell = config.settings.cells[replica // int(config.settings.replicas)]
-        told, config = f" ({cell.name})", config.with_settings(config.settings.alone(replica))
+        swept, config = f" ({cell.name})", config.with_settings(config.settings.alone(replica))
     model: Any = config.trained({name: tensor[[replica]] for name, tensor in found.tensors.items()}, found.description)
     weights.check(found, found.description, model.description())
-    model.origin = f"replica {replica} of {path}{told}, {stage(path, found, replica)}{because}"
+    model.origin = f"replica {replica} of {path}{swept}, {stage(path, found, replica)}{because}"
     if because:
         print(model.origin, file=sys.stderr)
     return model  # type: ignore[no-any-return]
@@ -99,7 +99,7 @@ def evaluate(config: Config, path: Path, update: int | str | None, episode_seed:
     measured = attempt(lambda: problem.evaluate(step), config.settings.update_seconds_limit)
     found = {}
     for cell in config.settings.cells:
-        for name, values in measured.items():
-            statistics = summarize(values[list(cell.replicas)].tolist(), by_chance=problem.by_chance)
+        for name, numbers in measured.items():
+            statistics = summarize(numbers[list(cell.replicas)].tolist(), by_chance=problem.by_chance)
             found[f"{cell.name}: {name}" if cell.values else name] = statistics
     return found

@@ -62,8 +62,8 @@ class Recorded:
 
     @property
     def replicas(self) -> int:
-        told = self.settings.get("replicas", 1)
-        return int((told.get("folds") or told.get("bootstrap") or 1) if isinstance(told, Mapping) else told)
+        how = self.settings.get("replicas", 1)
+        return int((how.get("folds") or how.get("bootstrap") or 1) if isinstance(how, Mapping) else how)
 
     @property
     def by_chance(self) -> bool:

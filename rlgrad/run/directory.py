@@ -216,7 +216,7 @@ def dotted(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def told(overrides: Mapping[str, Any], **given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_arguments(overrides: Mapping[str, Any], **given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split a call's arguments into settings, by dotted names, and Python objects given instead of settings.
 
     given: either of the two; a text or a mapping is a setting."""

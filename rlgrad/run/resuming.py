@@ -57,7 +57,7 @@ def resume(
             raise UsageError("--resume auto finds the newest run of a config: --config NAME is missing")
         path = newest(config.name if isinstance(config, Config) else find(config).stem)
     path, here = Path(path), Path.cwd()
-    given, objects = directory.told(overrides, environment=environment, policy=policy)
+    given, objects = directory.split_arguments(overrides, environment=environment, policy=policy)
     recorded = recorded_config(path, allow_imports, objects)
     if distributed.RESTARTS and extend_to == recorded.settings.length:
         extend_to = None  # the process before this one has already extended the run

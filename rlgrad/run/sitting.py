@@ -1,7 +1,7 @@
 """One sitting of a run: from its first update, or from a checkpoint, to its end."""
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,13 +75,14 @@ def sit(run: Following, log: Log, quiet: bool, profile: bool = False) -> Run:
             summary = run.state.summary(run.settings, run.problem, status)
             summary |= ({"conclusion": conclusion} if conclusion else {}) | findings
             summary |= {"error": failure} if failure else {}
-            ends = [written(path, summary), *(fault_of(observer, "end", run, summary) for observer in run.observers)]
+            ends = [fault_of(write, path, summary)]
+            ends += [fault_of(tell, observer, "end", run, summary) for observer in run.observers]
     finally:
-        closed = [fault_of(observer, "close") for observer in run.observers]
+        closed = [fault_of(tell, observer, "close") for observer in run.observers]
         run.problem.close()
     if fault := failure or next((fault for fault in (*ends, *closed) if fault), None):
         if not failure:
-            written(path, summary | {"status": "failed", "error": fault})
+            fault_of(write, path, summary | {"status": "failed", "error": fault})
         raise RunError(f"{run.shown}: {fault}; {remains(path)}")
     by = min(run.interrupted, key=lambda number: number == signal.SIGPIPE) if status == "interrupted" else None
     return Run(run.shown or path, run.settings, run.problem, summary, by)
@@ -106,20 +107,16 @@ def watchers(run: Following, log: Log, quiet: bool, saver: Checkpoints, profile:
     return found
 
 
-def written(path: Path, summary: Mapping[str, Any]) -> str | None:
-    """Write the summary of a run. Returns the error as text, or None."""
-    try:
-        if ranks.here.first:
-            directory.write_json(path / "summary.json", summary)
-    except OSError as error:
-        return f"the run directory cannot be written to: {reason(error)}"
-    return None
+def write(path: Path, summary: Mapping[str, Any]) -> None:
+    """Write the summary of a run. Raises OSError."""
+    if ranks.here.first:
+        directory.write_json(path / "summary.json", summary)
 
 
-def fault_of(observer: Observer, *call: Any) -> str | None:
-    """Call an observer. Returns its error as text, or None, so that the observers after it are still called."""
+def fault_of(call: Callable[..., Any], *arguments: Any) -> str | None:
+    """Call a function. Returns its error as text, or None, so that what comes after it is still done."""
     try:
-        tell(observer, *call)
+        call(*arguments)
     except RunError as error:
         return str(error)
     except OSError as error:

@@ -55,7 +55,7 @@ def train(
         allow_imports = config.allow_imports if isinstance(config, Config) else allow_imports
         given |= {"quiet": quiet, "allow_imports": allow_imports, "observers": observers}
         return resuming.resume(out, config=config, **given)
-    settings, objects = directory.told(overrides, environment=environment, policy=policy)
+    settings, objects = directory.split_arguments(overrides, environment=environment, policy=policy)
     return launch(load_config(config, settings, allow_imports, objects), out, quiet, profile, observers)
 
 

@@ -48,19 +48,13 @@ class Dataset(NamedTuple):
             yield slice(number, None, len(drawn)), x[times == 0], self.y[times == 0], times
 
 
-class Part:
-    """Examples as in the source: features in blocks [n, D], NaN if a value is missing, which can be read several times;
-    and y [N], numbers or class numbers."""
+class Part(NamedTuple):
+    """Examples as in the source."""
 
-    def __init__(
-        self,
-        y: np.ndarray,
-        blocks: Callable[[Sequence[Column]], Iterator[np.ndarray]],
-        weight: np.ndarray | None = None,
-        groups: np.ndarray | None = None,
-    ):
-        """weight: [N] of the examples; None: 1 for all. groups: [N] the number of each example's group."""
-        self.y, self.blocks, self.weight, self.groups = y, blocks, weight, groups
+    y: np.ndarray  # [N] numbers, or class numbers
+    blocks: Callable[[Sequence[Column]], Iterator[np.ndarray]]  # reads the features [n, D], NaN if a value is missing
+    weight: np.ndarray | None = None  # [N] of the examples; None: 1 for all
+    groups: np.ndarray | None = None  # [N] the number of each example's group
 
     def within(self, found: Sequence[Column], counts: np.ndarray) -> Iterator[np.ndarray]:
         """Yield the blocks with each row as often as `counts` [rows] says."""
@@ -118,9 +112,8 @@ def load_dataset(settings: DataSettings, numeric: bool = False, intercept: bool 
         return again, torch.as_tensor(x[:stop]), torch.as_tensor(x[stop:end][whole[1]])
 
     kind = getattr(torch, settings.dtype) if len(source.labels) in (0, 2) else torch.long
-    train, test, validation = (
-        (torch.as_tensor(x), torch.as_tensor(y, dtype=kind)) for x, y in [(x[:stop], y[:stop]), *held]
-    )
+    parts = [(x[:stop], y[:stop]), *held]
+    train, test, validation = ((torch.as_tensor(x), torch.as_tensor(y, dtype=kind)) for x, y in parts)
     rows, counts, groups = np.argsort(place)[:stop], source.train.weight, source.train.groups
     weight = None if counts is None else torch.as_tensor(counts[rows].astype(settings.dtype))
     groups = None if groups is None else np.unique(groups[rows], return_inverse=True)[1]
@@ -165,10 +158,10 @@ def matrix(
 def informative(source: Source, own: np.ndarray) -> tuple[list[Column], Measured, dict[str, str]]:
     """The features that are not constant in the training part, with its categories; what is measured of them; and
     what was left out, in words. own: [rows] which ones those are. Raises SettingError if nothing is left."""
-    found = [
-        column if column.categories is None else present(column, source.train.within([column], own), int(own.sum()))
-        for column in source.columns
-    ]
+    found, rows = list(source.columns), int(own.sum())
+    for k, column in enumerate(found):
+        if column.categories is not None:
+            found[k] = present(column, source.train.within([column], own), rows)
     known = measured(source.train.within(found, own))
     if source.keep_constant:
         return found, known, {}
@@ -186,10 +179,10 @@ def present(column: Column, blocks: Iterator[np.ndarray], rows: int) -> Column:
     codes = np.unique(np.concatenate([np.unique(x) for x in blocks]))
     words = [(column.categories or ())[int(code)] for code in codes if code == code]
     if len(words) > CATEGORIES or 2 * len(words) > max(rows, 2 * FEW):
-        message = (
-            f"{column.name}: {len(words)} different words in {rows} rows, such as {short(repr(words[0]))}, are too "
+        many = (
+            f"{len(words)} different words in {rows} rows, such as {short(repr(words[0]))}, are too many for categories"
         )
-        raise SettingError(("data",), f"{message}many for categories; `drop: [{column.name}]` leaves the column out")
+        raise SettingError(("data",), f"{column.name}: {many}; `drop: [{column.name}]` leaves the column out")
     return column._replace(categories=words)
 
 

@@ -109,8 +109,8 @@ class Display(Observer):
             self.below.plain = "  ".join(part for part in (self.evaluation, pace) if part)
         elif self.cell or state.complete(run.settings) or done // max(1, self.length // LINES) > self.lines:
             self.lines = done // max(1, self.length // LINES)
-            told = f"/{self.length}" if run.settings.updates else f", {done:,} of {self.length:,} {self.unit}"
-            self.line([f"update {state.done}{told}", value, self.evaluation, pace, self.left(run)], run)
+            of = f"/{self.length}" if run.settings.updates else f", {done:,} of {self.length:,} {self.unit}"
+            self.line([f"update {state.done}{of}", value, self.evaluation, pace, self.left(run)], run)
         if self.output.gone:
             run.asked.append(signal.SIGPIPE)
 
