@@ -179,10 +179,9 @@ def present(column: Column, blocks: Iterator[np.ndarray], rows: int) -> Column:
     codes = np.unique(np.concatenate([np.unique(x) for x in blocks]))
     words = [(column.categories or ())[int(code)] for code in codes if code == code]
     if len(words) > CATEGORIES or 2 * len(words) > max(rows, 2 * FEW):
-        many = (
-            f"{len(words)} different words in {rows} rows, such as {short(repr(words[0]))}, are too many for categories"
-        )
-        raise SettingError(("data",), f"{column.name}: {many}; `drop: [{column.name}]` leaves the column out")
+        many = f"{len(words)} different words in {rows} rows, such as {short(repr(words[0]))}, are too many"
+        hint = f"for categories; `drop: [{column.name}]` leaves the column out"
+        raise SettingError(("data",), f"{column.name}: {many} {hint}")
     return column._replace(categories=words)
 
 
