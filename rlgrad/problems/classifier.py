@@ -36,12 +36,12 @@ class Settings(LikelihoodSettings):
 class Classifier(Likelihood):
     """The likelihood of the labels under a network."""
 
-    def __init__(self, told: Settings, dataset: Dataset):
-        settings = told.spread()
+    def __init__(self, written: Settings, dataset: Dataset):
+        settings = written.spread()
         drawn = [stream(seed, Purpose.INITIAL) for seed in settings.seeds]
         form = dataset.classes, settings.family, settings.hidden, settings.activation
         model = NetworkClassifier(dataset.x.shape[-1], *form, drawn).to(dataset.x.dtype)
-        super().__init__(told, settings, dataset, model, bool(torch.as_tensor(settings.l2).any()))
+        super().__init__(written, settings, dataset, model, bool(torch.as_tensor(settings.l2).any()))
 
     def description(self) -> dict[str, Any]:
         """All that is needed to use the classifier, with the form of its network."""

@@ -125,19 +125,18 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
         numeric = NUMERIC.get(self.family)
         cut = "validation_fraction" if self.validation_fraction or self.test_data is not None else "test_fraction"
         if self.grouping is not None and getattr(self, cut):
-            raise SettingError(
-                (cut,), "rows of one group would be in both parts: set it to 0; test_data may name a file"
-            )
+            hint = "set it to 0; test_data may name a file"
+            raise SettingError((cut,), f"rows of one group would be in both parts: {hint}")
         if numeric and self.positive is not None:
             raise SettingError(("positive",), f"family: {self.family} has no classes: its labels are numbers")
         dataset = data.load_dataset(self, numeric is not None, self.intercepted)
         if self.early_stopping and dataset.validation is None:
             hint = "it watches a validation part: set validation_fraction, such as 0.1"
             raise SettingError(("early_stopping",), hint)
-        if numeric and (
-            reason := numeric.refuses(torch.cat([dataset.y, dataset.test_y, *(dataset.validation or ())[1:]]))
-        ):
-            raise SettingError(("family",), f"{self.family}: {reason}")
+        if numeric:
+            y = torch.cat([dataset.y, dataset.test_y, *(dataset.validation or ())[1:]])
+            if reason := numeric.refuses(y):
+                raise SettingError(("family",), f"{self.family}: {reason}")
         return self.weighted(dataset)
 
     def weighted(self, dataset: data.Dataset) -> data.Dataset:
@@ -159,10 +158,8 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
 
     def trained(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any], **objects: Any) -> Any:
         if isinstance(self.replicas, Resampling):
-            message = (
-                "it has one model per fold or resample: train the final one with the settings chosen and --replicas 1"
-            )
-            raise SettingError(("replicas",), message)
+            hint = "train the final one with the settings chosen and --replicas 1"
+            raise SettingError(("replicas",), f"it has one model per fold or resample: {hint}")
         return (TrainedClassifier if self.family == "logistic" else TrainedRegression)(tensors, description)
 
 
@@ -197,10 +194,9 @@ class Settings(LikelihoodSettings):
             self.check_kink()
         self.check_order()
         if self.formula is not None and parsed(self.formula).intercept != self.intercept:
-            hint = "the formula has none" if self.intercept else "the formula has one, unless it says `- 1`"
-            raise SettingError(
-                ("intercept",), f"{hint}: set intercept: {str(not self.intercept).lower()}, or change the formula"
-            )
+            what = "the formula has none" if self.intercept else "the formula has one, unless it says `- 1`"
+            other = str(not self.intercept).lower()
+            raise SettingError(("intercept",), f"{what}: set intercept: {other}, or change the formula")
         return Logistic(self, self.dataset())
 
     def check_kink(self) -> None:
@@ -226,13 +222,13 @@ class Likelihood(Trainable):
     curved = True
     work = "batch/examples"  # the number of examples of an update
 
-    def __init__(self, told: Any, settings: Any, dataset: data.Dataset, model: Any, penalty: bool):
-        """told: the settings as given. settings: the same, with one value per replica for each sweep. penalty: whether
-        there is a penalty."""
+    def __init__(self, written: Any, settings: Any, dataset: data.Dataset, model: Any, penalty: bool):
+        """written: the settings as in the config. settings: the same, with one value per replica for each sweep.
+        penalty: whether there is a penalty."""
         self.direction, self.dataset = DIRECTIONS[settings.objective], dataset
         self.facts, self.model = dataset.facts, model
         self.measures = settings.objective.replace("_", " ") + (" and penalty" if penalty else "")
-        self.how, self.cells, self.concluded = told.replicas, told.cells, Conclusion([], {}, {})
+        self.how, self.cells, self.concluded = written.replicas, written.cells, Conclusion([], {}, {})
         self.settings = settings
         self.headline, self.judged = model.family.headline, (model.family.judged, Direction.MINIMIZE)
         if len(self.cells) > 1:  # the cells of a sweep are compared by it
@@ -240,14 +236,12 @@ class Likelihood(Trainable):
         self.by_chance = not (isinstance(self.how, Resampling) and self.how.bootstrap)
         if dataset.validation:
             self.judged, what = (f"validation_{model.family.judged}", Direction.MINIMIZE), model.family.judged
-            said = f"{len(dataset.validation[1])} examples are kept apart"
+            fact = f"{len(dataset.validation[1])} examples are kept apart"
             if settings.early_stopping:
                 self.patience = settings.early_stopping.patience
-                said += (
-                    f"; after {self.patience} evaluations in a row without a better {what.replace('_', '-')} on them "
-                )
-                said += "a replica stops, and ends with its best weights"
-            self.facts = {**self.facts, "validation": said}
+                fact += f"; after {self.patience} evaluations in a row without a better {what.replace('_', '-')} "
+                fact += "on them a replica stops, and ends with its best weights"
+            self.facts = {**self.facts, "validation": fact}
         self.minibatches = Minibatches(settings, dataset)
         self.shares = min(settings.batch_size or len(dataset.y), len(dataset.y))
         self.decay: Decay = of_weights(settings.l2)  # or [R, D, 1]
@@ -355,11 +349,11 @@ class Logistic(Likelihood):
 
     informed, shown = True, "coefficients.md"
 
-    def __init__(self, told: Settings, dataset: data.Dataset):
-        settings, width = told.spread(), dataset.x.shape[-1]
+    def __init__(self, written: Settings, dataset: data.Dataset):
+        settings, width = written.spread(), dataset.x.shape[-1]
         model = LinearClassifier(settings.replicas, width, dataset.classes, settings.family).to(dataset.x.dtype)
         penalty = any(bool(torch.as_tensor(each).any()) for each in (settings.l2, settings.l1))
-        super().__init__(told, settings, dataset, model, penalty)
+        super().__init__(written, settings, dataset, model, penalty)
         if not settings.standardise and settings.optimizer.name == "Newton":
             self.facts = {**self.facts, "scaling": "Newton's curvature is scaled, and computed in double precision"}
         linear = self.model.linear
@@ -367,9 +361,8 @@ class Logistic(Likelihood):
         exactly = torch.empty(1, 1, 1, dtype=torch.float64)
         start, deviation = (along(each, exactly) for each in (settings.initial_value, settings.initial_deviation))
         self.kinked, self.penalised = bool(np.any(self.kink)), penalty
-        if (
-            dataset.drawn is not None and settings.standardise and not dataset.own
-        ):  # in units of each replica's own rows: its resample has other deviations
+        if dataset.drawn is not None and settings.standardise and not dataset.own:
+            # in units of each replica's own rows: its resample has other deviations
             unit = for_each(np, deviations(dataset.drawn, dataset.x).numpy(force=True), settings.replicas)[:, :, None]
             self.decay, self.kink = self.decay * unit**2, self.kink * unit
         with torch.no_grad():
@@ -478,16 +471,14 @@ class Logistic(Likelihood):
         """Class probabilities [M, K] by the first replica, for examples [M, D]."""
         scores = x.double() @ self.model.linear.weight[0].double() + self.model.linear.bias[0].double()
         scores = torch.cat([torch.zeros_like(scores), scores], 1) if self.dataset.classes == 2 else scores
-        found: np.ndarray = scores.softmax(1).numpy(force=True)
-        return found
+        return np.asarray(scores.softmax(1).numpy(force=True))
 
     def _judgement(self) -> dict[str, Any]:
         """The judgement of the first replica on the test set."""
         data = self.dataset
         y, p = data.test_y.long().numpy(force=True), self._probabilities(data.test_x)
-        weight = (
-            None if data.sample_weight is None else data.sample_weight.reshape(-1, len(data.y))[0].numpy(force=True)
-        )
+        weight: Any = data.sample_weight
+        weight = None if weight is None else weight.reshape(-1, len(data.y))[0].numpy(force=True)
         count = np.bincount(data.y.long().numpy(force=True), weight, minlength=data.classes)
         labels = data.labels or range(data.classes)
         found = judgement.judge(y, p, count / count.sum(), labels)

@@ -29,8 +29,7 @@ def left(estimate: Estimate, parameters: Iterable[Tensor], sign: Literal[1, -1])
     eps = float(np.finfo(size.dtype).eps)
     with np.errstate(all="ignore"):
         _, promised = ahead(either, estimate.curvature(), gradient, at, sign, eps, size, CONVERGED * size)
-        found: np.ndarray = promised / 2 / size
-    return found
+        return np.asarray(promised / 2 / size)
 
 
 def convergence(parts: np.ndarray) -> str:
@@ -90,9 +89,8 @@ def concluded(problem: Any, estimate: Estimate) -> Conclusion:
             why = "none, as the run has not converged"
     elif not problem.penalised:
         why = "none, as there are too many examples and columns"
-    facts = (
-        table.facts | {"standard errors": why} | ({"replica": f"the first of {len(parts)}"} if len(parts) > 1 else {})
-    )
+    first = {"replica": f"the first of {len(parts)}"} if len(parts) > 1 else {}
+    facts = table.facts | {"standard errors": why} | first
     findings["coefficients"] = {"statistic": table.statistic, "rows": [row._asdict() for row in table.rows], **facts}
     return Conclusion(sentences, findings, documents(table, facts, model.family.ratio))
 

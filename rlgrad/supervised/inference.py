@@ -56,9 +56,8 @@ class Design:
 
     def outer(self, done: Preprocessing) -> np.ndarray:
         """The matrix [P, P] that converts coefficients of these columns to the units of the file."""
-        mean, deviation = (
-            np.asarray(part) if len(part) else 1.0 * k for k, part in enumerate((done.mean, done.deviation))
-        )
+        mean: Any = np.asarray(done.mean) if len(done.mean) else 0.0
+        deviation: Any = np.asarray(done.deviation) if len(done.deviation) else 1.0
         unit = self.unit * deviation
         found = np.diag([*[1.0] * self.intercept, *1 / unit])
         if self.intercept:

@@ -45,9 +45,8 @@ def judge(y: np.ndarray, p: np.ndarray, frequency: np.ndarray, labels: Sequence[
     found["calibration_error"] = {"value": error, "ci95": ends, "constant": always}
     seen = np.bincount(y, minlength=p.shape[1])
     if "auc" in found and (p.shape[1] == 2 or learned["auc"][0] == 1):  # in that case every sample has the same area
-        each = [
-            interval_of_probability(float(learned["auc"][0]), int(n), int(len(y) - n)) for n in seen if 0 < n < len(y)
-        ]
+        area, counts = float(learned["auc"][0]), [int(n) for n in seen if 0 < n < len(y)]
+        each = [interval_of_probability(area, n, len(y) - n) for n in counts]
         found["auc"]["ci95"] = np.mean(each, 0).tolist()
     if (seen > 0).sum() < 2:
         why = f"all examples of the test set are of one class, {labels[int(seen.argmax())]}"

@@ -51,9 +51,8 @@ class MinibatchSettings(RunSettings):
                 if value:
                     raise SettingError((name,), "it has no effect: an update takes all examples; set batch_size")
         elif self.batch_growth > 1 and self.order == "slipped":
-            raise SettingError(
-                ("order",), "slipped is an order within epochs, and with batch_growth there are no epochs"
-            )
+            message = "slipped is an order within epochs, and with batch_growth there are no epochs"
+            raise SettingError(("order",), message)
 
 
 class Minibatches:

@@ -62,9 +62,8 @@ class Path(BaseModel):
     def values(self, name: str, slope: float) -> list[float]:
         """The values of the penalty `name`. slope: the largest slope, as `steepest` returns it. Raises SettingError."""
         if not 0 < slope < math.inf:
-            raise SettingError(
-                (name,), "a path starts from the largest slope, which is 0 or infinite here: sweep values"
-            )
+            message = "a path starts from the largest slope, which is 0 or infinite here: sweep values"
+            raise SettingError((name,), message)
         return [float(f"{value:.6g}") for value in np.geomspace(PENALTIES[name] * slope, END * slope, self.path)]
 
 
@@ -120,8 +119,7 @@ def folds(dataset: Dataset, how: Resampling, seed: int) -> np.ndarray:
     splitter = kind(how.folds, shuffle=True, random_state=generator(seed))
     found: np.ndarray = np.zeros(len(dataset.y), int)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # scikit-learn warns of classes with fewer rows than folds
+        with warnings.catch_warnings(action="ignore"):  # scikit-learn warns of classes with fewer rows than folds
             for number, (_, held) in enumerate(splitter.split(found, dataset.y.long().numpy(force=True), groups)):
                 found[held] = number if len(held) else 1 / len(held)
     except (ValueError, ZeroDivisionError) as error:
