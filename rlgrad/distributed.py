@@ -54,8 +54,7 @@ def put_together(array: np.ndarray, axis: int = 0) -> np.ndarray:
     if here.size == 1:
         return array
     mine = own(array.shape[axis]).reshape(-1, *[1] * (array.ndim - axis - 1))
-    result: np.ndarray = summed(torch.from_numpy(np.where(mine, array, np.zeros((), array.dtype))))[0].numpy()
-    return result
+    return np.asarray(summed(torch.from_numpy(np.where(mine, array, np.zeros((), array.dtype))))[0].numpy())
 
 
 def whole(parts: Sequence[Tensor | None]) -> list[Tensor | None]:

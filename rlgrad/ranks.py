@@ -51,8 +51,7 @@ def shared(count: int) -> bool:
 
 def own(copies: int) -> np.ndarray:
     """Return which of the copies of an environment [N] this rank plays with."""
-    result: np.ndarray = np.arange(copies) % here.size == here.rank
-    return result
+    return np.asarray(np.arange(copies) % here.size == here.rank)
 
 
 def beside() -> int:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+MEMORY = 0.8  # the weight of a mean return in the running mean, with each update that comes after it
+
 
 class RunningMean(nn.Module):
     """The mean return of earlier updates, for each replica: [R].
@@ -18,9 +20,8 @@ class RunningMean(nn.Module):
     pending: Tensor  # the last update's mean return
     pending_weight: Tensor  # 1 where there was one
 
-    def __init__(self, replicas: int, memory: float = 0.8):
+    def __init__(self, replicas: int):
         super().__init__()
-        self.memory = memory
         for name in ("total", "weight", "pending", "pending_weight"):
             self.register_buffer(name, torch.zeros(replicas))
 
@@ -36,7 +37,7 @@ class RunningMean(nn.Module):
     @torch.no_grad()
     def advance(self) -> None:
         """Use the observed returns from now on."""
-        kept = torch.where(self.pending_weight > 0, self.memory, 1.0)
+        kept = torch.where(self.pending_weight > 0, MEMORY, 1.0)
         self.total.mul_(kept).add_(self.pending_weight * self.pending)
         self.weight.mul_(kept).add_(self.pending_weight)
         self.pending_weight.zero_()

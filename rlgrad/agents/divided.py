@@ -164,5 +164,4 @@ class Rows(Curvature):
     def _all(self, call: Callable[[np.ndarray], np.ndarray], v: np.ndarray) -> np.ndarray:
         with self.problem.alone():
             part = call(v[self.problem.own])
-        joined: np.ndarray = self.problem._all([torch.from_numpy(part)])[0].numpy()
-        return joined
+        return np.asarray(self.problem._all([torch.from_numpy(part)])[0].numpy())

@@ -63,10 +63,7 @@ class Fisher(Curvature):
         return self.bends * self._of_all(product)
 
     def _of_all(self, part: np.ndarray) -> np.ndarray:
-        if not self.shared:
-            return part
-        result: np.ndarray = distributed.summed(torch.from_numpy(part))[0].numpy()
-        return result
+        return np.asarray(distributed.summed(torch.from_numpy(part))[0].numpy()) if self.shared else part
 
     @torch.no_grad()
     def distance(self, moved: np.ndarray) -> np.ndarray:

@@ -8,6 +8,8 @@ from torch.nn import functional
 from rlgrad.agents.advantages import total
 from rlgrad.networks import Actable, Frozen
 
+LIMIT = 10.0  # deviations at which a feature is clipped
+
 
 class Normaliser(Actable):
     """Scales each of D features to mean 0 and deviation 1, for each replica by what it has seen: [R, ..., D].
@@ -24,9 +26,8 @@ class Normaliser(Actable):
     pending_mean: Tensor
     pending_squares: Tensor
 
-    def __init__(self, replicas: int, features: int, limit: float = 10.0):
+    def __init__(self, replicas: int, features: int):
         super().__init__()
-        self.limit = limit
         for name in ("seen", "pending"):
             self.register_buffer(f"{name}_count", torch.zeros(replicas, 1, dtype=torch.float64))
             self.register_buffer(f"{name}_mean", torch.zeros(replicas, features, dtype=torch.float64))
@@ -36,7 +37,7 @@ class Normaliser(Actable):
         """Scale x in its own precision, as single precision loses the digits beside a large mean; then convert to that
         of the models."""
         mean, deviation = self.mean_and_deviation(x)
-        found = functional.hardtanh((x - mean) / deviation / self.limit) * self.limit
+        found = functional.hardtanh((x - mean) / deviation / LIMIT) * LIMIT
         return found.to(torch.get_default_dtype())
 
     def frozen(self) -> Frozen:
@@ -48,8 +49,8 @@ class Normaliser(Actable):
 
         def normalised(x: np.ndarray) -> np.ndarray:
             mean, deviation = moments[x.dtype]
-            found: np.ndarray = np.clip((x - mean) / deviation, np.negative(self.limit), self.limit)
-            return found.astype(single[0].dtype, copy=False)
+            found = np.clip((x - mean) / deviation, -LIMIT, LIMIT)
+            return np.asarray(found, single[0].dtype)
 
         return normalised
 

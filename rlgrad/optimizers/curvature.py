@@ -38,8 +38,7 @@ class Curvature:
     def distance(self, moved: np.ndarray) -> np.ndarray:
         """How far [R] the model moves when its parameters move by `moved` [R, P]: a Kullback-Leibler divergence if this
         is a Fisher information. By default: the quadratic approximation."""
-        half: np.ndarray = np.abs((moved * self.times(moved)).sum(1)) / 2
-        return half
+        return np.asarray(np.abs((moved * self.times(moved)).sum(1)) / 2)
 
 
 class Dense(Curvature):
@@ -52,8 +51,7 @@ class Dense(Curvature):
         return self.matrices
 
     def times(self, v: np.ndarray) -> np.ndarray:
-        product: np.ndarray = self.matrices @ v[:, :, None]
-        return product[:, :, 0]
+        return np.asarray((self.matrices @ v[:, :, None])[:, :, 0])
 
 
 class Differentiated(Curvature):

@@ -71,8 +71,7 @@ class NaturalGradient(Together):
         upwards = np.where(bend < 0, -1.0, 1.0)  # F is positive, whichever way J bends
 
         def times(v: np.ndarray) -> np.ndarray:
-            product: np.ndarray = upwards * curvature.times(v) + damping * v
-            return product
+            return np.asarray(upwards * curvature.times(v) + damping * v)
 
         ahead = conjugate_gradients(times, curvature.undo, gradient, group["iterations"], tolerance[:, 0])
         size = (ahead * times(ahead)).sum(1)  # [R] twice the divergence of a step of length 1

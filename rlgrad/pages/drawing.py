@@ -46,10 +46,10 @@ def panel(width: float = 4.3, height: float = 3.2, **options: Any) -> tuple[Figu
     return figure, figure.add_subplot(**options)
 
 
-def png(figure: Figure, dpi: int = 110) -> bytes:
+def png(figure: Figure) -> bytes:
     """The picture as a PNG on white, because TensorBoard shows it on light and on dark pages."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+    figure.savefig(buffer, format="png", dpi=110, facecolor="white")
     return buffer.getvalue()
 
 

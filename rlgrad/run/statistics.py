@@ -40,21 +40,21 @@ def summarize(values: Sequence[float], without: Collection[int] = (), by_chance:
 
 
 @functools.cache
-def student(degrees: int, level: float = 0.95) -> float:
-    """The half-width of Student's interval in standard errors, at this level and with these degrees of freedom.
+def student(degrees: int) -> float:
+    """The half-width of Student's 95% interval in standard errors, with these degrees of freedom.
 
-    It equals scipy's `t.ppf((1 + level) / 2, degrees)` to 1e-7, without the time to import scipy (Abramowitz &
+    It equals scipy's `t.ppf(0.975, degrees)` to 1e-7, without the time to import scipy (Abramowitz &
     Stegun 1964, 26.7.3, 26.7.4 and 26.7.5, https://personal.math.ubc.ca/~cbm/aands/page_948.htm).
     """
     if degrees >= 100:
-        z = NormalDist().inv_cdf((1 + level) / 2)
+        z = NormalDist().inv_cdf(0.975)
         terms = z**3 + z, 5 * z**5 + 16 * z**3 + 3 * z, 3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z
         pairs = enumerate(zip(terms, (4.0, 96.0, 384.0), strict=True), 1)
         return z + math.fsum(a / (b * degrees**k) for k, (a, b) in pairs)
     low, high = 0.0, math.pi / 2
     for _ in range(60):
         angle = (low + high) / 2
-        low, high = (angle, high) if within(degrees, angle) < level else (low, angle)
+        low, high = (angle, high) if within(degrees, angle) < 0.95 else (low, angle)
     return math.sqrt(degrees) * math.tan(low)
 
 

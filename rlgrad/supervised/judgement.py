@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rlgrad.supervised.preprocessing import Preprocessing
 
+Z = NormalDist().inv_cdf(0.975)  # half the width of a 95% interval, in deviations
 BINS = 10  # of equal width, for the calibration error
 NUMBERS = 1 << 22  # weights of examples at a time
 SAMPLES = 100, 1000  # the smallest and the largest number of samples
@@ -212,12 +213,12 @@ def resampled(examples: int, classes: int) -> Iterator[np.ndarray]:
         yield np.stack([np.bincount(rows, minlength=examples) for rows in drawn])
 
 
-def interval_of_probability(probability: float, m: int, n: int, level: float = 0.95) -> tuple[float, float]:
+def interval_of_probability(probability: float, m: int, n: int) -> tuple[float, float]:
     """The interval of the probability that one of M numbers is above one of N others: of an area under the ROC curve,
     or of one run being better than another. It is Newcombe's method 5 (2006, https://doi.org/10.1002/sim.2324), which
     is Wilson's score interval with the variance of Hanley & McNeil. So it has a width even where all are above all
     others, and a bootstrap has none."""
-    z, more = NormalDist().inv_cdf((1 + level) / 2), (m + n) / 2 - 1
+    more = (m + n) / 2 - 1
 
     def deviation(p: float) -> float:
         return math.sqrt(p * (1 - p) * (1 + more * ((1 - p) / (2 - p) + p / (1 + p))) / (m * n))
@@ -227,7 +228,7 @@ def interval_of_probability(probability: float, m: int, n: int, level: float = 0
         inside, outside = probability, outermost
         for _ in range(60):
             middle = (inside + outside) / 2
-            if abs(probability - middle) <= z * deviation(middle):
+            if abs(probability - middle) <= Z * deviation(middle):
                 inside = middle
             else:
                 outside = middle
@@ -258,12 +259,12 @@ def calibration_error(p: np.ndarray, event: np.ndarray) -> tuple[float, list[flo
     return value, [low, high]
 
 
-def wilson(successes: int, trials: int, level: float = 0.95) -> list[float | None]:
+def wilson(successes: int, trials: int) -> list[float | None]:
     """The interval of a probability (Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953)."""
     if not trials:
         return [None, None]
-    z, share = NormalDist().inv_cdf((1 + level) / 2), successes / trials
-    middle = share + z * z / (2 * trials)
-    margin = z * (share * (1 - share) / trials + (z / (2 * trials)) ** 2) ** 0.5
-    low, high = ((middle + way * margin) / (1 + z * z / trials) for way in (-1, 1))
+    share = successes / trials
+    middle = share + Z * Z / (2 * trials)
+    margin = Z * (share * (1 - share) / trials + (Z / (2 * trials)) ** 2) ** 0.5
+    low, high = ((middle + way * margin) / (1 + Z * Z / trials) for way in (-1, 1))
     return [max(0.0, min(low, share)), min(1.0, max(high, share))]  # they contain the share, also after rounding

@@ -257,8 +257,7 @@ class Information(Curvature):
     def undo(self, v: np.ndarray) -> np.ndarray:
         """About |H|⁻¹ v [R, P]: as if every class had the mean of the classes' blocks, and no others. For one score it
         is exact."""
-        found: np.ndarray = self._inverse @ v.reshape(self.shape[0], -1, self.shape[2])
-        return found.reshape(v.shape)
+        return np.asarray(self._inverse @ v.reshape(self.shape[0], -1, self.shape[2])).reshape(v.shape)
 
     def felt(self, v: np.ndarray) -> np.ndarray:
         """v without the part common to all classes, which changes no probability: flat, unless there is a penalty."""
@@ -281,8 +280,7 @@ class Information(Curvature):
         diagonal += np.where(diagonal == 0, 1, eps * diagonal)  # for constant and for duplicate features
         unit = 1 / np.sqrt(np.abs(diagonal))
         unit = unit[:, :, None] * unit[:, None]
-        inverse: np.ndarray = unit * np.linalg.inv(unit * block)
-        return inverse
+        return np.asarray(unit * np.linalg.inv(unit * block))
 
     def examples(self, some: Any = slice(None)) -> Iterator[tuple[Array, ...]]:
         """Yield the examples in pieces, for some replicas: x, the means, and the weights of the examples."""
@@ -336,6 +334,4 @@ class Information(Curvature):
                 yield (together(self.xp, [x.mT @ (x * part[:, :, None]) for part in parts], 0),)
 
         (whole,) = of_all(self.xp, *total(self.xp, products()))
-        found = self.scale * np.asarray(array(whole), np.float64)
-        each: np.ndarray = found[whose]
-        return each
+        return np.asarray((self.scale * np.asarray(array(whole), np.float64))[whose])

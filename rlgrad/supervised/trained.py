@@ -72,13 +72,11 @@ class TrainedClassifier:
         if (unknown := np.isnan(p).any(1)).any():
             what = "has a missing value or a new category, and the run dropped such rows"
             raise ValueError(f"row {unknown.argmax() + 1} {what}: leave it out, or use predict_proba, which gives NaN")
-        found: np.ndarray = self.classes_[p.argmax(1)]
-        return found
+        return np.asarray(self.classes_[p.argmax(1)])
 
     def answer(self, x: np.ndarray) -> np.ndarray:
         """Features [n, D] as they are in the source -> the probabilities [n, K]."""
-        found: np.ndarray = self.probabilities(torch.from_numpy(self.preprocessing(x))).numpy()
-        return found
+        return np.asarray(self.probabilities(torch.from_numpy(self.preprocessing(x))).numpy())
 
     def probabilities(self, x: Tensor) -> Tensor:
         """Preprocessed features [N, D'] -> the probabilities [N, K]."""
@@ -120,5 +118,4 @@ class TrainedRegression(TrainedClassifier):
     def answer(self, x: np.ndarray) -> np.ndarray:
         """Features [n, D] as they are in the source -> the mean [n, 1]."""
         seen = torch.from_numpy(self.preprocessing(x))[None].to(self.dtype)
-        mean: np.ndarray = self.model(seen).mean[0, :, None].numpy()
-        return mean
+        return np.asarray(self.model(seen).mean[0, :, None].numpy())

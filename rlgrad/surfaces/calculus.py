@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+RADIUS = 1e-4  # how near a kink must be to count
+
 Function = Callable[[Tensor], Tensor]
 
 
@@ -77,8 +79,8 @@ def classify(gradient: Tensor, eigenvalues: Tensor, tolerance: float) -> list[Ki
     return result
 
 
-def kinked(function: Function, point: Tensor, tolerance: float, radius: float = 1e-4) -> Tensor:
-    """Whether the gradient jumps within `radius` of each point [N, D], along a coordinate: bool [N].
+def kinked(function: Function, point: Tensor, tolerance: float) -> Tensor:
+    """Whether the gradient jumps within RADIUS of each point [N, D], along a coordinate: bool [N].
 
     If a function is smooth, the change of the gradient across a point shrinks with the distance: at a tenth of the
     distance it is a tenth. Across a kink it does not shrink.
@@ -91,7 +93,7 @@ def kinked(function: Function, point: Tensor, tolerance: float, radius: float = 
         change: Tensor = (ends[0] - ends[1]).norm(dim=2).amax(1)
         return change
 
-    near, far = jump(radius), jump(10 * radius)
+    near, far = jump(RADIUS), jump(10 * RADIUS)
     return (near > tolerance) & (near > far / 2)
 
 
