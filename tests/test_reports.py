@@ -17,14 +17,13 @@ from scipy import stats
 from rlgrad.cli import main
 from rlgrad.errors import UsageError
 from rlgrad.reports import listing
-from rlgrad.reports.comparison import probability_of_improvement
 from rlgrad.reports.figures import curves, swept
 from rlgrad.reports.playing import random_play, returns_by_chance
 from rlgrad.reports.reading import Curve, Recorded, apart, read_run
 from rlgrad.reports.report import Seen, differing, drawn, improvement, lead, report
 from rlgrad.reports.slices import LINE, PLANE, cut, orthonormal
 from rlgrad.run import train
-from rlgrad.run.statistics import number, summarize
+from rlgrad.run.statistics import number, probability_of_improvement, summarize
 from rlgrad.supervised.judgement import interval_of_probability
 from tests.environments import Countdown
 from tests.run.support import AGENT, CLASSIFIER, SURFACE

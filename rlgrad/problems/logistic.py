@@ -31,7 +31,6 @@ from rlgrad.supervised.formulas import parsed
 from rlgrad.supervised.likelihood import Decay, Information, for_each, given, penalised, scored
 from rlgrad.supervised.minibatches import Batch, Minibatches, MinibatchSettings
 from rlgrad.supervised.preprocessing import Preprocessing
-from rlgrad.supervised.quality import auc
 from rlgrad.supervised.resampling import Path, Resampling, chosen, deviations, resampled, steepest
 from rlgrad.supervised.settings import DataSettings
 from rlgrad.supervised.trained import TrainedClassifier, TrainedRegression, description
@@ -325,7 +324,7 @@ class Likelihood(Trainable):
         distribution = torch.func.functional_call(self.model, parameters, (x.expand(replicas, -1, -1),))
         learned: dict[str, Tensor] = family.quality(distribution, y.expand(replicas, -1))
         if classes == 2 and 0 < y.mean() < 1:
-            learned["auc"] = auc(distribution.logits, y)
+            learned["auc"] = judgement.auc(distribution.logits, y)
         level = family.constant(self.dataset.y, classes, counts).to(x.dtype)
         constant = family.quality(family.distribution(level.expand(replicas, len(y), -1)), y.expand(replicas, -1))
         return learned | {f"prior_{name}": value for name, value in constant.items()}

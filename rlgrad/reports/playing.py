@@ -13,8 +13,6 @@ from rlgrad.errors import RunError, SettingError, UsageError
 from rlgrad.reports.loading import load
 from rlgrad.run.faults import attempt
 
-EPISODES, STEPS = 20, 20_000  # of random actions: at most this many episodes, and steps in all of them together
-
 
 def film_of(run: Path) -> bytes | None:
     """The beginning of an episode of the run's first replica, as a GIF; None if it cannot be shown."""
@@ -25,24 +23,24 @@ def film_of(run: Path) -> bytes | None:
         return None
 
 
-def returns_by_chance(run: Path) -> list[float]:
+def returns_by_chance(run: Path, episodes: int = 20, steps: int = 20_000) -> list[float]:
     """The returns of uniformly random actions in the run's environment, the same at every call. Only whole episodes
-    count. The list is empty if the run's model is not a policy."""
+    count. steps: the most steps of all episodes together. The list is empty if the run's model is not a policy."""
     try:
         policy = load(run, replica=0)
         if not isinstance(policy, TrainedPolicy):
             return []
         with closing(policy.make_environment()) as environment:
-            return attempt(lambda: list(random_play(environment, policy.settings.mask)))
+            return attempt(lambda: list(random_play(environment, policy.settings.mask, episodes, steps)))
     except (UsageError, RunError, SettingError):
         return []
 
 
-def random_play(environment: Any, mask: str | None) -> Iterator[float]:
+def random_play(environment: Any, mask: str | None, episodes: int, steps: int) -> Iterator[float]:
     """Yield the returns of random episodes. mask: the part of the observations that marks the legal actions."""
-    actions, steps = environment.action_space, STEPS
+    actions = environment.action_space
     actions.seed(0)
-    for episode in range(EPISODES):
+    for episode in range(episodes):
         seen, _ = environment.reset(seed=2**31 + episode)  # training and evaluation have other seeds
         earned, over = 0.0, False
         while not over:

@@ -12,13 +12,12 @@ import yaml
 
 from rlgrad.pages import page
 from rlgrad.pages.drawing import panel, style, svg
-from rlgrad.reports.comparison import probability_of_improvement
 from rlgrad.reports.figures import curves, named
 from rlgrad.reports.published import published
 from rlgrad.reports.reading import AXES, Recorded
 from rlgrad.reports.slices import Slice, draw_line, draw_plane
 from rlgrad.run.directory import dotted
-from rlgrad.run.statistics import COLUMNS, columns, interval, number
+from rlgrad.run.statistics import COLUMNS, columns, interval, number, probability_of_improvement
 from rlgrad.supervised.judgement import interval_of_probability
 
 QUALITY = {

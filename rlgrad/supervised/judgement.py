@@ -165,6 +165,17 @@ def ranks(score: np.ndarray, event: np.ndarray, weight: np.ndarray) -> tuple[np.
     return area, (gained * precision).sum(1)
 
 
+def auc(score: Tensor, y: Tensor) -> Tensor:
+    """The area [R] under the ROC curve of scores [R, N] for labels [N], in which 0 and 1 both occur.
+
+    It is the probability that an example of class 1 has a higher score than one of class 0; a tie counts half.
+    """
+    negative, positive = score[:, y == 0].sort(1).values, score[:, y == 1].contiguous()  # [R, N₀], [R, N₁]
+    below = torch.searchsorted(negative, positive)
+    not_above = torch.searchsorted(negative, positive, right=True)
+    return (below + not_above).to(score.dtype).mean(1) / (2 * negative.shape[1])
+
+
 def plane(
     x: Tensor, y: np.ndarray, labels: Sequence[Any], done: Preprocessing, probabilities: Callable[[Tensor], np.ndarray]
 ) -> dict[str, Any]:
