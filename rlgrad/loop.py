@@ -272,9 +272,14 @@ class Apart(nn.Module):
     optimizer: tuple[str, Mapping[str, Any]] | None = None  # name and arguments of the part's own optimizer
 
 
+def parts_apart(model: nn.Module) -> list[Apart]:
+    """Return the parts of a model that are `Apart`."""
+    return [module for module in model.modules() if isinstance(module, Apart)]
+
+
 def parameters_apart(model: nn.Module) -> set[nn.Parameter]:
-    """Return the parameters of the parts that are `Apart`."""
-    return {p for module in model.modules() if isinstance(module, Apart) for p in module.parameters()}
+    """Return the parameters of these parts."""
+    return {parameter for part in parts_apart(model) for parameter in part.parameters()}
 
 
 def make_optimizer(
@@ -296,12 +301,11 @@ def make_optimizer(
     if searches and not problem.line_search:
         message = "its line search needs values that change, on the same data, with all parameters, and this problem's "
         raise ValueError(message + "do not: turn it off (line_search_fn: null), or take NaturalGradient")
-    apart = [module for module in problem.model.modules() if isinstance(module, Apart)]
     theirs = parameters_apart(problem.model)
     main = [parameter for parameter in problem.model.parameters() if parameter not in theirs]
     together = [Part(main, (direction or problem.direction).sign)]
     alone = []
-    for module in apart:
+    for module in parts_apart(problem.model):
         part = Part(list(module.parameters()), module.direction.sign, module.arguments)
         if module.optimizer:
             alone.append(optimizers.make(module.optimizer[0], [part], module.optimizer[1], problem.rests))

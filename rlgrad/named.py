@@ -14,7 +14,7 @@ from torch import nn, optim
 
 from rlgrad import optimizers
 from rlgrad.errors import SettingError, said
-from rlgrad.loop import Apart, Direction, Estimate, Problem, make_optimizer, updates
+from rlgrad.loop import Apart, Direction, Estimate, Problem, make_optimizer, parts_apart, updates
 from rlgrad.optimizers import schedules
 from rlgrad.optimizers.curvature import Differentiated
 from rlgrad.optimizers.parts import groups_of_each, of_one
@@ -110,11 +110,10 @@ class Trial(Problem):
         """replica: the replica whose arguments the parts have."""
         self.direction, self.line_search = direction, problem.line_search
         self.curved, self.informed, self.rests = problem.curved, problem.informed, problem.rests
-        parts = [module for module in problem.model.modules() if isinstance(module, Apart)]
         self.point = nn.Parameter(torch.zeros(1, 1, 2, dtype=torch.float64))
         self.model = nn.Module()
         self.model.register_parameter("point", self.point)
-        for number, part in enumerate(parts):
+        for number, part in enumerate(parts_apart(problem.model)):
             self.model.add_module(str(number), Copy(part, replica))
 
     def objective(self, batch: Any) -> Estimate:
@@ -143,7 +142,7 @@ def try_out(settings: RunSettings, problem: Problem) -> None:
 
     Raises SettingError if one of them fails, moves nothing, or gives values that are not finite.
     """
-    parts, tried = [module for module in problem.model.modules() if isinstance(module, Apart)], list[Any]()
+    parts, tried = parts_apart(problem.model), list[Any]()
     for number, each in enumerate(settings.each()):
         replica = number * int(settings.replicas)
         arguments = [each.optimizer, *(of_one([part.arguments, part.optimizer], replica) for part in parts)]

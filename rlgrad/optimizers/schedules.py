@@ -67,9 +67,9 @@ class PlateauOfEach(ReduceLROnPlateau):
 
     def __init__(self, optimizer: optim.Optimizer, **arguments: Any):
         self.optimizer = optimizer
-        self.each = list(self.apart(lambda _: ReduceLROnPlateau(optimizer, **arguments)))
+        self.each = list(self.on_groups_of_each(lambda _: ReduceLROnPlateau(optimizer, **arguments)))
 
-    def apart(self, act: Callable[[int], Any]) -> Iterator[Any]:
+    def on_groups_of_each(self, act: Callable[[int], Any]) -> Iterator[Any]:
         """Yield act(n) for each value n of the sweep, with the optimizer reduced to the groups of that value."""
         every = self.optimizer.param_groups
         try:
@@ -80,7 +80,7 @@ class PlateauOfEach(ReduceLROnPlateau):
             self.optimizer.param_groups = every
 
     def step(self, values: Sequence[float]) -> None:  # type: ignore[override]
-        for _ in self.apart(lambda number: self.each[number].step(values[number])):
+        for _ in self.on_groups_of_each(lambda number: self.each[number].step(values[number])):
             pass
 
     def state_dict(self) -> dict[str, Any]:

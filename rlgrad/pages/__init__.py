@@ -18,11 +18,11 @@ def page(title: str, body: str) -> str:
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title}</title>\n<style>\n{colours()}{CSS.read_text(encoding='utf-8')}</style>\n"
-        f"<main>\n{apart(body)}\n</main>\n</html>\n"
+        f"<main>\n{with_unique_ids(body)}\n</main>\n</html>\n"
     )
 
 
-def apart(body: str) -> str:
+def with_unique_ids(body: str) -> str:
     """Make the ids in each picture unique, because matplotlib uses the same ids in all pictures."""
     count = itertools.count(1)
 

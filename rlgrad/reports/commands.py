@@ -80,13 +80,13 @@ def report_command(options: argparse.Namespace) -> None:
     to = Path(options.to or Path(options.runs[0]) / "report.html")
     writable(to)
     from rlgrad.reports.playing import film_of, returns_by_chance
-    from rlgrad.reports.reading import apart, read_run
+    from rlgrad.reports.reading import read_runs
     from rlgrad.reports.report import Seen, write
     from rlgrad.reports.slices import cut
 
-    runs = [each for run in options.runs for each in apart(read_run(run))]
-    seen, path = Seen(), runs[0].path
+    runs, seen = read_runs(options.runs), Seen()
     if len(runs) == 1:
+        path = runs[0].path
         seen = Seen(film_of(path), returns_by_chance(path), cut(path) if options.slice else None)
     write(runs, to, seen)
     print(f"written: {shlex.quote(str(to))}")
@@ -98,9 +98,9 @@ def plot_command(options: argparse.Namespace) -> None:
         check_run(run)
     from rlgrad.pages.drawing import style
     from rlgrad.reports.figures import curves, swept
-    from rlgrad.reports.reading import apart, read_run
+    from rlgrad.reports.reading import read_runs
 
-    runs = [each for run in options.runs for each in apart(read_run(run))]
+    runs = read_runs(options.runs)
     shared = [tag for tag in runs[0].tags if all(tag in run.tags for run in runs)]
     tag = options.tag or next((tag for tag in shared if tag.startswith("evaluation/")), "objective/value")
     if tag not in shared:

@@ -1,7 +1,7 @@
 """Reads a run from its directory. Nothing in it is executed."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -117,10 +117,14 @@ class Recorded:
         return found
 
 
-def apart(run: Recorded) -> list[Recorded]:
-    """Split a sweep into its cells, each as if it were a run of its own. A run without a sweep stays whole."""
-    grid = meant(run.settings, "sweep")
-    return [of_cell(run, number, cell) for number, cell in enumerate(cells(grid, run.replicas))] if grid else [run]
+def read_runs(paths: Iterable[str]) -> list[Recorded]:
+    """Read several runs; a sweep as its cells, each as if it were a run of its own. Raises UsageError."""
+    found: list[Recorded] = []
+    for run in map(read_run, paths):
+        grid = meant(run.settings, "sweep")
+        each = enumerate(cells(grid, run.replicas))
+        found += [of_cell(run, number, cell) for number, cell in each] if grid else [run]
+    return found
 
 
 def of_cell(run: Recorded, number: int, cell: Cell) -> Recorded:

@@ -73,7 +73,7 @@ def differences(old: FollowSettings, new: FollowSettings, free: Collection[str],
 def listed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """The differences as text: 'seed: 0 -> 1, optimizer.lr: 0.05 -> 1'; empty if all values and types are equal."""
     changed = [key for key in {**old, **new} if text(old.get(key)) != text(new.get(key))]
-    shown = ", ".join(f"{key}: {apart(old.get(key), new.get(key))}" for key in changed[:SHOWN])
+    shown = ", ".join(f"{key}: {change(old.get(key), new.get(key))}" for key in changed[:SHOWN])
     return shown + (f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else "")
 
 
@@ -81,7 +81,7 @@ def text(value: Any) -> str:
     return json.dumps(value, default=str, ensure_ascii=False)  # as JSON a tuple equals a list, and nan equals nan
 
 
-def apart(old: Any, new: Any) -> str:
+def change(old: Any, new: Any) -> str:
     """'0 -> 1'; long values are shown from a little before their first difference."""
     a, b = (str(old), str(new)) if str(old) != str(new) else (text(old), text(new))
     part = next((place for place, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

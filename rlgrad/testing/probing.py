@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlgrad.loop import Apart, Estimate, Problem, differentiate
+from rlgrad.loop import Estimate, Problem, differentiate, parameters_apart
 
 
 class Turned(Problem):
@@ -23,7 +23,7 @@ class Turned(Problem):
         self.curved, self.informed = problem.curved, problem.informed
         self.sample, self.passes = problem.sample, problem.passes  # type: ignore[method-assign]
         self.parameters = list(problem.model.parameters())
-        self.apart = {p for module in self.model.modules() if isinstance(module, Apart) for p in module.parameters()}
+        self.apart = parameters_apart(self.model)
 
     def objective(self, batch: Any) -> Estimate:
         """The estimate of the problem, with value and gradient times the factor."""

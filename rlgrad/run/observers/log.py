@@ -76,7 +76,7 @@ class Log(Observer):
                 banded = run.by_chance and len(numbers) > 1
                 statistics = endings(state.statistics(numbers, run.by_chance), banded)
                 points |= {f"{tag}/{ending}": number for ending, number in statistics.items()}
-                points |= self.apart(run, tag, numbers)
+                points |= self.of_cells(run, tag, numbers)
             elif tag.startswith("point/") and len(numbers) > 1:  # the mean of several points means nothing
                 continue
             elif math.isfinite(alone := state.mean(value)):
@@ -93,7 +93,7 @@ class Log(Observer):
         if time.monotonic() - self.flushed > FLUSH_SECONDS:
             self.flush()
 
-    def apart(self, run: Following, tag: str, numbers: list[float]) -> dict[str, float]:
+    def of_cells(self, run: Following, tag: str, numbers: list[float]) -> dict[str, float]:
         """The points of each cell of a sweep."""
         points: dict[str, float] = {}
         by_chance = run.problem.by_chance
