@@ -13,7 +13,7 @@ from typing import Any
 from rlgrad.errors import say
 
 
-def write(path: Path, content: bytes, previous: Path | None = None) -> None:
+def write(path: Path, content: str | bytes, previous: Path | None = None) -> None:
     """Write `content` to a temporary file, then rename it to `path`.
 
     previous: the new name of the old file; None: the old file is replaced.
@@ -23,7 +23,7 @@ def write(path: Path, content: bytes, previous: Path | None = None) -> None:
     temporary.unlink(missing_ok=True)  # it may be left from a process that was killed while it wrote
     try:
         with open(temporary, "xb") as file:  # "x" does not follow a link that somebody else has put there
-            file.write(content)
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         if previous is not None and path.exists():

@@ -8,7 +8,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -148,16 +148,9 @@ class MLP(Actable):
 class AnyMLP(MLP):
     """An MLP with any activation function, tensor -> tensor, without the faster forms."""
 
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        hidden: Sequence[int],
-        streams: Sequence[np.random.Generator],
-        activation: Callable[[Tensor], Tensor],
-        output_gain: float | Tensor = 0.01,
-    ):
-        super().__init__(inputs, outputs, hidden, streams, output_gain=output_gain)
+    def __init__(self, activation: Callable[[Tensor], Tensor], *arguments: Any, **options: Any):
+        """arguments, options: as for an MLP."""
+        super().__init__(*arguments, **options)
         self.any = activation
 
     def forward(self, x: Tensor) -> Tensor:

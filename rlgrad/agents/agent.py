@@ -118,7 +118,7 @@ def network(
         return nn.Sequential(*layers, checked(settings, path, own, (size,), outputs))
     if ":" in described.activation:
         function = settings.named((part, "activation"), described.activation)
-        made = AnyMLP(size, outputs, described.hidden, streams, function, gain)
+        made = AnyMLP(function, size, outputs, described.hidden, streams, output_gain=gain)
         return nn.Sequential(*layers, checked(settings, (part, "activation"), made, (size,), outputs))
     known: Any = described.activation
     return nn.Sequential(*layers, MLP(size, outputs, described.hidden, streams, known, gain))

@@ -104,7 +104,7 @@ def export(model: TrainedPolicy | TrainedClassifier, config: Config, run: Path, 
     content = onnx(graph.eval(), first, model)
     to.parent.mkdir(parents=True, exist_ok=True)
     files.write(to, content)
-    files.write(card, model_card(model, config, run, to.name, graph.gives).encode())
+    files.write(card, model_card(model, config, run, to.name, graph.gives))
     return card
 
 

@@ -97,12 +97,8 @@ def leave(file: IO[bytes], place: int) -> None:
             fcntl.lockf(file, fcntl.LOCK_UN, 1, place)
 
 
-def write_text(path: Path, text: str) -> None:
-    files.write(path, text.encode())
-
-
 def write_json(path: Path, content: Any) -> None:
-    write_text(path, as_json(content))
+    files.write(path, as_json(content))
 
 
 def as_json(content: Any) -> str:
@@ -120,7 +116,7 @@ def describe(path: Path, settings: FollowSettings, problem: Trainable, anew: boo
     }
     wanted = [name for name in texts if anew or not (path / name).exists()]
     for name in wanted:
-        write_text(path / name, texts[name]())
+        files.write(path / name, texts[name]())
     return wanted
 
 

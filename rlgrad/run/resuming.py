@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlgrad import distributed, ranks
+from rlgrad import distributed, files, ranks
 from rlgrad.config import Config, load_config, located, valid
 from rlgrad.errors import SettingError, UsageError, called, say, text_of
 from rlgrad.files import read_json, reason
@@ -217,7 +217,7 @@ def record_changes(path: Path, before: FollowSettings, after: FollowSettings, st
             environment = read_json(path / "environment.json")
             environment["extended_from"] = sorted({*extensions(environment), before.length})
             directory.write_json(path / "environment.json", environment)
-        directory.write_text(path / "config.yaml", directory.dump(after))
+        files.write(path / "config.yaml", directory.dump(after))
     except OSError as error:
         raise UsageError(f"{path}: the run directory cannot be written to: {reason(error)}") from error
 

@@ -46,14 +46,14 @@ def cube_root(x: Tensor) -> Tensor:
 
 
 CONSTANTS = {"pi": math.pi, "e": math.e}
-FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "abs": torch.abs, "atan": torch.atan, "cbrt": cube_root, "cos": torch.cos, "cosh": torch.cosh, "exp": torch.exp,
     "log": torch.log, "log1p": torch.log1p, "sigmoid": torch.sigmoid, "sin": torch.sin, "sinh": torch.sinh,
     "sqrt": torch.sqrt, "tan": torch.tan, "tanh": torch.tanh,
 }  # fmt: skip
-PAIRS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"maximum": torch.maximum, "minimum": torch.minimum}
-SIGNS: dict[type, Callable[[Tensor], Tensor]] = {ast.UAdd: torch.positive, ast.USub: torch.neg}
-OPERATORS: dict[type, Callable[[Tensor, Tensor], Tensor]] = {
+PAIRS: dict[str, Callable[..., Tensor]] = {"maximum": torch.maximum, "minimum": torch.minimum}
+SIGNS: dict[type, Callable[..., Tensor]] = {ast.UAdd: torch.positive, ast.USub: torch.neg}
+OPERATORS: dict[type, Callable[..., Tensor]] = {
     ast.Add: torch.add, ast.Sub: torch.sub, ast.Mult: torch.mul, ast.Div: torch.div, ast.Pow: torch.pow,
 }  # fmt: skip
 
@@ -121,7 +121,7 @@ class Compiler:
                 exponent = self.compile(right, depth + 1)({}).item()
                 return power(self.compile(left, depth + 1), exponent)
             case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
-                return combine(OPERATORS[type(op)], self.compile(left, depth + 1), self.compile(right, depth + 1))
+                return apply(OPERATORS[type(op)], self.compile(left, depth + 1), self.compile(right, depth + 1))
             case ast.BinOp(op=ast.BitXor()):
                 raise ExpressionError(f"{self.piece(node)}: a power is written **, not ^")
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
@@ -155,7 +155,7 @@ class Compiler:
         if len(arguments) != wanted:
             plural = "argument" if wanted == 1 else "arguments"
             raise ExpressionError(f"{self.piece(node)}: {name} takes {wanted} {plural}, not {len(arguments)}")
-        return apply(FUNCTIONS[name], *arguments) if wanted == 1 else combine(PAIRS[name], *arguments)
+        return apply({**FUNCTIONS, **PAIRS}[name], *arguments)
 
     def piece(self, node: ast.AST) -> str:
         """The part of the text that a node comes from, shortened."""
@@ -163,12 +163,8 @@ class Compiler:
         return repr(source if len(source) <= 40 else source[:37] + "...")
 
 
-def apply(function: Callable[[Tensor], Tensor], argument: Compiled) -> Compiled:
-    return lambda values: function(argument(values))
-
-
-def combine(function: Callable[[Tensor, Tensor], Tensor], left: Compiled, right: Compiled) -> Compiled:
-    return lambda values: function(left(values), right(values))
+def apply(function: Callable[..., Tensor], *arguments: Compiled) -> Compiled:
+    return lambda values: function(*(argument(values) for argument in arguments))
 
 
 def power(base: Compiled, exponent: float) -> Compiled:

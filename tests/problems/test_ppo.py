@@ -94,7 +94,7 @@ def test_the_gradient_is_that_of_the_surrogate_by_finite_differences(float64: No
             terms = []
             for place in at[k][weight[k] > 0].tolist():
                 r = float((log_p[place] - old[place]).exp())
-                a = float(course.told.used.flatten(1)[k, place])
+                a = float(course.weights.used.flatten(1)[k, place])
                 terms.append(min(r * a, min(max(r, 0.95), 1.05) * a) + 0.1 * float(entropy[place]))
             values.append(np.mean(terms))
         return torch.tensor(values)
@@ -197,7 +197,7 @@ def test_later_steps_count_less_where_the_settings_say_so() -> None:
     problem = made(segment=None, discount_weighting=True, minibatches=1, standardise_advantages=False)
     batch = next(iter(problem.passes(problem.sample(0))))
     problem.objective(batch)
-    played, advantage = batch.course.played, batch.course.told.advantage
+    played, advantage = batch.course.played, batch.course.weights.advantage
     for k in range(2):
         terms = [0.99**t * advantage[k, t, b].item() for t, b in played.alive[k].nonzero().tolist()]
         assert batch.course.surrogate[k].item() == pytest.approx(np.mean(terms), rel=1e-4)

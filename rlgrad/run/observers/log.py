@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rlgrad.files import Growing
+from rlgrad.files import Growing, write
 from rlgrad.loop import Update
-from rlgrad.run.directory import dotted, dump, write_text
+from rlgrad.run.directory import dotted, dump
 from rlgrad.run.events import Events
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, Record
@@ -105,7 +105,7 @@ class Log(Observer):
     def end(self, run: Following, summary: Mapping[str, Any]) -> None:
         """Write the problem's documents, and close the session in TensorBoard. Raises OSError."""
         for name, text in run.problem.documents().items():
-            write_text(self.directory / name, text)
+            write(self.directory / name, text)
             if self.files and name.endswith(".md"):
                 self.events.text(name.removesuffix(".md"), text, run.state.steps)
         if self.files:
