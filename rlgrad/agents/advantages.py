@@ -91,12 +91,7 @@ def next_values(value: Tensor, over: Tensor, after: Tensor) -> Tensor:
 
 
 def generalized_advantage(
-    reward: Tensor,
-    value: Tensor,
-    following: Tensor,
-    over: Tensor,
-    discount: float | Tensor,
-    weight: float | Tensor,
+    reward: Tensor, value: Tensor, following: Tensor, over: Tensor, discount: float | Tensor, weight: float | Tensor
 ) -> Tensor:
     """Aₜ = δₜ + γλ δₜ₊₁ + (γλ)² δₜ₊₂ + … up to an end, with δₜ = rₜ + γ V(sₜ₊₁) - V(sₜ); all [R, T, B].
 

@@ -32,7 +32,7 @@ class First(NamedTuple):
     """The result of the first evaluation of a batch, which all later evaluations use."""
 
     weights: Weights
-    found: PolicyGradient
+    before: PolicyGradient
 
 
 @dataclass

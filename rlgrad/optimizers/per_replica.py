@@ -43,7 +43,7 @@ class Sliced(Composite):
             parameters = [[] if number else part.parameters for part in parts]
             whole += [{**group, "params": own} for group, own in zip(inner, parameters, strict=True)]
         super().__init__(whole, dict(self.each[0].defaults))
-        self.found, self.parts, self.widths = found, len(parts), [each.width for each in found]
+        self.stretches, self.parts, self.widths = found, len(parts), [each.width for each in found]
 
     def tell(self) -> None:
         """Pass the groups' numbers, which a schedule may have changed, on to the inner optimizers."""
@@ -63,7 +63,7 @@ class PerStretch(Sliced):
             closure()
         for optimizer, views, number in zip(self.each, self.views, self.stretch, strict=True):
             for view, parameter in zip(views, self.parameters, strict=True):
-                view.grad = None if parameter.grad is None else parameter.grad[self.found[number].replicas]
+                view.grad = None if parameter.grad is None else parameter.grad[self.stretches[number].replicas]
             optimizer.step()
 
 
@@ -77,10 +77,7 @@ class PerReplica(Sliced):
     """
 
     def __init__(
-        self,
-        parts: Sequence[Part],
-        optimizer_class: Callable[..., torch.optim.Optimizer],
-        arguments: Arguments,
+        self, parts: Sequence[Part], optimizer_class: Callable[..., torch.optim.Optimizer], arguments: Arguments
     ):
         self.signs = [COST * part.sign for part in parts for _ in part.parameters]  # +1 if it is minimized already
         found = stretches(parts, arguments)

@@ -145,7 +145,7 @@ class PPO(Reinforce):
                 error = (model.critic(observation) - gather(weights.target, at)) / unit
                 sought = sought + (error.square() * share).sum(1) / 2
             gradient = torch.autograd.grad(sought.sum(), parameters, allow_unused=True)
-        surrogate, kl, stopped = surrogate.detach(), *self._seen(log_ratio.detach(), advantage, share)
+        surrogate, kl, stopped = surrogate.detach(), *self._measured(log_ratio.detach(), advantage, share)
         slopes: Sequence[Tensor | None] = gradient
         if shared:
             slopes = distributed.whole(gradient)
@@ -158,7 +158,7 @@ class PPO(Reinforce):
         )
         return Estimate(value, Lazy(course.logged), list(slopes), notes=notes, resting=course.resting)
 
-    def _seen(self, log_ratio: Tensor, advantage: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    def _measured(self, log_ratio: Tensor, advantage: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
         """Return the KL divergence [R] from the policy that played, and the share [R] of steps that are clipped."""
         ratio = log_ratio.exp()
         stopped = clipped(ratio, advantage, self.settings.clip) != ratio * advantage

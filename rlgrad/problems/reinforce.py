@@ -85,7 +85,7 @@ class Settings(CreditSettings):
 class Played(NamedTuple):
     """What `diagnose` needs of an update: the policy that played it, and its advantages."""
 
-    found: PolicyGradient
+    before: PolicyGradient
     advantage: Tensor  # [R, T, B] in the objective's unit, times the share of each step in the mean
     unit: Tensor  # [R, 1, 1] the unit of the advantages that the gradient used
 
@@ -301,12 +301,16 @@ class Reinforce(Trainable):
         played again: there it is the objective of the same steps, weighted by how much more probable their actions have
         become (Kakade & Langford 2002, eq. 4.1).
         """
-        batch: Rollout = update.passes[0].batch.played
         if not self.settings.flowing:
-            return self._discounted(batch.step)
+            return self._discounted(update.passes[0].batch.played.step)
         played: Played = update.passes[0].notes
-        log_ratio = (evaluate_actions(self.model, batch).log_prob - played.found.log_prob) * batch.alive
-        return update.value + total((log_ratio.exp() - 1) * played.advantage)
+        return update.value + total((self._log_ratio(update).exp() - 1) * played.advantage)
+
+    def _log_ratio(self, update: Update) -> Tensor:
+        """Return how much more probable [R, T, B] the actions of an update have become, as a logarithm."""
+        batch: Rollout = update.passes[0].batch.played
+        played: Played = update.passes[0].notes
+        return (evaluate_actions(self.model, batch).log_prob - played.before.log_prob) * batch.alive
 
     def final(self, update: Update) -> Tensor:
         """Return the mean return [R] of episodes that no update has learned from: those of the next update, if there
@@ -318,14 +322,13 @@ class Reinforce(Trainable):
         """Return how far the policy has moved from the one that played, and how much the objective has changed. The
         predicted change is left out if the gradient is not that of the objective: docs/tags.md says when."""
         batch, played = update.passes[0].batch.played, update.passes[0].notes
-        log_ratio = (evaluate_actions(self.model, batch).log_prob - played.found.log_prob) * batch.alive
         seen = (batch.observation[:, piece] for piece in batch.pieces())
-        moved = [old.divergence(self.model(x)) for old, x in zip(played.found.policy, seen, strict=True)]
+        moved = [old.divergence(self.model(x)) for old, x in zip(played.before.policy, seen, strict=True)]
         of = "surrogate" if self.settings.flowing else "objective"
         found = {
             f"{of}/achieved_change": self.after(update) - update.value,
             "policy/kl": step_mean(torch.cat(moved, 1), batch.alive),
-            "policy/effective_episodes": effective_number(log_ratio),
+            "policy/effective_episodes": effective_number(self._log_ratio(update)),
         }
         if self._promises:
             found[f"{of}/predicted_change"] = promised * played.unit.flatten()

@@ -254,7 +254,7 @@ class Search:
             return None
         if run.signal:
             return run.signal
-        found, pruned = self.found(run), run.signal == PRUNED
+        found, pruned = self.results(run), run.signal == PRUNED
         value, cell = best(found, self.direction)
         state = TrialState.PRUNED if pruned else TrialState.FAIL if math.isnan(value) else TrialState.COMPLETE
         trial.set_user_attr("cell", cell)
@@ -263,7 +263,7 @@ class Search:
         self.say(f"{name}: {self.came_to(found[cell])}{', pruned' * pruned}")
         return None
 
-    def found(self, run: Run) -> list[dict[str, Any]]:
+    def results(self, run: Run) -> list[dict[str, Any]]:
         """The result of a run; if it sweeps a setting, the result of each cell."""
         key = "objective" if self.tag == "objective/value" else self.tag.replace("/", ".")
         return [each[key] for each in run.summary.get("sweep", [run.summary])]
@@ -295,7 +295,7 @@ class Search:
         run = carry_on(config.with_settings(fresh), self.folder(won).with_name(f"trial-{won.number}-fresh-seeds"))
         if run.signal:
             return run.signal
-        point, again = self.space.point(won) | swept.values, self.found(run)[0]
+        point, again = self.space.point(won) | swept.values, self.results(run)[0]
         pruned = sum(each.state is TrialState.PRUNED for each in known)
         result = {"trials": len(known), "pruned": pruned, "best": won.number, "metric": self.tag}
         result |= {"settings": {".".join(path): value for path, value in point.items()}}
