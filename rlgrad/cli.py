@@ -16,20 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import rlgrad
+from rlgrad import usage
 from rlgrad.completion import CONFIG, RUN, SHELLS, completes, script
 from rlgrad.errors import RunError, UsageError, say, settle, warn
-from rlgrad.reports.commands import UPDATE, add_commands, add_run, plot_command
+from rlgrad.reports.commands import UPDATE, add_commands, add_run, plot_command, writable
 from rlgrad.startup import import_torch
-from rlgrad.usage import (
-    check_first_word,
-    check_run,
-    check_trained,
-    find,
-    split_overrides,
-    too_early,
-    which_config,
-    whole,
-)
+from rlgrad.usage import whole
 
 if TYPE_CHECKING:
     from rlgrad.run import Run
@@ -68,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
                 signal.signal(signal.SIGINT, interrupt)
                 if (asks := vars(signal).get("SIGUSR1")) and signal.getsignal(asks) is signal.SIG_DFL:
-                    signal.signal(asks, too_early)
+                    signal.signal(asks, usage.too_early)
         code = run_command(sys.argv[1:] if arguments is None else arguments, began)
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -100,7 +92,7 @@ def interrupt(number: int, frame: Any) -> NoReturn:
 def run_command(words: Sequence[str], began: float) -> int:
     """Run the command that the words name; return the exit code. began: when a run's clock starts, time.monotonic()."""
     parser = make_parser()
-    check_first_word(words, list(parser.commands))
+    usage.check_first_word(words, list(parser.commands))
     options, leftovers = parser.parse_known_args(words)
     if leftovers and options.run_command not in (train_command, sweep_command, search_command):
         options.parser.error(f"unexpected argument {leftovers[0]!r}")
@@ -232,7 +224,7 @@ def add_commands_for_runs(commands: "Commands") -> None:
 
 def train_command(options: argparse.Namespace) -> int:
     if options.config:
-        find(options.config)  # refuse a wrong name before torch is imported
+        usage.find(options.config)  # refuse a wrong name before torch is imported
     if options.help:
         options.parser.print_help()
         if options.config:
@@ -251,9 +243,9 @@ def train_command(options: argparse.Namespace) -> int:
 def import_for(options: argparse.Namespace) -> None:
     """Check what does not depend on the config, then import torch. Raises UsageError."""
     if not options.config:
-        raise which_config(options.overrides)
-    find(options.config)
-    split_overrides(options.overrides)
+        raise usage.which_config(options.overrides)
+    usage.find(options.config)
+    usage.split_overrides(options.overrides)
     import_torch(options.own)
 
 
@@ -297,12 +289,12 @@ def check_train(options: argparse.Namespace) -> None:
     if options.resume == "auto" and not options.config:
         raise UsageError("--resume auto goes on with the newest run of a config: --config NAME is missing")
     if options.resume and options.resume != "auto":
-        check_run(options.resume)
+        usage.check_run(options.resume)
     if options.extend_to is not None and not options.resume:
         raise UsageError("--extend-to lengthens an existing run: --resume RUN is missing")
     if not options.resume and not options.config:
-        raise which_config(options.overrides)
-    split_overrides(options.overrides)
+        raise usage.which_config(options.overrides)
+    usage.split_overrides(options.overrides)
 
 
 def run_of(options: argparse.Namespace) -> "Run":
@@ -357,7 +349,7 @@ def print_settings(source: str, allow_imports: bool) -> None:
 
 def evaluate_command(options: argparse.Namespace) -> None:
     path = Path(options.run)
-    check_trained(options.run)
+    usage.check_trained(options.run)
     if options.episode_seed < 0:
         raise UsageError("--episode-seed: must be 0 or more")
     import_torch(options.own)
@@ -374,7 +366,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
 
 
 def reproduce_command(options: argparse.Namespace) -> int:
-    check_run(options.run)
+    usage.check_run(options.run)
     import_torch(options.own)
     from rlgrad.run.clock import running
     from rlgrad.run.reproduction import reproduce
@@ -410,14 +402,14 @@ def check_command(options: argparse.Namespace) -> int:
 
 
 def lesson_command(options: argparse.Namespace) -> None:
-    for file in (options.out, options.markdown):
-        if file and not Path(file).absolute().parent.is_dir():
-            raise UsageError(f"{file}: there is no directory {Path(file).parent}")
+    files = [Path(file) for file in (options.out, options.markdown) if file]
+    for file in files:
+        writable(file)
     import_torch(options.own)
     from rlgrad.lesson import write
 
     try:
-        write(Path(options.out), Path(options.markdown) if options.markdown else None)
+        write(*files)
     except OSError as error:
         raise UsageError(f"the page cannot be written: {error}") from error
     print(f"written: {options.out}" + (f" and {options.markdown}" if options.markdown else ""))

@@ -63,7 +63,7 @@ def make_agent(
     form = policy.deviation, policy.initial_deviation, policy.squash
     made = policy_for(action, masked(net, True), replicas, *form)
     made.pictures = shown
-    critic = memory = None
+    critic = None
 
     def unit() -> ReturnUnit | None:
         return ReturnUnit(replicas) if settings.normalise_returns else None
@@ -73,8 +73,7 @@ def make_agent(
         own = settings.critic.optimizer
         optimizer = (own.name, own.arguments) if own else None
         critic = Critic(masked(guess, False), unit(), settings.reward_scale, settings.critic.learning_rate, optimizer)
-    if settings.baseline == "running_mean":
-        memory = RunningMean(replicas)
+    memory = RunningMean(replicas) if settings.baseline == "running_mean" else None
     return Agent(made, critic, memory, unit())
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from rlgrad.environments.around import NOTHING, Around
-from rlgrad.environments.atari import told
+from rlgrad.environments.atari import vector_options
 from rlgrad.environments.classic import Acrobot, CartPole, MountainCar, MountainCarContinuous, Pendulum
 from rlgrad.environments.held import Held, steps_taken
 from rlgrad.environments.interface import Continuing, Environments, Transition
@@ -114,7 +114,7 @@ def make(
         if around.wrappers:
             raise SettingError(("simulator",), f"wrappers need single copies, and {simulator} has none: use auto")
         form = vector_form if simulator == "vector" else pooled
-        own = options if around.atari is None else {**told(simulator, around.atari), **options}
+        own = options if around.atari is None else {**vector_options(simulator, around.atari), **options}
         made = VectorEnvironments(partial(form, id, own), replicas, episodes, simulator == "envpool", around)
         try:
             check_alike(made, id, options, around)

@@ -105,7 +105,7 @@ def shares(pixels: int, size: int) -> np.ndarray:
     return np.asarray(covered.clip(0) * size / pixels, np.float32)
 
 
-def told(simulator: str, atari: Mapping[str, Any]) -> dict[str, Any]:
+def vector_options(simulator: str, atari: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of Atari games as options of ale-py's vector environment, or of envpool's."""
     pool, training = simulator == "envpool", atari["training"]
     names = ("frame_skip", "gray_scale", "reward_clip") if pool else ("frameskip", "grayscale", "reward_clipping")

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -11,12 +11,11 @@ from rlgrad.pages import page
 from rlgrad.pages.drawing import svg, svg_file
 
 
-@dataclass
-class Chapter:
+class Chapter(NamedTuple):
     """The results of a chapter: the text of each {{placeholder}}, and the pictures by name."""
 
     numbers: Mapping[str, str]
-    pictures: Mapping[str, Figure] = field(default_factory=dict)
+    pictures: Mapping[str, Figure]
 
 
 def read(name: str) -> str:

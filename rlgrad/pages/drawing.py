@@ -5,8 +5,7 @@ A picture is one panel. Pages put panels side by side, or below each other on a 
 
 import io
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import matplotlib as mpl
@@ -34,10 +33,8 @@ STYLE = {
 }  # fmt: skip
 
 
-@contextmanager
-def style() -> Iterator[None]:
-    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
-        yield
+def style() -> AbstractContextManager[None]:
+    return mpl.rc_context(STYLE)  # type: ignore[arg-type]
 
 
 def panel(width: float = 4.3, height: float = 3.2, **options: Any) -> tuple[Figure, Axes]:
