@@ -29,10 +29,10 @@ class Weights(NamedTuple):
 
 
 class First(NamedTuple):
-    """The result of the first evaluation of a batch, which all later evaluations use."""
+    """The result of the first evaluation of a batch, which all later evaluations and the diagnosis use."""
 
     weights: Weights
-    before: PolicyGradient
+    before: PolicyGradient  # of the policy that played
 
 
 @dataclass

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from rlgrad import distributed, ranks
 from rlgrad.agents.advantages import step_mean
-from rlgrad.agents.batches import Weights
+from rlgrad.agents.batches import First, Weights
 from rlgrad.agents.gradient import PolicyGradient, evaluate_actions
 from rlgrad.agents.minibatches import gather, minibatches
 from rlgrad.agents.rollouts import Rollout
@@ -27,7 +27,7 @@ from rlgrad.agents.settings import Baseline, Discount, Fraction
 from rlgrad.errors import SettingError
 from rlgrad.loop import Estimate, Lazy
 from rlgrad.problems import reinforce
-from rlgrad.problems.reinforce import ALL, Played, Reinforce
+from rlgrad.problems.reinforce import ALL, Reinforce
 from rlgrad.replicas import along
 from rlgrad.settings import Each
 from rlgrad.streams import Purpose
@@ -153,9 +153,7 @@ class PPO(Reinforce):
         first = not course.taken.any() and not course.resting.any()
         self._note(course, surrogate, kl, stopped)
         value = weights.value if first else surrogate
-        notes = (
-            Played(course.before, (weights.advantage * weights.share).to(value.dtype), weights.unit) if first else None
-        )
+        notes = First(weights, course.before) if first else None
         return Estimate(value, Lazy(course.logged), list(slopes), notes=notes, resting=course.resting)
 
     def _measured(self, log_ratio: Tensor, advantage: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ return still to come from the states that the policy visits.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from gymnasium import spaces
@@ -80,14 +80,6 @@ class Settings(CreditSettings):
 
     def bound_to_updates(self) -> str | None:
         return "entropy_bonus.final" if self.entropy_bonus and self.entropy_bonus.final is not None else None
-
-
-class Played(NamedTuple):
-    """What `diagnose` needs of an update: the policy that played it, and its advantages."""
-
-    before: PolicyGradient
-    advantage: Tensor  # [R, T, B] in the objective's unit, times the share of each step in the mean
-    unit: Tensor  # [R, 1, 1] the unit of the advantages that the gradient used
 
 
 def objective_of(settings: Settings, batch: Rollout, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -214,19 +206,19 @@ class Reinforce(Trainable):
         optimal = settings.baseline.startswith("optimal")
         credited = 0 * weights.credited if optimal else weights.credited
         found = policy_gradient(self.model, batch, credited, weights.bonus, weights.pull, keep=diagnosed)
+        first = First(weights, found)
         if optimal:
             each = settings.baseline == "optimal_per_parameter"
             best = with_optimal_baseline(self.model, batch, weights.weight * alive, weights.used, each)
             for whole_gradient, part in zip(found.gradient, best, strict=True):
                 whole_gradient += part
         else:
-            whole.first = First(weights, found)
+            whole.first = first
             if diagnosed and settings.episodes > 1 and not settings.batch_steps:
                 metrics |= quality_of_gradient(*by_halves(self.model, batch, credited))
         metrics |= self._episodes(batch) | {"policy/entropy": step_mean(found.entropy, alive)}
-        notes = Played(found, (weights.advantage * weights.share).to(weights.value.dtype), weights.unit)
         gradient, fisher = self._for_all(found.gradient), self._fisher(batch)
-        return Estimate(weights.value, metrics, gradient, fisher, notes, surrogate=0 * weights.value)
+        return Estimate(weights.value, metrics, gradient, fisher, first, surrogate=0 * weights.value)
 
     def _weigh(self, batch: Rollout) -> tuple[Weights, dict[str, Tensor]]:
         """Return the weight of each step in the gradient, and metrics of the baseline and the critic."""
@@ -303,14 +295,15 @@ class Reinforce(Trainable):
         """
         if not self.settings.flowing:
             return self._discounted(update.passes[0].batch.played.step)
-        played: Played = update.passes[0].notes
-        return update.value + total((self._log_ratio(update).exp() - 1) * played.advantage)
+        weights: Weights = update.passes[0].notes.weights
+        advantage = (weights.advantage * weights.share).to(update.value.dtype)
+        return update.value + total((self._log_ratio(update).exp() - 1) * advantage)
 
     def _log_ratio(self, update: Update) -> Tensor:
         """Return how much more probable [R, T, B] the actions of an update have become, as a logarithm."""
         batch: Rollout = update.passes[0].batch.played
-        played: Played = update.passes[0].notes
-        return (evaluate_actions(self.model, batch).log_prob - played.before.log_prob) * batch.alive
+        before: PolicyGradient = update.passes[0].notes.before
+        return (evaluate_actions(self.model, batch).log_prob - before.log_prob) * batch.alive
 
     def final(self, update: Update) -> Tensor:
         """Return the mean return [R] of episodes that no update has learned from: those of the next update, if there
@@ -321,9 +314,9 @@ class Reinforce(Trainable):
     def diagnose(self, update: Update, promised: Tensor) -> Mapping[str, Tensor]:
         """Return how far the policy has moved from the one that played, and how much the objective has changed. The
         predicted change is left out if the gradient is not that of the objective: docs/tags.md says when."""
-        batch, played = update.passes[0].batch.played, update.passes[0].notes
+        batch, (weights, before) = update.passes[0].batch.played, update.passes[0].notes
         seen = (batch.observation[:, piece] for piece in batch.pieces())
-        moved = [old.divergence(self.model(x)) for old, x in zip(played.before.policy, seen, strict=True)]
+        moved = [old.divergence(self.model(x)) for old, x in zip(before.policy, seen, strict=True)]
         of = "surrogate" if self.settings.flowing else "objective"
         found = {
             f"{of}/achieved_change": self.after(update) - update.value,
@@ -331,7 +324,7 @@ class Reinforce(Trainable):
             "policy/effective_episodes": effective_number(self._log_ratio(update)),
         }
         if self._promises:
-            found[f"{of}/predicted_change"] = promised * played.unit.flatten()
+            found[f"{of}/predicted_change"] = promised * weights.unit.flatten()
         return found
 
     def description(self) -> dict[str, Any]:

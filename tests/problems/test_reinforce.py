@@ -734,8 +734,8 @@ def test_how_far_a_step_went_by_hand(float64: None, settings: dict[str, Any]) ->
             with torch.no_grad():
                 agent = copy.deepcopy(problem)
                 agent.model = old
-                advantage = agent.objective(batch).notes.advantage[replica]
-            change = (log_ratio[replica].exp() - 1) * advantage
+                weights = agent.objective(batch).notes.weights
+            change = (log_ratio[replica].exp() - 1) * (weights.advantage * weights.share)[replica]
             assert found["surrogate/achieved_change"][replica].item() == pytest.approx(change.sum().item())
             assert abs(change.sum().item()) > 1e-3
 
