@@ -22,10 +22,6 @@ def beside(pictures: Sequence[Picture], total: int) -> np.ndarray:
     return np.flatnonzero(rest)
 
 
-def as_number(x: Any) -> Tensor:
-    return torch.as_tensor(x, dtype=torch.get_default_dtype())
-
-
 class Sight(nn.Module):
     """Turns observations into features: [R, ..., *O] -> [R, ..., features]. Each picture is scaled to [0, 1] by the
     bounds of its space, and goes through its own convolutions; other numbers stay as they are."""
@@ -40,10 +36,9 @@ class Sight(nn.Module):
         super().__init__()
         self.axes, self.pictures = len(seen.shape or ()), pictures
         self.rest = torch.as_tensor(beside(pictures, math.prod(seen.shape or ())))
-        self.lowest, self.reach = list[Tensor | None](), list[Tensor]()
-        for low, reach in (each.scale for each in pictures):
-            self.lowest.append(None if low is None else as_number(low))
-            self.reach.append(as_number(reach))
+        kind, scales = torch.get_default_dtype(), [each.scale for each in pictures]
+        self.lowest = [None if low is None else torch.as_tensor(low, dtype=kind) for low, _ in scales]
+        self.reach = [torch.as_tensor(reach, dtype=kind) for _, reach in scales]
         self.each = nn.ModuleList(Convolutions(each.shape, streams, filters) for each in pictures)
         self.features = len(self.rest) + sum(each.features for each in self.each)  # type: ignore[misc]
 

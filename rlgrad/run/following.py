@@ -48,9 +48,9 @@ class Following:
         self.observers, self.directory = list(observers), directory
         self.shown = directory.relative_to(here) if directory and here and directory.is_relative_to(here) else directory
         self.state = state or State()
-        self.asked: list[int] = []  # the signals that ask this process to end the run
+        self.stop_signals: list[int] = []  # the signals that ask this process to end the run
         self.interrupted: list[int] = []  # such signals to any process of the run, before this update
-        self.save_asked: list[int] = []  # the signals that ask for a checkpoint
+        self.save_signals: list[int] = []  # the signals that ask for a checkpoint
         self.swept = settings.cells if settings.grid else []  # the cells of a sweep
         self.by_chance = problem.by_chance and not self.swept  # whether all replicas differ by chance alone
         self.replicas = len(settings.seeds)
@@ -88,7 +88,7 @@ class Following:
 
     def ends(self) -> bool:
         """Whether the run is over; all processes of the run agree on this."""
-        self.interrupted = distributed.anyone(self.asked)
+        self.interrupted = distributed.anyone(self.stop_signals)
         return self.over
 
     @property

@@ -71,7 +71,7 @@ def by_name(observers: Iterable[Observer]) -> dict[str, Observer]:
     return result
 
 
-def observed(observers: Iterable[Observer]) -> None:
+def check_observers(observers: Iterable[Observer]) -> None:
     """Raises UsageError if one is not an observer, such as a class instead of an object."""
     for each in observers:
         if not isinstance(each, Observer):

@@ -17,7 +17,7 @@ from rlgrad.run import checkpoint, directory, guest
 from rlgrad.run.clock import running
 from rlgrad.run.following import Following
 from rlgrad.run.identity import MOVED, check_alike, check_data, differences, trained_with
-from rlgrad.run.observer import Observer, by_name, observed, tell
+from rlgrad.run.observer import Observer, by_name, check_observers, tell
 from rlgrad.run.observers.evaluation import HeldOut
 from rlgrad.run.observers.log import Log, clear
 from rlgrad.run.sitting import Run, begin, own, sit
@@ -51,7 +51,7 @@ def resume(
 
     Raises UsageError, with nothing changed, and RunError if the run cannot go on.
     """
-    observed(observers)
+    check_observers(observers)
     if str(path) == "auto":
         if config is None or isinstance(config, Mapping):
             raise UsageError("--resume auto finds the newest run of a config: --config NAME is missing")

@@ -53,11 +53,11 @@ class Space:
         given = parse_overrides(words)
         several = [name for name, values in split_overrides(words).items() if len(values) > 1]
         self.data, self.sources, self.name = gathered(source, given | {n: {"search": given[n]} for n in several})
-        self.allow_imports, self.asked = allow_imports, meant(self.data, "search")
-        if not self.asked:
+        self.allow_imports, self.searched = allow_imports, meant(self.data, "search")
+        if not self.searched:
             raise UsageError("nothing is searched: give a setting several values, as --episodes 16 32 64")
         with located(self.sources):
-            ends = {path: ends_of(path, asked) for path, asked in self.asked.items()}
+            ends = {path: ends_of(path, asked) for path, asked in self.searched.items()}
         first = {path: values[0] for path, values in ends.items()}
         self.first = self.at(first)
         self.others = [self.at(first | {path: value}) for path, values in ends.items() for value in values[1:]]
@@ -68,14 +68,14 @@ class Space:
 
     def point(self, trial: Trial | FrozenTrial) -> dict[Key, Any]:
         """The values that a trial tries, by the path of the setting."""
-        return {path: value_of(trial, ".".join(path), asked) for path, asked in self.asked.items()}
+        return {path: value_of(trial, ".".join(path), asked) for path, asked in self.searched.items()}
 
     def grid(self, most: int) -> list[dict[str, Any]]:
         """All points, in Optuna's form; an empty list if there are more than `most`, as in a range."""
-        if math.prod(len(asked) if isinstance(asked, list) else math.inf for asked in self.asked.values()) > most:
+        if math.prod(len(asked) if isinstance(asked, list) else math.inf for asked in self.searched.values()) > most:
             return []
-        points = itertools.product(*map(labels, self.asked.values()))
-        return [dict(zip(map(".".join, self.asked), point, strict=True)) for point in points]
+        points = itertools.product(*map(labels, self.searched.values()))
+        return [dict(zip(map(".".join, self.searched), point, strict=True)) for point in points]
 
 
 def ends_of(path: Key, asked: Any) -> list[Any]:
@@ -127,7 +127,7 @@ class Watch(Observer):
         with quiet, contextlib.suppress(OptunaError, SQLAlchemyError, OSError):
             self.trial.report(best(found, self.direction)[0], run.state.steps // every if every else run.state.done)
             if self.trial.should_prune():
-                run.asked.append(PRUNED)
+                run.stop_signals.append(PRUNED)
 
 
 def best(found: Sequence[Mapping[str, Any]], direction: Direction) -> tuple[float, int]:

@@ -56,7 +56,7 @@ def sit(run: Following, log: Log, quiet: bool, profile: bool = False) -> Run:
     run.observers = watchers(run, log, quiet, saver, profile)
     status, failure, conclusion, findings = "failed", None, None, dict[str, Any]()
     try:
-        with received() as (run.asked, run.save_asked):
+        with received() as (run.stop_signals, run.save_signals):
             try:
                 for observer in run.observers:
                     tell(observer, "begin", run)

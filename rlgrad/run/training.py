@@ -16,7 +16,7 @@ from rlgrad.run import directory, guest, resuming
 from rlgrad.run.clock import running
 from rlgrad.run.following import Following
 from rlgrad.run.identity import check_alike
-from rlgrad.run.observer import Observer, observed
+from rlgrad.run.observer import Observer, check_observers
 from rlgrad.run.sitting import Run, begin
 from rlgrad.run.weights import begin_from
 from rlgrad.settings import FollowSettings
@@ -49,7 +49,7 @@ def train(
 
     Raises UsageError before anything is written, and RunError if the run cannot go on (its summary says `failed`).
     """
-    observed(observers)
+    check_observers(observers)
     if out and distributed.RESTARTS and (Path(out) / "config.yaml").is_file():
         given: dict[str, Any] = {"environment": environment, "policy": policy, **overrides}
         allow_imports = config.allow_imports if isinstance(config, Config) else allow_imports
@@ -120,7 +120,7 @@ def follow(
         wanted = valid(FollowSettings, {"updates": updates, "replicas": replicas, "given": given} | settings)
     except SettingError as error:
         raise UsageError(f"follow: {'.'.join(error.path)}: {error}") from error
-    observed(observers)
+    check_observers(observers)
     check_way(problem, optimizer, wanted)
     device = guest.device_of(problem)
     with (

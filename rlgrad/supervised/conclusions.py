@@ -19,7 +19,7 @@ MOVED = 0.01  # near an optimum, Newton's next step moves no score further than 
 WORK = 1e12  # with more products than this, standard errors are left out
 
 
-def left(estimate: Estimate, parameters: Iterable[Tensor], sign: Literal[1, -1]) -> np.ndarray:
+def left_to_gain(estimate: Estimate, parameters: Iterable[Tensor], sign: Literal[1, -1]) -> np.ndarray:
     """How much of the objective is left to gain, by its slope and curvature: [R], as parts of its value."""
     assert estimate.gradient
     assert estimate.curvature
@@ -33,7 +33,7 @@ def left(estimate: Estimate, parameters: Iterable[Tensor], sign: Literal[1, -1])
 
 
 def convergence(parts: np.ndarray) -> str:
-    """Say in a sentence whether the run has converged. parts: as `left` returns them."""
+    """Say in a sentence whether the run has converged. parts: as `left_to_gain` returns them."""
     late = [k for k, part in enumerate(parts) if not part <= CONVERGED]
     most, limit = float(np.max(np.nan_to_num(parts))), f"below {CONVERGED:g} counts as converged"
     if not late:
@@ -57,7 +57,7 @@ class Conclusion(NamedTuple):
 def concluded(problem: Any, estimate: Estimate) -> Conclusion:
     """The results of a linear model. estimate: on all training examples, with gradient and curvature in closed form."""
     settings, dataset, model = problem.settings, problem.dataset, problem.model
-    parts = left(estimate, model.parameters(), problem.direction.sign)
+    parts = left_to_gain(estimate, model.parameters(), problem.direction.sign)
     done = dataset.preprocessing
     sentences = [convergence(parts)]
     findings: dict[str, Any] = {"left_to_gain": [float(p) if np.isfinite(p) else None for p in parts]}

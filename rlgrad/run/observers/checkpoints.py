@@ -19,8 +19,8 @@ class Checkpoints(Observer):
         self.saved, self.cost = time.monotonic(), 0.0  # when the last checkpoint was made, and the seconds it took
 
     def seen(self, run: Following, update: Update, record: Record) -> None:
-        asked = bool(run.save_asked)
-        run.save_asked.clear()
+        asked = bool(run.save_signals)
+        run.save_signals.clear()
         if not run.over and (asked or self.due(run)):  # at the end one is always made
             self.save(run)
 

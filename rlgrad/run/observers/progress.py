@@ -112,7 +112,7 @@ class Display(Observer):
             of = f"/{self.length}" if run.settings.updates else f", {done:,} of {self.length:,} {self.unit}"
             self.line([f"update {state.done}{of}", value, self.evaluation, pace, self.left(run)], run)
         if self.output.gone:
-            run.asked.append(signal.SIGPIPE)
+            run.stop_signals.append(signal.SIGPIPE)
 
     def line(self, parts: Sequence[str], run: Following) -> None:
         """Print a line for this update; in a notebook overwrite one line for all updates, a few times a second."""
