@@ -56,7 +56,7 @@ def fractional(value: Any) -> bool:
 def build_schedule(
     settings: RunSettings, optimizer: optim.Optimizer, direction: Direction
 ) -> optim.lr_scheduler.LRScheduler | None:
-    """Build any scheduler in rlgrad.schedules, including torch's and nested ones. Raises SettingError."""
+    """Build any scheduler in rlgrad.optimizers.schedules, including torch's and nested ones. Raises SettingError."""
     if (schedule := settings.schedule) is None:
         return None
     if schedule.name == "ReduceLROnPlateau" and settings.grid:
