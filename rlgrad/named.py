@@ -254,8 +254,8 @@ def types_of(chosen: type) -> type[BaseModel]:
 def offered(kind: str) -> frozenset[str]:
     """The names that an `optimizer` or a `schedule` can have."""
     if kind == "optimizer":
-        ours = {"ByPart", "Composite", "PerReplica"}  # they are made of other optimizers
-        return subclasses_in(optimizers, optim.Optimizer) - ours - {"SparseAdam"}  # it takes only sparse gradients
+        composed = {"Composite", *subclasses_in(optimizers, optimizers.Composite)}  # they are made of other optimizers
+        return subclasses_in(optimizers, optim.Optimizer) - composed - {"SparseAdam"}  # it takes only sparse gradients
     base = optim.lr_scheduler.LRScheduler
     return subclasses_in(schedules, base) - {"LRScheduler", "LambdaLR", "MultiplicativeLR", "PlateauOfEach"}
 

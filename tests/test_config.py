@@ -83,6 +83,7 @@ def test_a_mistake_in_a_file_is_named_with_its_line(capsys, tmp_path, monkeypatc
         (GOOD.replace("CartPole-v1", "tests/Texts-v0"), "bad.yaml:2: environment: no policy can read"),
         (GOOD.replace("episodes: 2", "episodes: 1"), "bad.yaml:4: episodes: the baseline leave_one_out needs at least two"),
         (GOOD.replace("SGD", "SDG"), "bad.yaml:5: optimizer.name: there is no optimizer 'SDG'; did you mean SGD"),
+        (GOOD.replace("SGD", "PerStretch"), "bad.yaml:5: optimizer.name: there is no optimizer 'PerStretch'"),
         (GOOD.replace("lr: 0.1", "lrr: 0.1"), "bad.yaml:5: optimizer.lrr: SGD has no such argument; did you mean lr"),
         (GOOD.replace("lr: 0.1", "lr: -1"), "bad.yaml:5: optimizer.lr: input should not be negative (here: -1)"),
         (GOOD.replace("lr: 0.1", "lr: fast"), "bad.yaml:5: optimizer.lr: input should be a valid number, in digits (here: fast)"),

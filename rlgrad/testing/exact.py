@@ -1,4 +1,4 @@
-"""Policies on the small processes of `environments.mdp`: the exact gradient of their expected return, and estimates of it.
+"""Policies on the processes of `environments.mdp`: the exact gradient of their expected return, and estimates of it.
 
 All replicas have the same policy, which is neither good nor bad, so that they give independent estimates of one
 gradient.

@@ -178,7 +178,7 @@ def test_what_the_passes_come_to_by_hand() -> None:
     """Two replicas; the first comes too far in its second pass, and rests whatever the later ones find."""
     problem = made(kl_stop=0.1, clip=0.2)
     ratio, share = torch.tensor([[1.5, 0.9], [1.1, 1.0]]), torch.tensor([[0.5, 0.5], [0.25, 0.75]])
-    kl, stopped = problem._seen(ratio.log(), torch.tensor([[1.0, -1.0], [-1.0, 2.0]]), share)
+    kl, stopped = problem._measured(ratio.log(), torch.tensor([[1.0, -1.0], [-1.0, 2.0]]), share)
     each = [[x - 1 - math.log(x) for x in row] for row in ratio.tolist()]
     assert kl.tolist() == pytest.approx([sum(each[0]) / 2, each[1][0] / 4], abs=1e-6)
     assert stopped.tolist() == [0.5, 0.0]  # a good action at 1.5; the bad one at 0.9 still counts
