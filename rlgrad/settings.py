@@ -180,7 +180,7 @@ class FollowSettings(Section):
         return value and str(Path(value).expanduser().absolute())
 
     @model_validator(mode="after")
-    def told_once(self) -> "FollowSettings":
+    def one_length(self) -> "FollowSettings":
         if (self.updates is None) == (self.steps is None):
             what = "set one" if self.steps is None else "not both; null unsets one"
             raise ValueError(f"the length of a run is given in `updates` or in `steps`: {what}")

@@ -48,13 +48,11 @@ class Rollout(NamedTuple):
 
     def of(self, episodes: slice) -> "Rollout":
         """Return some of the slots; `last_observation` stays that of all slots."""
-        seen = self.observation
-        some: dict[str, Any] = {
-            "observation": seen.slots(episodes) if isinstance(seen, Frames) else seen[:, :, episodes]
-        }
-        names = [name for name in Rollout._fields if name not in (*some, "last_observation", "step", "env_steps")]
-        some |= {name: x[:, :, episodes] for name in names if (x := getattr(self, name)) is not None}
-        return self._replace(**some)
+        x = self.observation
+        x = x.slots(episodes) if isinstance(x, Frames) else x[:, :, episodes]
+        names = ("action", "reward", "alive", "terminated", "truncated", "over", "exact_reward")
+        some = {name: each[:, :, episodes] for name in names if (each := getattr(self, name)) is not None}
+        return self._replace(observation=x, **some)
 
     def after(self, value: Tensor) -> Tensor:
         """Return numbers [R, E] of `last_observation` in the rows before these observations: [R, T, B], elsewhere 0."""
@@ -115,10 +113,8 @@ class Tape:
             exact_reward=reward,
             env_steps=torch.as_tensor(self.env_steps).reshape(self.replicas, self.episodes),
         )  # fmt: skip
-        for name, whose in (
-            ("action", "the policy took an"), ("reward", "the environment returned a"),
-        ):  # fmt: skip
-            check_finite(f"{whose} {name}", getattr(played, name))
+        check_finite("the policy took an action", played.action)
+        check_finite("the environment returned a reward", played.reward)
         return played
 
     def _together(self, steps: Sequence[np.ndarray], rows: int) -> Tensor:
@@ -229,9 +225,8 @@ def play(
     Raises RunError if an episode never ends, or if the environment returns something that is not finite.
     """
     tape = Tape(len(streams), episodes, policy.pictures, policy.precise)
-    for observation, action, alive, found in steps(
-        policy, environments, streams, episodes, False, limit + least, least
-    ):
+    stream = steps(policy, environments, streams, episodes, False, limit + least, least)
+    for observation, action, alive, found in stream:
         over = tape.note(observation, action, alive, False, found, steps_taken(environments))
     if (alive & ~over).any():
         if_not = "set `episode_limit` if it may last longer, `segment` if it has no end"

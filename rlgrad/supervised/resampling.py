@@ -39,7 +39,7 @@ class Resampling(Section):
     """the column that gives the fold of each row"""
 
     @model_validator(mode="after")
-    def told_once(self) -> "Resampling":
+    def one_kind(self) -> "Resampling":
         folds = self.folds is not None or self.by is not None
         if folds == (self.bootstrap is not None) or (self.groups is not None and self.by is not None):
             raise ValueError("give a number, folds, by or bootstrap; groups needs folds or bootstrap")
