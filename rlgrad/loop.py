@@ -13,6 +13,7 @@ value per replica. Replicas share no parameters, so the gradient of the sum is e
 import enum
 import functools
 import itertools
+from collections import UserDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -61,24 +62,15 @@ class Estimate(NamedTuple):
         return self.value if self.surrogate is None else self.surrogate
 
 
-class Lazy(Mapping[str, Tensor]):
+class Lazy(UserDict[str, Tensor]):
     """Metrics that are computed when the first of them is read, because many updates are not logged."""
 
-    def __init__(self, compute: Callable[[], Mapping[str, Tensor]]):
+    def __init__(self, compute: Callable[[], dict[str, Tensor]]):
         self._compute = compute
 
     @functools.cached_property
-    def _computed(self) -> Mapping[str, Tensor]:
+    def data(self) -> dict[str, Tensor]:  # type: ignore[override]
         return self._compute()
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._computed[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._computed)
-
-    def __len__(self) -> int:
-        return len(self._computed)
 
 
 class Problem:
