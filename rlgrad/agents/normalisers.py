@@ -49,7 +49,7 @@ class Normaliser(Actable):
 
         def normalised(x: np.ndarray) -> np.ndarray:
             mean, deviation = moments[x.dtype]
-            found = np.clip((x - mean) / deviation, -LIMIT, LIMIT)
+            found = np.clip((x - mean) / deviation, np.negative(LIMIT), LIMIT)
             return np.asarray(found, single[0].dtype)
 
         return normalised
