@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rlgrad.agents.diagnostics import MOST, effective_number, quality_of_gradient
-from rlgrad.agents.gradient import by_halves, policy_gradient
+from rlgrad.agents.gradient import Terms, by_halves, policy_gradient
 from rlgrad.config import load_config
 from rlgrad.replicas import flatten
 
@@ -36,7 +36,7 @@ def test_the_gradient_of_all_is_the_mean_of_its_halves_by_their_episodes() -> No
     batch = problem.sample(0)
     credit = torch.randn(batch.alive.shape, generator=torch.Generator().manual_seed(0)) * batch.alive
     g, h = by_halves(problem.model, batch, credit)
-    whole = flatten(policy_gradient(problem.model, batch, credit).gradient)
+    whole = flatten(policy_gradient(problem.model, batch, Terms(credit)).gradient)
     torch.testing.assert_close((2 * g + 3 * h) / 5, whole, rtol=1e-4, atol=1e-4)
 
 

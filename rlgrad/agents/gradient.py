@@ -27,49 +27,31 @@ class PolicyGradient(NamedTuple):
     policy: list[ActionDistribution]  # the distributions over actions, piece by piece, detached; if they were wanted
 
 
-def policy_gradient(
-    agent: Agent,
-    batch: Rollout,
-    credit: Tensor,
-    bonus: Tensor | None = None,
-    pull: Tensor | None = None,
-    keep: bool = False,
-    played: Tensor | None = None,
-) -> PolicyGradient:
-    """Return the policy gradient. credit, bonus and pull: the weights [R, T, B] of ∇log π, ∇entropy and ∇value. keep:
-    whether the distributions over actions are wanted. played: the log-probabilities [R, T, B] of the policy that
-    played, if it is another one. Then credit is multiplied by π/π_played: Σ credit π/π_played ∇log π is the gradient of
-    the surrogate Σ credit π/π_played (Schulman et al. 2015, equation 14).
+class Terms(NamedTuple):
+    """The weights [R, T, B] of the terms of a policy gradient.
 
-    Each of the processes that train together computes a share of the slots, unless the distributions are wanted.
-    """
+    played: the log-probabilities [R, T, B] of the policy that played, if it is another one. Then credit is multiplied
+    by π/π_played: Σ credit π/π_played ∇log π is the gradient of the surrogate Σ credit π/π_played (Schulman et al.
+    2015, equation 14)."""
+
+    credit: Tensor  # of ∇log π
+    bonus: Tensor | None = None  # of ∇entropy
+    pull: Tensor | None = None  # of ∇value
+    played: Tensor | None = None
+
+    def of(self, slots: slice) -> "Terms":
+        """Return those of some of the slots."""
+        return Terms(*(None if x is None else x[:, :, slots] for x in self))  # type: ignore[arg-type]
+
+
+def policy_gradient(agent: Agent, batch: Rollout, terms: Terms, keep: bool = False) -> PolicyGradient:
+    """Return the policy gradient. keep: whether the distributions over actions are wanted. Each of the processes that
+    train together computes a share of the slots, unless they are."""
     slots = batch.alive.shape[2]
-    if keep or not ranks.shared(slots):
-        return of_slots(agent, batch, credit, bonus, pull, keep, played)
-    own = ranks.share(slots)
-    bonus, pull, played = (None if x is None else x[:, :, own] for x in (bonus, pull, played))
-    return summed(of_slots(agent, batch.of(own), credit[:, :, own], bonus, pull, played=played), slots)
-
-
-def summed(own: PolicyGradient, slots: int) -> PolicyGradient:
-    """Return the sum over all processes that train together. own: the result for the slots of this process."""
-    each = (distributed.placed(x, slots, 2) for x in (own.log_prob, own.entropy))
-    *gradient, log_prob, entropy = distributed.summed(*own.gradient, *each)
-    return PolicyGradient(gradient, log_prob, entropy, [])
-
-
-def of_slots(
-    agent: Agent,
-    batch: Rollout,
-    credit: Tensor,
-    bonus: Tensor | None,
-    pull: Tensor | None,
-    keep: bool = False,
-    played: Tensor | None = None,
-) -> PolicyGradient:
-    """Return the policy gradient over the slots of this process."""
-    model = agent if pull is not None else agent.policy
-    parameters = list(model.parameters())
+    if shared := not keep and ranks.shared(slots):
+        batch, terms = batch.of(ranks.share(slots)), terms.of(ranks.share(slots))
+    credit, bonus, pull, played = terms
+    parameters = list((agent if pull is not None else agent.policy).parameters())
     gradient = [torch.zeros_like(parameter) for parameter in parameters]
     log_probs, entropies, distributions = [], [], []
     for piece in batch.pieces():
@@ -80,22 +62,30 @@ def of_slots(
             weight = credit[:, piece]
             if played is not None:
                 weight = weight * (log_prob.detach() - played[:, piece]).exp()
-            terms = [(log_prob, weight)]
+            weighted = [(log_prob, weight)]
             if pull is not None and agent.critic:
-                terms.append((agent.critic(observation), pull[:, piece]))
+                weighted.append((agent.critic(observation), pull[:, piece]))
         with torch.set_grad_enabled(bonus is not None):
             entropy = distribution.entropy()
         if bonus is not None:
-            terms.append((entropy, bonus[:, piece]))
+            weighted.append((entropy, bonus[:, piece]))
         log_probs.append(log_prob.detach())
         entropies.append(entropy.detach())
         if keep:
             distributions.append(distribution.detach())
         with torch.enable_grad():  # one number: with weights, autograd would import sympy, which takes half a second
-            total = torch.stack([(output * weight).sum() for output, weight in terms]).sum()
+            total = torch.stack([(output * weight).sum() for output, weight in weighted]).sum()
         for whole, part in zip(gradient, torch.autograd.grad(total, parameters), strict=True):
             whole += part
-    return PolicyGradient(gradient, torch.cat(log_probs, 1), torch.cat(entropies, 1), distributions)
+    found = PolicyGradient(gradient, torch.cat(log_probs, 1), torch.cat(entropies, 1), distributions)
+    return summed(found, slots) if shared else found
+
+
+def summed(own: PolicyGradient, slots: int) -> PolicyGradient:
+    """Return the sum over all processes that train together. own: the result for the slots of this process."""
+    each = (distributed.placed(x, slots, 2) for x in (own.log_prob, own.entropy))
+    *gradient, log_prob, entropy = distributed.summed(*own.gradient, *each)
+    return PolicyGradient(gradient, log_prob, entropy, [])
 
 
 def evaluate_actions(agent: Agent, batch: Rollout, keep: bool = False) -> PolicyGradient:
@@ -116,7 +106,7 @@ def by_halves(agent: Agent, batch: Rollout, credit: Tensor) -> Iterator[Tensor]:
     episodes = batch.alive.shape[2]
     for part in (slice(0, episodes // 2), slice(episodes // 2, episodes)):
         share = episodes / len(range(episodes)[part])
-        yield flatten(policy_gradient(agent, batch.of(part), credit[:, :, part] * share).gradient)
+        yield flatten(policy_gradient(agent, batch.of(part), Terms(credit[:, :, part] * share)).gradient)
 
 
 def with_optimal_baseline(agent: Agent, batch: Rollout, weight: Tensor, returns: Tensor, each: bool) -> list[Tensor]:
@@ -129,7 +119,7 @@ def with_optimal_baseline(agent: Agent, batch: Rollout, weight: Tensor, returns:
 
     def of_each(credit: Tensor) -> Sequence[Sequence[Tensor]]:
         """Return the gradient of each of the B episodes, for each parameter."""
-        found = [policy_gradient(agent, batch.of(one), credit[:, :, one]).gradient for one in episodes]
+        found = [policy_gradient(agent, batch.of(one), Terms(credit[:, :, one])).gradient for one in episodes]
         if ranks.here.size == 1:
             return found
         parts = (distributed.placed(torch.stack(of_all), count, 0) for of_all in zip(*found, strict=True))

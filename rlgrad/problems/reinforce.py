@@ -31,7 +31,7 @@ from rlgrad.agents.diagnostics import effective_number, explained_variance, qual
 from rlgrad.agents.divided import Divided, divides
 from rlgrad.agents.experience import Experience
 from rlgrad.agents.fisher import Fisher
-from rlgrad.agents.gradient import PolicyGradient, by_halves, evaluate_actions, policy_gradient, with_optimal_baseline
+from rlgrad.agents.gradient import Terms, by_halves, evaluate_actions, policy_gradient, with_optimal_baseline
 from rlgrad.agents.normalisers import Normaliser, ReturnUnit
 from rlgrad.agents.rollouts import Rollout
 from rlgrad.agents.settings import CreditSettings, EntropyBonus, check, opened, without_effect
@@ -205,7 +205,7 @@ class Reinforce(Trainable):
         diagnosed = batch.step % settings.diagnose_every_updates == 0
         optimal = settings.baseline.startswith("optimal")
         credited = 0 * weights.credited if optimal else weights.credited
-        found = policy_gradient(self.model, batch, credited, weights.bonus, weights.pull, keep=diagnosed)
+        found = policy_gradient(self.model, batch, Terms(credited, weights.bonus, weights.pull), diagnosed)
         first = First(weights, found)
         if optimal:
             each = settings.baseline == "optimal_per_parameter"
@@ -255,8 +255,8 @@ class Reinforce(Trainable):
         assert whole.first
         weights, before = whole.first
         if moving:
-            terms = weights.credited, weights.bonus, weights.pull
-            found = policy_gradient(self.model, batch, *terms, played=before.log_prob)
+            terms = Terms(weights.credited, weights.bonus, weights.pull, before.log_prob)
+            found = policy_gradient(self.model, batch, terms)
             gradient = self._for_all(found.gradient)
         else:
             found = evaluate_actions(self.model, batch)
@@ -302,8 +302,8 @@ class Reinforce(Trainable):
     def _log_ratio(self, update: Update) -> Tensor:
         """Return how much more probable [R, T, B] the actions of an update have become, as a logarithm."""
         batch: Rollout = update.passes[0].batch.played
-        before: PolicyGradient = update.passes[0].notes.before
-        return (evaluate_actions(self.model, batch).log_prob - before.log_prob) * batch.alive
+        first: First = update.passes[0].notes
+        return (evaluate_actions(self.model, batch).log_prob - first.before.log_prob) * batch.alive
 
     def final(self, update: Update) -> Tensor:
         """Return the mean return [R] of episodes that no update has learned from: those of the next update, if there
