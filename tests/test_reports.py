@@ -19,7 +19,7 @@ from rlgrad.errors import UsageError
 from rlgrad.reports import listing
 from rlgrad.reports.figures import curves, swept
 from rlgrad.reports.playing import random_play, returns_by_chance
-from rlgrad.reports.reading import Curve, Recorded, apart, read_run
+from rlgrad.reports.reading import Curve, Recorded, by_cell, read_run
 from rlgrad.reports.report import Seen, differing, drawn, improvement, lead, report
 from rlgrad.reports.slices import LINE, PLANE, cut, orthonormal
 from rlgrad.run import train
@@ -63,7 +63,7 @@ def test_a_sweep_is_read_as_a_run_for_each_cell() -> None:
     """A replica that is set aside stays a gap; the step is the mean work of the cell's own replicas."""
     settings = {"replicas": 2, "optimizer": {"name": "SGD", "lr": {"sweep": [0.1, 0.2, 0.3]}}}
     values = {"episode/env_steps": [10, 20, 30, 40, 50, 60], "objective/value": [1, 2, None, 4, 5, 6]}
-    each = apart(Recorded(Path("run"), settings, {}, {}, [{"step": 35, "update": 1} | values]))
+    each = by_cell(Recorded(Path("run"), settings, {}, {}, [{"step": 35, "update": 1} | values]))
     curves = [cell.curve("objective/value") for cell in each]
     assert [curve.x.tolist() for curve in curves] == [[15], [35], [55]]
     np.testing.assert_array_equal([curve.values for curve in curves], [[[1, 2]], [[np.nan, 4]], [[5, 6]]])

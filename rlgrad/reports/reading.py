@@ -117,14 +117,10 @@ class Recorded:
         return found
 
 
-def read_runs(paths: Iterable[str]) -> list[Recorded]:
-    """Read several runs; a sweep as its cells, each as if it were a run of its own. Raises UsageError."""
-    found: list[Recorded] = []
-    for run in map(read_run, paths):
-        grid = meant(run.settings, "sweep")
-        each = enumerate(cells(grid, run.replicas))
-        found += [of_cell(run, number, cell) for number, cell in each] if grid else [run]
-    return found
+def by_cell(run: Recorded) -> list[Recorded]:
+    """Split a sweep into its cells, each as if it were a run of its own. A run without a sweep stays whole."""
+    grid = meant(run.settings, "sweep")
+    return [of_cell(run, number, cell) for number, cell in enumerate(cells(grid, run.replicas))] if grid else [run]
 
 
 def of_cell(run: Recorded, number: int, cell: Cell) -> Recorded:
@@ -179,6 +175,11 @@ def read_run(path: str | Path) -> Recorded:
     if not isinstance(settings, dict):
         raise UsageError(f"{path}: config.yaml holds no settings")
     return Recorded(path, settings, summary, environment, rows)
+
+
+def read_runs(paths: Iterable[str]) -> list[Recorded]:
+    """Read several runs, and split their sweeps. Raises UsageError."""
+    return [each for run in map(read_run, paths) for each in by_cell(run)]
 
 
 def content(file: Path) -> dict[str, Any]:
