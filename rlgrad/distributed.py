@@ -57,9 +57,9 @@ def put_together(array: np.ndarray, axis: int = 0) -> np.ndarray:
     return np.asarray(summed(torch.from_numpy(np.where(mine, array, np.zeros((), array.dtype))))[0].numpy())
 
 
-def whole(parts: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Return a gradient, summed over all ranks; None stays None."""
-    there = iter(summed(*(part for part in parts if part is not None)))
+def whole(parts: Sequence[Tensor | None], join: Callable[..., list[Tensor]] = summed) -> list[Tensor | None]:
+    """Join the parts of all ranks, such as a gradient, by default to their sums; None stays None."""
+    there = iter(join(*(part for part in parts if part is not None)))
     return [None if part is None else next(there) for part in parts]
 
 

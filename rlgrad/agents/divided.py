@@ -66,7 +66,7 @@ class Divided(Trainable):
                 part.copy_(buffer[self.own])
             data = self.mine.sample(step)
             state = self.mine.state_dict()
-        for (_, buffer), joined in zip(buffers, self._all([part for part, _ in buffers]), strict=True):
+        for (_, buffer), joined in zip(buffers, self._all(*(part for part, _ in buffers)), strict=True):
             buffer.copy_(joined)
         self.unfinished = segments.joined(distributed.gathered(state)) if state else {}
         return data
@@ -91,10 +91,9 @@ class Divided(Trainable):
         else:
             with self.alone():
                 own = self.last = self.mine.objective(batch)
-        slopes, others = list(own.gradient or ()), (own.resting, own.surrogate)
-        there = iter(self._all([each for each in (own.value, *others, *slopes) if each is not None]))
-        value = next(there)
-        resting, surrogate, *gradient = [None if each is None else next(there) for each in (*others, *slopes)]
+        parts = [own.value, own.resting, own.surrogate, *(own.gradient or ())]
+        value, resting, surrogate, *gradient = distributed.whole(parts, self._all)
+        assert value is not None
         metrics = Lazy(lambda: self._joined(lambda: dict(own.metrics)))
         bends = own.curvature
         curvature = (lambda: Rows(self, bends)) if bends else None
@@ -134,7 +133,7 @@ class Divided(Trainable):
             one.value = one.value[self.own]
         return Update(update.step, passes)
 
-    def _all(self, parts: list[Tensor]) -> list[Tensor]:
+    def _all(self, *parts: Tensor) -> list[Tensor]:
         """Join tensors [r, ...] of each rank's replicas to [R, ...]."""
         return distributed.summed(*(distributed.placed(part.detach(), self.shares, 0) for part in parts))
 
@@ -144,7 +143,7 @@ class Divided(Trainable):
             own = dict(call())
         names = dict.fromkeys(name for each in distributed.gathered([*own]) for name in each)
         none = torch.zeros(self.own.stop - self.own.start)
-        return dict(zip(names, self._all([own.get(name, none) for name in names]), strict=True))
+        return dict(zip(names, self._all(*(own.get(name, none) for name in names)), strict=True))
 
 
 class Rows(Curvature):
@@ -164,4 +163,4 @@ class Rows(Curvature):
     def _all(self, call: Callable[[np.ndarray], np.ndarray], v: np.ndarray) -> np.ndarray:
         with self.problem.alone():
             part = call(v[self.problem.own])
-        return np.asarray(self.problem._all([torch.from_numpy(part)])[0].numpy())
+        return np.asarray(self.problem._all(torch.from_numpy(part))[0].numpy())

@@ -77,10 +77,6 @@ class Recorded:
         return older | {**self.environment, **self.summary}
 
     @property
-    def status(self) -> str:
-        return str(self.summary.get("status", "not ended"))
-
-    @property
     def tags(self) -> list[str]:
         """The tags with a value for each replica, in the order of their first appearance."""
         return list({tag: None for row in self.rows for tag, value in row.items() if isinstance(value, list)})

@@ -155,7 +155,8 @@ def lead(run: Recorded) -> str:
     if isinstance(final, dict) and final.get("mean") is not None:
         between = f" (95% interval {interval(final)})" if interval(final) else ""
         came = f" Held-out {text(run.evaluated[0].partition('/')[2])} at its end: {number(final['mean'])}{between}."
-    head = f"{text(made)}: {many}, {updates} updates, {work} each{took}. The run is {text(run.status)}.{came}"
+    status = text(run.summary.get("status", "not ended"))
+    head = f"{text(made)}: {many}, {updates} updates, {work} each{took}. The run is {status}.{came}"
     head += " It went <strong>against its objective, on purpose</strong>." * bool(run.summary.get("wrong_sign"))
     said = [f"{text(sentence[:1].upper() + sentence[1:])}." for sentence in run.summary.get("conclusion") or []]
     return " ".join([head, *said])
