@@ -32,7 +32,8 @@ class Terms(NamedTuple):
 
     played: the log-probabilities [R, T, B] of the policy that played, if it is another one. Then credit is multiplied
     by π/π_played: Σ credit π/π_played ∇log π is the gradient of the surrogate Σ credit π/π_played (Schulman et al.
-    2015, equation 14)."""
+    2015, equation 14).
+    """
 
     credit: Tensor  # of ∇log π
     bonus: Tensor | None = None  # of ∇entropy

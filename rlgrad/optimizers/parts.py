@@ -70,7 +70,8 @@ class Together(torch.optim.Optimizer):
     """An optimizer that moves all replicas at once. It has a group for each stretch of replicas with the same
     arguments, so that a schedule reaches them; all parameters are in the first group.
 
-    sign: 1 if the objective is to be maximized, -1 if it is to be minimized."""
+    sign: 1 if the objective is to be maximized, -1 if it is to be minimized.
+    """
 
     def __init__(self, params: Iterable[Any], sign: Literal[1, -1], arguments: Arguments):
         parameters = list(params)
