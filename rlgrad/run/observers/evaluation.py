@@ -12,9 +12,9 @@ class HeldOut(Observer):
         wanted = run.settings.evaluation
         if not (run.state.complete(run.settings) or run.state.due(wanted.every_updates, wanted.every_steps)):
             return
-        self.look(run, update, record)
+        self.evaluate(run, update, record)
 
-    def look(self, run: Following, update: Update, record: Record) -> None:
+    def evaluate(self, run: Following, update: Update, record: Record) -> None:
         """Evaluate now, and add the result to the record and the state."""
         found = run.counted(dict(run.attempt(lambda: run.problem.evaluate(update.step))))
         record.evaluated = True

@@ -33,7 +33,7 @@ class EarlyStopping(HeldOut):
     def seen(self, run: Following, update: Update, record: Record) -> None:
         """Evaluate if it is due, and stop the replicas that have waited for `patience` evaluations."""
         patience, state = run.problem.patience or 0, run.state
-        self.put(run, self.stopped)
+        self.restore_best(run, self.stopped)
         super().seen(run, update, record)
         if not record.evaluated:
             return
@@ -46,11 +46,11 @@ class EarlyStopping(HeldOut):
             self.last = {name: tensor.clone() for name, tensor in run.problem.model.state_dict().items()}
             new, state.best = list(range(run.replicas)), list(self.best.updates)
         if new:
-            self.put(run, new)
-            self.look(run, update, record)
+            self.restore_best(run, new)
+            self.evaluate(run, update, record)
 
     @torch.no_grad()
-    def put(self, run: Following, replicas: Iterable[int]) -> None:
+    def restore_best(self, run: Following, replicas: Iterable[int]) -> None:
         """Give these replicas their best weights."""
         model = run.problem.model.state_dict()
         for k in replicas:
