@@ -182,12 +182,7 @@ def try_alone(settings: RunSettings, problem: Problem, replica: int) -> None:
 def take(schedule: optim.lr_scheduler.LRScheduler, settings: RunSettings) -> None:
     """Let the schedule take one step. Raises SettingError."""
     try:
-        if isinstance(schedule, optim.lr_scheduler.ReduceLROnPlateau):
-            schedule.step(0.0)
-        elif settings.steps:
-            schedules.move_to(schedule, schedule.last_epoch + 1)
-        else:
-            schedule.step()
+        schedules.advance(schedule, 0.0, schedule.last_epoch + 1 if settings.steps else None)
     except Exception as error:
         assert settings.schedule is not None
         raise SettingError(("schedule",), f"{settings.schedule.name}: {said(error)}") from error

@@ -12,11 +12,17 @@ from torch.optim.lr_scheduler import LRScheduler
 from rlgrad.optimizers.parts import groups_of_each, is_count, require
 
 
-def move_to(schedule: LRScheduler, place: int) -> None:
-    """Set the learning rate to the schedule's value at update `place`, however far from the last one. Raises TypeError
-    for a schedule that can only move to the next place, such as SequentialLR."""
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # torch warns unless place is the next one
-        schedule.step(place)
+def advance(schedule: LRScheduler, value: Any, place: int | None) -> None:
+    """Let a schedule set the next learning rate. value: the objective, or in a sweep that of each value: a schedule may
+    watch it. place: set the learning rate of update `place`, however far from the last one; None: of the next update.
+    Raises TypeError for a schedule that can only move to the next place, such as SequentialLR."""
+    if isinstance(schedule, optim.lr_scheduler.ReduceLROnPlateau):
+        schedule.step(value)
+    elif place is None:
+        schedule.step()
+    else:
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # torch warns unless it is the next one
+            schedule.step(place)
 
 
 class Hyperbolic(LRScheduler):

@@ -9,13 +9,13 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler
 
 from rlgrad import distributed
 from rlgrad.errors import RunError, say
 from rlgrad.loop import Update, updates
 from rlgrad.optimizers.parts import of_each
-from rlgrad.optimizers.schedules import PlateauOfEach, move_to
+from rlgrad.optimizers.schedules import PlateauOfEach, advance
 from rlgrad.replicas import clipping, norm_per_replica
 from rlgrad.run import divergence
 from rlgrad.run.faults import attempt, limited
@@ -149,17 +149,12 @@ class Following:
     def advance(self, update: Update, record: Record) -> None:
         """Let the schedule set the next learning rate; some schedules use the objective for this."""
         schedule, values = self.schedule, record.values["objective/value"]
-        value = self.state.mean(values)
-        if isinstance(schedule, PlateauOfEach):
-            means = values.reshape(len(self.swept), -1).nanmean(1).tolist()
-            self.attempt(lambda: schedule.step(means))
-        elif isinstance(schedule, ReduceLROnPlateau):
-            self.attempt(lambda: schedule.step(value))
-        elif schedule and self.settings.steps:
-            place = min(self.state.steps, self.settings.steps)
-            self.attempt(lambda: move_to(schedule, place))
-        elif schedule:
-            self.attempt(schedule.step)
+        if schedule is None:
+            return
+        each = isinstance(schedule, PlateauOfEach)
+        value = values.reshape(len(self.swept), -1).nanmean(1).tolist() if each else self.state.mean(values)
+        place = min(self.state.steps, self.settings.steps) if self.settings.steps else None
+        self.attempt(lambda: advance(schedule, value, place))
 
     @torch.no_grad()
     def remember(self) -> None:

@@ -50,9 +50,7 @@ SURFACES = {
         (minimum(0, -math.sqrt(2), value=-1), minimum(0, math.sqrt(2), value=-1)),
     ),
     # A narrow curved valley with an almost flat floor: easy to get into, slow to get along.
-    "rosenbrock": Surface(
-        "(1 - x)**2 + 100*(y - x**2)**2", "minimize", {"x": (-2, 2), "y": (-1, 3)}, (minimum(1, 1),)
-    ),
+    "rosenbrock": Surface("(1 - x)**2 + 100*(y - x**2)**2", "minimize", {"x": (-2, 2), "y": (-1, 3)}, (minimum(1, 1),)),
     # Four minima of equal depth around a maximum: where descent ends depends on where it starts.
     "himmelblau": Surface(
         "(x**2 + y - 11)**2 + (x + y**2 - 7)**2", "minimize", square(5),

@@ -8,7 +8,7 @@ import torch
 
 from rlgrad import UsageError, train
 from rlgrad.config import load_config
-from rlgrad.optimizers.schedules import move_to
+from rlgrad.optimizers.schedules import advance
 from rlgrad.reports.loading import load
 from rlgrad.run.resuming import resume
 
@@ -112,7 +112,7 @@ def test_moving_on_a_schedule_is_taking_its_steps(name: str, arguments: dict[str
             if not jumps:
                 schedule.step()
             elif place in (3, 10, 33, 50):
-                move_to(schedule, place)
+                advance(schedule, None, place)
             if place in (3, 10, 33, 50):
                 rates.append(optimizer.param_groups[0]["lr"])
         found.append(rates)
