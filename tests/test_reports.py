@@ -73,7 +73,7 @@ def test_a_sweep_is_read_as_a_run_for_each_cell() -> None:
 def test_the_figure_of_a_sweep_shows_each_final_result_with_its_interval() -> None:
     settings = {"replicas": 3, "optimizer": {"name": "SGD", "lr": {"sweep": [0.1, 0.3]}}}
     logged = [{"step": k, "update": k, "objective/value": [k * n * n for n in range(6)]} for k in (1, 2)]
-    figure = swept(apart(Recorded(Path("run"), settings, {}, {}, logged)), "objective/value")
+    figure = swept(by_cell(Recorded(Path("run"), settings, {}, {}, logged)), "objective/value")
     (bars,) = figure.axes[0].containers
     final = [summarize(logged[-1]["objective/value"][:3]), summarize(logged[-1]["objective/value"][3:])]
     np.testing.assert_allclose(bars.lines[0].get_xydata(), [[0.1, final[0]["mean"]], [0.3, final[1]["mean"]]])
