@@ -388,4 +388,4 @@ def test_the_last_observations_of_a_batch_are_those_of_the_copies_that_have_ende
     each = np.empty(3, object)
     each[2] = seen[2]
     for observations in (seen, each):  # as some vector environments have them, or as Gymnasium's own
-        assert environments._final(observations, np.array([2])).tolist() == seen[2:].tolist()
+        assert environments._final(observations, np.array([2]), 0).tolist() == seen[2:].tolist()
