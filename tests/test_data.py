@@ -563,6 +563,7 @@ def test_a_category_that_only_the_held_out_part_has_counts_as_missing(tmp_path: 
         ("a,y\n1e200,0\n-1e200,1\n", {"dtype": "float32"}, "a value of a is too large for float32"),
         ("a,y\n1,0\n" + "2" * 3_000_000 + ",1\n", {}, "t.csv:3: a line of more than 1 MB is not a row"),
         ("2" * 3_000_000, {}, "t.csv:1: a line of more than 1 MB is not a row"),
+        ("a,y\n1000000001,0\n1000000007,1\n", {}, "standardise: the values of a differ by too little beside"),
         ("PK\x03\x04", {}, "a spreadsheet; save the table as CSV or Parquet"),
         ("a\0b", {}, "`encoding` says how it is written"),
     ],
