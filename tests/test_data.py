@@ -613,6 +613,12 @@ def test_what_is_left_out_and_labels_that_look_alike_are_announced(tmp_path: Pat
     assert facts["data"].endswith("'+1' and '01' are different labels")
 
 
+def test_a_list_of_many_columns_is_cut(tmp_path: Path) -> None:
+    names, row = ",".join(f"c{k}" for k in range(300)), ",".join(["5"] * 300)
+    facts = dataset(tmp_path / "t.csv", f"{names},a,y\n{row},1,u\n{row},2,v\n").facts
+    assert facts["left out"] == "c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, and 290 more (constant in the training part)"
+
+
 def test_nothing_is_fetched_and_nothing_but_a_file_is_read(tmp_path: Path) -> None:
     import os
 
