@@ -521,6 +521,7 @@ def test_a_category_that_only_the_held_out_part_has_counts_as_missing(tmp_path: 
         ("a,y\n2020Q1,0\n2020Q2,1\n", {}, "is a date or a time"),
         ("a,y\n100000000000000000001,0\n3,1\n", {}, "t.csv:2: column 1 (a): '100000000000000000001' has more digits"),
         ("a,y\n" + "1" * 5000 + ",0\n3,1\n", {}, "t.csv:2: column 1 (a): '1"),
+        ("a,y\n" + "1" * 100_000 + "x,0\n3,1\n", {}, "t.csv:2: column 1 (a): '1"),
         ("a,b,y\n1,2,0\n# note\n3,4,1\n", {}, "t.csv:3: one cell by commas, '# note', but the header has 3"),
         ("Report\na,b,y\n1,2,0\n3,4,1\n", {}, "t.csv:1: one cell by commas, 'Report', but rows have 3"),
         ("a~y\n1~0\n2~1\n", {}, "it has one column: blanks, header; is another sign its `separator`?"),
