@@ -20,6 +20,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from rlgrad.loop import make_optimizer, updates
 from rlgrad.problems.logistic import Logistic, Settings
 from rlgrad.supervised.data import Dataset
+from rlgrad.supervised.preprocessing import flat
 
 MANY = 50_000  # with more examples, the first steps and the curvature use only some of them
 FIRST = {"batch_size": 8192, "batch_growth": 25.0, "curvature_examples": 25_000}
@@ -76,9 +77,12 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 counts = torch.from_numpy((counts * each[labels]).astype(X.dtype))
             if (each < 0).any() or not counts.sum().isfinite():
                 raise ValueError(f"the weights of classes and examples must be 0 or more, and their sum finite: {each}")
-        x, two = torch.from_numpy(X if X.flags.writeable else X.copy()), len(self.classes_) == 2
+        shift = X.mean(0) if self.fit_intercept and flat(X.min(0), X.max(0)).any() else np.zeros(X.shape[1], X.dtype)
+        X = X - shift if shift.any() else X if X.flags.writeable else X.copy()
+        x, two = torch.from_numpy(X), len(self.classes_) == 2
         numbers = torch.from_numpy(labels).to(x.dtype if two else torch.long)
         self._solve(Dataset(x, numbers, x, numbers, len(self.classes_), sample_weight=counts))
+        self.intercept_ -= self.coef_ @ shift
         return self
 
     def _solve(self, dataset: Dataset) -> None:

@@ -521,6 +521,7 @@ def test_a_category_that_only_the_held_out_part_has_counts_as_missing(tmp_path: 
         ("a,y\n2020Q1,0\n2020Q2,1\n", {}, "is a date or a time"),
         ("a,y\n100000000000000000001,0\n3,1\n", {}, "t.csv:2: column 1 (a): '100000000000000000001' has more digits"),
         ("a,y\n" + "1" * 5000 + ",0\n3,1\n", {}, "t.csv:2: column 1 (a): '1"),
+        ("a,y\n" + "1" * 100_000 + "x,0\n3,1\n", {}, "t.csv:2: column 1 (a): '1"),
         ("a,b,y\n1,2,0\n# note\n3,4,1\n", {}, "t.csv:3: one cell by commas, '# note', but the header has 3"),
         ("Report\na,b,y\n1,2,0\n3,4,1\n", {}, "t.csv:1: one cell by commas, 'Report', but rows have 3"),
         ("a~y\n1~0\n2~1\n", {}, "it has one column: blanks, header; is another sign its `separator`?"),
@@ -563,6 +564,7 @@ def test_a_category_that_only_the_held_out_part_has_counts_as_missing(tmp_path: 
         ("a,y\n1e200,0\n-1e200,1\n", {"dtype": "float32"}, "a value of a is too large for float32"),
         ("a,y\n1,0\n" + "2" * 3_000_000 + ",1\n", {}, "t.csv:3: a line of more than 1 MB is not a row"),
         ("2" * 3_000_000, {}, "t.csv:1: a line of more than 1 MB is not a row"),
+        ("a,y\n1000000001,0\n1000000007,1\n", {}, "standardise: the values of a differ by too little beside"),
         ("PK\x03\x04", {}, "a spreadsheet; save the table as CSV or Parquet"),
         ("a\0b", {}, "`encoding` says how it is written"),
     ],
@@ -610,6 +612,12 @@ def test_what_is_left_out_and_labels_that_look_alike_are_announced(tmp_path: Pat
     assert facts["rows left out"] == "2 of 7, as their label or a value is missing"
     assert "two lines 1" in facts["data"]
     assert facts["data"].endswith("'+1' and '01' are different labels")
+
+
+def test_a_list_of_many_columns_is_cut(tmp_path: Path) -> None:
+    names, row = ",".join(f"c{k}" for k in range(300)), ",".join(["5"] * 300)
+    facts = dataset(tmp_path / "t.csv", f"{names},a,y\n{row},1,u\n{row},2,v\n").facts
+    assert facts["left out"] == "c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, and 290 more (constant in the training part)"
 
 
 def test_nothing_is_fetched_and_nothing_but_a_file_is_read(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_without_a_penalty_too() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize(("scale", "shift"), [((1e-8, 1, 1e8), 0), (1, 1e5), ((8, 2e4, 0.01), (2000, 5e4, 0.05)), (1e150, 0)])  # fmt: skip
+@pytest.mark.parametrize(("scale", "shift"), [((1e-8, 1, 1e8), 0), (1, 1e5), (1, 1e8), ((8, 2e4, 0.01), (2000, 5e4, 0.05)), (1e150, 0)])  # fmt: skip
 def test_the_optimum_does_not_depend_on_units_or_zeros(classes: int, scale: object, shift: object) -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((200, 3))

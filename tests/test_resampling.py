@@ -406,6 +406,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "one fold": ({"replicas": {"folds": 1}}, "replicas.folds: input should be greater than or equal to 2"),
     "more folds than rows": ({"replicas": {"folds": 500}}, "replicas.folds: these examples cannot be split like this"),
     "fewer values than folds": ({"replicas": {"folds": 3, "by": "g"}, "test_fraction": 0}, "g has 5 different values"),
+    "one value": ({"replicas": {"by": "one"}, "test_fraction": 0}, "replicas.by: one has the same value in all rows"),
     "no such column": ({"replicas": {"folds": 3, "by": "h"}, "test_fraction": 0}, "replicas: .*has no column 'h'"),
     "the label": ({"replicas": {"by": "y"}, "test_fraction": 0, "label": "y"}, "replicas: .*is also the label"),
     "groups in both parts": ({"replicas": {"folds": 3, "groups": "g"}}, "test_fraction: rows of one group"),
@@ -422,7 +423,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_is_refused_in_a_sentence(tmp_path: Path, name: str) -> None:
     x, y = table()
-    file = written(tmp_path, x, y, g=np.arange(ROWS) % 5)
+    file = written(tmp_path, x, y, g=np.arange(ROWS) % 5, one=np.ones(ROWS))
     config = {"problem": "logistic", "data": file, "optimizer": {"name": "Newton"}, "updates": 1}
     more, said = REFUSED[name]
     with pytest.raises(UsageError, match=said):

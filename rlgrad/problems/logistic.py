@@ -104,7 +104,11 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
         slope = rows * steepest(family, dataset, self.intercepted)
         found: dict[Key, Any] = {(name,): {"sweep": path.values(name, slope)} for name, path in paths.items()}
         if unsaid and dataset.groups is not None:
-            found["replicas", "folds"] = int(dataset.groups.max()) + 1
+            found["replicas", "folds"] = count = int(dataset.groups.max()) + 1
+            if count < 2:
+                raise SettingError(
+                    ("replicas", "by"), f"{self.grouping} has the same value in all rows: it makes no folds"
+                )
         same: Self = self.model_validate(replaced(self.model_dump(), found))
         same._read = dataset
         return same

@@ -13,6 +13,7 @@ from rlgrad.supervised.tables import Absent, Table
 
 CATEGORIES = 1000  # at most, in one column; and at most half the number of rows, if there are more than FEW
 FEW = 20
+LONG = 100  # characters: more are not a number that someone has written
 TRUTH = {"true": 1.0, "false": 0.0}
 DATE = (
     r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?|\d{1,2}:\d{2}(:\d{2}.*| ?[aApP]\.?[mM]\.?)?|\d{4}(-\d{2}|[- ]?[qQ][1-4])"
@@ -144,6 +145,13 @@ def blocks(
         yield x
 
 
+def oddity(word: str) -> str | None:
+    """What to do about a word that looks like a number but is not read as one; None if it does not."""
+    if len(word) > LONG:
+        return None
+    return next((what for pattern, what in ODD.items() if re.fullmatch(pattern, word)), None)
+
+
 def complaint(word: str, column: Column, absent: Absent, mixed: bool = False) -> str:
     """A message about what is wrong with a cell, and what to do."""
     shown, name = short(word.strip()), column.name
@@ -155,9 +163,8 @@ def complaint(word: str, column: Column, absent: Absent, mixed: bool = False) ->
     if column.categories is not None:
         hint = "`missing_values` says what to do, as with a missing value"
         return f"no example of the training part has {shown!r}; {hint}"
-    for pattern, what in ODD.items():
-        if re.fullmatch(pattern, word.strip()):
-            return f"{shown!r} {what.format(shown=shown, name=name)}"
+    if what := oddity(word.strip()):
+        return f"{shown!r} {what.format(shown=shown, name=name)}"
     if UNIT.fullmatch(word.strip()):
         return f"{shown!r} has a unit: write the number alone, or `categorical: [{name}]` takes it as a word"
     hint = f"`missing: [{shown}]` if it stands for a missing value, `drop: [{name}]` leaves the column out"
@@ -171,9 +178,10 @@ def kind(
     categorical: whether it is declared as categorical."""
     known, column = [word.strip() for word in found if not absent(word)], Column(name)
     if not categorical:
-        odd = sum(any(re.fullmatch(pattern, word) for pattern in ODD) for word in known)
-        units = {unit and unit[1] for unit in map(UNIT.fullmatch, known)} if len(known) > 1 else {None}
-        strange = 2 * odd >= len(known) or (len(units) == 1 and None not in units)
+        some = known[:CATEGORIES]  # more than that are too many for categories
+        odd = sum(oddity(word) is not None for word in some)
+        units = {unit and unit[1] for unit in map(UNIT.fullmatch, some)} if len(some) > 1 else {None}
+        strange = 2 * odd >= len(some) or (len(units) == 1 and None not in units)
         if numeric or strange or any(column.number(word, decimal) is not None for word in known):
             return column
     return Column(name, ordered({canonical(word, decimal) for word in known}))

@@ -170,7 +170,7 @@ def informative(source: Source, own: np.ndarray) -> tuple[list[Column], Measured
     if same.all():
         raise SettingError(("data",), "no column is left to learn from: each is constant or empty in the training part")
     kept = [column for column, gone in zip(found, same, strict=True) if not gone]
-    names = ", ".join(column.name for column, gone in zip(found, same, strict=True) if gone)
+    names = several([column.name for column, gone in zip(found, same, strict=True) if gone], ", ")
     known = Measured(known.rows, *(values[~same] for values in known[1:]))
     return kept, known, {"left out": f"{names} (constant in the training part)"} if names else {}
 
@@ -258,11 +258,15 @@ def listed(table: Table, features: Sequence[Column], empty: Sequence[str]) -> di
     """Which columns have categories, and which are not used, in words. empty: the names of columns without a value."""
     facts = {}
     if worded := [f"{name}: {short(printable(', '.join(words)))}" for name, words in features if words is not None]:
-        more = f"; and {len(worded) - SHOWN} more columns" if len(worded) > SHOWN else ""
-        facts["categories"] = "; ".join(worded[:SHOWN]) + more
+        facts["categories"] = several(worded, "; ")
     if left := [table.column(place) for place in sorted(table.unused)] + [f"{name} (empty)" for name in empty]:
-        facts["not used"] = ", ".join(left)
+        facts["not used"] = several(left, ", ")
     return facts
+
+
+def several(names: Sequence[str], sign: str) -> str:
+    """The first names with a sign between them, and how many more there are."""
+    return sign.join([*names[:SHOWN], *[f"and {len(names) - SHOWN} more"] * (len(names) > SHOWN)])
 
 
 def left_out(rows: int, of: int) -> str:

@@ -12,6 +12,7 @@ from rlgrad.supervised.formulas import parsed
 
 Missing = Literal["error", "drop", "zero", "median_and_indicator"]
 TOGETHER = 2**27  # values in memory at a time, for medians
+FLAT = 1e-5  # a column whose values differ by less than this part of their size is too much like an intercept
 Blocks = Callable[[], Iterator[np.ndarray]]  # each call reads the training part [n, D] again
 
 
@@ -129,6 +130,13 @@ def together(a: Measured, b: Measured) -> Measured:
     return Measured(a.rows + b.rows, known, low, high, a.mean + apart * part, variance)
 
 
+def flat(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Which columns [D] are almost constant beside their size, but not quite. low, high: their smallest and largest
+    values."""
+    found: np.ndarray = (high > low) & (high - low < FLAT * np.maximum(np.abs(low), np.abs(high)))
+    return found
+
+
 def medians(blocks: Blocks, wanted: np.ndarray) -> np.ndarray:
     """The medians [D] of the known values of the `wanted` features; 0 for others."""
     result = np.zeros(len(wanted))
@@ -162,6 +170,9 @@ def fitted(
         found = found._replace(median=medians(blocks, numbers).tolist(), indicated=indicated)
     if told.formula:
         found = found.learning(blocks())
+    if centred and not told.standardise and not told.formula and (narrow := flat(known.low, known.high)).any():
+        message = f"the values of {columns[int(narrow.argmax())].name} differ by too little beside their size"
+        raise SettingError(("standardise",), f"{message} for its weight to be found: true subtracts their mean")
     if told.standardise:
         if categories or told.formula or not whole:
             known = measured(map(found.filled, blocks()))
