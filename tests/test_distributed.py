@@ -31,6 +31,15 @@ CART = {"problem": "reinforce", "environment": "CartPole-v1", "updates": 3, "rep
 JOBS = {
     "rows": ROWS | {"optimizer": {"name": "Adam", "lr": 0.1}},
     "segments": CART | {"segment": 10, "baseline": "critic", "critic": {"hidden": [4]}, "replicas": 1},
+    "passes": CART | {"segment": 10, "problem": "ppo", "replicas": 1, "epochs": 2, "minibatches": 2, "updates": 2},
+    "alone": CART
+    | {
+        "segment": 10,
+        "baseline": "critic",
+        "replicas": 1,
+        "updates": 2,
+        "critic": {"hidden": [4], "epochs": 2, "optimizer": {"name": "SGD", "lr": 0.1}},
+    },
     "replicas": CART | {"segment": 10, "problem": "ppo", "kl_stop": 0.001, "normalise_observations": True},
 }
 

@@ -98,6 +98,12 @@ def objective_of(settings: Settings, batch: Rollout, target: Tensor) -> tuple[Te
     return total(batch.reward * discounts) / alive.shape[2], alive / alive.shape[2]
 
 
+def pull_of(batch: Rollout, value: Tensor, target: Tensor, unit: Tensor) -> Tensor:
+    """Return the weight [R, T, B] of the gradient of each guess: a critic minimizes its mean squared error, in the unit
+    of the policy's gradient."""
+    return (value - target) * batch.alive / batch.alive.sum((1, 2)).reshape(-1, 1, 1) / unit.square()
+
+
 def promises(settings: Settings) -> bool:
     """Return whether the gradient is that of the objective, up to its unit and to noise. In segments this means the
     objective of the same steps, weighted as in `Reinforce.after`."""
@@ -236,10 +242,9 @@ class Reinforce(Trainable):
         used, bonus, pull = standardised(settings, advantage / unit, alive, target), None, None
         if settings.entropy_bonus:
             bonus = along(self._coefficient(batch.step), target) * alive / steps
-        if value is not None:  # the critic minimizes its squared error, in the same units
-            error = (value - target) * alive
-            pull = None if settings.critic_alone else error / steps / unit.square()
-            metrics["critic/error"] = total(error.square()) / steps.flatten() / 2
+        if value is not None:
+            pull = None if settings.critic_alone else pull_of(batch, value, target, unit)
+            metrics["critic/error"] = total(((value - target) * alive).square()) / steps.flatten() / 2
         return Weights(mean, target, advantage, unit, share, weight, used, used * weight * share, bonus, pull), metrics
 
     def _coefficient(self, step: int) -> float | Tensor:
@@ -255,7 +260,10 @@ class Reinforce(Trainable):
         assert whole.first
         weights, before = whole.first
         if moving:
-            terms = Terms(weights.credited, weights.bonus, weights.pull, before.log_prob)
+            pull = None
+            if weights.pull is not None and self.model.critic:
+                pull = pull_of(batch, values(self.model.critic, batch.observation), weights.target, weights.unit)
+            terms = Terms(weights.credited, weights.bonus, pull, before.log_prob)
             found = policy_gradient(self.model, batch, terms)
             gradient = self._for_all(found.gradient)
         else:

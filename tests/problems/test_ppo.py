@@ -116,6 +116,24 @@ def test_the_gradient_is_that_of_the_surrogate_by_finite_differences(float64: No
             torch.testing.assert_close(gradient[(slice(None), *where)], slope, rtol=1e-4, atol=1e-7)
 
 
+def test_the_critic_descends_in_every_pass(float64: None) -> None:
+    problem = made(normalise_returns=True)
+    problem.sample(0)
+    critic = list(problem.model.critic.parameters())
+    for batch in itertools.islice(problem.passes(problem.sample(1)), 4):
+        course, at, weight = batch
+        unit, losses = course.told.unit.flatten(), []
+        for k in range(2):
+            places = at[k][weight[k] > 0]
+            guess = problem.model.critic(course.played.observation.flatten(1, 2))[k, places]
+            losses.append(((guess - course.told.target.flatten(1)[k, places]) / unit[k]).square().mean() / 2)
+        expected = torch.autograd.grad(torch.stack(losses).sum(), critic)
+        found = problem.objective(batch).gradient
+        for a, b in zip(found[-len(critic) :], expected, strict=True):
+            torch.testing.assert_close(a, b)
+            assert b.any()
+
+
 def test_a_step_is_in_one_minibatch_an_epoch_whatever_the_lengths() -> None:
     problem = made(segment=None, episodes=3, minibatches=4)
     played = problem.sample(0)

@@ -610,6 +610,28 @@ def test_an_estimate_is_what_a_loop_over_steps_and_autograd_give(float64: None, 
     assert set(found.metrics) == named
 
 
+@pytest.mark.parametrize("more", [{}, {"normalise_returns": True}, {"segment": 40, "discount_weighting": False}])
+def test_the_critic_learns_in_later_evaluations_of_a_batch_too(float64: None, more: dict[str, Any]) -> None:
+    """As LBFGS asks for them, at other parameters: the targets stay, and its error is that of its own guesses there."""
+    problem = plain(baseline="critic", discount=0.9, gae_lambda=0.7, environment="CartPole-v1", **more)
+    problem.sample(0)
+    batch = next(iter(problem.passes(problem.sample(1))))
+    first, again = (problem.objective(batch).gradient for _ in range(2))
+    for a, b in zip(first, again, strict=True):
+        torch.testing.assert_close(a, b)
+    target, unit = batch.first.weights.target, batch.first.weights.unit
+    critic = list(problem.model.critic.parameters())
+    with torch.no_grad():
+        for parameter in critic:
+            parameter.mul_(1.5).add_(0.1)
+    wrong = ((problem.model.critic(batch.played.observation) - target) / unit).square()
+    loss = (wrong * batch.played.alive).sum((1, 2)) / batch.played.alive.sum((1, 2)) / 2
+    found = problem.objective(batch).gradient[-len(critic) :]
+    for a, b in zip(found, torch.autograd.grad(loss.sum(), critic), strict=True):
+        torch.testing.assert_close(a, b)
+        assert b.any()
+
+
 def tripled(**options: Any) -> gymnasium.Env[Any, Any]:
     return gymnasium.wrappers.TransformReward(gymnasium.make("CartPole-v1", **options), lambda reward: 3 * reward)
 
