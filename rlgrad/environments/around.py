@@ -234,14 +234,15 @@ def sizes_in_info(env: gymnasium.Env[Any, Any]) -> tuple[int, int]:
     def size(info: Mapping[str, Any]) -> int:
         return 0 if info.get(KEY) is None else flattened(info[KEY]).size
 
-    first = later = 0
-    try:
-        first = size(env.reset(seed=0)[1])
-        later = 0 if first else size(env.step(env.action_space.sample())[4])
-    except BaseException as error:
-        if not strange(error):
-            raise  # any other error the run itself will find
-    return first, later
+    env.action_space.seed(0)  # the same actions at each call
+    for _ in range(5):  # an action without a mask may be illegal
+        try:
+            first = size(env.reset(seed=0)[1])
+            return first, 0 if first else size(env.step(env.action_space.sample())[4])
+        except BaseException as error:
+            if not strange(error):
+                raise  # any other error the run itself will find
+    return 0, 0
 
 
 def parts_of(space: spaces.Space[Any]) -> dict[str, int]:

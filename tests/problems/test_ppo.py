@@ -122,11 +122,11 @@ def test_the_critic_descends_in_every_pass(float64: None) -> None:
     critic = list(problem.model.critic.parameters())
     for batch in itertools.islice(problem.passes(problem.sample(1)), 4):
         course, at, weight = batch
-        unit, losses = course.told.unit.flatten(), []
+        unit, losses = course.weights.unit.flatten(), []
         for k in range(2):
             places = at[k][weight[k] > 0]
             guess = problem.model.critic(course.played.observation.flatten(1, 2))[k, places]
-            losses.append(((guess - course.told.target.flatten(1)[k, places]) / unit[k]).square().mean() / 2)
+            losses.append(((guess - course.weights.target.flatten(1)[k, places]) / unit[k]).square().mean() / 2)
         expected = torch.autograd.grad(torch.stack(losses).sum(), critic)
         found = problem.objective(batch).gradient
         for a, b in zip(found[-len(critic) :], expected, strict=True):
