@@ -78,7 +78,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, Path]:
     """The lesson: its page, its Markdown, and their folder."""
     folder = tmp_path_factory.mktemp("lesson")
-    assert main(["lesson", "--out", str(folder / "page.html"), "--markdown", str(folder / "why-ascent.md")]) == 0
+    assert main(["lesson", "--to", str(folder / "page.html"), "--markdown", str(folder / "why-ascent.md")]) == 0
     return (folder / "page.html").read_text(), (folder / "why-ascent.md").read_text(), folder
 
 

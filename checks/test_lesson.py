@@ -120,7 +120,7 @@ def test_a_number_that_nobody_computed_is_no_text() -> None:
 
 
 def test_a_place_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main(["lesson", "--out", str(tmp_path / "no" / "page.html")]) == 2
+    assert main(["lesson", "--to", str(tmp_path / "no" / "page.html")]) == 2
     assert "there is no directory" in capsys.readouterr().err
 
 

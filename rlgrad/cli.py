@@ -8,6 +8,7 @@ import argparse
 import gc
 import importlib.util
 import os
+import shlex
 import signal
 import sys
 import time
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import rlgrad
 from rlgrad.completion import CONFIG, RUN, SHELLS, completes, script
 from rlgrad.errors import RunError, UsageError, say, settle, warn
-from rlgrad.reports.commands import UPDATE, add_commands, plot_command
+from rlgrad.reports.commands import UPDATE, add_commands, plot
 from rlgrad.usage import (
     check_first_word,
     check_run,
@@ -143,8 +144,8 @@ def make_parser() -> Parser:
     check = add(commands, check_command, "say what rlgrad sees of an environment", "CartPole-v1")
     check.add_argument("environment", metavar="ENV", help="a Gymnasium id; package:ENV imports the package first")
 
-    lesson = add(commands, lesson_command, "write a page: why ascent, why descent", "--out why-ascent.html")
-    lesson.add_argument("--out", metavar="FILE", default="why-ascent.html", help="the HTML page (why-ascent.html)")
+    lesson = add(commands, lesson_command, "write a page: why ascent, why descent", "--to why-ascent.html")
+    lesson.add_argument("--to", metavar="FILE", default="why-ascent.html", help="the HTML page (why-ascent.html)")
     lesson.add_argument("--markdown", metavar="FILE", help="the same as Markdown, its pictures in a folder beside it")
 
     add(commands, schema_command, "print the JSON Schema of configs, for editors", "> schema.json")
@@ -303,9 +304,11 @@ def sweep_command(options: argparse.Namespace) -> int:
         run = train(config, out=options.out, quiet=options.quiet)
     if run.signal:
         return 128 + run.signal
-    options.runs, options.to = [str(run.directory)], str(run.directory / "sweep.png")
-    options.tag, options.axis = None, "step"
-    return plot_command(options)
+    to = run.directory / "sweep.png"
+    plot([str(run.directory)], to)
+    if not options.quiet:
+        print(f"written: {shlex.quote(str(to))}")
+    return DONE
 
 
 def check_train(options: argparse.Namespace) -> None:
@@ -433,7 +436,7 @@ def check_command(options: argparse.Namespace) -> int:
 
 
 def lesson_command(options: argparse.Namespace) -> int:
-    for file in (options.out, options.markdown):
+    for file in (options.to, options.markdown):
         if file and not Path(file).absolute().parent.is_dir():
             raise UsageError(f"{file}: there is no directory {Path(file).parent}")
     import_torch(options.own)
@@ -443,10 +446,10 @@ def lesson_command(options: argparse.Namespace) -> int:
     from rlgrad.lesson import write
 
     try:
-        write(Path(options.out), Path(options.markdown) if options.markdown else None)
+        write(Path(options.to), Path(options.markdown) if options.markdown else None)
     except OSError as error:
         raise UsageError(f"the page cannot be written: {error}") from error
-    print(f"written: {options.out}" + (f" and {options.markdown}" if options.markdown else ""))
+    print(f"written: {options.to}" + (f" and {options.markdown}" if options.markdown else ""))
     return DONE
 
 

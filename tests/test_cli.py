@@ -47,7 +47,7 @@ def fresh(*words: str, cwd: Path) -> tuple[int, str, str, list[str]]:
         ("evaluate --help", "rlgrad evaluate runs/cartpole-1"),
         ("reproduce --help", "rlgrad reproduce runs/cartpole-1"),
         ("check --help", "rlgrad check CartPole-v1"),
-        ("lesson --help", "rlgrad lesson --out"),
+        ("lesson --help", "rlgrad lesson --to"),
         ("schema --help", "rlgrad schema"),
         ("tags --help", "rlgrad tags"),
         ("completion --help", "rlgrad completion bash"),

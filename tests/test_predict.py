@@ -95,7 +95,7 @@ def test_a_file_is_predicted_piece_by_piece(
         source.write_text("\n".join(text))
     else:
         rows.to_parquet(source, row_group_size=1000)
-    assert main(["predict", run, str(source), "--out", str(to)]) == 0
+    assert main(["predict", run, str(source), "--to", str(to)]) == 0
     found = pandas.read_csv(to) if suffix == "csv" else pandas.read_parquet(to)
     assert list(found.columns) == ["class", "probability of no", "probability of yes"]
     np.testing.assert_allclose(found["probability of yes"], by_hand(run, rows), atol=1e-6)
@@ -110,21 +110,23 @@ def test_where_a_row_is_refused_nothing_is_left(run: str, tmp_path: Path, capsys
     rows.iloc[-1, 0] = "Paris"
     rows.to_csv(tmp_path / "new.csv", index=False)
     to.write_text("before\n")
-    assert main(["predict", run, str(tmp_path / "new.csv"), "--out", str(to)]) == 2
+    assert main(["predict", run, str(tmp_path / "new.csv"), "--to", str(to)]) == 2
     assert f"new.csv:{len(rows) + 1}: column 1 (city): no example" in capsys.readouterr().err
     assert to.read_text() == "before\n"
     assert not list(tmp_path.glob("*.tmp"))
-    assert main(["predict", run, str(tmp_path / "new.csv"), "--out", "found.txt"]) == 2
-    assert main(["predict", run, str(tmp_path / "none.csv"), "--out", str(to)]) == 2
+    assert main(["predict", run, str(tmp_path / "new.csv"), "--to", "found.txt"]) == 2
+    assert main(["predict", run, str(tmp_path / "none.csv"), "--to", str(to)]) == 2
 
 
 def test_rows_that_the_run_would_have_dropped_have_no_prediction(tmp_path: Path) -> None:
     run = trained(tmp_path, missing_values="drop")
     rows = ROWS[:4].assign(age=[1.0, np.nan, 2.0, 3.0], city=["Rom", "Rom", "Paris", "Bern"])
-    found = rlgrad.load(run).predict_proba(rows)
-    assert np.isnan(found).any(1).tolist() == [False, True, True, False]
+    model = rlgrad.load(run)
+    assert np.isnan(model.predict_proba(rows)).any(1).tolist() == [False, True, True, False]
+    assert [label is None for label in model.predict(rows)] == [False, True, True, False]
+    assert model.predict(rows[::3]).tolist() == model.predict(rows)[::3].tolist()
     rows.to_csv(tmp_path / "new.csv", index=False)
-    assert main(["predict", run, str(tmp_path / "new.csv"), "--out", str(tmp_path / "found.csv")]) == 0
+    assert main(["predict", run, str(tmp_path / "new.csv"), "--to", str(tmp_path / "found.csv")]) == 0
     assert pandas.read_csv(tmp_path / "found.csv")["class"].isna().tolist() == [False, True, True, False]
 
 
@@ -132,5 +134,5 @@ def test_a_number_is_predicted_where_there_are_no_classes(tmp_path: Path) -> Non
     (tmp_path / "t.csv").write_text("a,y\n1,2.5\n2,4.5\n3,6.5\n4,8.5\n")
     config = {"problem": "logistic", "family": "gaussian", "data": str(tmp_path / "t.csv"), "test_fraction": 0}
     rlgrad.train(config | {"optimizer": {"name": "Newton"}, "updates": 3}, out=tmp_path / "run")
-    assert main(["predict", str(tmp_path / "run"), str(tmp_path / "t.csv"), "--out", str(tmp_path / "p.csv")]) == 0
+    assert main(["predict", str(tmp_path / "run"), str(tmp_path / "t.csv"), "--to", str(tmp_path / "p.csv")]) == 0
     assert pandas.read_csv(tmp_path / "p.csv")["mean"].tolist() == pytest.approx([2.5, 4.5, 6.5, 8.5], abs=1e-4)

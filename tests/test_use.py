@@ -449,6 +449,9 @@ def test_a_film_shows_the_episodes_of_the_policy(tmp_path: Path, monkeypatch: py
     assert "must end in .gif or .mp4" in one_line(capsys, "play", str(path), "--to", "film.avi")
     assert "there is no directory" in one_line(capsys, "play", str(path), "--to", str(tmp_path / "no" / "film.gif"))
     assert "there is no replica 2" in one_line(capsys, "play", str(path), "--to", str(film), "--replica", "2")
+    for replica in (-1, "0", 0.5, True):
+        with pytest.raises(UsageError, match=f"there is no replica {replica!r}: the run has "):
+            load(path, replica=replica)  # type: ignore[arg-type]
 
 
 def test_play_ends_where_its_window_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -532,8 +535,10 @@ def test_what_cannot_be_shown_is_refused_and_what_is_missing_is_named(
     to = ["--to", str(tmp_path / "film.gif"), "--replica", "0"]
     assert "has no pictures to show" in one_line(capsys, "play", str(path), *to)
     table = train(CLASSIFIER, out=tmp_path / "table").directory
-    assert "only a policy can be watched at play" in one_line(capsys, "play", str(table), *to)
+    assert "has learned a classifier: rlgrad predict uses it" in one_line(capsys, "play", str(table), *to)
     path = train(SMALL, out=tmp_path / "pole").directory
+    said = one_line(capsys, "predict", str(path), "none.csv", "--to", str(tmp_path / "found.csv"))
+    assert "has learned a policy: rlgrad play shows what it does" in said
     for module in ("PIL", "pygame"):
         with monkeypatch.context() as without:
             without.setitem(sys.modules, module, None)

@@ -18,6 +18,7 @@ from rlgrad.settings import Cell, cells, replaced
 from rlgrad.usage import check_run
 
 AXES = {"step": "work of one replica", "update": "updates", "seconds": "seconds"}
+UNENDED = "not ended"  # the status of a run that goes on, or was killed
 WORK = ("episode/env_steps", "batch/examples", "surface/evaluations", "work/evaluations")
 UNITS = {"env_steps": "environment steps", "examples": "examples", "evaluations": "evaluations"}
 
@@ -79,7 +80,7 @@ class Recorded:
 
     @property
     def status(self) -> str:
-        return str(self.summary.get("status", "not ended"))
+        return str(self.summary.get("status", UNENDED))
 
     @property
     def tags(self) -> list[str]:

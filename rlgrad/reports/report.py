@@ -15,7 +15,7 @@ from rlgrad.pages.drawing import panel, style, svg
 from rlgrad.reports.comparison import probability_of_improvement
 from rlgrad.reports.figures import curves, named
 from rlgrad.reports.published import published
-from rlgrad.reports.reading import AXES, Recorded
+from rlgrad.reports.reading import AXES, UNENDED, Recorded
 from rlgrad.reports.slices import Slice, draw_line, draw_plane
 from rlgrad.run.directory import dotted
 from rlgrad.run.statistics import COLUMNS, columns, interval, number
@@ -51,6 +51,8 @@ def single(run: Recorded, seen: Seen) -> Iterable[str]:
     """Yield the HTML of the page about one run."""
     yield f"<h1>{text(run.name)}</h1>"
     yield f"<p>{lead(run)}</p>"
+    if said := run.summary.get("conclusion"):
+        yield f"<ul>{''.join(f'<li>{text(sentence)}</li>' for sentence in said)}</ul>"
     yield from results([run])
     yield from judged(run)
     yield "<h2>Curves</h2>"
@@ -103,8 +105,10 @@ def judged(run: Recorded) -> Iterable[str]:
 
 def comparison(runs: Sequence[Recorded]) -> Iterable[str]:
     """Yield the HTML of the page that compares several runs."""
-    names = ", ".join(text(run.name) for run in runs)
-    yield f"<h1>{len(runs)} runs compared</h1>"
+    names = ", ".join(text(run.name) + " (not ended)" * (run.status == UNENDED) for run in runs)
+    paths = {run.path: run for run in runs}
+    swept = f"{text(runs[0].path.name)}: {len(runs)} settings compared"
+    yield f"<h1>{swept if len(paths) == 1 else f'{len(runs)} runs compared'}</h1>"
     yield f"<p>{names}: the results, how certain it is which is better, and where the settings differ.</p>"
     yield from results(runs)
     tags = [tag for tag in runs[0].evaluated if all(tag in run.tags for run in runs)]
@@ -118,7 +122,7 @@ def comparison(runs: Sequence[Recorded]) -> Iterable[str]:
         yield panels(curves(of, tag, axis) for axis in AXES)
     yield "<h2>Where their settings differ</h2>"
     yield table(["setting", *(run.name for run in runs)], differing([dotted(run.settings) for run in runs]))
-    for run in runs:
+    for run in paths.values():
         yield from again(run)
 
 
@@ -151,15 +155,14 @@ def lead(run: Recorded) -> str:
     took = f" in {seconds:,.1f} seconds" if isinstance(seconds, int | float) else ""
     work = f"{run.curve('objective/value').x[-1]:,.0f} {run.work}"
     many = f"{run.replicas} replicas" if run.replicas > 1 else "one replica"
+    status = "has not ended, so there is no result yet" if run.status == UNENDED else f"is {text(run.status)}"
     final = run.summary.get(run.evaluated[0].replace("/", ".", 1)) if run.evaluated else None
     came = ""
     if isinstance(final, dict) and final.get("mean") is not None:
         between = f" (95% interval {interval(final)})" if interval(final) else ""
         came = f" Held-out {text(run.evaluated[0].partition('/')[2])} at its end: {number(final['mean'])}{between}."
-    head = f"{text(made)}: {many}, {updates} updates, {work} each{took}. The run is {text(run.status)}.{came}"
-    head += " It went <strong>against its objective, on purpose</strong>." * bool(run.summary.get("wrong_sign"))
-    said = [f"{text(sentence[:1].upper() + sentence[1:])}." for sentence in run.summary.get("conclusion") or []]
-    return " ".join([head, *said])
+    head = f"{text(made)}: {many}, {updates} updates, {work} each{took}. The run {status}.{came}"
+    return head + " It went <strong>against its objective, on purpose</strong>." * bool(run.summary.get("wrong_sign"))
 
 
 def results(runs: Sequence[Recorded]) -> Iterable[str]:
@@ -180,8 +183,6 @@ def results(runs: Sequence[Recorded]) -> Iterable[str]:
         yield table(heading, rows)
         if any(run.replicas > 1 for run in runs):
             yield "<p>IQM is the mean of the middle half of the replicas. The interval is that of the mean.</p>"
-    else:
-        yield "<p>The run has not ended, so there is no result yet.</p>"
 
 
 def improvement(runs: Sequence[Recorded], tag: str) -> Iterable[str]:
@@ -218,7 +219,7 @@ def others(run: Recorded, random: Sequence[float]) -> Iterable[str]:
 
 def again(run: Recorded) -> Iterable[str]:
     """Yield the HTML section with everything needed to reproduce the run."""
-    yield f"<h2>{text(run.name)}: do it again</h2>"
+    yield f"<h2>{text(run.path.name)}: do it again</h2>"
     command = run.environment.get("command")
     if isinstance(command, list) and command:
         words = shlex.join(["rlgrad", *map(str, command[1:])])

@@ -66,8 +66,14 @@ class TrainedClassifier:
         return np.concatenate([np.zeros((0, len(self.classes_))), *self._answers(x)])
 
     def predict(self, x: Any) -> np.ndarray:
-        """The most probable class of each example [N]; of equally probable ones the first. Raises ValueError."""
-        found: np.ndarray = self.classes_[self.predict_proba(x).argmax(1)]
+        """The most probable class of each example [N], of equally probable ones the first; None in rows that the run
+        would have dropped. Raises ValueError."""
+        probabilities = self.predict_proba(x)
+        unknown = np.isnan(probabilities).any(1)
+        found: np.ndarray = self.classes_[np.where(unknown, 0, probabilities.argmax(1))]
+        if unknown.any():
+            found = found.astype(object)
+            found[unknown] = None
         return found
 
     def answer(self, x: np.ndarray) -> np.ndarray:
