@@ -26,6 +26,7 @@ from rlgrad.reports.slices import LINE, PLANE, cut, orthonormal
 from rlgrad.run import train
 from rlgrad.run.statistics import number, summarize
 from rlgrad.supervised.judgement import interval_of_probability
+from rlgrad.usage import shipped
 from tests.environments import Countdown
 from tests.run.support import AGENT, CLASSIFIER, SURFACE
 
@@ -159,11 +160,16 @@ def test_values_decide_the_height_of_a_chart_not_their_band(runs: Path, monkeypa
     assert curves([run], "evaluation/return").axes[0].get_ylim() == pytest.approx((-0.5, 1.5))
 
 
-@pytest.mark.parametrize("measure", ["log_loss", "deviance", "squared_error"])
+@pytest.mark.parametrize("measure", ["log_loss", "deviance", "squared_error", "cost"])
 def test_a_run_with_smaller_losses_is_the_better_one(runs: Path, measure: str) -> None:
     run = read_run(runs / "agent")
     better, worse = (
-        replace(run, rows=[{"step": 1, "update": 1, f"evaluation/{measure}": x}]) for x in ([1, 2], [3, 4])
+        replace(
+            run,
+            environment={"judged": ["cost", "minimize"]},
+            rows=[{"step": 1, "update": 1, f"evaluation/{measure}": x}],
+        )
+        for x in ([1, 2], [3, 4])
     )
     assert "<td>1.00</td>" in "".join(improvement([worse, better], f"evaluation/{measure}"))
 
@@ -305,7 +311,9 @@ def test_lists_begin_with_the_newest_run_and_have_the_newest_versions(tmp_path: 
 
 def test_configs_environments_and_the_machine_are_listed(capsys) -> None:
     assert main(["list", "configs"]) == 0
-    assert "cartpole" in capsys.readouterr().out
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(shipped())
+    assert all(line.endswith((".", "?")) for line in lines)  # whole sentences
     assert main(["list", "environments"]) == 0
     assert re.search(r"CartPole-v1 +475 +500", capsys.readouterr().out)
     assert main(["doctor"]) == 0

@@ -236,7 +236,7 @@ def test_weights_are_kept_and_the_best_of_each_replica(tmp_path: Path, capsys: p
     assert main(["evaluate", str(tmp_path / "shorter"), "--episode-seed", "3"]) == 0  # the same episodes
     assert capsys.readouterr().out == first
     said = one_line(capsys, "evaluate", str(tmp_path / "run"), "--update", "3")
-    assert "no weights were kept of update 3, only of these updates: 2, 4, 6, best" in said
+    assert "there are no weights of update 3, only those of 2, 4, 6, best, and the last" in said
 
 
 def test_what_is_kept_of_a_resumed_run_has_the_same_bits(tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_what_does_not_fit_is_no_beginning(tmp_path: Path, monkeypatch: pytest.M
         ({"baseline": "critic"}, "critic.network.0.layers.0.weight is null there"),
         ({"replicas": 3}, "it has 2 replicas, and must have 3"),
         ({"initial": "table"}, 'kind is "classifier" there, and "policy" here'),
-        ({"initial": "nowhere"}, "nowhere/model.safetensors: there are no weights"),
+        ({"initial": "nowhere"}, "nowhere: there is no such run or file of weights"),
     ):
         with pytest.raises(UsageError, match=f"^initial: .*{said}"):
             train(SMALL | {"initial": "first"} | other, out="second")

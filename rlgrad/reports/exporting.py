@@ -149,9 +149,9 @@ def model_card(
         takes += "; everything in one row, with the action mask at its end" if model.settings.mask else ""
         gives += f". The action is the most probable one, of {model.action_space}"
         gives += f"; hold it for {held} steps of the environment" if held > 1 else ""
-        usage = template("card_policy.py.txt").format(
-            name=name, on=on, options=settings.environment_options, precision=model.precision
-        )
+        options = settings.environment_options
+        made = f'"{on}", **{options}' if options else f'"{on}"'
+        usage = template("card_policy.py.txt").format(name=name, made=made, precision=model.precision)
     else:
         on, task, metrics = Path(settings.data).name, "tabular-classification", {"accuracy": "accuracy"}
         takes = f"`features` in float64, as in the source: {', '.join(model.features)}"

@@ -101,6 +101,12 @@ class Recorded:
         every = [tag for tag in self.tags if tag.startswith("evaluation/")]
         return [tag for tag in most if tag in every] or every[:2]
 
+    def smaller_is_better(self, tag: str) -> bool:
+        metric, direction = self._said.get("judged") or ("", "")
+        if tag == f"evaluation/{metric}":
+            return bool(direction == "minimize")
+        return any(word in tag for word in ("loss", "deviance", "error"))
+
     def curve(self, tag: str, axis: str = "step") -> Curve:
         """The curve of a tag. axis: one of AXES."""
         rows = [row for row in self.rows if tag in row]

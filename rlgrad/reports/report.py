@@ -187,12 +187,11 @@ def results(runs: Sequence[Recorded]) -> Iterable[str]:
 
 def improvement(runs: Sequence[Recorded], tag: str) -> Iterable[str]:
     """Yield the HTML section on the probability that a replica of another run is better than one of the first run."""
-    down = any(word in tag for word in ("loss", "deviance", "error"))
     last = [[v for v in run.curve(tag).values[-1].tolist() if v == v] for run in runs]
     rows = []
     for run, values in list(zip(runs, last, strict=True))[1:]:
         p = probability_of_improvement(values, last[0])
-        p = 1 - p if down else p
+        p = 1 - p if run.smaller_is_better(tag) else p
         low, high = interval_of_probability(p, len(values), len(last[0]))
         rows.append([f"{run.name} better than {runs[0].name}", f"{p:.2f}", f"{low:.2f} to {high:.2f}"])
     name = tag.partition("/")[2].replace("_", " ")

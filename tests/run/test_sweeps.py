@@ -1,6 +1,7 @@
 """A sweep as a run: what is said, written and drawn of each of its values."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,9 @@ def test_the_command_prints_a_table_and_draws_it(tmp_path: Path, capsys: pytest.
     assert "optimizer.lr=0.001" in page
     assert "<h1>run: 2 settings compared</h1>" in page
     assert page.count("rlgrad reproduce") == 1  # it is one run
+    capsys.readouterr()
+    assert main(["list", "--in", str(tmp_path)]) == 0
+    assert re.search(r"return \S+ to \S+ with 2 settings", capsys.readouterr().out)
 
 
 def test_several_values_are_a_sweep_unless_the_setting_is_a_list() -> None:
