@@ -145,13 +145,18 @@ def model_card(
     if isinstance(model, TrainedPolicy):
         on, task, metrics = settings.environment, "reinforcement-learning", {"return": "mean_reward"}
         shape, held = list(model.reader.shape), settings.action_repeat
-        takes = f"`observation` {shape}, a picture as it is, or all as `gymnasium.spaces.flatten` gives it"
+        seen = (
+            "observation" if len(shape) > 1 else "gymnasium.spaces.flatten(environment.observation_space, observation)"
+        )
+        takes = f"`observation` {shape}, " + (
+            "the picture" if len(shape) > 1 else "as `gymnasium.spaces.flatten` gives it"
+        )
         takes += "; everything in one row, with the action mask at its end" if model.settings.mask else ""
         gives += f". The action is the most probable one, of {model.action_space}"
         gives += f"; hold it for {held} steps of the environment" if held > 1 else ""
         options = settings.environment_options
         made = f'"{on}", **{options}' if options else f'"{on}"'
-        usage = template("card_policy.py.txt").format(name=name, made=made, precision=model.precision)
+        usage = template("card_policy.py.txt").format(name=name, made=made, seen=seen, precision=model.precision)
     else:
         on, task, metrics = Path(settings.data).name, "tabular-classification", {"accuracy": "accuracy"}
         takes = f"`features` in float64, as in the source: {', '.join(model.features)}"

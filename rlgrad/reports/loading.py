@@ -79,7 +79,7 @@ def stage(path: Path, found: Weights, replica: int) -> str:
     done = found.update[replica] if isinstance(found.update, list) else found.update
     status = content_of(path / "summary.json").get("status", "not ended")
     unfinished = "" if status == "completed" else f" (the run is {status}; --resume goes on with it)"
-    return f"after {done} updates{unfinished}"
+    return f"after {done} update{'s' * (done != 1)}{unfinished}"
 
 
 def best(config: Config, found: Weights) -> tuple[int, str]:

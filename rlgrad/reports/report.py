@@ -8,8 +8,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-import yaml
-
 from rlgrad.pages import page
 from rlgrad.pages.drawing import panel, style, svg
 from rlgrad.reports.comparison import probability_of_improvement
@@ -160,7 +158,8 @@ def lead(run: Recorded) -> str:
     came = ""
     if isinstance(final, dict) and final.get("mean") is not None:
         between = f" (95% interval {interval(final)})" if interval(final) else ""
-        came = f" Held-out {text(run.evaluated[0].partition('/')[2])} at its end: {number(final['mean'])}{between}."
+        what = "held-out " * run.by_chance + text(named(run.evaluated[0]))
+        came = f" At its end: {what} {number(final['mean'])}{between}."
     head = f"{text(made)}: {many}, {updates} updates, {work} each{took}. The run {status}.{came}"
     return head + " It went <strong>against its objective, on purpose</strong>." * bool(run.summary.get("wrong_sign"))
 
@@ -177,12 +176,17 @@ def results(runs: Sequence[Recorded]) -> Iterable[str]:
                 rows.append([run.name, name.replace("_", " "), *columns(statistics)][len(runs) == 1 :])
     heading = ["run", "", *COLUMNS][len(runs) == 1 :]
     if rows:
+        alone = all(run.replicas == 1 for run in runs)
+        shown = [k for k in range(len(heading)) if any(row[k] for row in rows)]
+        shown = [k for k in shown if heading[k] not in COLUMNS[1:]] if alone else shown
+        heading, rows = [heading[k] for k in shown], [[row[k] for k in shown] for row in rows]
         if len(runs) > 1:  # numbers to compare are below each other
             order = list(dict.fromkeys(row[1] for row in rows))
             rows.sort(key=lambda row: order.index(row[1]))
         yield table(heading, rows)
-        if any(run.replicas > 1 for run in runs):
-            yield "<p>IQM is the mean of the middle half of the replicas. The interval is that of the mean.</p>"
+        if not alone:
+            between = " The interval is that of the mean." * ("95% interval" in heading)
+            yield f"<p>IQM is the mean of the middle half of the replicas.{between}</p>"
 
 
 def improvement(runs: Sequence[Recorded], tag: str) -> Iterable[str]:
@@ -231,9 +235,10 @@ def again(run: Recorded) -> Iterable[str]:
     versions |= {"threads": run.environment.get("threads"), "commit": run.environment.get("commit")}
     shown = {key: value for key, value in versions.items() if value is not None}
     yield table(["", ""], [["seed", run.settings.get("seed", 0)], *([key, value] for key, value in shown.items())])
-    settings = yaml.safe_dump(dict(run.settings), sort_keys=False, default_flow_style=None, width=100)
-    yield f"<details><summary>All settings</summary>\n<pre><code>{text(settings)}</code></pre></details>"
-    day = time.strftime("%Y-%m-%d", time.localtime((run.path / "config.yaml").stat().st_mtime))
+    config = run.path / "config.yaml"
+    settings = text(config.read_text(encoding="utf-8"))
+    yield f"<details><summary>All settings</summary>\n<pre><code>{settings}</code></pre></details>"
+    day = time.strftime("%Y-%m-%d", time.localtime(config.stat().st_mtime))
     yield f"<p>Begun or last extended on {day}. <code>rlgrad report {path}</code> writes this page.</p>"
 
 
