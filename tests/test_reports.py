@@ -147,8 +147,16 @@ def test_unlike_runs_share_the_charts_of_what_they_both_measure(runs: Path) -> N
         run.name for run in each
     )
     a, b = {"problem": "x", "environment": "Ring", "lr": 1, "own": 3}, {"problem": "y", "data": "iris", "lr": 2}
-    rows = [["data", "", "iris", ""], ["environment", "Ring", "", "Ring"], ["lr", 1, 2, 1], ["problem", "x", "y", "x"]]
+    rows = [
+        ["data", "", "iris", ""],
+        ["environment", "Ring", "", "Ring"],
+        ["lr", "1", "2", "1"],
+        ["problem", "x", "y", "x"],
+    ]
     assert list(differing([a, b, a])) == rows
+    assert list(differing([{"s": None}, {"s": True}, {"s": (3, 4)}])) == [
+        ["s", "null", "true", "[3, 4]"]
+    ]  # as in a config
     assert list(differing([{"problem": "x"}, {"problem": "x", "schedule.name": "Z"}])) == [["schedule.name", "", "Z"]]
 
 

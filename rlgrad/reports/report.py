@@ -18,6 +18,7 @@ from rlgrad.reports.slices import Slice, draw_line, draw_plane
 from rlgrad.run.directory import dotted
 from rlgrad.run.statistics import COLUMNS, columns, interval, number
 from rlgrad.supervised.judgement import interval_of_probability
+from rlgrad.written import as_written
 
 QUALITY = {
     "gradient/half_cosine": "How well the gradients of the two halves of a batch agree: 1 is all signal, 0 all noise.",
@@ -142,7 +143,7 @@ def differing(settings: Sequence[Mapping[str, Any]]) -> Iterable[list[Any]]:
     for key in sorted({key for each in settings for key in each}):
         there = settings if alike or key in SUBJECT else [each for each in settings if key in each]
         if len({repr(each.get(key, "")) for each in there}) > 1:
-            yield [key, *(each.get(key, "") for each in settings)]
+            yield [key, *(as_written(each.get(key, "")) for each in settings)]
 
 
 def lead(run: Recorded) -> str:
