@@ -17,9 +17,9 @@ from rlgrad.agents.masked import Masked
 from rlgrad.agents.policies import CategoricalPolicy, Choice, MultiCategoricalPolicy
 from rlgrad.cli import main
 from rlgrad.config import load_config
-from rlgrad.environments.around import Around, MasksSeen, forbidding
+from rlgrad.environments.around import Around, MasksSeen, find_mask, flattened, forbidding
 from rlgrad.environments.vector import VectorEnvironments
-from rlgrad.errors import UsageError
+from rlgrad.errors import SettingError, UsageError
 from rlgrad.loop import updates
 from rlgrad.networks import MLP
 from rlgrad.problems.reinforce import Reinforce
@@ -437,3 +437,33 @@ def test_a_mask_that_does_not_come_again_is_not_taken_for_the_last_one() -> None
     for inner.over, left in ((False, [-1, -1, -1]), (True, [0, 1, 1])):
         assert seen.reset()[0]["action_mask"].tolist() == [[1, 0, 1], [0, 1, 1]]
         assert seen.step(np.zeros(2, int))[0]["action_mask"].tolist() == [[0, 0, 1], left]
+
+
+class Buttons(Rules):
+    """Gives a mask for actions that cannot have one."""
+
+    def __init__(self, where: str = "info"):
+        super().__init__(where)
+        self.action_space = spaces.MultiBinary(3)
+
+    def step(self, action):
+        return super().step(0)
+
+
+@pytest.mark.parametrize("where", ["info", "action_mask"])
+def test_a_mask_that_would_have_no_effect_is_refused(where: str) -> None:
+    said = r"the environment gives a mask, but only Discrete and MultiDiscrete actions have masks, not MultiBinary\(3\)"
+    with pytest.raises(SettingError, match=said):
+        find_mask(Buttons(where), "auto")
+    assert find_mask(Buttons(where), None) is None
+
+
+def test_a_mask_of_real_zeros_and_ones_is_taken_and_a_half_is_not() -> None:
+    assert flattened(np.array([0.0, 1.0])).dtype == np.int8
+    assert flattened((np.array([1.0]), np.array([0.0, 1.0]))).tolist() == [1, 0, 1]
+    for odd in (0.5, np.nan, -1.0):
+        assert flattened(np.array([odd, 1.0])).dtype == float
+    vector = MasksSeen(SyncVectorEnv([Rules]))
+    for mask, seen in (([0.0, 1.0, 1.0], [0, 1, 1]), ([0.5, 1.0, 1.0], [-1, -1, -1])):
+        info = {"action_mask": np.array([mask])}
+        assert vector.seen(np.zeros((1, 2)), info, np.zeros(1, bool))["action_mask"].tolist() == [seen]

@@ -96,6 +96,11 @@ WRONG = [
     (PARTS, np.zeros(7), "the part a is an array"),
     (PARTS, of(b=(0.0, np.nan, 0.0)), r"not finite in the part b\.0"),
     (BOX, np.float32([0, 0, np.inf]), "not finite"),
+    (
+        PARTS,
+        {"a": np.float32([0]), "b": (np.zeros(3), 0, 0)},
+        r"the part b is \(array.* of tuple, and must be of Tuple",
+    ),
     (BOX, np.ma.array(np.zeros(3, np.float32), mask=[0, 1, 0]), r"of float32, \[0\.0, None, 0\.0\]"),
     (PARTS, [np.zeros(1), np.zeros(3), 0], "the part a is .* of list"),
 ]

@@ -545,6 +545,11 @@ def test_what_cannot_be_shown_is_refused_and_what_is_missing_is_named(
         with monkeypatch.context() as without:
             without.setitem(sys.modules, module, None)
             assert "pip install 'rlgrad[play]'" in one_line(capsys, "play", str(path), *to)
+    for command, file, module in (("play", "film.gif", "PIL"), ("export", "model.onnx", "onnxscript")):
+        with monkeypatch.context() as without:  # it is missed before the replica is looked for: there is no such one
+            without.setitem(sys.modules, module, None)
+            said = one_line(capsys, command, str(path), "--to", str(tmp_path / file), "--replica", "99")
+            assert f"{module} is not installed: pip install 'rlgrad[{command}]'" in said
 
 
 # Exporting; `checks/test_export.py` does so with policies of all kinds of spaces
@@ -606,6 +611,7 @@ def test_an_exported_classifier_has_its_preprocessing_and_its_card(
     said = {each.key: each.value for each in onnx.load(to).metadata_props}
     assert json.loads(said["form"])["classes"] == ["x", "y", "z"]
     card = (to.parent / "README.md").read_text()
+    assert str(tmp_path) not in card
     front = yaml.safe_load(card.split("---\n")[1])
     assert front["library_name"] == "rlgrad"
     other, accuracy = summary(run.directory)["evaluation.accuracy"]["per_replica"]

@@ -164,7 +164,8 @@ class MasksSeen(gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]):
         new = np.asarray(info.get(f"_{KEY}", np.full(self.num_envs, masks is not None)))
         self.masks = np.where((new | excused)[:, None], self.masks, -1)  # -1 is not a mask
         for k in np.flatnonzero(new):
-            self.masks[k] = flattened(masks[k])
+            found = flattened(masks[k])
+            self.masks[k] = found if found.dtype.kind in "iub" else -1  # int8 would round a half to 0
         return {"observation": observation, KEY: self.masks}
 
 
@@ -174,7 +175,9 @@ def beside(space: spaces.Space[Any], mask: np.ndarray) -> spaces.Dict:
 
 def flattened(mask: Any) -> np.ndarray:
     """Return a mask as one array. Of several choices it is a tuple of arrays, as Gymnasium's spaces take masks."""
-    return np.concatenate(mask, -1) if isinstance(mask, tuple) else np.asarray(mask)
+    found = np.concatenate(mask, -1) if isinstance(mask, tuple) else np.asarray(mask)
+    real = found.dtype.kind == "f" and np.isin(found, (0, 1)).all()  # others stay, and are refused later
+    return found.astype(np.int8) if real else found
 
 
 def choices(actions: spaces.Space[Any]) -> list[int]:
@@ -204,10 +207,14 @@ def find_mask(env: gymnasium.Env[Any, Any], asked: str | None) -> str | None:
     """Return where an environment's action mask is, as in `Around.mask`. asked: the place that is asked for; auto: the
     only place that has a mask. Raises SettingError, also if its size is not the number of actions."""
     size = sum(choices(env.action_space))
-    if asked is None or (asked == "auto" and not size):
+    if asked is None:
         return None
     if not size:
-        message = f"only Discrete and MultiDiscrete actions have masks, not {env.action_space}: set null"
+        if asked == "auto" and KEY not in parts_of(env.observation_space) and not any(sizes_in_info(env)):
+            return None
+        there = "the environment gives a mask, but " if asked == "auto" else ""
+        actions = f"{env.action_space!s:.60}"
+        message = f"{there}only Discrete and MultiDiscrete actions have masks, not {actions}: set null to go without"
         raise SettingError(PATH, message)
     parts, hint = parts_of(env.observation_space), ""
     given, later = sizes_in_info(env) if asked in ("auto", "info") else (0, 0)

@@ -131,6 +131,15 @@ def parts(space: spaces.Space[Any], path: Path = ()) -> Iterator[tuple[Path, spa
         yield from parts(part, (*path, key))
 
 
+def tuples(space: spaces.Space[Any], path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Yield the path and the space of each Tuple."""
+    if isinstance(space, spaces.Tuple):
+        yield path, space
+    inside: Any = space.spaces if isinstance(space, spaces.Dict | spaces.Tuple) else {}
+    for key, part in inside.items() if isinstance(inside, Mapping) else enumerate(inside):
+        yield from tuples(part, (*path, key))
+
+
 def apart(space: spaces.Space[Any], mask: str | None) -> tuple[Any, Path]:
     """Return the space without the action mask, the part of a Dict with this name: the other parts as a Dict, or if
     there is only one other part, this part and its path."""
@@ -178,6 +187,7 @@ class ObservationReader:
         for path, part in parts(rest, within):
             start = self.parts[-1][2].stop if self.parts else 0
             self.parts.append((path, part, slice(start, start + (0 if self.whole else spaces.flatdim(part)))))
+        self.tuples = [*tuples(space)]
         self.shape: tuple[int, ...] = self.seen.shape or ()  # of one converted observation
         self.mask: tuple[Path, Any] | None = None
         if mask is not None:
@@ -195,12 +205,21 @@ class ObservationReader:
                 for copy, one in enumerate(column):
                     check_alone(copy, one, path, part)
                 raise
+        for copy, one in enumerate(observations):
+            self._check_tuples(one, copy)
         return self._joined(columns)
 
     def read_batch(self, batch: Any) -> np.ndarray:
         """Do the same for N observations that come as an array [N, ...] for each part."""
         found = [checked(np.asarray(inside(batch, path, part)), path, part) for path, part in self._places()]
+        self._check_tuples(batch)
         return self._joined(found)
+
+    def _check_tuples(self, observation: Any, copy: int = 0) -> None:
+        """Raises InvalidObservation if a Tuple has more parts than its space: which are meant is not clear."""
+        for path, space in self.tuples:
+            if len(found := inside(observation, path, space, copy)) > len(space.spaces):
+                raise InvalidObservation(copy, path, found, space)
 
     def _places(self) -> list[tuple[Path, Any]]:
         """Return the path and the space of each part."""

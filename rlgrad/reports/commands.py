@@ -1,6 +1,7 @@
 """The commands that read runs or look at the machine. Each imports only what it needs."""
 
 import argparse
+import importlib.util
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 UPDATE = "with the weights kept after N updates, or `best`, instead of the last"
 FORMATS = (".png", ".svg", ".pdf")
+NEEDED = {".gif": ("play", "PIL"), ".mp4": ("play", "imageio_ffmpeg"), ".onnx": ("export", "onnxscript")}
 THINGS = ("runs", "configs", "environments")
 
 
@@ -159,6 +161,9 @@ def loaded(options: argparse.Namespace, suffixes: tuple[str, ...], kind: str = "
     if kind and learned and (learned == "policy") != (kind == "policy"):
         uses = "rlgrad play shows what it does" if learned == "policy" else "rlgrad predict uses it"
         raise UsageError(f"{options.run}: this run has learned a {learned}: {uses}")
+    extra, module = NEEDED.get(Path(options.to or "").suffix, ("", "rlgrad"))
+    if not importlib.util.find_spec(module):  # it is said before the best replica is looked for
+        raise UsageError(f"{module} is not installed: pip install 'rlgrad[{extra}]'")
     return load(options.run, replica=options.replica, update=options.update, allow_imports=options.allow_imports)
 
 

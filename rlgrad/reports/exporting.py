@@ -170,10 +170,18 @@ def model_card(
         "library_name": "rlgrad", "pipeline_tag": task, "tags": [task, on, "onnx"],
         "model-index": [{"name": run.resolve().name, "results": [result] if results else []}],
     }  # fmt: skip
-    said = yaml.safe_dump(settings.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
-    words = {"on": on, "origin": model.origin, "version": rlgrad.__version__, "table": "\n".join(rows), "config": said}
+    words = {"on": on, "origin": model.origin, "version": rlgrad.__version__, "table": "\n".join(rows)}
+    words["config"] = without_folders(settings.model_dump(mode="json", exclude_defaults=True))
     words["front"] = yaml.safe_dump(front, sort_keys=False)
     return template("card.md").format(takes=takes, gives=gives, usage=usage, **words)
+
+
+def without_folders(settings: dict[str, Any]) -> str:
+    """The settings as YAML, with only the names of files: a card is for others, who have other folders."""
+    for key, value in settings.items():
+        if isinstance(value, str) and Path(value).is_absolute():
+            settings[key] = Path(value).name
+    return yaml.safe_dump(settings, sort_keys=False)
 
 
 def template(name: str) -> str:

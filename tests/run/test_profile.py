@@ -30,3 +30,9 @@ def test_a_profile_says_where_the_time_went_and_leaves_nothing_behind(
     assert (rollouts.step, rollouts.Player.act, Log.seen) == before
     assert "sample" not in vars(run.problem)
     assert run.summary["objective"] == plain.summary["objective"]  # watching changes nothing
+
+
+def test_a_run_that_is_too_short_for_a_trace_says_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run = train(AGENT, out=tmp_path / "run", updates=3, profile=True)
+    assert "no trace.json: the trace begins at update 4, and there were 3" in capsys.readouterr().err
+    assert not (run.directory / "trace.json").exists()

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, record_function
 
+from rlgrad.errors import say
 from rlgrad.loop import Evaluation
 from rlgrad.run import checkpoint
 from rlgrad.run.following import Following
@@ -62,6 +63,8 @@ class Profile(Observer):
         self._count()
         self._write()
         print("\n".join(["", *self.report()]))
+        if self.calls[SAMPLING] <= TRACED:
+            say(f"no {self.trace.name}: the trace begins at update {TRACED + 1}, and there were {self.calls[SAMPLING]}")
 
     def close(self) -> None:
         """Put the original functions back."""
