@@ -99,11 +99,17 @@ def exporter() -> None:
 
 @pytest.mark.usefixtures("exporter")
 @pytest.mark.parametrize("name", ["Table", "Switches", "Box", "Image"])
-def test_an_exported_policy_answers_as_the_loaded_one_without_torch(tmp_path: Path, name: str) -> None:
+def test_an_exported_policy_answers_as_the_loaded_one_without_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     config = {"environment": f"tests/{name}-v0", "updates": 1, "schedule": None}
     config |= {"normalise_observations": name != "Image", "policy": {"hidden": [4], "squash": name == "Box"}}
     train(SMALL | config, out=tmp_path / "run")
     assert main(["export", str(tmp_path / "run"), "--to", str(tmp_path / "out" / "model.onnx"), "--replica", "1"]) == 0
+    if name in ("Box", "Image"):  # the card's program plays an episode of both forms of observations
+        program = (tmp_path / "out" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+        monkeypatch.chdir(tmp_path / "out")
+        exec(program, {})
     policy = load(tmp_path / "run", replica=1)
     policy.observation_space.seed(0)
     seen = [policy.observation_space.sample() for _ in range(5)]

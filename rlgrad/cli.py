@@ -7,6 +7,7 @@ then calls `import_torch`, and only then imports what it needs.
 import argparse
 import importlib.util
 import os
+import shlex
 import signal
 import sys
 import time
@@ -19,7 +20,7 @@ import rlgrad
 from rlgrad import usage
 from rlgrad.completion import CONFIG, RUN, SHELLS, completes, script
 from rlgrad.errors import RunError, UsageError, numbered, say, settle, warn
-from rlgrad.reports.commands import UPDATE, add_commands, add_run, plot_command, writable
+from rlgrad.reports.commands import UPDATE, add_commands, add_run, plot, writable
 from rlgrad.startup import import_torch
 from rlgrad.usage import whole
 
@@ -268,9 +269,10 @@ def sweep_command(options: argparse.Namespace) -> int:
         run = train(config, out=options.out, quiet=options.quiet)
     if run.signal:
         return 128 + run.signal
-    options.runs, options.to = [str(run.directory)], str(run.directory / "sweep.png")
-    options.tag, options.axis = None, "step"
-    plot_command(options)
+    to = run.directory / "sweep.png"
+    plot([str(run.directory)], to)
+    if not options.quiet:
+        print(f"written: {shlex.quote(str(to))}")
     return DONE
 
 
@@ -319,23 +321,28 @@ def print_settings(source: str, allow_imports: bool) -> None:
     from rlgrad.config import load_config
     from rlgrad.errors import printable
     from rlgrad.settings import Named, Section
+    from rlgrad.written import as_written
 
     table = Table(title=Text(printable(f"settings of {source}")), title_justify="left", box=None, pad_edge=False)
     for heading in ("setting", "value here", "meaning"):
         table.add_column(heading, no_wrap=heading == "setting")
 
     def rows(settings: Section, prefix: str) -> None:
-        for name, field in type(settings).model_fields.items():
+        for name in type(settings).model_fields:
             value = getattr(settings, name)
             if isinstance(value, Section):
                 rows(value, f"{prefix}{name}.")
             else:
-                row(f"--{prefix}{name}", value, field.description)
+                row(f"--{prefix}{name}", as_written(value), settings.meaning(name))
         for name, value in (settings.model_extra or {}).items():
-            row(f"--{prefix}{name}", value, f"argument of {settings.name}" if isinstance(settings, Named) else "")
+            row(
+                f"--{prefix}{name}",
+                as_written(value),
+                f"argument of {settings.name}" if isinstance(settings, Named) else "",
+            )
 
-    def row(*cells: Any) -> None:
-        table.add_row(*(Text(printable(str(cell))) for cell in cells))  # Text: a config must not be read as markup
+    def row(*cells: str) -> None:
+        table.add_row(*(Text(printable(cell)) for cell in cells))  # Text: a config must not be read as markup
 
     rows(load_config(source, allow_imports=allow_imports).settings, "")
     Console(soft_wrap=not sys.stdout.isatty()).print(table)
@@ -354,9 +361,10 @@ def evaluate_command(options: argparse.Namespace) -> None:
     config = recorded_config(path, options.allow_imports)
     with config.importing():
         evaluated = evaluate(config, path, options.update, options.episode_seed)
+    width = max(20, *map(len, evaluated))
     for name, found in evaluated.items():
         between = f"  95% interval {interval(found)}  IQM {number(found['iqm'])}" if interval(found) else ""
-        print(f"{name:20} {number(found['mean'])}{between}")
+        print(f"{name:{width}} {number(found['mean'])}{between}")
 
 
 def reproduce_command(options: argparse.Namespace) -> int:

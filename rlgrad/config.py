@@ -245,7 +245,8 @@ def with_sweeps(source: str | Path, words: Sequence[str], allow_imports: bool = 
         holder: Any = plain
         for key in name.split("."):
             holder = holder.get(key) if isinstance(holder, Mapping) else None
-        once[name] = values if isinstance(holder, list | tuple) else {"sweep": values}
+        one = isinstance(holder, list | tuple) and not any(isinstance(value, list) for value in values)
+        once[name] = values if one else {"sweep": values}
     config = load_config(source, once, allow_imports)
     if not config.resolve().grid:
         raise UsageError("nothing is swept: give a setting several values, as --optimizer.lr 0.003 0.01 0.03")

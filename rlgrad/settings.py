@@ -90,6 +90,12 @@ else:
 class Section(Strict):
     """A part of a config. Nothing in it can be changed after it is read."""
 
+    @classmethod
+    def meaning(cls, name: str) -> str:
+        """What a setting means: if this class only gives it another type or default, the base class says it."""
+        fields = (base.model_fields.get(name) for base in cls.__mro__ if issubclass(base, Section))
+        return next((field.description for field in fields if field and field.description), "")
+
 
 class Named(Section):
     """An object of torch by its name, with its arguments as further keys: `{name: Adam, lr: 0.01}`."""

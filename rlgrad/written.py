@@ -3,6 +3,7 @@
 So an error in a value can name the file and line, or the option. Nothing that is read is ever executed.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -139,6 +140,11 @@ def override(data: dict[str, Any], sources: Sources, path: Key, value: Any) -> N
     for known in [known for known in sources if known[: len(path)] == path]:
         del sources[known]
     sources[path] = option
+
+
+def as_written(value: Any) -> str:
+    """The value of a setting as a config has it: null, true, [32]; a text without quotes."""
+    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 
 def plain(value: Any, depth: int = 0) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -298,10 +299,14 @@ def test_the_text_of_a_config_does_not_steer_the_terminal(capsys, tmp_path) -> N
 
 
 def test_help_shows_every_setting_of_a_config(capsys) -> None:
-    assert main(["train", "--config", "cartpole", "--help"]) == 0
-    printed = capsys.readouterr().out
-    for setting in ("--optimizer.lr", "--policy.hidden", "--checkpoint.every_seconds", "--discount"):
-        assert setting in printed
+    """With its value as a config has it, and its meaning, which PPO's settings have from those of REINFORCE."""
+    assert main(["train", "--config", "ppo_cartpole", "--help"]) == 0
+    rows = [re.split("  +", line.strip(), maxsplit=2) for line in capsys.readouterr().out.splitlines()]
+    shown = {row[0]: row[1:] for row in rows if row[0].startswith("--") and len(row) == 3}
+    for setting in ("--optimizer.lr", "--policy.hidden", "--checkpoint.every_seconds", "--problem", "--entropy_bonus"):
+        assert shown[setting][1]
+    assert shown["--discount"][1].startswith("gamma: ")
+    assert (shown["--steps"][0], shown["--baseline"][0], shown["--imports"][0]) == ("null", "critic", "[]")
 
 
 def test_a_setting_that_an_option_has_set_is_blamed_on_the_option(tmp_path: Path) -> None:

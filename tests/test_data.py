@@ -181,7 +181,7 @@ def test_the_columns_of_a_test_file_are_those_of_the_data(tmp_path: Path) -> Non
         if fits:
             assert dataset(tmp_path / "data.csv", data, test_data=str(other)).test_x.tolist() == [[5, 6]]
         else:
-            with pytest.raises(UsageError, match="has no column 'b'"):
+            with pytest.raises(UsageError, match="lacks columns that the training data has: b"):
                 dataset(tmp_path / "data.csv", data, test_data=str(other))
 
 

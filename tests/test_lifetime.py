@@ -8,6 +8,7 @@ import os
 import re
 import signal
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -343,6 +344,15 @@ def test_an_environment_is_blamed_for_what_it_raises(tmp_path: Path, what: str, 
     assert json.loads((tmp_path / "run/summary.json").read_text())["status"] == "failed"
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C as in a process of the foreground: one of the background may have been told to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("caught", [False, True])
 def test_a_ctrl_c_while_a_problem_is_made_is_the_user_s_own(tmp_path: Path, caught: bool) -> None:
     """Also if an import catches it, and fails later."""

@@ -83,7 +83,7 @@ def test_what_cannot_be_asked_is_refused(run: str, change: dict[str, Any], messa
 
 
 def test_a_column_that_is_missing_is_named_with_one_that_is_alike(run: str) -> None:
-    with pytest.raises(ValueError, match=r"has no column 'age', .*; did you mean Age\?"):
+    with pytest.raises(ValueError, match=r"the training data has: age; did you mean Age\?"):
         rlgrad.load(run).predict_proba(ROWS.rename(columns={"age": "Age"}))
 
 
@@ -129,11 +129,9 @@ def test_rows_that_the_run_would_have_dropped_have_no_prediction(tmp_path: Path)
     run = trained(tmp_path, missing_values="drop")
     rows = ROWS[:4].assign(age=[1.0, np.nan, 2.0, 3.0], city=["Rom", "Rom", "Paris", "Bern"])
     model = rlgrad.load(run)
-    found = model.predict_proba(rows)
-    with pytest.raises(ValueError, match=r"row 2 has a missing value or a new category"):
-        model.predict(rows)  # it has no class for them
-    assert model.predict(rows.iloc[[0, 3]]).tolist() == model.classes_[found[[0, 3]].argmax(1)].tolist()
-    assert np.isnan(found).any(1).tolist() == [False, True, True, False]
+    assert np.isnan(model.predict_proba(rows)).any(1).tolist() == [False, True, True, False]
+    assert [label is None for label in model.predict(rows)] == [False, True, True, False]
+    assert model.predict(rows[::3]).tolist() == model.predict(rows)[::3].tolist()
     rows.to_csv(tmp_path / "new.csv", index=False)
     assert main(["predict", run, str(tmp_path / "new.csv"), "--out", str(tmp_path / "found.csv")]) == 0
     assert pandas.read_csv(tmp_path / "found.csv")["class"].isna().tolist() == [False, True, True, False]

@@ -25,6 +25,7 @@ from rlgrad.reports.slices import LINE, PLANE, cut, orthonormal
 from rlgrad.run import train
 from rlgrad.run.statistics import number, probability_of_improvement, summarize
 from rlgrad.supervised.judgement import interval_of_probability
+from rlgrad.usage import shipped
 from tests.environments import Countdown
 from tests.run.support import AGENT, CLASSIFIER, SURFACE
 
@@ -167,8 +168,16 @@ def test_unlike_runs_share_the_charts_of_what_they_both_measure(runs: Path) -> N
         run.name for run in each
     )
     a, b = {"problem": "x", "environment": "Ring", "lr": 1, "own": 3}, {"problem": "y", "data": "iris", "lr": 2}
-    rows = [["data", "", "iris", ""], ["environment", "Ring", "", "Ring"], ["lr", 1, 2, 1], ["problem", "x", "y", "x"]]
+    rows = [
+        ["data", "", "iris", ""],
+        ["environment", "Ring", "", "Ring"],
+        ["lr", "1", "2", "1"],
+        ["problem", "x", "y", "x"],
+    ]
     assert list(differing([a, b, a])) == rows
+    assert list(differing([{"s": None}, {"s": True}, {"s": (3, 4)}])) == [
+        ["s", "null", "true", "[3, 4]"]
+    ]  # as in a config
     assert list(differing([{"problem": "x"}, {"problem": "x", "schedule.name": "Z"}])) == [["schedule.name", "", "Z"]]
 
 
@@ -180,11 +189,16 @@ def test_values_decide_the_height_of_a_chart_not_their_band(runs: Path, monkeypa
     assert curves([run], "evaluation/return").axes[0].get_ylim() == pytest.approx((-0.5, 1.5))
 
 
-@pytest.mark.parametrize("measure", ["log_loss", "deviance", "squared_error"])
+@pytest.mark.parametrize("measure", ["log_loss", "deviance", "squared_error", "cost"])
 def test_a_run_with_smaller_losses_is_the_better_one(runs: Path, measure: str) -> None:
     run = read_run(runs / "agent")
     better, worse = (
-        replace(run, rows=[{"step": 1, "update": 1, f"evaluation/{measure}": x}]) for x in ([1, 2], [3, 4])
+        replace(
+            run,
+            environment={"judged": ["cost", "minimize"]},
+            rows=[{"step": 1, "update": 1, f"evaluation/{measure}": x}],
+        )
+        for x in ([1, 2], [3, 4])
     )
     assert "<td>1.00</td>" in "".join(improvement([worse, better], f"evaluation/{measure}"))
 
@@ -328,7 +342,9 @@ def test_lists_begin_with_the_newest_run_and_have_the_newest_versions(tmp_path: 
 
 def test_configs_environments_and_the_machine_are_listed(capsys) -> None:
     assert main(["list", "configs"]) == 0
-    assert "cartpole" in capsys.readouterr().out
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(shipped())
+    assert all(line.endswith((".", "?")) for line in lines)  # whole sentences
     assert main(["list", "environments"]) == 0
     assert re.search(r"CartPole-v1 +475 +500", capsys.readouterr().out)
     assert main(["doctor"]) == 0

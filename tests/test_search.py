@@ -125,7 +125,7 @@ def test_what_can_be_a_replica_is_swept_in_every_trial(tmp_path: Path) -> None:
 
 def test_a_trial_that_fails_is_named_and_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert Search(Space(of(1e30, 0.1)), tmp_path / "s", 2, quiet=False)() is None
-    assert "trial 0: optimizer.lr=1e30: failed: " in capsys.readouterr().out
+    assert "trial 0: optimizer.lr=1e+30: failed: " in capsys.readouterr().out
     assert [trial.state.name for trial in known(tmp_path / "s")] == ["FAIL", "COMPLETE"]
     with pytest.raises(RunError, match="none of the 1 trials ended with a result"):
         searched(of(1e30), tmp_path / "t")

@@ -238,7 +238,7 @@ def test_weights_are_kept_and_the_best_of_each_replica(tmp_path: Path, capsys: p
     assert main(["evaluate", str(tmp_path / "shorter"), "--episode-seed", "3"]) == 0  # the same episodes
     assert capsys.readouterr().out == first
     said = one_line(capsys, "evaluate", str(tmp_path / "run"), "--update", "3")
-    assert "no weights were kept of update 3, only of these updates: 2, 4, 6, best" in said
+    assert "there are no weights of update 3, only those of 2, 4, 6, best, and the last" in said
 
 
 def test_what_is_kept_of_a_resumed_run_has_the_same_bits(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_what_does_not_fit_is_no_beginning(tmp_path: Path, monkeypatch: pytest.M
         ({"baseline": "critic"}, "critic.network.0.layers.0.weight is null there"),
         ({"replicas": 3}, "it has 2 replicas, and must have 3"),
         ({"initial": "table"}, 'kind is "classifier" there, and "policy" here'),
-        ({"initial": "nowhere"}, "nowhere/model.safetensors: there are no weights"),
+        ({"initial": "nowhere"}, "nowhere: there is no such run or file of weights"),
     ):
         with pytest.raises(UsageError, match=f"^initial: .*{said}"):
             train(SMALL | {"initial": "first"} | other, out="second")
@@ -451,6 +451,9 @@ def test_a_film_shows_the_episodes_of_the_policy(tmp_path: Path, monkeypatch: py
     assert "must end in .gif or .mp4" in one_line(capsys, "play", str(path), "--to", "film.avi")
     assert "there is no directory" in one_line(capsys, "play", str(path), "--to", str(tmp_path / "no" / "film.gif"))
     assert "there is no replica 2" in one_line(capsys, "play", str(path), "--to", str(film), "--replica", "2")
+    for replica in (-1, "0", 0.5, True):
+        with pytest.raises(UsageError, match=f"there is no replica {replica!r}: the run has "):
+            load(path, replica=replica)  # type: ignore[arg-type]
 
 
 def test_play_ends_where_its_window_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -534,8 +537,10 @@ def test_what_cannot_be_shown_is_refused_and_what_is_missing_is_named(
     to = ["--to", str(tmp_path / "film.gif"), "--replica", "0"]
     assert "has no pictures to show" in one_line(capsys, "play", str(path), *to)
     table = train(CLASSIFIER, out=tmp_path / "table").directory
-    assert "only a policy can be watched at play" in one_line(capsys, "play", str(table), *to)
+    assert "has learned a classifier: rlgrad predict uses it" in one_line(capsys, "play", str(table), *to)
     path = train(SMALL, out=tmp_path / "pole").directory
+    said = one_line(capsys, "predict", str(path), "none.csv", "--out", str(tmp_path / "found.csv"))
+    assert "has learned a policy: rlgrad play shows what it does" in said
     for module in ("PIL", "pygame"):
         with monkeypatch.context() as without:
             without.setitem(sys.modules, module, None)

@@ -79,7 +79,8 @@ def spaces(environment: gymnasium.Env[Any, Any]) -> dict[str, Callable[[], str]]
 
     def given() -> str:
         wanted = outputs(action)
-        return f"{wanted} numbers for each" if wanted else "nothing: no policy supports these actions"
+        numbers = "1 number" if wanted == 1 else f"{wanted} numbers"
+        return f"{numbers} for each" if wanted else "nothing: no policy supports these actions"
 
     return {
         "observations": lambda: str(observation),

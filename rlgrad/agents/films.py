@@ -42,7 +42,7 @@ class Show:
         modes = plain.metadata.get("render_modes") or []
         plain.close()
         robot = any("mujoco" in each.__module__ for each in type(plain.unwrapped).__mro__)
-        self.needs = f"; {OPENGL if robot else EXTRA + 'installs what most environments need'}"
+        self.needs = f"; {OPENGL if robot else EXTRA + ' installs what most environments need'}"
         if mode not in modes:
             raise UsageError(f"{self.id} has no pictures to show: its render modes are {', '.join(modes) or 'none'}")
         try:

@@ -53,6 +53,7 @@ class Settings(CreditSettings):
     takes = ("environment", "policy")
     problem: Literal["reinforce"] = "reinforce"
     entropy_bonus: EntropyBonus | None = None
+    """a reward for being undecided: {coefficient} times the policy's mean entropy joins the objective; null: none"""
 
     def build(self, **objects: Any) -> Trainable:
         settings, policy = self.registered(objects.get("environment")), objects.get("policy")

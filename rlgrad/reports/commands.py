@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 UPDATE = "with the weights kept after N updates, or `best`, instead of the last"
-FORMATS = ("png", "svg", "pdf")
+FORMATS = (".png", ".svg", ".pdf")
 THINGS = ("runs", "configs", "environments")
 
 
 def add_commands(commands: Any, add: "Callable[..., argparse.ArgumentParser]") -> None:
     """Add the parsers of these commands. add: `rlgrad.cli.add`, which makes the parser of one command."""
     report = add(commands, report_command, "write a page about a run, or compare several", "runs/cartpole-1")
-    report.add_argument("--to", metavar="FILE", help="the HTML page, instead of report.html in the first run")
+    report.add_argument(
+        "--to", metavar="FILE", help="the page, instead of report.html or comparison.html in the first run"
+    )
     report.add_argument(
         "--slice",
         action="store_true",
@@ -28,15 +31,15 @@ def add_commands(commands: Any, add: "Callable[..., argparse.ArgumentParser]") -
     )
 
     plot = add(commands, plot_command, "draw the curves of runs, for a paper", "runs/cartpole-1 --to curves.pdf")
-    plot.add_argument("--to", metavar="FILE", default="curves.png", help=f"a file that ends in {', '.join(FORMATS)}")
+    plot.add_argument("--to", metavar="FILE", help=f"a {', '.join(FORMATS)}, instead of curves.png in the first run")
     plot.add_argument("--tag", help="what to draw, such as objective/value; without it, the evaluation")
     plot.add_argument("--axis", choices=("step", "update", "seconds"), default="step", help="over what (step)")
     for parser in (report, plot):
         completes(parser.add_argument("runs", metavar="RUN", nargs="+", help="directories of runs"), RUN)
 
     cut = add(commands, slice_command, "draw the objective around what a run has found", "runs/cartpole-1")
-    cut.add_argument("--to", metavar="FILE", default="slice.png", help="the picture (slice.png)")
-    cut.add_argument("--replica", type=whole, default=0, metavar="K", help="which one, counted from 0")
+    cut.add_argument("--to", metavar="FILE", help="the picture, instead of slice.png in the run")
+    cut.add_argument("--replica", type=whole, default=0, metavar="K", help="which, from 0 (0)")
     add_run(cut, "the directory of a run that has ended")
 
     add_for_models(commands, add)
@@ -58,9 +61,9 @@ def add_for_models(commands: Any, add: "Callable[..., argparse.ArgumentParser]")
     play = add(commands, play_command, "watch a policy play, in a window or on film", "runs/cartpole-1 --to film.gif")
     play.add_argument("--to", metavar="FILE", help="a film: a .gif or .mp4, instead of a window")
     play.add_argument("--episodes", type=whole, default=1, metavar="N", help="how many (1)")
-    play.add_argument("--seed", type=whole, default=0, metavar="N", help="of the first episode, others follow (0)")
+    play.add_argument("--seed", type=whole, default=0, metavar="N", help="of the first episode; the next has N + 1 (0)")
     play.add_argument("--sample", action="store_true", help="draw actions, instead of the most probable ones")
-    predict = add(commands, predict_command, "predict the rows of a table", "runs/heart-1 new.csv --out found.csv")
+    predict = add(commands, predict_command, "predict the rows of a table", "runs/heart-1 new.csv --to found.csv")
     export = add(commands, export_command, "write a trained model as ONNX", "runs/cartpole-1 --to cartpole/model.onnx")
     export.add_argument("--to", metavar="FILE", required=True, help="the model; a README.md about it goes beside it")
     for parser in (play, predict, export):
@@ -77,7 +80,7 @@ def report_command(options: argparse.Namespace) -> None:
         raise UsageError("--slice: it is for a page about one run")
     for run in options.runs:
         check_run(run)
-    to = Path(options.to or Path(options.runs[0]) / "report.html")
+    to = Path(options.to or Path(options.runs[0]) / ("comparison.html" if len(options.runs) > 1 else "report.html"))
     writable(to)
     from rlgrad.reports.playing import film_of, returns_by_chance
     from rlgrad.reports.reading import read_runs
@@ -93,23 +96,27 @@ def report_command(options: argparse.Namespace) -> None:
 
 
 def plot_command(options: argparse.Namespace) -> None:
-    to = picture(options.to)
     for run in options.runs:
         check_run(run)
+    to = picture(options.to or f"{options.runs[0]}/curves.png")
+    plot(options.runs, to, options.tag, options.axis)
+    print(f"written: {shlex.quote(str(to))}")
+
+
+def plot(paths: Sequence[str], to: Path, told: str | None = None, axis: str = "step") -> None:
+    """Write a picture of a tag of these runs; for a sweep also of its results. told: the tag; None: the evaluation."""
     from rlgrad.pages.drawing import style
     from rlgrad.reports.figures import curves, swept
     from rlgrad.reports.reading import read_runs
 
-    runs = read_runs(options.runs)
+    runs = read_runs(paths)
     shared = [tag for tag in runs[0].tags if all(tag in run.tags for run in runs)]
-    tag = options.tag or next((tag for tag in shared if tag.startswith("evaluation/")), "objective/value")
+    tag = told or next((tag for tag in shared if tag.startswith("evaluation/")), "objective/value")
     if tag not in shared:
-        known = ", ".join(shared)
-        raise UsageError(f"--tag {tag}: not all runs have it; all have {known}")
+        raise UsageError(f"--tag {tag}: not all runs have it; all have {', '.join(shared)}")
     with style():
-        drawn = swept(runs, tag, options.axis) if runs[0].cell and len(options.runs) == 1 else None
-        (drawn or curves(runs, tag, options.axis)).savefig(to, dpi=200, facecolor="white")
-    print(f"written: {shlex.quote(str(to))}")
+        drawn = swept(runs, tag, axis) if runs[0].cell and len(paths) == 1 else None
+        (drawn or curves(runs, tag, axis)).savefig(to, dpi=200, facecolor="white")
 
 
 def writable(to: Path) -> None:
@@ -120,15 +127,15 @@ def writable(to: Path) -> None:
 def picture(name: str) -> Path:
     """The path of a picture. Raises UsageError if it cannot be written there."""
     to = Path(name)
-    if to.suffix.removeprefix(".") not in FORMATS:
-        raise UsageError(f"--to {name}: the file must end in {', '.join(f'.{each}' for each in FORMATS)}")
+    if to.suffix not in FORMATS:
+        raise UsageError(f"{name}: the name must end in {' or '.join(FORMATS)}")
     writable(to)
     return to
 
 
 def slice_command(options: argparse.Namespace) -> None:
     check_run(options.run)
-    to = picture(options.to)
+    to = picture(options.to or f"{options.run}/slice.png")
     from rlgrad.pages.drawing import style
     from rlgrad.reports.slices import cut, draw
 
@@ -138,13 +145,20 @@ def slice_command(options: argparse.Namespace) -> None:
     print(f"written: {shlex.quote(str(to))}")
 
 
-def loaded(options: argparse.Namespace, suffixes: tuple[str, ...]) -> Any:
-    """Load the trained model for play, predict or export. suffixes: the allowed endings of the file to write."""
+def loaded(options: argparse.Namespace, suffixes: tuple[str, ...], kind: str = "") -> Any:
+    """Load the trained model for play, predict or export. suffixes: the allowed endings of the file to write. kind: the
+    kind that the command needs: "policy", "table", or any."""
     check_trained(options.run)
     if options.to and Path(options.to).suffix not in suffixes:
         raise UsageError(f"{options.to}: the name must end in {' or '.join(suffixes)}")
     from rlgrad.reports.loading import load
+    from rlgrad.run import weights
 
+    said = weights.read(weights.where(Path(options.run), options.update)).description or {}
+    learned = said.get("form", {}).get("kind", "")
+    if kind and learned and (learned == "policy") != (kind == "policy"):
+        uses = "rlgrad play shows what it does" if learned == "policy" else "rlgrad predict uses it"
+        raise UsageError(f"{options.run}: this run has learned a {learned}: {uses}")
     return load(options.run, replica=options.replica, update=options.update, allow_imports=options.allow_imports)
 
 
@@ -153,7 +167,7 @@ def play_command(options: argparse.Namespace) -> None:
         raise UsageError("--episodes must be 1 or more, and --seed 0 or more")
     if options.to:
         writable(Path(options.to))
-    policy = loaded(options, (".gif", ".mp4"))
+    policy = loaded(options, (".gif", ".mp4"), "policy")
     from rlgrad.reports.playing import play
 
     for number, earned in enumerate(play(policy, options.to, options.episodes, options.seed, options.sample)):
@@ -164,7 +178,7 @@ def play_command(options: argparse.Namespace) -> None:
 
 def predict_command(options: argparse.Namespace) -> None:
     writable(Path(options.to))
-    model = loaded(options, (".csv", ".parquet"))
+    model = loaded(options, (".csv", ".parquet"), "table")
     from rlgrad.reports.predicting import predict
     from rlgrad.run.resuming import recorded_config
 

@@ -21,6 +21,8 @@ from rlgrad.reports.loading import stage
 from rlgrad.run import weights
 from rlgrad.supervised.trained import TrainedClassifier, TrainedRegression
 
+FLATTEN = "gymnasium.spaces.flatten"
+
 
 class PolicyGraph(nn.Module):
     """observation [N, *O], as the network's input -> the greedy action [N, *A], in the environment's form; and the
@@ -139,13 +141,15 @@ def model_card(
     gives = " and ".join(f"`{output}`" for output in outputs)
     if isinstance(model, TrainedPolicy):
         on, task, metrics = settings.environment, "reinforcement-learning", {"return": "mean_reward"}
-        shape, held = list(model.reader.shape), settings.action_repeat
-        takes = f"`observation` {shape}, a picture as it is, or all as `gymnasium.spaces.flatten` gives it"
+        shape, held, options = list(model.reader.shape), settings.action_repeat, settings.environment_options
+        flat = f"{FLATTEN}(environment.observation_space, observation)", f"as `{FLATTEN}` gives it"
+        seen, form = flat if len(shape) == 1 else ("observation", "the picture")
+        takes = f"`observation` {shape}, {form}"
         takes += "; everything in one row, with the action mask at its end" if model.settings.mask else ""
         gives += f". The action is the most probable one, of {model.action_space}"
         gives += f"; hold it for {held} steps of the environment" if held > 1 else ""
-        about = {"on": on, "options": settings.environment_options, "precision": model.precision}
-        usage = template("card_policy.py.txt").format(name=name, **about)
+        made = f'"{on}"' + f", **{options}" * bool(options)
+        usage = template("card_policy.py.txt").format(name=name, made=made, seen=seen, precision=model.precision)
     else:
         on, task, metrics = Path(settings.data).name, "tabular-classification", {"accuracy": "accuracy"}
         takes = f"`features` in float64, as in the source: {', '.join(model.features)}"
@@ -168,8 +172,8 @@ def model_card(
     }  # fmt: skip
     said = yaml.safe_dump(settings.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
     words = {"on": on, "origin": model.origin, "version": rlgrad.__version__, "table": "\n".join(rows), "config": said}
-    front_matter = yaml.safe_dump(front, sort_keys=False)
-    return template("card.md").format(front=front_matter, takes=takes, gives=gives, usage=usage, **words)
+    words["front"] = yaml.safe_dump(front, sort_keys=False)
+    return template("card.md").format(takes=takes, gives=gives, usage=usage, **words)
 
 
 def template(name: str) -> str:

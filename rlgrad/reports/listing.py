@@ -1,5 +1,6 @@
 """Lists of runs, configs and environments, a line for each, without torch."""
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -28,12 +29,12 @@ def runs(folder: Path) -> Iterator[str]:
 
 
 def configs() -> Iterator[str]:
-    """Yield a line for each config that comes with the package, with its first comment."""
+    """Yield a line for each config that comes with the package, with the first sentence of its comment."""
     rows = []
     for name in shipped():
         lines = (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-        comments = (line.removeprefix("# ") for line in lines if line.startswith("# ") and "$schema" not in line)
-        rows.append((name, next(comments, "")))
+        comment = " ".join(line[2:] for line in lines if line.startswith("# ") and "$schema" not in line)
+        rows.append((name, re.split(r"(?<=[.?]) ", comment)[0]))
     yield from aligned([("config", ""), *rows])
 
 
@@ -54,14 +55,16 @@ def environments() -> Iterator[str]:
 
 
 def result(summary: Mapping[str, Any]) -> str:
-    """The first metric of the evaluation as text: `return 499.9 (499.6 to 500)`."""
+    """The first metric of the evaluation as text: `return 499.9 (499.6 to 500)`; of a sweep its range."""
     key = next((key for key in summary if key.startswith("evaluation.")), "objective")
-    found = summary.get(key)
+    found, name = summary.get(key), key.rpartition(".")[2].replace("_", " ")
     if not isinstance(found, dict) or not isinstance(found.get("mean"), int | float):
         return ""
+    if swept := [mean for cell in summary.get("sweep", ()) if (mean := (cell.get(key) or {}).get("mean")) is not None]:
+        return f"{name} {min(swept):.4g} to {max(swept):.4g} with {len(swept)} settings"
     low, high = found.get("ci95") or (None, None)
     interval = f" ({low:.4g} to {high:.4g})" if isinstance(low, int | float) and isinstance(high, int | float) else ""
-    return f"{key.rpartition('.')[2].replace('_', ' ')} {found['mean']:.4g}{interval}"
+    return f"{name} {found['mean']:.4g}{interval}"
 
 
 def ago(seconds: float) -> str:

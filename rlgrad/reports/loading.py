@@ -48,8 +48,8 @@ def load(
         message = "were written by an older version, and lack what is needed to use them"
         raise UsageError(f"{found.path}: the weights {message}: rlgrad train --resume {path} writes them again")
     count = weights.replicas(found.tensors)
-    if replica is not None and not 0 <= replica < count:
-        raise UsageError(f"{path}: there is no replica {replica}: the run has the replicas 0 to {count - 1}")
+    if replica is not None:
+        replica = numbered(path, replica, count)
     # refuse what cannot be loaded, before the replicas are evaluated
     config.trained({name: tensor[:1] for name, tensor in found.tensors.items()}, found.description)
     because = ""
@@ -67,12 +67,20 @@ def load(
     return model  # type: ignore[no-any-return]
 
 
+def numbered(path: Path, replica: int, count: int) -> int:
+    """The number of one of a run's replicas. Raises UsageError if the run has no such replica."""
+    if replica not in range(count) or isinstance(replica, bool):
+        those = f"the replicas 0 to {count - 1}" if count > 1 else "one, replica 0"
+        raise UsageError(f"{path}: there is no replica {replica!r}: the run has {those}")
+    return int(replica)
+
+
 def stage(path: Path, found: Weights, replica: int) -> str:
     """The number of updates that the replica was trained for, and whether its run is completed, as text."""
     done = found.update[replica] if isinstance(found.update, list) else found.update
     status = read_json(path / "summary.json").get("status", "not ended")
     unfinished = "" if status == "completed" else f" (the run is {status}; --resume goes on with it)"
-    return f"after {done} updates{unfinished}"
+    return f"after {done} update{'s' * (done != 1)}{unfinished}"
 
 
 def best(config: Config, found: Weights) -> tuple[int, str]:

@@ -16,7 +16,7 @@ from rlgrad.supervised.trained import TrainedClassifier
 EVERY = 5.0  # seconds between lines of progress
 
 
-def predict(model: Any, settings: Any, path: Path, to: Path) -> int:
+def predict(model: TrainedClassifier, settings: Any, path: Path, to: Path) -> int:
     """Write the model's prediction for each row of a table; return the number of rows.
 
     settings: those of the model's run, which define the format of the table. Raises UsageError and OSError, and then
@@ -25,8 +25,6 @@ def predict(model: Any, settings: Any, path: Path, to: Path) -> int:
     import pyarrow as pa
     from pyarrow import csv, parquet
 
-    if not isinstance(model, TrainedClassifier):
-        raise UsageError(f"{model.origin} is a policy: rlgrad play shows what it does")
     classes = [str(label) for label in model.classes_]
     names = ["class", *(f"probability of {label}" for label in classes)] if classes else ["mean"]
     temporary, rows, shown = to.with_name(to.name + ".tmp"), 0, time.monotonic()

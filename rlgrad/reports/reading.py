@@ -17,6 +17,7 @@ from rlgrad.settings import Cell, cells, meant, replaced
 from rlgrad.usage import check_run
 
 AXES = {"step": "work of one replica", "update": "updates", "seconds": "seconds"}
+UNENDED = "not ended"  # the status of a run that goes on, or was killed
 WORK = ("episode/env_steps", "batch/examples", "surface/evaluations", "work/evaluations")
 UNITS = {"env_steps": "environment steps", "examples": "examples", "evaluations": "evaluations"}
 
@@ -77,6 +78,10 @@ class Recorded:
         return older | {**self.environment, **self.summary}
 
     @property
+    def status(self) -> str:
+        return str(self.summary.get("status", UNENDED))
+
+    @property
     def tags(self) -> list[str]:
         """The tags with a value for each replica, in the order of their first appearance."""
         return list({tag: None for row in self.rows for tag, value in row.items() if isinstance(value, list)})
@@ -94,6 +99,12 @@ class Recorded:
         most = [f"evaluation/{name}" for name in headline] if isinstance(headline, list) else []
         every = [tag for tag in self.tags if tag.startswith("evaluation/")]
         return [tag for tag in most if tag in every] or every[:2]
+
+    def smaller_is_better(self, tag: str) -> bool:
+        metric, direction = self._said.get("judged") or ("", "")
+        if tag == f"evaluation/{metric}":
+            return bool(direction == "minimize")
+        return any(word in tag for word in ("loss", "deviance", "error"))
 
     def curve(self, tag: str, axis: str = "step") -> Curve:
         """The curve of a tag. axis: one of AXES."""

@@ -8,17 +8,16 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-import yaml
-
 from rlgrad.pages import page
 from rlgrad.pages.drawing import panel, style, svg
 from rlgrad.reports.figures import curves, named
 from rlgrad.reports.published import published
-from rlgrad.reports.reading import AXES, Recorded
+from rlgrad.reports.reading import AXES, UNENDED, Recorded
 from rlgrad.reports.slices import Slice, draw_line, draw_plane
 from rlgrad.run.directory import dotted
 from rlgrad.run.statistics import COLUMNS, columns, interval, number, probability_of_improvement
 from rlgrad.supervised.judgement import interval_of_probability
+from rlgrad.written import as_written
 
 QUALITY = {
     "gradient/half_cosine": "How well the gradients of the two halves of a batch agree: 1 is all signal, 0 all noise.",
@@ -50,6 +49,8 @@ def single(run: Recorded, seen: Seen) -> Iterable[str]:
     """Yield the HTML of the page about one run."""
     yield f"<h1>{text(run.name)}</h1>"
     yield f"<p>{lead(run)}</p>"
+    if said := run.summary.get("conclusion"):
+        yield f"<ul>{''.join(f'<li>{text(sentence)}</li>' for sentence in said)}</ul>"
     yield from results([run])
     yield from judged(run)
     yield "<h2>Curves</h2>"
@@ -102,8 +103,10 @@ def judged(run: Recorded) -> Iterable[str]:
 
 def comparison(runs: Sequence[Recorded]) -> Iterable[str]:
     """Yield the HTML of the page that compares several runs."""
-    names = ", ".join(text(run.name) for run in runs)
-    yield f"<h1>{len(runs)} runs compared</h1>"
+    names = ", ".join(text(run.name) + " (not ended)" * (run.status == UNENDED) for run in runs)
+    paths = {run.path: run for run in runs}
+    swept = f"{text(runs[0].path.name)}: {len(runs)} settings compared"
+    yield f"<h1>{swept if len(paths) == 1 else f'{len(runs)} runs compared'}</h1>"
     yield f"<p>{names}: the results, how certain it is which is better, and where the settings differ.</p>"
     yield from results(runs)
     tags = [tag for tag in runs[0].evaluated if all(tag in run.tags for run in runs)]
@@ -117,7 +120,7 @@ def comparison(runs: Sequence[Recorded]) -> Iterable[str]:
         yield panels(curves(of, tag, axis) for axis in AXES)
     yield "<h2>Where their settings differ</h2>"
     yield table(["setting", *(run.name for run in runs)], differing([dotted(run.settings) for run in runs]))
-    for run in runs:
+    for run in paths.values():
         yield from again(run)
 
 
@@ -139,7 +142,7 @@ def differing(settings: Sequence[Mapping[str, Any]]) -> Iterable[list[Any]]:
     for key in sorted({key for each in settings for key in each}):
         there = settings if alike or key in SUBJECT else [each for each in settings if key in each]
         if len({repr(each.get(key, "")) for each in there}) > 1:
-            yield [key, *(each.get(key, "") for each in settings)]
+            yield [key, *(as_written(each.get(key, "")) for each in settings)]
 
 
 def lead(run: Recorded) -> str:
@@ -150,13 +153,14 @@ def lead(run: Recorded) -> str:
     took = f" in {seconds:,.1f} seconds" if isinstance(seconds, int | float) else ""
     work = f"{run.curve('objective/value').x[-1]:,.0f} {run.work}"
     many = f"{run.replicas} replicas" if run.replicas > 1 else "one replica"
+    status = "has not ended, so there is no result yet" if run.status == UNENDED else f"is {text(run.status)}"
     final = run.summary.get(run.evaluated[0].replace("/", ".", 1)) if run.evaluated else None
     came = ""
     if isinstance(final, dict) and final.get("mean") is not None:
         between = f" (95% interval {interval(final)})" if interval(final) else ""
-        came = f" Held-out {text(run.evaluated[0].partition('/')[2])} at its end: {number(final['mean'])}{between}."
-    status = text(run.summary.get("status", "not ended"))
-    head = f"{text(made)}: {many}, {updates} updates, {work} each{took}. The run is {status}.{came}"
+        what = "held-out " * run.by_chance + text(named(run.evaluated[0]))
+        came = f" At its end: {what} {number(final['mean'])}{between}."
+    head = f"{text(made)}: {many}, {updates} updates, {work} each{took}. The run {status}.{came}"
     head += " It went <strong>against its objective, on purpose</strong>." * bool(run.summary.get("wrong_sign"))
     said = [f"{text(sentence[:1].upper() + sentence[1:])}." for sentence in run.summary.get("conclusion") or []]
     return " ".join([head, *said])
@@ -174,24 +178,26 @@ def results(runs: Sequence[Recorded]) -> Iterable[str]:
                 rows.append([run.name, name.replace("_", " "), *columns(statistics)][len(runs) == 1 :])
     heading = ["run", "", *COLUMNS][len(runs) == 1 :]
     if rows:
+        alone = all(run.replicas == 1 for run in runs)
+        shown = [k for k in range(len(heading)) if any(row[k] for row in rows)]
+        shown = [k for k in shown if heading[k] not in COLUMNS[1:]] if alone else shown
+        heading, rows = [heading[k] for k in shown], [[row[k] for k in shown] for row in rows]
         if len(runs) > 1:  # numbers to compare are below each other
             order = list(dict.fromkeys(row[1] for row in rows))
             rows.sort(key=lambda row: order.index(row[1]))
         yield table(heading, rows)
-        if any(run.replicas > 1 for run in runs):
-            yield "<p>IQM is the mean of the middle half of the replicas. The interval is that of the mean.</p>"
-    else:
-        yield "<p>The run has not ended, so there is no result yet.</p>"
+        if not alone:
+            between = " The interval is that of the mean." * ("95% interval" in heading)
+            yield f"<p>IQM is the mean of the middle half of the replicas.{between}</p>"
 
 
 def improvement(runs: Sequence[Recorded], tag: str) -> Iterable[str]:
     """Yield the HTML section on the probability that a replica of another run is better than one of the first run."""
-    down = any(word in tag for word in ("loss", "deviance", "error"))
     last = [[v for v in run.curve(tag).values[-1].tolist() if v == v] for run in runs]
     rows = []
     for run, values in list(zip(runs, last, strict=True))[1:]:
         p = probability_of_improvement(values, last[0])
-        p = 1 - p if down else p
+        p = 1 - p if run.smaller_is_better(tag) else p
         low, high = interval_of_probability(p, len(values), len(last[0]))
         rows.append([f"{run.name} better than {runs[0].name}", f"{p:.2f}", f"{low:.2f} to {high:.2f}"])
     name = tag.partition("/")[2].replace("_", " ")
@@ -218,7 +224,7 @@ def others(run: Recorded, random: Sequence[float]) -> Iterable[str]:
 
 def again(run: Recorded) -> Iterable[str]:
     """Yield the HTML section with everything needed to reproduce the run."""
-    yield f"<h2>{text(run.name)}: do it again</h2>"
+    yield f"<h2>{text(run.path.name)}: do it again</h2>"
     command = run.environment.get("command")
     if isinstance(command, list) and command:
         words = shlex.join(["rlgrad", *map(str, command[1:])])
@@ -231,9 +237,10 @@ def again(run: Recorded) -> Iterable[str]:
     versions |= {"threads": run.environment.get("threads"), "commit": run.environment.get("commit")}
     shown = {key: value for key, value in versions.items() if value is not None}
     yield table(["", ""], [["seed", run.settings.get("seed", 0)], *([key, value] for key, value in shown.items())])
-    settings = yaml.safe_dump(dict(run.settings), sort_keys=False, default_flow_style=None, width=100)
-    yield f"<details><summary>All settings</summary>\n<pre><code>{text(settings)}</code></pre></details>"
-    day = time.strftime("%Y-%m-%d", time.localtime((run.path / "config.yaml").stat().st_mtime))
+    config = run.path / "config.yaml"
+    settings = text(config.read_text(encoding="utf-8"))
+    yield f"<details><summary>All settings</summary>\n<pre><code>{settings}</code></pre></details>"
+    day = time.strftime("%Y-%m-%d", time.localtime(config.stat().st_mtime))
     yield f"<p>Begun or last extended on {day}. <code>rlgrad report {path}</code> writes this page.</p>"
 
 

@@ -22,6 +22,7 @@ from rlgrad.loop import Evaluation, Update, parameters_apart
 from rlgrad.pages.drawing import EXACT
 from rlgrad.problems.reinforce import Reinforce
 from rlgrad.replicas import flatten, unflatten
+from rlgrad.reports.loading import numbered
 from rlgrad.run import weights
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, Record
@@ -46,8 +47,7 @@ class Slice:
 def cut(path: str | Path, replica: int = 0, allow_imports: bool = False) -> tuple[Slice, str]:
     """The slice around one replica of a run, and the objective's name. Raises UsageError if there is no such run."""
     config = recorded_config(Path(path), allow_imports)
-    if not 0 <= replica < (count := len(config.settings.seeds)):
-        raise UsageError(f"--replica {replica}: the run has {count} of them, counted from 0")
+    numbered(Path(path), replica, len(config.settings.seeds))
     trained = weights.read(weights.where(Path(path))).tensors
     problem, optimizer, schedule = config.build()
     if isinstance(problem, Reinforce):

@@ -138,6 +138,7 @@ def environment(settings: FollowSettings, problem: Trainable) -> dict[str, Any]:
         "arithmetic": arithmetic() | device(problem),
         "facts": dict(problem.facts),
         "headline": list(problem.headline),
+        "judged": problem.judged and [problem.judged[0], problem.judged[1].name.lower()],
         "by_chance": problem.by_chance,
     }
 

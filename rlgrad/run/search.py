@@ -301,7 +301,9 @@ class Search:
         result |= {"settings": {".".join(path): value for path, value in point.items()}}
         result |= {"chosen": chosen | {"seeds": settings.seeds}, "fresh": again | {"seeds": fresh.seeds}}
         write_json(self.path / "search.json", result)
-        self.say(f"\n{self.shown}: of {len(known)} trials, {pruned} of them pruned, the best is trial {won.number}:")
+        by = f", by the {'lower' if self.direction.sign > 0 else 'upper'} end of its interval" * bool(interval(chosen))
+        counts = f"of {len(known)} trials, {pruned} of them pruned"
+        self.say(f"\n{self.shown}: {counts}, the best is trial {won.number}{by}:")
         self.say(named(point))
         for what, which, each in (("as it was chosen", settings, chosen), ("on fresh seeds", fresh, again)):
             self.say(f"  {what}, seeds {which.seed} to {which.seeds[-1]}: {self.came_to(each)}")

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
@@ -81,8 +80,8 @@ def finite(value: float) -> float | None:
 
 
 def number(value: float | str | None) -> str:
-    """The number as text, with four digits and a short exponent: 1.234e6. None, for not finite, gives an empty text."""
-    return re.sub(r"e([+-])0*", r"e\1", f"{value:.4g}").replace("e+", "e") if isinstance(value, float) else value or ""
+    """The number as text, with four digits. None, for not finite, gives an empty text."""
+    return f"{value:.4g}" if isinstance(value, float) else value or ""
 
 
 def interval(statistics: Mapping[str, Any]) -> str:

@@ -156,7 +156,7 @@ def charts(evaluated: Sequence[str], banded: bool, cells: Sequence[str] = ()) ->
     for tag, mean in [*((tag, f"{tag}/mean") for tag in evaluated), ("objective/value", "objective/value")]:
         each = {in_cell(tag, cell): f"{in_cell(tag, cell)}/mean" for cell in cells} or {tag: mean}
         bands = [Band(line, shown(f"{one}/ci95_low"), shown(f"{one}/ci95_high")) for one, line in each.items()]
-        first[tag] = bands if banded else list(map(re.escape, each.values()))
+        first[f"{tag}, for each value" if cells else tag] = bands if banded else list(map(re.escape, each.values()))
     update = {
         "what the step promised and achieved": ("objective/predicted_change", "objective/achieved_change"),
         "the gradient's norm": ("update/gradient/norm",),

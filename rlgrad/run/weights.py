@@ -76,8 +76,9 @@ def where(run: Path, update: int | str | None = None) -> Path:
     if (path := run / KEPT / f"{update}.safetensors").is_file():
         return path
     there = sorted((path.stem for path in (run / KEPT).glob("*.safetensors")), key=lambda name: (len(name), name))
-    those = f"of these updates: {', '.join(there)}" if there else "of the last"
-    raise UsageError(f"{run}: no weights were kept of update {update}, only {those}; the setting `keep` keeps more")
+    what = "the best evaluation" if update == BEST else f"update {update}"
+    those = f"those of {', '.join(there)}, and the last" if there else "the last"
+    raise UsageError(f"{run}: there are no weights of {what}, only {those}; the setting `keep` keeps more of a new run")
 
 
 def fill(problem: Trainable, weights: Weights) -> None:
@@ -103,6 +104,8 @@ def begin_from(problem: Trainable, source: str | Path | None) -> None:
     begin with it. None: change nothing. Raises UsageError if the weights do not fit."""
     if source is None:
         return
+    if not Path(source).exists():
+        raise UsageError(f"initial: {source}: there is no such run or file of weights")
     path = Path(source) if Path(source).is_file() else Path(source) / NAME
     own, described = problem.model.state_dict(), problem.description()
     try:

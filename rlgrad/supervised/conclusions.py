@@ -35,15 +35,16 @@ def left_to_gain(estimate: Estimate, parameters: Iterable[Tensor], sign: Literal
 def convergence(parts: np.ndarray) -> str:
     """Say in a sentence whether the run has converged. parts: as `left_to_gain` returns them."""
     late = [k for k, part in enumerate(parts) if not part <= CONVERGED]
-    most, limit = float(np.max(np.nan_to_num(parts))), f"below {CONVERGED:g} counts as converged"
+    most = float(np.max(np.nan_to_num(parts)))
+    found = f"{most:.1e} of the objective is left to gain, by its slope and curvature; {CONVERGED:g} counts as nothing"
     if not late:
-        return f"converged: {most:.1e} of the objective is left to gain, by its slope and curvature; {limit}"
+        return f"converged: {found}"
     if len(late) == len(parts):
         who = "no replica has converged" if len(parts) > 1 else "not converged"
     else:
         some = f"replica {late[0]}" if len(late) == 1 else f"replicas {listed([str(k) for k in late])}"
         who = f"{some} of {len(parts)} {'has' if len(late) == 1 else 'have'} not converged"
-    return f"{who}: {most:.1e} of the objective is left to gain, by its slope and curvature; {limit}"
+    return f"{who}: {found}; more updates or Newton go further"
 
 
 class Conclusion(NamedTuple):

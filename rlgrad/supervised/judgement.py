@@ -76,7 +76,7 @@ def sentence(judgement: dict[str, Any]) -> str:
 def markdown(judgement: dict[str, Any]) -> str:
     """The whole judgement, as tables in Markdown."""
     lines = [
-        f"Of {judgement['examples']} examples.",
+        f"On {judgement['examples']} examples.",
         "",
         "|  | value | 95% interval | constant |",
         "|---|---:|---:|---:|",

@@ -484,7 +484,6 @@ def found(table: Table, names: Sequence[str]) -> list[int]:
     if not table.headed and not any(name in known for name in names):
         raise SettingError((table.setting,), f"{table.source} has no header to find {names[0]!r} in")
     if absent := [name for name in names if name not in known]:
-        more = f", nor {short(', '.join(absent[1:]))}" if absent[1:] else ""
-        message = f"{table.source} has no column {absent[0]!r}{more}, which the training data has"
-        raise SettingError((table.setting,), message, known, absent[0])
+        message = f"{table.source} lacks columns that the training data has: {short(', '.join(absent))}"
+        raise SettingError((table.setting,), message, known.keys() - names, absent[0])
     return [known[name] for name in names]

@@ -66,13 +66,15 @@ class TrainedClassifier:
         return np.concatenate([np.zeros((0, len(self.classes_))), *self._answers(x)])
 
     def predict(self, x: Any) -> np.ndarray:
-        """The most probable class of each example [N]; of equally probable ones the first. Raises ValueError, also for
-        rows that the run would have dropped."""
-        p = self.predict_proba(x)
-        if (unknown := np.isnan(p).any(1)).any():
-            what = "has a missing value or a new category, and the run dropped such rows"
-            raise ValueError(f"row {unknown.argmax() + 1} {what}: leave it out, or use predict_proba, which gives NaN")
-        return np.asarray(self.classes_[p.argmax(1)])
+        """The most probable class of each example [N], of equally probable ones the first; None in rows that the run
+        would have dropped. Raises ValueError."""
+        probabilities = self.predict_proba(x)
+        unknown = np.isnan(probabilities).any(1)
+        found: np.ndarray = self.classes_[np.where(unknown, 0, probabilities.argmax(1))]
+        if unknown.any():
+            found = found.astype(object)
+            found[unknown] = None
+        return found
 
     def answer(self, x: np.ndarray) -> np.ndarray:
         """Features [n, D] as they are in the source -> the probabilities [n, K]."""

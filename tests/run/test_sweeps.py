@@ -1,6 +1,7 @@
 """A sweep as a run: what is said, written and drawn of each of its values."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,13 @@ def test_the_command_prints_a_table_and_draws_it(tmp_path: Path, capsys: pytest.
     assert "replica 2 of" in model.origin
     assert "(optimizer.lr=0.1)" in model.origin
     assert main(["report", str(tmp_path / "run")]) == 0
-    assert "optimizer.lr=0.001" in (tmp_path / "run" / "report.html").read_text()
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "optimizer.lr=0.001" in page
+    assert "<h1>run: 2 settings compared</h1>" in page
+    assert page.count("rlgrad reproduce") == 1  # it is one run
+    capsys.readouterr()
+    assert main(["list", "--in", str(tmp_path)]) == 0
+    assert re.search(r"return \S+ to \S+ with 2 settings", capsys.readouterr().out)
 
 
 def test_several_values_are_a_sweep_unless_the_setting_is_a_list() -> None:
@@ -114,5 +121,6 @@ def test_several_values_are_a_sweep_unless_the_setting_is_a_list() -> None:
     assert (settings.policy.hidden, settings.grid) == ((3, 4), {("discount",): (0.9, 1.0)})  # type: ignore[attr-defined]
     with pytest.raises(UsageError, match="nothing is swept"):
         with_sweeps("cartpole", ["--discount", "0.9"])
-    with pytest.raises(UsageError, match="--episodes: all replicas of a run share it"):
-        with_sweeps("cartpole", ["--episodes", "2", "4"])
+    for name, *values in (("episodes", "2", "4"), ("policy.hidden", "[3]", "[4]")):
+        with pytest.raises(UsageError, match=f"--{name}: .*all replicas of a run share it"):
+            with_sweeps("cartpole", [f"--{name}", *values])
