@@ -611,7 +611,8 @@ def test_an_exported_classifier_has_its_preprocessing_and_its_card(
     said = {each.key: each.value for each in onnx.load(to).metadata_props}
     assert json.loads(said["form"])["classes"] == ["x", "y", "z"]
     card = (to.parent / "README.md").read_text()
-    assert "data: " in card and "data: /" not in card
+    assert "data: " in card
+    assert "data: /" not in card
     front = yaml.safe_load(card.split("---\n")[1])
     assert front["library_name"] == "rlgrad"
     other, accuracy = summary(run.directory)["evaluation.accuracy"]["per_replica"]

@@ -205,8 +205,9 @@ class ObservationReader:
                 for copy, one in enumerate(column):
                     check_alone(copy, one, path, part)
                 raise
-        for copy, one in enumerate(observations):
-            self._check_tuples(one, copy)
+        if self.tuples:
+            for copy, one in enumerate(observations):
+                self._check_tuples(one, copy)
         return self._joined(columns)
 
     def read_batch(self, batch: Any) -> np.ndarray:
