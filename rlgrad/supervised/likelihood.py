@@ -173,6 +173,14 @@ def against(scores: Array, x: Array) -> Array:
     return scores @ x
 
 
+def squares(xp: Any, x: Array, weight: Array) -> Array:
+    """Σ over the examples of weight [R, B] times x xᵀ, for x [R, B, D] or [1, B, D]: [R, D, D]."""
+    if (isinstance(x, Tensor) and x.device.type != "cpu") or (weight < 0).any():  # nan of one replica changes no other
+        return x.mT @ (x * weight[:, :, None])
+    root = array(x * xp.sqrt(weight)[:, :, None])
+    return xp.asarray(root.mT @ root)  # numpy computes only half of such a product, the rest by symmetry
+
+
 def scored(weight: Tensor, bias: Tensor, x: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield the scores [R, K, some] of the examples in pieces, with the same pieces of `others`."""
     for piece, *known in pieces(weight[:, 0].numel(), x[:1] if x.stride(0) == 0 else x, *others):
@@ -331,7 +339,7 @@ class Information(Curvature):
                 x = self.xp.concatenate([self.xp.asarray(piece, dtype=self.wide), ones], 2)
                 group = max(1, 8 * PIECE // (x.shape[1] * x.shape[2])) if len(x) < len(weight) else len(weight)
                 parts = [weight[first : first + group] for first in range(0, len(weight), group)]
-                yield (together(self.xp, [x.mT @ (x * part[:, :, None]) for part in parts], 0),)
+                yield (together(self.xp, [squares(self.xp, x, part) for part in parts], 0),)
 
         (whole,) = of_all(self.xp, *total(self.xp, products()))
         return np.asarray((self.scale * np.asarray(array(whole), np.float64))[whose])
