@@ -241,7 +241,7 @@ def again(run: Recorded) -> Iterable[str]:
     settings = text(config.read_text(encoding="utf-8"))
     yield f"<details><summary>All settings</summary>\n<pre><code>{settings}</code></pre></details>"
     day = time.strftime("%Y-%m-%d", time.localtime(config.stat().st_mtime))
-    yield f"<p>Begun or last extended on {day}. <code>rlgrad report {path}</code> writes this page.</p>"
+    yield f"<p>Begun or last extended on {day}. <code>rlgrad report {path}</code> writes a page about this run.</p>"
 
 
 def beside(run: Recorded, tag: str, random: Sequence[float]) -> dict[str, float]:
