@@ -69,7 +69,9 @@ def compare(old: Numbers, new: Numbers) -> tuple[str | None, dict[str, float]]:
 def verdict(name: str) -> str:
     """The result of one config: same, skipped, failed, or what differs. Adds to `alone` the keys of only one side."""
     settings = yaml.safe_load((sides["OLD"] / "configs" / f"{name}.yaml").read_text(encoding="utf-8"))
-    arguments = ["--config", f"configs/{name}.yaml", "--quiet", "--updates", str(min(UPDATES, settings["updates"]))]
+    updates = str(min(UPDATES, settings.get("updates", UPDATES)))
+    arguments = ["--config", f"configs/{name}.yaml", "--quiet", "--updates", updates]
+    arguments += ["--steps", "null"] * ("steps" in settings)
     arguments += ["--evaluation.episodes", "20"] * (settings["problem"] == "reinforce")
     for key in [key for key in ("data", "test_data") if Path(settings.get(key, "")).suffix]:  # others are not files
         if settings[key] not in files:
