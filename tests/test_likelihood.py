@@ -46,6 +46,7 @@ def drawn(problem: Logistic, shared: bool) -> Batch:
     return problem.minibatches.gathered(rows)
 
 
+@pytest.mark.parametrize("numpys", ["cpu", "none"], ids=["numpy", "torch"])
 @pytest.mark.parametrize("pieces", [0, 1, 7])
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("classes", [2, 3, "poisson", "gaussian"])
@@ -61,10 +62,16 @@ def drawn(problem: Logistic, shared: bool) -> Batch:
     ids=str,
 )
 def test_value_gradient_and_metrics_are_autograd_s(
-    float64: None, monkeypatch: pytest.MonkeyPatch, settings: dict, classes: int | str, shared: bool, pieces: int
+    float64: None,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict,
+    classes: int | str,
+    shared: bool,
+    pieces: int,
+    numpys: str,
 ) -> None:
     monkeypatch.setattr(likelihood, "PIECE", EXAMPLES * FEATURES // max(pieces, 1))
-    monkeypatch.setattr(likelihood, "FEW", 0 if pieces else likelihood.FEW)  # pieces are torch's
+    monkeypatch.setattr(likelihood, "NUMPY", numpys)
 
     def found(gradient: str) -> tuple[torch.Tensor, list[torch.Tensor | None], dict[str, torch.Tensor]]:
         problem = made(classes, gradient=gradient, **settings)
@@ -79,6 +86,7 @@ def test_value_gradient_and_metrics_are_autograd_s(
     assert len({float(value) for value in closed[0]}) == REPLICAS
 
 
+@pytest.mark.parametrize("numpys", ["cpu", "none"], ids=["numpy", "torch"])
 @pytest.mark.parametrize("pieces", [0, 1, 7])
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("classes", [2, 4, "poisson", "gaussian"])
@@ -88,10 +96,16 @@ def test_value_gradient_and_metrics_are_autograd_s(
     ids=str,
 )
 def test_the_curvature_is_autograd_s(
-    float64: None, monkeypatch: pytest.MonkeyPatch, settings: dict, classes: int | str, shared: bool, pieces: int
+    float64: None,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict,
+    classes: int | str,
+    shared: bool,
+    pieces: int,
+    numpys: str,
 ) -> None:
     monkeypatch.setattr(likelihood, "PIECE", EXAMPLES * FEATURES // max(pieces, 1))
-    monkeypatch.setattr(likelihood, "FEW", 0 if pieces else likelihood.FEW)  # pieces are torch's
+    monkeypatch.setattr(likelihood, "NUMPY", numpys)
     problem, plain = made(classes, **settings), made(classes, gradient="autograd", **settings)
     batch = drawn(problem, shared)
     curvature, twin = (made.objective(batch).curvature() for made in (problem, plain))
@@ -110,14 +124,15 @@ def test_the_curvature_is_autograd_s(
 
 
 @pytest.mark.parametrize("gradient", ["closed_form", "autograd"])
+@pytest.mark.parametrize("numpys", ["cpu", "none"], ids=["numpy", "torch"])
 @pytest.mark.parametrize("pieces", [0, 7])
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("classes", [2, 3])
 def test_an_example_of_weight_n_counts_n_times(
-    float64: None, monkeypatch: pytest.MonkeyPatch, classes: int, shared: bool, pieces: int, gradient: str
+    float64: None, monkeypatch: pytest.MonkeyPatch, classes: int, shared: bool, pieces: int, numpys: str, gradient: str
 ) -> None:
     monkeypatch.setattr(likelihood, "PIECE", EXAMPLES * FEATURES // max(pieces, 1))
-    monkeypatch.setattr(likelihood, "FEW", 0 if pieces else likelihood.FEW)
+    monkeypatch.setattr(likelihood, "NUMPY", numpys)
     problem = made(classes, gradient=gradient, reduction="sum")
     x, y, _ = drawn(problem, shared)
     times = torch.from_numpy(np.random.default_rng(3).integers(0, 4, y.shape[1]))  # 0, too

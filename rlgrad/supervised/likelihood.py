@@ -8,8 +8,8 @@ instead of p). Examples are processed some thousands at a time, so that they are
 reads them for the second time; sums over all examples are in double precision. Scores are [R, K, B], and weights are
 multiplied as [R, K, D]: in this order a matrix product with few classes is several times as fast.
 
-Each formula is written once, for torch tensors and numpy arrays: with few examples the calls take most of the time, and
-numpy's calls take less.
+Each formula is written once, for torch tensors and numpy arrays. On the CPU numpy's are used: its calls take less time,
+which matters with few examples, and its products with few columns are faster.
 """
 
 import functools
@@ -25,7 +25,7 @@ from rlgrad.optimizers.curvature import Curvature
 from rlgrad.supervised.families import Family
 
 PIECE = 1 << 19  # examples times features at a time: two megabytes, in single precision
-FEW = 1 << 17  # with at most this many examples times features (at least 64), numpy is faster
+NUMPY = "cpu"  # the device on which numpy computes
 WIDE = 1e-13  # rounding error of a zero in a curvature in double precision, relative to its diagonal
 LARGER = 64  # times as many on a GPU, which has no such cache, and a cost for each call
 SCORES = 1 << 18  # scores at a time
@@ -103,11 +103,10 @@ def given(sample_weight: Tensor | None) -> tuple[Tensor, ...]:
 
 
 def native(x: Tensor, *others: Tensor) -> tuple[Any, ...]:
-    """The module numpy or torch, whichever is faster with these examples [R, B, D], and all arguments as its arrays.
-    Data that all replicas share becomes [1, B, D], so that it is read only once."""
-    _, examples, features = x.shape
+    """The module numpy or torch, whichever computes on the device of these examples [R, B, D], and all arguments as its
+    arrays. Data that all replicas share becomes [1, B, D], so that it is read only once."""
     x = x[:1] if x.stride(0) == 0 else x
-    if x.device.type != "cpu" or examples * max(features, 64) > FEW:
+    if x.device.type != NUMPY:
         return torch, x, *(other.detach() for other in others)
     return np, x.numpy(), *(other.detach().numpy() for other in others)
 
@@ -173,12 +172,17 @@ def against(scores: Array, x: Array) -> Array:
     return scores @ x
 
 
-def squares(xp: Any, x: Array, weight: Array) -> Array:
-    """Σ over the examples of weight [R, B] times x xᵀ, for x [R, B, D] or [1, B, D]: [R, D, D]."""
-    if (isinstance(x, Tensor) and x.device.type != "cpu") or (weight < 0).any():  # nan of one replica changes no other
-        return x.mT @ (x * weight[:, :, None])
-    root = array(x * xp.sqrt(weight)[:, :, None])
-    return xp.asarray(root.mT @ root)  # numpy computes only half of such a product, the rest by symmetry
+def squares(xp: Any, x: Array, weight: Array, kind: Any, intercept: bool) -> Array:
+    """Σ over the examples of weight [R, B] times x xᵀ, for x [R, B, D] or [1, B, D]: [R, P, P]. kind: the precision.
+    intercept: whether x has one more feature, which is always 1."""
+    root = xp.sqrt(xp.abs(xp.asarray(weight, dtype=kind)))[:, :, None]
+    features = x.shape[2]
+    half = xp.empty((*weight.shape, features + intercept), dtype=kind, device=x.device)
+    xp.multiply(x, root, out=half[:, :, :features])
+    half[:, :, features:] = root
+    if (weight < 0).any():
+        return half.mT @ (half * xp.sign(weight)[:, :, None])
+    return half.mT @ half  # numpy computes only half of such a product, the rest by symmetry
 
 
 def scored(weight: Tensor, bias: Tensor, x: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -335,11 +339,10 @@ class Information(Curvature):
                 weight = curved(mean)
                 for c in counts:
                     weight = c * weight
-                ones = self.xp.ones((*piece.shape[:2], int(self.intercept)), dtype=self.wide)
-                x = self.xp.concatenate([self.xp.asarray(piece, dtype=self.wide), ones], 2)
-                group = max(1, 8 * PIECE // (x.shape[1] * x.shape[2])) if len(x) < len(weight) else len(weight)
+                group = max(1, 8 * PIECE // (piece.shape[1] * piece.shape[2])) if len(piece) == 1 else len(weight)
                 parts = [weight[first : first + group] for first in range(0, len(weight), group)]
-                yield (together(self.xp, [squares(self.xp, x, part) for part in parts], 0),)
+                found = [squares(self.xp, piece, part, self.wide, self.intercept) for part in parts]
+                yield (together(self.xp, found, 0),)
 
         (whole,) = of_all(self.xp, *total(self.xp, products()))
         return np.asarray((self.scale * np.asarray(array(whole), np.float64))[whose])
