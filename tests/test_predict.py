@@ -82,6 +82,13 @@ def test_what_cannot_be_asked_is_refused(run: str, change: dict[str, Any], messa
         rlgrad.load(run).predict_proba(ROWS.assign(**change))
 
 
+def test_a_hint_at_a_setting_says_that_it_is_the_run_s(run: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (table := tmp_path / "new.csv").write_text(ROWS.assign(age="old").to_csv(index=False))
+    assert main(["predict", run, str(table), "--out", str(tmp_path / "found.csv")]) == 2
+    assert "takes it as a word; these are settings of the run: train again to change one" in capsys.readouterr().err
+    assert [*tmp_path.iterdir()] == [table]
+
+
 def test_a_column_that_is_missing_is_named_with_one_that_is_alike(run: str) -> None:
     with pytest.raises(ValueError, match=r"the training data has: age; did you mean Age\?"):
         rlgrad.load(run).predict_proba(ROWS.rename(columns={"age": "Age"}))

@@ -142,6 +142,12 @@ def test_the_message_names_the_replica_the_episode_and_the_step(how: Callable, t
                 how(policy(1), broken, streams(0, 2, Purpose.SAMPLE), 3)
 
 
+def test_a_reward_that_single_precision_cannot_hold_is_named_with_its_value() -> None:
+    broken = Dealt([50] * 6, earned={(1, 2): 1e300})
+    with pytest.raises(RunError, match=r"reward of 1e\+300, which is too large for torch\.float32 \(replica 0, episode 1"):
+        play(policy(1), broken, streams(0, 2, Purpose.SAMPLE), 3)
+
+
 def test_what_is_dealt_after_an_end_counts_nowhere() -> None:
     """Rewards, observations and ends of a copy whose episode is over: they may be anything."""
     lengths = [2, 5, 4, 3]

@@ -103,7 +103,7 @@ class Tape:
         alive, terminated, truncated, over = (mask.contiguous() for mask in masks)
         reward = masked(reward.double(), alive)
         seen = masked(as_tensor(observation, self.precise), alive)
-        check_finite("the environment returned an observation", seen)
+        check_finite("the environment returned an observation", seen, given=observation)
         played = Rollout(
             self._filmed(seen, rows) if self.films else seen,
             masked(as_tensor(action), alive),
@@ -114,7 +114,7 @@ class Tape:
             env_steps=torch.as_tensor(self.env_steps).reshape(self.replicas, self.episodes),
         )  # fmt: skip
         check_finite("the policy took an action", played.action)
-        check_finite("the environment returned a reward", played.reward)
+        check_finite("the environment returned a reward", played.reward, given=reward)
         return played
 
     def _together(self, steps: Sequence[np.ndarray], rows: int) -> Tensor:
@@ -317,9 +317,13 @@ def masked(x: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask.reshape(*mask.shape, *[1] * (x.dim() - mask.dim())), x, torch.zeros((), dtype=x.dtype))
 
 
-def check_finite(what: str, x: Tensor, first: int = 0) -> None:
-    """Raises RunError if x [R, T, B, ...] is not finite, and says where. first: the number of its first step."""
+def check_finite(what: str, x: Tensor, first: int = 0, given: Tensor | None = None) -> None:
+    """Raises RunError if x [R, T, B, ...] is not finite, and says where. first: the number of its first step. given: the
+    same numbers before they were rounded to the precision of x."""
     if not x.isfinite().all():
-        replica, t, episode = (~x.isfinite()).nonzero()[0, :3].tolist()
+        place = (~x.isfinite()).nonzero()[0].tolist()
+        replica, t, episode = place[:3]
         where = f"replica {ranks.here.before + replica}, episode {episode}, step {first + t}"
-        raise RunError(f"{what} that is not finite ({where})")
+        value = math.nan if given is None else float(given[tuple(place)])
+        how = f"of {value:g}, which is too large for {x.dtype}" if math.isfinite(value) else "that is not finite"
+        raise RunError(f"{what} {how} ({where})")

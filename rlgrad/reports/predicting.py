@@ -52,7 +52,8 @@ def predict(model: TrainedClassifier, settings: Any, path: Path, to: Path) -> in
                     say(f"{rows:,}{f' of {table.rows:,}' if table.rows else ''} rows")
         os.replace(temporary, to)
     except SettingError as error:
-        raise UsageError(str(error)) from error
+        hint = "; these are settings of the run: train again to change one" if "`" in str(error) else ""
+        raise UsageError(f"{error}{hint}") from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
