@@ -144,7 +144,9 @@ def test_the_message_names_the_replica_the_episode_and_the_step(how: Callable, t
 
 def test_a_reward_that_single_precision_cannot_hold_is_named_with_its_value() -> None:
     broken = Dealt([50] * 6, earned={(1, 2): 1e300})
-    with pytest.raises(RunError, match=r"reward of 1e\+300, which is too large for torch\.float32 \(replica 0, episode 1"):
+    with pytest.raises(
+        RunError, match=r"reward of 1e\+300, which is too large for torch\.float32 \(replica 0, episode 1"
+    ):
         play(policy(1), broken, streams(0, 2, Purpose.SAMPLE), 3)
 
 

@@ -318,8 +318,8 @@ def masked(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def check_finite(what: str, x: Tensor, first: int = 0, given: Tensor | None = None) -> None:
-    """Raises RunError if x [R, T, B, ...] is not finite, and says where. first: the number of its first step. given: the
-    same numbers before they were rounded to the precision of x."""
+    """Raises RunError if x [R, T, B, ...] is not finite, and says where. first: the number of its first step.
+    given: the same numbers before they were rounded to the precision of x."""
     if not x.isfinite().all():
         place = (~x.isfinite()).nonzero()[0].tolist()
         replica, t, episode = place[:3]

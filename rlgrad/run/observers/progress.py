@@ -119,6 +119,7 @@ class Display(Observer):
         text, now = "  ".join(part for part in parts if part), time.monotonic()
         if not self.cell:
             self.say(text)
+            self.evaluation = ""  # the next line would repeat it
         elif now - self.shown > 0.2 or run.state.complete(run.settings):
             self.cell.update({"text/plain": text}, raw=True)
             self.shown = now
