@@ -131,21 +131,25 @@ def numbers(runs: Sequence[Path]) -> dict[str, Any]:
     return {"steps": mean.tolist(), "returns": [curve[:count] for curve in curves], "seconds": round(seconds, 1)}
 
 
+def number(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
 def interval(values: np.ndarray, of: Any) -> str:
     """The mean and its 95% interval as text, 'mean [low, high]', by resampling seeds (percentiles; Efron 1979)."""
     if np.ptp(values) == 0:
-        return f"{values[0]:.4g}"
+        return number(values[0])
     drawn = stats.bootstrap((values,), of, n_resamples=5000, method="percentile", rng=np.random.default_rng(0))
     low, high = drawn.confidence_interval
-    return f"{of(values):.4g} [{low:.4g}, {high:.4g}]"
+    return f"{number(of(values))} [{number(low)}, {number(high)}]"
 
 
 def mean_interval(values: np.ndarray) -> str:
     """The mean and Student's interval of it."""
     if np.ptp(values) == 0:
-        return f"{values[0]:.4g}"
+        return number(values[0])
     low, high = reach(values)
-    return f"{values.mean():.4g} [{low:.4g}, {high:.4g}]"
+    return f"{number(values.mean())} [{number(low)}, {number(high)}]"
 
 
 def reach(values: np.ndarray) -> tuple[Any, Any]:
@@ -162,6 +166,7 @@ Found = Mapping[tuple[str, str], Mapping[str, Any]]  # results, by task and colu
 
 
 def rows_of(results: Found) -> Iterator[list[str]]:
+    first = {task: column for task, column in reversed(results)}
     for (task, column), found in results.items():
         told, name = asked()["tasks"][task], COLUMNS[column]
         steps, returns = np.array(found["steps"]), np.array(found["returns"])
@@ -175,13 +180,13 @@ def rows_of(results: Found) -> Iterator[list[str]]:
             when = np.median([steps[row.argmax()] for row in stays[solved]]) if solved.any() else None
             aim = told.get("aims", {}).get(budget)
             yield [
-                f"{task}" if column == "reinforce" and budget == told["budgets"][0] else "",
+                task if column == first[task] and budget == told["budgets"][0] else "",
                 name if budget == told["budgets"][0] else "",
                 f"{budget:,}",
                 mean_interval(at),
                 interval(at, iqm),
-                f"{at.min():.4g} to {at.max():.4g}",
-                "" if aim is None else f"{aim}: {'reached' if at.mean() >= aim else 'missed'}",
+                f"{number(at.min())} to {number(at.max())}",
+                "" if aim is None else f"{number(aim)}: {'reached' if at.mean() >= aim else 'missed'}",
                 f"{solved.sum()} of {len(solved)}" if last else "",
                 (f"{when:,.0f}" if when is not None else "") if last else "",
                 f"{found['seconds'] / len(returns):.1f}" if last else "",
