@@ -324,6 +324,10 @@ def test_a_table_is_read_from_any_file(tmp_path: Path, name: str) -> None:
         ("a,b,y", True),
         ("0,1,2", True),  # pandas', where columns have no names
         ("1,2,y", True),
+        ("1990,1991,y", True),
+        ("1990,1991,1992", True),
+        ("1990,1995,bird", False),
+        ("9,10,bird", False),
         ("?,?,cat", False),
         ("NA,4,dog", False),
         ("7,8,bird", False),

@@ -261,7 +261,8 @@ def decimal_of(rows: Sequence[Sequence[str]], separator: str, path: Path, settin
 
 def is_header(first: Sequence[str], body: Sequence[Sequence[str]], decimal: str, absent: Callable[[str], bool]) -> bool:
     """Whether the first row names the columns: if one of its cells is a word above numbers; or if all are words that do
-    not occur below them; or if its other cells count 0, 1, 2, ..., as pandas writes for columns without names."""
+    not occur below them; or if its other cells count 0, 1, 2, ..., as pandas writes for columns without names, or are
+    years one after the other that do not occur below them."""
 
     def is_word(cell: str) -> bool:
         return not absent(cell) and number(cell, decimal) is None
@@ -280,7 +281,11 @@ def is_header(first: Sequence[str], body: Sequence[Sequence[str]], decimal: str,
     if any(cell in others for cell, others in zip(first, below, strict=True) if is_word(cell)) or len(first) < 3:
         return False
     counted = [(k, cell) for k, cell in enumerate(first) if not is_word(cell)]
-    return first[-1] not in below[-1] and any(all(cell == str(k + one) for k, cell in counted) for one in (0, 1))
+    starts = {int(cell) - k if cell.isdecimal() else None for k, cell in counted}
+    if first[-1] in below[-1] or len(starts) != 1 or None in starts:
+        return False
+    years = len(counted) > 1 and all(len(cell) == 4 and cell not in below[k] for k, cell in counted)
+    return years or starts <= {0, 1}
 
 
 def named(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> tuple[list[str], list[int]]:
