@@ -166,7 +166,7 @@ Found = Mapping[tuple[str, str], Mapping[str, Any]]  # results, by task and colu
 
 
 def rows_of(results: Found) -> Iterator[list[str]]:
-    first = {task: column for task, column in reversed(results)}
+    first = dict(reversed(results))
     for (task, column), found in results.items():
         told, name = asked()["tasks"][task], COLUMNS[column]
         steps, returns = np.array(found["steps"]), np.array(found["returns"])

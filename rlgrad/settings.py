@@ -445,20 +445,29 @@ def some(value: Any, replicas: slice) -> Any:
 
 
 def refusal(error: ValidationError, data: Any) -> tuple[Key, str]:
-    """The path of the first setting that is wrong, and the message that says what is wrong with it."""
-    first = error.errors(include_url=False)[0]
-    message = re.sub("unable to parse string as an? .*", "in digits", first["msg"].removeprefix("Value error, "))
-    given = "" if isinstance(first["input"], dict) else f" (here: {short(first['input'])})"
+    """The path of the first setting that is wrong, and the message that says what is wrong with it. If it may have
+    several types, that is an error of the type that it comes closest to: its error is the deepest."""
+    found = [(path_in(each["loc"], each["type"], data), each) for each in error.errors(include_url=False)]
+    first = found[0][0]
+    path, closest = max((one for one in found if one[0][: len(first)] == first), key=lambda one: len(one[0]))
+    message = re.sub("unable to parse string as an? .*", "in digits", closest["msg"].removeprefix("Value error, "))
+    given = "" if isinstance(closest["input"], dict) else f" (here: {short(closest['input'])})"
+    return path, message[0].lower() + message[1:] + given
+
+
+def path_in(places: Sequence[str | int], kind: str, data: Any) -> Key:
+    """The path of a setting. places: where pydantic found an error of this kind; they also hold the name of a type
+    below a setting that may have several types."""
     path = []
-    for part in first["loc"]:  # it also holds the name of a type, below a setting that may have several types
-        if isinstance(data, dict) and (part in data or first["type"] == "missing"):
+    for part in places:
+        if isinstance(data, dict) and (part in data or kind == "missing"):
             data = data.get(part)
         elif isinstance(data, list) and isinstance(part, int) and part < len(data):
             data = data[part]
         else:
             continue
         path.append(str(part))
-    return tuple(path), message[0].lower() + message[1:] + given
+    return tuple(path)
 
 
 def imported(modules: Iterable[str], path: Key, text: str) -> Any:

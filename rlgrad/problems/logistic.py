@@ -144,19 +144,25 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
 
     def weighted(self, dataset: data.Dataset) -> data.Dataset:
         """Multiply the weight of each example by the weight of its class. Raises SettingError."""
-        if self.class_weights is None:
+        names = [str(label) for label in dataset.labels]
+        if self.class_weights is None and (dataset.sample_weight is None or not names):
             return dataset
-        names, once = [str(label) for label in dataset.labels], torch.ones(len(dataset.y), dtype=dataset.x.dtype)
         if not names:
             raise SettingError(("class_weights",), f"family: {self.family} has no classes")
-        y, counts = dataset.y.long(), once if dataset.sample_weight is None else dataset.sample_weight
+        y, once = dataset.y.long(), torch.ones(len(dataset.y), dtype=dataset.x.dtype)
+        counts = once if dataset.sample_weight is None else dataset.sample_weight
+        found, each = torch.bincount(y, counts, minlength=len(names)), torch.ones(len(names))
         if self.class_weights == "balanced":
-            each = counts.sum() / (len(names) * torch.bincount(y, counts, minlength=len(names)))
-        else:
+            each = counts.sum() / (len(names) * found)
+        elif self.class_weights:
             for name in self.class_weights:
                 if name not in names:
                     raise SettingError(("class_weights", name), f"there is no label {name!r}", names, name)
             each = torch.tensor([self.class_weights.get(name, 1.0) for name in names])
+        if not (some := found * each.to(found) > 0).all():  # inf times 0 is nan
+            setting, which = "weight" if (found <= 0).any() else "class_weights", names[int(some.int().argmin())]
+            what = f"no example with the label {which!r} has a weight above 0, so nothing can be learned about it"
+            raise SettingError((setting,), what)
         return dataset._replace(sample_weight=counts * each.to(once)[y])
 
     def trained(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any], **objects: Any) -> Any:

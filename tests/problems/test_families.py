@@ -95,6 +95,10 @@ def test_weights_of_rows_and_classes_are_scikit_learn_s(tmp_path: Path, chosen: 
         ({"weight": "y", "label": "y"}, "weight: .* is also the label"),
         ({"weight": "a"}, "weight: .*the weight .* is negative: write 0 or more"),
         ({"class_weights": {"7": 2.0}}, "class_weights.7: there is no label '7'"),
+        ({"class_weights": {"0": -2.0}}, "class_weights.0: input should be greater than or equal to 0"),
+        ({"class_weights": {"0": 0.0}}, "class_weights: no example with the label '0' has a weight above 0"),
+        ({"weight": "y", "label": "a"}, "weight: no example with the label '-1' has a weight above 0"),
+        ({"weight": "y", "label": "a", "class_weights": "balanced"}, "weight: no example with the label '-1' has"),
     ],
 )
 def test_wrong_weights_are_refused(tmp_path: Path, given: dict, message: str) -> None:
