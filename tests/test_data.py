@@ -549,6 +549,8 @@ def test_a_category_that_only_the_held_out_part_has_counts_as_missing(tmp_path: 
         ("a,b,y\n1,2,0\n1,2,0,4\n", {}, "t.csv:3: 4 cells, but the header has 3"),
         ("a,b,c,y\n1,2,0\n3,4,1\n", {}, "t.csv:2: 3 cells, but the header has 4"),
         ('a,b,y\n1,"x,no\n2,y,yes\n', {}, "is a quote open?"),
+        *(("a,b,y\n1,p,0\n" + rows + "1,q,1\n" * 4, {}, "t.csv:3: column 2 (b): the quote that opens here closes in a later row")
+          for rows in ('2,"p,0\n3,q",1\n', '2,"p,0\n3,q,0\n4,p,1\n5,q",1\n')),
         ("a;y\n1.000;0\n2.500;1\n", {}, "is the point of 1.000 a decimal sign?"),
         ("a,y\n2 Jan 2020,0\nJanuary 3 2020,1\n", {}, "is a date or a time"),
         *((f"a{sign}y\n1{sign}0\n", {"separator": sign}, f"separator: {sign!r} is neither comma, semicolon, tab, bar, blank")
@@ -580,6 +582,12 @@ def test_a_refusal_names_the_place_and_what_to_do(
         dataset(tmp_path / "t.csv", text, **settings)
     assert message in str(refused.value)
     assert len(str(refused.value)) < 400
+
+
+def test_a_cell_of_several_lines_that_are_no_rows_is_one_word(tmp_path: Path) -> None:
+    found = dataset(tmp_path / "t.csv", 'a,b,y\n1,"one, two\nthree",0\n2,p,1\n3,p,0\n4,"x,1\nfour",1\n')
+    assert len(found.y) == 4
+    assert found.preprocessing.features == ["a", "b"]
 
 
 def test_whole_numbers_that_double_precision_would_merge_are_refused_or_words(tmp_path: Path) -> None:

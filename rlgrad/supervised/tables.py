@@ -189,6 +189,7 @@ class Text(Table):
             skip = done
             try:
                 for batch in self._reader(places, text, whole):
+                    self._check_lines(batch, places, done - skip)
                     skip, batch = max(0, skip - len(batch)), batch[skip:]
                     done += len(batch)
                     if len(batch):
@@ -196,6 +197,28 @@ class Text(Table):
                 return
             except (pa.ArrowInvalid, OSError, UnicodeError) as error:
                 self._learn(str(error), error)
+
+    def _check_lines(self, batch: "pa.RecordBatch", places: Sequence[int], before: int) -> None:
+        """Raises SettingError if a cell of several lines has rows in it, because a quote opens where none should.
+        before: the number of rows before the batch."""
+        from pyarrow import compute
+
+        for place, column in zip(places, batch.columns, strict=True):
+            if hasattr(column, "dictionary"):
+                for code in np.flatnonzero(compute.match_substring(column.dictionary, "\n")).tolist():
+                    lines = column.dictionary[code].as_py().splitlines()
+                    if self._are_rows(lines, place):
+                        row = before + compute.index(column.indices, code).as_py()
+                        raise self.wrong(row, place, "the quote that opens here closes in a later row: is it stray?")
+
+    def _are_rows(self, lines: Sequence[str], place: int) -> bool:
+        """Whether lines are the end of a row from this column on, whole rows, and the beginning of one up to it."""
+        width, rows = len(self.names), [line.split(self.dialect.separator) for line in lines]
+        if [len(row) for row in rows] != [width - place, *[width] * (len(rows) - 2), place + 1]:
+            return False
+        cells = enumerate(itertools.chain(*rows), place)
+        numbers = [cell for k, cell in cells if k % width in self.numeric and not self.absent(cell)]
+        return bool(numbers) and all(dialects.number(cell, self.decimal) is not None for cell in numbers)
 
     def _learn(self, message: str, error: Exception) -> None:
         """Change what the next attempt will do differently. Raises SettingError if no change can help."""
