@@ -584,6 +584,16 @@ def test_a_refusal_names_the_place_and_what_to_do(
     assert len(str(refused.value)) < 400
 
 
+@pytest.mark.parametrize("cell", ['"p, 0"', '"p"', '"7"'])
+def test_blanks_before_a_quote_are_noticed_far_below(tmp_path: Path, cell: str) -> None:
+    other = "7" if "7" in cell else "p"
+    rows = [f"{k % 7},{other if k % 3 else 'q' if other == 'p' else 8},{k % 2}\n" for k in range(20_000)]
+    found = dataset(tmp_path / "t.csv", "".join(["a,b,y\n", *rows, *[f"1, {cell},1\n"] * 3]))
+    assert len(found.y) == 20_003
+    categories = {'"p, 0"': "b: p, p, 0, q", '"p"': "b: p, q"}.get(cell)
+    assert found.facts.get("categories") == categories
+
+
 def test_a_cell_of_several_lines_that_are_no_rows_is_one_word(tmp_path: Path) -> None:
     found = dataset(tmp_path / "t.csv", 'a,b,y\n1,"one, two\nthree",0\n2,p,1\n3,p,0\n4,"x,1\nfour",1\n')
     assert len(found.y) == 4

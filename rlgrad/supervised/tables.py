@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS = 8192  # in a batch
+LOOSE = r'^[ \t]+"'  # blanks before a quote
 MISSING = ("?", "NA", "N/A", "#N/A", "#NA", "<NA>", "NaN", "-NaN", "null", "None", ".", "")
 Batches = Iterator["pa.RecordBatch"]
 
@@ -189,7 +190,7 @@ class Text(Table):
             skip = done
             try:
                 for batch in self._reader(places, text, whole):
-                    self._check_lines(batch, places, done - skip)
+                    self._check_quotes(batch, places, done - skip)
                     skip, batch = max(0, skip - len(batch)), batch[skip:]
                     done += len(batch)
                     if len(batch):
@@ -198,13 +199,17 @@ class Text(Table):
             except (pa.ArrowInvalid, OSError, UnicodeError) as error:
                 self._learn(str(error), error)
 
-    def _check_lines(self, batch: "pa.RecordBatch", places: Sequence[int], before: int) -> None:
-        """Raises SettingError if a cell of several lines has rows in it, because a quote opens where none should.
-        before: the number of rows before the batch."""
+    def _check_quotes(self, batch: "pa.RecordBatch", places: Sequence[int], before: int) -> None:
+        """Raises SettingError if a cell of several lines has rows in it, because a quote opens where none should; and
+        ArrowInvalid for the first blank before a quote. before: the number of rows before the batch."""
+        import pyarrow as pa
         from pyarrow import compute
 
         for place, column in zip(places, batch.columns, strict=True):
             if hasattr(column, "dictionary"):
+                loose = compute.match_substring_regex(column.dictionary, LOOSE)
+                if not self.dialect.loose and compute.any(loose).as_py():
+                    raise pa.ArrowInvalid(self.dialect.separator + ' "')
                 for code in np.flatnonzero(compute.match_substring(column.dictionary, "\n")).tolist():
                     lines = column.dictionary[code].as_py().splitlines()
                     if self._are_rows(lines, place):
@@ -234,6 +239,8 @@ class Text(Table):
         elif "straddling" in message:
             where = self.long_line()
             raise SettingError((self.setting,), f"{where}: a line of more than {LINE >> 20} MB is not a row") from error
+        elif not self.dialect.loose and re.search(re.escape(self.dialect.separator) + r'[ \t]+"', message):
+            self.dialect = self.dialect._replace(loose=True)
         elif "Expected" in message and not self.newlines and self.dialect.separator != " ":
             self.newlines = True  # perhaps a quoted cell has several lines, or a line is blank
         else:
