@@ -3,10 +3,14 @@
 A problem's own settings derive from `RunSettings`, in the problem's file.
 """
 
+import ast
+import functools
+import inspect
 import itertools
 import math
 import re
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeAlias, TypeVar
@@ -32,6 +36,11 @@ from rlgrad.errors import SettingError, blame, short
 from rlgrad.loop import Direction
 from rlgrad.trainable import Trainable
 
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
+
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Importable = Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]  # module:name
 Number = TypeVar("Number")
@@ -43,7 +52,7 @@ SHARED = "all replicas of a run share it, so it cannot be swept: rlgrad search t
 class Strict(BaseModel):
     """Unknown keys, infinite numbers, and true or false instead of a number are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -93,8 +102,31 @@ class Section(Strict):
     @classmethod
     def meaning(cls, name: str) -> str:
         """What a setting means: if this class only gives it another type or default, the base class says it."""
-        fields = (base.model_fields.get(name) for base in cls.__mro__ if issubclass(base, Section))
-        return next((field.description for field in fields if field and field.description), "")
+        said = (meanings(base).get(name) for base in cls.__mro__ if issubclass(base, Section))
+        return next(filter(None, said), "")
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: "CoreSchema", handler: "GetJsonSchemaHandler") -> "JsonSchemaValue":
+        whole = handler(core)
+        properties = handler.resolve_ref_schema(whole).get("properties", {})
+        for name, property in properties.items():
+            properties[name] = {"description": cls.meaning(name), **property} if cls.meaning(name) else property
+        return whole
+
+
+@functools.cache
+def meanings(cls: type) -> Mapping[str, str]:
+    """The text below each attribute of a class. pydantic could read it, too, but for every class when it is made."""
+    try:
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    except (OSError, TypeError):  # a class typed into a console
+        return {}
+    found = {}
+    for attribute, below in itertools.pairwise(vars(tree)["body"]):
+        match attribute, below:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                found[name] = inspect.cleandoc(text)
+    return found
 
 
 class Named(Section):
