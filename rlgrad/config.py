@@ -9,7 +9,9 @@ import pkgutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from importlib.machinery import PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -142,12 +144,22 @@ class Config:
                 raise SettingError(("imports",), message)
             try:
                 with self.importing():
-                    importlib.import_module(module)
+                    self._check_origin(importlib.import_module(module))
+            except SettingError:
+                raise
             except Exception as error:  # whatever the module raises
                 message = f"{module!r} cannot be imported: {text_of(error)}"
                 if isinstance(error, ModuleNotFoundError):
                     message += "; it is looked for beside the config and in the working directory"
                 raise SettingError(("imports",), message) from error
+
+    def _check_origin(self, module: ModuleType) -> None:
+        """Raises SettingError if the module is not the one beside the config: another of its name was found first."""
+        beside = PathFinder.find_spec(module.__name__, [str(Path(self.folder).absolute())])
+        meant, found = beside and beside.origin, getattr(module, "__file__", None)
+        if meant and Path(meant).resolve() != Path(found or "built in").resolve():
+            message = f"{module.__name__!r} is {found or 'built in'}, and not {meant} beside the config: rename that"
+            raise SettingError(("imports",), message)
 
     @contextmanager
     def importing(self) -> Iterator[None]:

@@ -549,6 +549,15 @@ def test_a_category_that_only_the_held_out_part_has_counts_as_missing(tmp_path: 
         ("a,b,y\n1,2,0\n1,2,0,4\n", {}, "t.csv:3: 4 cells, but the header has 3"),
         ("a,b,c,y\n1,2,0\n3,4,1\n", {}, "t.csv:2: 3 cells, but the header has 4"),
         ('a,b,y\n1,"x,no\n2,y,yes\n', {}, "is a quote open?"),
+        *((f"a,c,y\n1,p,u\n2,w,v\n{rows}", {"missing_values": "drop", **more}, "t.csv:4: column 2 (c): the quote that opens")
+          for rows, more in (('3,"x,u\nNA,w,v\n,w",u\n7,w,v', {}), ('3,"p,u\n4,w,v\n5,w",u\n7,w,v', {"drop": ["c"]}))),
+        ('a,c,y\r1,p,u\r2,w,v\r3,"x,u\r4,w,v\r5,w",u\r', {}, "t.csv:4: column 2 (c): the quote that opens"),
+        ("dose,y\n1,5,0\n1,7,1\n3,7,0\n", {}, "t.csv:1: 2 cells, but rows have 3"),
+        ("\ufeff\ufeff7,10,0\n2,20,1\n-3,4,0\n", {}, "the mark U+FEFF is twice"),
+        *((f"{cell},10,0\n2,20,1\n3,34,0\n4,41,1\n5,5,0\n", {}, f"t.csv:1: column 1: {cell!r} is not a finite number")
+          for cell in ("$5", "12%", "inf")),
+        ("FEA1\0\0", {}, "this is a Feather or an Arrow file"),
+        ("a,n,y\n" + "1,p,0\n2,q,1\n" * 60 + f"3,{'z' * 140_000},1\nodd,p,0\n", {"drop": ["n"]}, "t.csv:123: column 1 (a): 'odd'"),
         *(("a,b,y\n1,p,0\n" + rows + "1,q,1\n" * 4, {}, "t.csv:3: column 2 (b): the quote that opens here closes in a later row")
           for rows in ('2,"p,0\n3,q",1\n', '2,"p,0\n3,q,0\n4,p,1\n5,q",1\n')),
         ("a;y\n1.000;0\n2.500;1\n", {}, "is the point of 1.000 a decimal sign?"),
@@ -582,6 +591,45 @@ def test_a_refusal_names_the_place_and_what_to_do(
         dataset(tmp_path / "t.csv", text, **settings)
     assert message in str(refused.value)
     assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "x"),
+    [
+        ("0,5;p;u\n2,5;q;v\n0,5;p;u\n", {}, [0.5, 0, 2.5, 1, 0.5, 0]),  # not commas, which would fit as well
+        ("size, cm;c;y\n0,5;p;u\n2,5;q;v\n", {}, [0.5, 0, 2.5, 1]),
+        ("a;y\n1.234,5;0\n-99,9;1\n3,1;0\n7,5;1\n", {"missing": [-99.9]}, [1234.5, 3.1, 7.5]),
+        ("a;y\n1.500;0\n99,9;1\n3,1;0\n7,5;1\n", {"missing": [1.5]}, [1500, 99.9, 3.1, 7.5]),
+    ],
+)
+def test_decimal_commas_are_no_separators_and_hold_for_missing_values(
+    tmp_path: Path, text: str, given: dict[str, Any], x: list[float]
+) -> None:
+    found = dataset(tmp_path / "t.csv", text, missing_values="drop", **given)
+    np.testing.assert_allclose(found.x.flatten(), x, rtol=1e-6)
+
+
+def test_a_missing_number_is_found_in_single_precision_too(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    values = pa.array([1.5, -999.9, 3.0, 4.0], pa.float32())
+    parquet.write_table(pa.table({"a": values, "y": [0, 1, 0, 1]}), tmp_path / "t.parquet")
+    given = {"data": str(tmp_path / "t.parquet"), "missing": [-999.9], "missing_values": "drop", "standardise": False}
+    settings = {"problem": "logistic", "updates": 1, "optimizer": {"name": "SGD"}, "test_fraction": 0}
+    assert load_config(settings | given).build().problem.dataset.x.flatten().tolist() == [1.5, 3.0, 4.0]
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"\xff\xfe" + "a,y\n7,0\n2,1\n-3,0\n".encode("utf-16-le"))
+    given = {"data": str(tmp_path / "t.csv"), "encoding": "utf-16-le", "standardise": False}
+    settings = {"problem": "logistic", "updates": 1, "optimizer": {"name": "SGD"}, "test_fraction": 0}
+    assert load_config(settings | given).build().problem.dataset.preprocessing.features == ["a"]
+
+
+def test_blanks_within_quotes_stay(tmp_path: Path) -> None:
+    text = 'a,y\n1,"p, ""q"""\n2,"p,""q"""\n3, "p, ""q"""\n4, "p,""q"""\n'
+    assert sorted(dataset(tmp_path / "t.csv", text).labels) == ['p, "q"', 'p,"q"']
 
 
 @pytest.mark.parametrize("cell", ['"p, 0"', '"p"', '"7"'])

@@ -1,5 +1,6 @@
 """Figures of classifiers are held against scikit-learn's, intervals against what they promise."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,15 @@ def test_the_boundary_is_where_the_trained_classifier_has_it(tmp_path: Path) -> 
     assert (np.array(["no", "yes"])[np.array(plane["chosen"])] == chosen).mean() > 0.999  # but for rounding on the line
     raw = rlgrad.load(tmp_path / "run").predict_proba(np.array(plane["points"])[:, :2])
     assert run.problem._probabilities(run.problem.dataset.test_x)[: len(raw)] == pytest.approx(raw, abs=1e-5)
+
+
+def test_a_run_with_small_classes_says_where_it_has_no_interval(tmp_path: Path) -> None:
+    rows = "".join(f"{k * 37 % 64},{'abcdefgh'[k % 8]}\n" for k in range(64))
+    (tmp_path / "t.csv").write_text("x,y\n" + rows)
+    given = {"problem": "logistic", "data": str(tmp_path / "t.csv"), "updates": 2, "optimizer": {"name": "Newton"}}
+    rlgrad.train(given | {"test_fraction": 0.25}, out=tmp_path / "run")
+    said = json.loads((tmp_path / "run" / "summary.json").read_text())["conclusion"]
+    assert any("auc" in sentence and "no interval" in sentence for sentence in said), said
 
 
 def test_a_run_with_a_test_set_of_one_class_says_what_it_cannot_give(tmp_path: Path) -> None:

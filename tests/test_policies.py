@@ -105,6 +105,12 @@ def test_a_deviation_that_the_network_gives_stays_within_bounds() -> None:
     )
 
 
+@pytest.mark.parametrize("initial", [1e-6, 100.0])
+def test_a_deviation_that_the_network_gives_begins_where_it_is_set(initial: float) -> None:
+    made = policy("box", deviation="state_dependent", initial_deviation=initial)
+    assert made(torch.zeros(1, 1, 4)).log_deviation.exp().flatten().tolist() == pytest.approx([initial] * 2)
+
+
 def test_where_a_box_has_one_bound_actions_are_in_its_own_unit_and_clipped_there() -> None:
     low, high = np.array([0.0, -np.inf, -np.inf], np.float32), np.array([np.inf, 5.0, np.inf], np.float32)
     made = policy_for(spaces.Box(low, high), nn.Identity(), 1)

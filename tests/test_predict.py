@@ -89,6 +89,23 @@ def test_a_hint_at_a_setting_says_that_it_is_the_run_s(run: str, tmp_path: Path,
     assert not [*tmp_path.glob("found*")]
 
 
+def test_predictions_do_not_replace_the_table(run: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (table := tmp_path / "new.csv").write_text(text := ROWS.to_csv(index=False))
+    assert main(["predict", run, str(table), "--out", str(tmp_path / "." / "new.csv")]) == 2
+    assert "is the table itself" in capsys.readouterr().err
+    assert table.read_text() == text
+
+
+def test_masked_values_are_missing(run: str) -> None:
+    model = rlgrad.load(run)
+    values = ROWS[model.features].to_numpy(object)[:2]
+    there = np.ma.masked_array(values, mask=False)
+    np.testing.assert_array_equal(model.predict_proba(there), model.predict_proba(values))
+    there.mask = [[False] * 3, [False, True, False]]
+    with pytest.raises(ValueError, match=r"row 2: column 2 .*: the value is missing"):
+        model.predict_proba(there)
+
+
 def test_a_column_that_is_missing_is_named_with_one_that_is_alike(run: str) -> None:
     with pytest.raises(ValueError, match=r"the training data has: age; did you mean Age\?"):
         rlgrad.load(run).predict_proba(ROWS.rename(columns={"age": "Age"}))

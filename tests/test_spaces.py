@@ -87,6 +87,8 @@ WRONG = [
     (MATRIX, np.zeros((3, 2)), r"\(3, 2\) of float64"),
     (MATRIX, np.zeros(6), r"\(6,\) of float64"),
     (spaces.Box(0, 255, (3,), np.uint8), np.array([0, 300, 0]), r"\[0, 300, 0\]"),
+    (spaces.Box(0, 5, (2,), np.int64), np.array([100, 1]), r"\[100, 1\]"),
+    (spaces.Box(0, 5, (2,), np.uint8), np.array([100, 1], np.uint8), r"\[100, 1\]"),
     (spaces.Box(0, 255, (3,), np.uint8), np.array([0, 0.5, 0]), "float64"),
     (spaces.Box(0, 255, (16, 16, 3), np.uint8), np.zeros((3, 16, 16), np.uint8), r"\(3, 16, 16\) of uint8"),
     (PARTS, of(a=(0.0, 1.0)), r"the part a is an array \(2,\)"),

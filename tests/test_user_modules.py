@@ -302,3 +302,21 @@ def test_a_users_module_may_import_its_neighbour_later(place: Path, capsys: pyte
         assert cli.main([*words, "--allow-imports"]) == 0
         assert sys.modules.pop("neighbour_of_mine").limit == 3
         assert sys.path == before
+
+
+def test_a_module_of_the_same_name_from_elsewhere_is_refused(tmp_path: Path) -> None:
+    for folder, name in (("one", "twin_of_two"), ("two", "twin_of_two"), ("two", "colorsys")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / f"{name}.py").write_text("")
+        (tmp_path / folder / f"{name}.yaml").write_text(
+            f"problem: surface\nfunction: bowl\nupdates: 1\noptimizer: {{name: SGD}}\nimports: [{name}]\n"
+        )
+    try:
+        load_config(tmp_path / "one" / "twin_of_two.yaml", allow_imports=True)
+        for name in ("twin_of_two", "colorsys"):
+            with pytest.raises(
+                rlgrad.UsageError, match=rf"imports: '{name}' is .*, and not .*two/{name}\.py beside the"
+            ):
+                load_config(tmp_path / "two" / f"{name}.yaml", allow_imports=True)
+    finally:
+        sys.modules.pop("twin_of_two", None)

@@ -244,7 +244,7 @@ class GaussianPolicy(Policy):
         """Means and logarithms of deviations [R, ..., D], from the network's output."""
         if self.log_deviation is None:
             mean, log_deviation = found.chunk(2, -1)
-            return mean, (log_deviation + along(self.initial, log_deviation)).clamp(-10, 3)
+            return mean, log_deviation.clamp(-10, 3) + along(self.initial, log_deviation)
         return found, self.log_deviation.reshape(len(found), *[1] * (found.dim() - 2), -1).expand_as(found)
 
     def noise(self, rng: np.random.Generator, *shape: int) -> np.ndarray:

@@ -284,8 +284,8 @@ def check(settings: CreditSettings) -> None:
         raise SettingError(("discount_weighting",), message)
     if settings.segment and settings.standardise_advantages == "per_episode":
         raise SettingError(("standardise_advantages",), "per_episode needs whole episodes, not segments: set true")
-    if settings.segment and settings.action_repeat > 1 and settings.simulator in ("vector", "envpool"):
-        message = f"in segments the simulator {settings.simulator} may begin a new episode while an action is held: "
+    if settings.flowing and settings.action_repeat > 1 and settings.simulator in ("vector", "envpool"):
+        message = f"the simulator {settings.simulator} may begin a slot's next episode while an action is held: "
         raise SettingError(("action_repeat",), message + "use auto or gymnasium")
     if settings.standardise_advantages and settings.baseline.startswith("optimal"):
         raise SettingError(("standardise_advantages",), f"it cannot be used with the baseline {settings.baseline}")

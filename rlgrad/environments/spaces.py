@@ -183,6 +183,8 @@ class ObservationReader:
         only = self.seen.dtype == np.uint8 and all(is_picture(part) for _, part in parts(rest))
         numbers = np.float64 if any(long(part) for _, part in parts(rest)) else np.float32
         self.dtype: Any = self.seen.dtype if real or only else numbers  # bytes of pictures stay bytes
+        if self.dtype == np.longdouble:  # torch has none
+            self.dtype = np.float64
         self.parts: list[tuple[Path, Any, slice]] = []  # each with the elements of the vector that are its own
         for path, part in parts(rest, within):
             start = self.parts[-1][2].stop if self.parts else 0
@@ -288,7 +290,7 @@ def checked(column: np.ndarray, path: Path, part: Any) -> np.ndarray:
     real = box and np.issubdtype(part.dtype, np.floating)
     if column.shape[1:] != part.shape or not (whole_numbers or (real and column.dtype.kind == "f")):
         raise InvalidObservation(0, path, column[0] if column.ndim else column, part)
-    if real or column.dtype == (part.dtype if box else None):
+    if real or (box and len(part.shape) > 1 and column.dtype == part.dtype == np.uint8):  # a picture's bytes
         return column
     if box:
         found, outside = column, (column < part.low) | (column > part.high)

@@ -8,6 +8,7 @@ import numpy as np
 
 from rlgrad.environments.interface import Environments, Transition
 from rlgrad.environments.small import Chance
+from rlgrad.errors import SettingError
 
 
 class Tables(Environments):
@@ -22,6 +23,9 @@ class Tables(Environments):
         assert environment.spec is not None
         self.copies, self.limit = copies, environment.spec.max_episode_steps
         table = environment.unwrapped.P  # type: ignore[attr-defined]
+        if table != gymnasium.make(id, **options).unwrapped.P:  # type: ignore[attr-defined]
+            hint = "set environment_options so that it is always the same, as with desc"
+            raise SettingError(("environment_options",), f"{id} has another table each time that it is made: {hint}")
         self.first = environment.unwrapped.initial_state_distrib.cumsum()  # type: ignore[attr-defined]
         outcomes = max(len(row) for actions in table.values() for row in actions.values())
         shape = self.states, self.actions, self.outcomes = len(table), len(table[0]), outcomes

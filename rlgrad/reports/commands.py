@@ -183,6 +183,8 @@ def play_command(options: argparse.Namespace) -> None:
 
 def predict_command(options: argparse.Namespace) -> None:
     writable(Path(options.to))
+    if Path(options.to).resolve() == Path(options.table).resolve():
+        raise UsageError(f"--to {options.to} is the table itself: give the predictions another name")
     model = loaded(options, (".csv", ".parquet"), "table")
     from rlgrad.reports.predicting import predict
     from rlgrad.run.resuming import recorded_config

@@ -95,10 +95,11 @@ def values(array: Any, column: Column, absent: Absent, decimal: str, truth: list
         truth += {False} - {*truth}
         found: np.ndarray = array.to_numpy(zero_copy_only=False)
         if absent.numbers:
-            found = np.where(np.isin(found, list(absent.numbers)), np.nan, found)
+            rounded = {float(np.float32(value)) for value in absent.numbers if value % 1}  # as float32 has them
+            found = np.where(np.isin(found, [*absent.numbers | rounded]), np.nan, found)
         return found
     codes, known = words(array)
-    meant = [math.nan if absent(word) else column.number(word, decimal) for word in known]
+    meant = [math.nan if absent(word, decimal) else column.number(word, decimal) for word in known]
     if None in meant:
         row = int(np.isin(codes, [k for k, each in enumerate(meant) if each is None]).argmax())
         raise Misread(row, known[codes[row]])
@@ -176,7 +177,7 @@ def kind(
 ) -> Column:
     """Whether a column has numbers or categories, decided by its different words. numeric: whether it also has numbers.
     categorical: whether it is declared as categorical."""
-    known, column = [word.strip() for word in found if not absent(word)], Column(name)
+    known, column = [word.strip() for word in found if not absent(word, decimal)], Column(name)
     if not categorical:
         some = known[:CATEGORIES]  # more than that are too many for categories
         odd = sum(oddity(word) is not None for word in some)

@@ -80,6 +80,7 @@ def cells_in(row: Sequence[str], separator: str) -> str:
 def rows_of(stream: Any, separator: str, strict: bool) -> Any:
     """csv.reader; if blanks are the separator, several blanks count as one."""
     lines = map(single_blanks, stream) if separator == " " else stream
+    csv.field_size_limit(LINE)
     return csv.reader(lines, delimiter=separator, skipinitialspace=separator != " ", strict=strict)
 
 
@@ -95,6 +96,8 @@ def found(head: bytes, whole: bool, told: Told, absent: Callable[[str], bool], p
     encoding, text = decoded(head, whole, told, setting, path)
     skipped, marked, hint = preamble(text)
     text = text[marked:]
+    if text.startswith("\ufeff"):
+        raise SettingError((setting,), f"{path}:1: the mark U+FEFF is twice at the beginning: leave one out")
     separator = hint if told.separator is None else SEPARATORS.get(told.separator, told.separator)
     if separator is None:
         separator = separator_of(text, absent, path, setting)
@@ -110,7 +113,8 @@ def found(head: bytes, whole: bool, told: Told, absent: Callable[[str], bool], p
     if not body:
         raise SettingError((setting,), f"{path}: its only row is the header; `header: false` if it is none")
     width = Counter(map(len, body)).most_common(1)[0][0]
-    if headed and len(first) < width - 1:
+    rest = [row[0] for row in body if len(row) == width and row[-1]]  # R writes no name above its row names
+    if headed and (len(first) < width - 1 or (len(first) == width - 1 and len(set(rest)) < len(rest))):
         message = f"{cells_in(first, separator)}, but rows have {width}; only lines with # may be above a header"
         raise SettingError((setting,), f"{path}:{skipped + ends[0]}: {message}")
     names, unused = named(first, body, width)
@@ -162,7 +166,10 @@ def encoding_of(head: bytes, told: Told, setting: str, path: Path) -> str:
             "".encode(told.encoding)
         except LookupError as error:
             raise SettingError(("encoding",), f"{error}; the names are Python's, such as latin-1") from error
-        return "utf-8" if codecs.lookup(told.encoding).name in ("utf-8", "utf-8-sig") else told.encoding
+        name = codecs.lookup(told.encoding).name
+        if name.startswith(("utf-16-", "utf-32-")) and head.startswith(MARKS[name[:6]]):
+            return name[:6]  # which leaves the mark out
+        return "utf-8" if name in ("utf-8", "utf-8-sig") else told.encoding
     for encoding, marks in MARKS.items():
         if head.startswith(marks):
             return encoding
@@ -212,7 +219,7 @@ def sample(text: str, separator: str, path: Path, setting: str) -> tuple[list[li
 def separator_of(text: str, absent: Callable[[str], bool], path: Path, setting: str) -> str:
     """The separator with which most rows have the same number of cells, and most cells are numbers; or else the one
     that is also in the first row. Raises SettingError if two separators are equally good."""
-    scores, broken = [], None
+    scores, broken, commas_are_decimal = [], None, False  # the last with one of the other separators
     for separator in ("\t", ";", "|", ","):
         try:
             rows, _ = sample(text, separator, path, setting)
@@ -225,8 +232,11 @@ def separator_of(text: str, absent: Callable[[str], bool], path: Path, setting: 
         if not body:
             return ","
         width, same = Counter(map(len, body)).most_common(1)[0]
-        if width > 1:
+        if width > 1 and not (separator == "," and same == len(body) and commas_are_decimal):
             cells = [cell for row in body for cell in row]
+            with_comma = [cell for cell in cells if "," in cell]
+            numbers = bool(with_comma) and all(number(cell, ",") is not None for cell in with_comma)
+            commas_are_decimal = commas_are_decimal or (same == len(body) and numbers)
             known = sum(absent(cell) or number(cell) is not None or number(cell, ",") is not None for cell in cells)
             scores.append((round(same / len(body), 2), known / len(cells), len(rows[0]) > 1, width, separator))
     if not scores:
@@ -271,10 +281,14 @@ def is_header(first: Sequence[str], body: Sequence[Sequence[str]], decimal: str,
     below = [{row[k + shift] for row in body if k + shift < len(row)} for k in range(len(first))]
     if any(number(cell, decimal) is not None and not cell.isdigit() for cell in first):
         return False
+    numbers = [(cell, others) for cell, others in zip(first, below, strict=True) if cell.isdigit()]
     for cell, others in zip(first, below, strict=True):
         values = [other for other in others if not absent(other)]
         if is_word(cell) and values and not any(is_word(other) for other in values):
-            return True
+            if not numbers:
+                return True
+            if (cell[0].isalpha() or cell[0] == "_") and not any(one in others for one, others in numbers):
+                return True  # beside numbers, $5 or 12% may be a value
     words = [cell for cell in first if cell]
     if words and all(map(is_word, words)) and len(set(words)) == len(words):
         return not body or not any(cell in others for cell, others in zip(first, below, strict=True) if cell)

@@ -68,8 +68,8 @@ def sentence(judgement: dict[str, Any]) -> str:
         if each.get("reason"):
             said.append(f"no {called}, as {each['reason']}")
         elif each:
-            low, high = (f"{end:.4g}" for end in each["ci95"])
-            said.append(f"{called} {each['value']:.4g} ({low} to {high}; constant {each['constant']:.4g})")
+            between = "no interval" if None in each["ci95"] else " to ".join(f"{end:.4g}" for end in each["ci95"])
+            said.append(f"{called} {each['value']:.4g} ({between}; constant {each['constant']:.4g})")
     return f"on {judgement['examples']} examples, with 95% intervals and beside the constant: {', '.join(said)}"
 
 

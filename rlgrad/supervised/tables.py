@@ -5,6 +5,7 @@ reads the tables; it is imported only in the functions that use it, because impo
 """
 
 import codecs
+import csv
 import io
 import itertools
 import re
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS = 8192  # in a batch
+BREAK = re.compile("\r\n|\r|\n")
 LOOSE = r'^[ \t]+"'  # blanks before a quote
 MISSING = ("?", "NA", "N/A", "#N/A", "#NA", "<NA>", "NaN", "-NaN", "null", "None", ".", "")
 Batches = Iterator["pa.RecordBatch"]
@@ -39,10 +41,10 @@ class Absent:
         self.spellings = [each for word in wanted for each in {word, word.lower(), word.upper(), word.capitalize()}]
         self.spellings = [word for word in self.spellings if word.casefold() in self.words]
 
-    def __call__(self, cell: str) -> bool:
+    def __call__(self, cell: str, decimal: str = ".") -> bool:
         if (word := cell.strip().casefold()) in self.words:
             return True
-        return bool(self.numbers) and dialects.number(word) in self.numbers
+        return bool(self.numbers) and dialects.number(word, decimal) in self.numbers
 
 
 def as_float(word: str) -> float | None:
@@ -155,6 +157,7 @@ class Text(Table):
         self.headed, self.unused, self.words = self.dialect.headed, set(self.dialect.unused), self.dialect.words()
         self.decimal, self.numeric = self.dialect.decimal, {k for k, one in enumerate(self.dialect.numeric) if one}
         self.kept: pa.Table | None = None
+        self.checked = False  # whether quotes are where they should be
         self.newlines = False  # whether cells may have several lines, and blank lines are left out
 
     def _open(self) -> Any:
@@ -189,8 +192,11 @@ class Text(Table):
         while True:
             skip = done
             try:
+                if not self.checked:
+                    self._check_quotes()
+                    self.checked = True
                 for batch in self._reader(places, text, whole):
-                    self._check_quotes(batch, places, done - skip)
+                    self._check_blanks(batch)
                     skip, batch = max(0, skip - len(batch)), batch[skip:]
                     done += len(batch)
                     if len(batch):
@@ -199,31 +205,61 @@ class Text(Table):
             except (pa.ArrowInvalid, OSError, UnicodeError) as error:
                 self._learn(str(error), error)
 
-    def _check_quotes(self, batch: "pa.RecordBatch", places: Sequence[int], before: int) -> None:
-        """Raises SettingError if a cell of several lines has rows in it, because a quote opens where none should; and
-        ArrowInvalid for the first blank before a quote. before: the number of rows before the batch."""
+    def _check_blanks(self, batch: "pa.RecordBatch") -> None:
+        """Raises ArrowInvalid for a blank before a quote."""
         import pyarrow as pa
         from pyarrow import compute
 
-        for place, column in zip(places, batch.columns, strict=True):
-            if hasattr(column, "dictionary"):
-                loose = compute.match_substring_regex(column.dictionary, LOOSE)
-                if not self.dialect.loose and compute.any(loose).as_py():
-                    raise pa.ArrowInvalid(self.dialect.separator + ' "')
-                for code in np.flatnonzero(compute.match_substring(column.dictionary, "\n")).tolist():
-                    lines = column.dictionary[code].as_py().splitlines()
-                    if self._are_rows(lines, place):
-                        row = before + compute.index(column.indices, code).as_py()
+        for column in batch.columns if not self.dialect.loose else ():
+            words = column.dictionary if hasattr(column, "dictionary") else None
+            if words is not None and compute.any(compute.match_substring_regex(words, LOOSE)).as_py():
+                raise pa.ArrowInvalid(self.dialect.separator + ' "')
+
+    def _check_quotes(self) -> None:
+        """Raises SettingError if a cell of several lines, in any column, has rows in it, because a quote opens where
+        none should. pyarrow would take them as text."""
+        if self._line_is_in_quotes():
+            width = len(self.names)
+            seen: list[set[str]] = [set() for _ in self.names]
+            for _, cells in itertools.islice(self.lines(), ROWS):
+                for known, cell in zip(seen, cells, strict=False):
+                    known.add(cell.strip())
+            for row, (_, cells) in enumerate(self.lines()):
+                for place, cell in enumerate(cells[:width]):
+                    if BREAK.search(cell) and self._are_rows(cell.splitlines(), place, seen):
                         raise self.wrong(row, place, "the quote that opens here closes in a later row: is it stray?")
 
-    def _are_rows(self, lines: Sequence[str], place: int) -> bool:
-        """Whether lines are the end of a row from this column on, whole rows, and the beginning of one up to it."""
+    def _line_is_in_quotes(self) -> bool:
+        """Whether a line may end between quotes. Fast, without decoding."""
+        if codecs.lookup(self.dialect.encoding).name.startswith(("utf-16", "utf-32")):
+            return True
+        odd = 0  # whether the number of quotes so far is odd
+        with self._open() as stream:
+            while block := stream.read(LINE):
+                if odd or b'"' in block:
+                    each = np.frombuffer(block, np.uint8)
+                    quotes = np.flatnonzero(each == ord('"'))
+                    ends = np.flatnonzero((each == ord("\n")) | (each == ord("\r")))
+                    if ((np.searchsorted(quotes, ends) + odd) % 2).any():
+                        return True
+                    odd = (odd + len(quotes)) % 2
+        return False
+
+    def _are_rows(self, lines: Sequence[str], place: int, seen: Sequence[set[str]]) -> bool:
+        """Whether lines are the end of a row from this column on, whole rows, and the beginning of one up to it, and
+        most cells are like those in the same columns. seen: cells of each column."""
         width, rows = len(self.names), [line.split(self.dialect.separator) for line in lines]
         if [len(row) for row in rows] != [width - place, *[width] * (len(rows) - 2), place + 1]:
             return False
-        cells = enumerate(itertools.chain(*rows), place)
-        numbers = [cell for k, cell in cells if k % width in self.numeric and not self.absent(cell)]
-        return bool(numbers) and all(dialects.number(cell, self.decimal) is not None for cell in numbers)
+        alike = [
+            self.absent(cell) or cell.strip() in seen[k % width] or self._is_number(cell, k % width)
+            for k, cell in enumerate(itertools.chain(*rows), place)
+            if k % width != place
+        ]
+        return 2 * sum(alike) > len(alike)
+
+    def _is_number(self, cell: str, place: int) -> bool:
+        return place in self.numeric and dialects.number(cell, self.decimal) is not None
 
     def _learn(self, message: str, error: Exception) -> None:
         """Change what the next attempt will do differently. Raises SettingError if no change can help."""
@@ -281,9 +317,13 @@ class Text(Table):
         encoding = "utf-8-sig" if self.dialect.encoding == "utf-8" else self.dialect.encoding
         with io.TextIOWrapper(self._open(), encoding, errors="replace", newline="") as stream:
             reader = dialects.rows_of(stream, self.dialect.separator, strict=False)
-            for cells in reader:
-                if (len(cells) > 1 or "".join(cells).strip()) and reader.line_num > self.dialect.skipped:
-                    yield reader.line_num - sum(cell.count("\n") for cell in cells), cells
+            try:
+                for cells in reader:
+                    if (len(cells) > 1 or "".join(cells).strip()) and reader.line_num > self.dialect.skipped:
+                        yield reader.line_num - sum(len(BREAK.findall(cell)) for cell in cells), cells
+            except csv.Error as error:
+                where = f"{self.source}:{reader.line_num}"
+                raise SettingError((self.setting,), f"{where}: cannot be read: {error}") from error
 
     def where(self, row: int) -> str:
         return f"{self.source}:{next(itertools.islice(self.lines(), row, None))[0]}"
@@ -321,22 +361,28 @@ class Tidied(io.RawIOBase):
         encoding = "utf-8-sig" if dialect.encoding == "utf-8" else dialect.encoding
         self.stream, self.rest = io.TextIOWrapper(stream, encoding, newline=""), b""
         self.blanks, self.first, self.quoted = " \r\n" if dialect.separator == "\t" else None, dialect.skipped, False
-        mark = re.compile(rf'(^|{re.escape(dialect.separator)})[ \t]+"', re.MULTILINE)
-        self.tidy: Callable[[str], str] = lambda line: mark.sub(r'\1"', line) if dialect.loose else line
-        if dialect.separator == " ":
+        mark = re.compile(rf'"[^"]*"?|(^|{re.escape(dialect.separator)})[ \t]+(?=")')  # nothing changes within quotes
+        self.tidy: Callable[[str], str] = lambda line: line
+        self.loose = dialect.loose
+        if dialect.loose:
+            self.tidy = lambda line: mark.sub(lambda found: found[0] if found[1] is None else found[1], line)
+        elif dialect.separator == " ":
             self.tidy = dialects.single_blanks
 
     def readable(self) -> bool:
         return True
 
-    def kept(self, line: str) -> bool:
-        within, self.first = self.quoted or self.first > 0, self.first - 1
+    def tidied(self, line: str) -> str:
+        within, above, self.first = self.quoted, self.first > 0, self.first - 1
         self.quoted ^= line.count('"') % 2 == 1
-        return within or bool(line.strip(self.blanks))
+        if not (within or above or line.strip(self.blanks)):
+            return ""
+        closed = line.find('"') + 1 or len(line) if within and self.loose else 0
+        return line[:closed] + self.tidy(line[closed:])
 
     def readinto(self, buffer: Any) -> int:
         while not self.rest and (lines := self.stream.readlines(LINE)):
-            self.rest = "".join(self.tidy(line) for line in lines if self.kept(line)).encode()
+            self.rest = "".join(map(self.tidied, lines)).encode()
         count = min(len(buffer), len(self.rest))
         buffer[:count], self.rest = self.rest[:count], self.rest[count:]
         return count
@@ -411,6 +457,8 @@ def refuse_other_formats(head: bytes, path: Path, setting: str) -> None:
         rb'\[\s*[\[{]|\{\s*"': "JSON",
         rb"@relation": "ARFF",
         rb"<(\?xml|!doctype|html|table)": "an HTML page or XML",
+        rb"ARROW1|FEA1": "a Feather or an Arrow file",
+        rb"\x1f\x8b|BZh\d1AY|\xfd7zXZ|\x28\xb5\x2f\xfd": "compressed, and its name does not end in .gz, .bz2 or .zst",
     }
     for magic, what in formats.items():
         if re.match(magic, head[:99].lstrip(codecs.BOM_UTF8 + b" \r\n"), re.IGNORECASE):
@@ -439,7 +487,7 @@ def frame(data: Any) -> Table:
 
     try:
         table = data if isinstance(data, pa.Table) else pa.table(data)
-    except (TypeError, ValueError, NotImplementedError) as error:  # pyarrow's errors are subclasses of these
+    except (TypeError, ValueError, OverflowError, NotImplementedError) as error:  # pyarrow's are subclasses of these
         reason = "; ".join(map(str, error.args))[:300]
         raise SettingError(("data",), f"this is not a table of numbers and words: {reason}") from error
     return Table("the table", table.column_names, table)

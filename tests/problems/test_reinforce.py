@@ -310,7 +310,22 @@ def test_replica_k_of_many_is_the_run_alone_with_seed_plus_k() -> None:
                 "simulator": "vector",
                 "action_repeat": 2,
             },
-            "action_repeat: in segments the simulator vector may begin a new episode while an action is held",
+            "action_repeat: the simulator vector may begin a slot's next episode while an action is held",
+        ),
+        (
+            {
+                "batch_steps": 100,
+                "baseline": "critic",
+                "discount_weighting": False,
+                "environment": "CartPole-v1",
+                "simulator": "vector",
+                "action_repeat": 2,
+            },
+            "action_repeat: the simulator vector may begin a slot's next episode while an action is held",
+        ),
+        (
+            {"environment": "FrozenLake-v1", "environment_options": {"map_name": None}},
+            "environment_options: FrozenLake-v1 has another table each time that it is made",
         ),
         (
             {"baseline": "optimal_constant", "standardise_advantages": True},
