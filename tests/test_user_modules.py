@@ -312,11 +312,11 @@ def test_a_module_of_the_same_name_from_elsewhere_is_refused(tmp_path: Path) -> 
             f"problem: surface\nfunction: bowl\nupdates: 1\noptimizer: {{name: SGD}}\nimports: [{name}]\n"
         )
     try:
-        load_config(tmp_path / "one" / "twin_of_two.yaml", allow_imports=True)
+        load_config(tmp_path / "one" / "twin_of_two.yaml", allow_imports=True).build()
         for name in ("twin_of_two", "colorsys"):
             with pytest.raises(
                 rlgrad.UsageError, match=rf"imports: '{name}' is .*, and not .*two/{name}\.py beside the"
             ):
-                load_config(tmp_path / "two" / f"{name}.yaml", allow_imports=True)
+                load_config(tmp_path / "two" / f"{name}.yaml", allow_imports=True).build()
     finally:
         sys.modules.pop("twin_of_two", None)
