@@ -300,6 +300,8 @@ def say_what_has_changed(path: Path, settings: FollowSettings, problem: Trainabl
     """Warn if the machine or the versions have changed: the same bits are promised only without such changes."""
     recorded = read_json(path / "environment.json")
     now = directory.environment(settings, problem)
-    changed = directory.otherwise(recorded, now) if recorded else []
-    if changed:
+    if "packages" not in recorded:
+        say(f"{path}: environment.json was lost: it is written again, and nobody knows what has changed")
+        directory.write_json(path / "environment.json", now | recorded)
+    elif changed := directory.otherwise(recorded, now):
         say(f"{path}: its last bits may change, as these have: {', '.join(changed)}")

@@ -261,6 +261,19 @@ def test_a_run_is_held_by_whoever_works_on_it(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("text", ["{", None], ids=["damaged", "missing"])
+def test_a_lost_record_of_the_environment_is_said_and_written_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None
+) -> None:
+    train(SURFACE, out=tmp_path / "run")
+    file = tmp_path / "run" / "environment.json"
+    before = read_json(file)
+    file.write_text(text) if text else file.unlink()
+    resume(tmp_path / "run", extend_to=13)
+    assert "environment.json was lost: it is written again" in capsys.readouterr().err
+    assert read_json(file).keys() == before.keys() | {"extended_from"}
+
+
 def test_a_run_that_is_lengthened_in_the_midst_of_it_had_no_end_there(tmp_path: Path, monkeypatch) -> None:
     """And so what is reproduced is one run, and not a shorter one that was gone on with."""
     monkeypatch.chdir(tmp_path)
