@@ -483,6 +483,7 @@ def refusal(error: ValidationError, data: Any) -> tuple[Key, str]:
     first = found[0][0]
     path, closest = max((one for one in found if one[0][: len(first)] == first), key=lambda one: len(one[0]))
     message = re.sub("unable to parse string as an? .*", "in digits", closest["msg"].removeprefix("Value error, "))
+    message = re.sub(r"a valid dictionary( or instance of \w+)?", "a mapping, {key: value}", message)
     given = "" if isinstance(closest["input"], dict) else f" (here: {short(closest['input'])})"
     return path, message[0].lower() + message[1:] + given
 

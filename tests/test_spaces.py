@@ -367,3 +367,9 @@ def test_a_vector_environment_that_returns_something_else_is_refused(mode: Any, 
         return
     with pytest.raises(RunError, match=said):
         rewards()
+
+
+def test_what_torch_has_no_precision_for_is_read_in_double() -> None:
+    box = spaces.Box(-1, 1, (2,), np.longdouble)  # type: ignore[arg-type]
+    assert ObservationReader(box).read([np.full(2, 0.1, np.longdouble)]).dtype == np.float64
+    assert ObservationReader(spaces.Dict({"a": box})).read([{"a": np.full(2, 0.1, np.longdouble)}]).dtype == np.float64
