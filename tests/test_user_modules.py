@@ -43,6 +43,19 @@ def narrow(inputs, outputs, streams):
 def alone(inputs, outputs, streams):
     return nn.Linear(inputs, outputs)
 
+def chance(inputs, outputs, streams):
+    return nn.Sequential(MLP(inputs, outputs, [3], streams), nn.Dropout())
+
+class Beside(MLP):
+    def forward(self, x):
+        return super().forward(x) + x.mean(1, keepdim=True)
+
+def beside(inputs, outputs, streams):
+    return Beside(inputs, outputs, [3], streams)
+
+def still(inputs, outputs, streams):
+    return MLP(inputs, outputs, [3], streams).requires_grad_(False)
+
 def nothing(inputs, outputs, streams):
     return "nothing"
 
@@ -201,6 +214,9 @@ def test_modules_are_found_from_every_command(place: Path) -> None:
         ("MODULE:make", "MODULE:broken", 9, "MODULE:broken: KeyError: 'out of order' (MODULE.py:"),
         ("MODULE:make", "MODULE:narrow", 9, "it must map [2, 1, 1] to [2, 1, 2], and gives [2, 1, 3]"),
         ("MODULE:make", "MODULE:alone", 9, "one replica's outputs depend on another's parameters"),
+        ("MODULE:make", "MODULE:chance", 9, "its outputs for the same inputs differ"),
+        ("MODULE:make", "MODULE:beside", 9, "its outputs for an observation depend on the others beside it"),
+        ("MODULE:make", "MODULE:still", 9, "its outputs depend on no parameter that learns"),
         ("MODULE:make", "MODULE:nothing", 9, "it must be a torch.nn.Module, not str"),
         ("MODULE:swish", "MODULE:wrong", 11, "it fails on inputs [2, 1, 1]: AttributeError"),
         ("MODULE:MyObserver", "MODULE:Slope", 13, "Slope.__init__() missing"),

@@ -1,5 +1,6 @@
 """The agent: a policy, with its critic, baseline and statistics."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -137,13 +138,30 @@ def checked(
     try:
         result = network.to(torch.get_default_device())(torch.ones(replicas, 1, *seen))
         found, mixed = list(result.shape), mixes(result, list(network.parameters()))
+        unsteady = depends(network, torch.linspace(-1, 1, replicas * 3 * math.prod(seen)).reshape(replicas, 3, *seen))
     except Exception as error:  # it may raise anything
         raise SettingError(path, f"it fails on inputs {[replicas, 1, *seen]}: {blame(error)}") from error
     if found != (wanted := [replicas, 1, outputs]):
         raise SettingError(path, f"it must map {[replicas, 1, *seen]} to {wanted}, and gives {found}")
+    if unsteady:
+        raise SettingError(path, unsteady)
+    if not result.requires_grad:
+        raise SettingError(path, "its outputs depend on no parameter that learns")
     if mixed:
         raise SettingError(path, "one replica's outputs depend on another's parameters: see rlgrad.networks.Linear")
     return network
+
+
+@torch.no_grad()
+def depends(network: nn.Module, x: torch.Tensor) -> str | None:
+    """Return what the outputs for inputs x [R, 3, ...] depend on besides each input, in a sentence, or None."""
+    whole, again = network(x), network(x)
+    alone = torch.cat([network(x[:, k : k + 1]) for k in range(x.shape[1])], 1)
+    if not torch.equal(whole, again):
+        return "its outputs for the same inputs differ: they depend on chance or earlier calls, so no run would repeat"
+    if not torch.allclose(whole, alone, rtol=1e-3, atol=1e-4):
+        return "its outputs for an observation depend on the others beside it"
+    return None
 
 
 def mixes(result: torch.Tensor, parameters: Sequence[nn.Parameter]) -> bool:
