@@ -620,6 +620,19 @@ def test_a_missing_number_is_found_in_single_precision_too(tmp_path: Path) -> No
     assert load_config(settings | given).build().problem.dataset.x.flatten().tolist() == [1.5, 3.0, 4.0]
 
 
+@pytest.mark.parametrize("name", ["id", None])
+def test_pandas_index_in_parquet_is_no_column(tmp_path: Path, name: str | None) -> None:
+    import pandas
+
+    frame = pandas.DataFrame({"a": [1.5, 2.5, 3.5], "y": [0, 1, 0]}, index=pandas.Index([7, 8, 9], name=name))
+    frame.to_parquet(tmp_path / "t.parquet")
+    settings = {"problem": "logistic", "updates": 1, "optimizer": {"name": "SGD"}, "test_fraction": 0}
+    given = settings | {"data": str(tmp_path / "t.parquet"), "standardise": False}
+    found = load_config(given).build().problem.dataset
+    assert found.preprocessing.features == ["a"]
+    assert found.labels == [0, 1]
+
+
 def test_a_mark_of_the_byte_order_is_no_part_of_a_name(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"\xff\xfe" + "a,y\n7,0\n2,1\n-3,0\n".encode("utf-16-le"))
     given = {"data": str(tmp_path / "t.csv"), "encoding": "utf-16-le", "standardise": False}

@@ -127,7 +127,8 @@ class Parquet(Table):
         super().__init__(str(path), schema.names, setting=setting)
         self.path, self.rows, self.words, self.decimal = path, rows, "Parquet", decimal
         self.grouped = grouped(schema)
-        self.unused = {k for k, name in enumerate(schema.names) if re.fullmatch(r"__index_level_\d+__", name)}
+        index = (schema.pandas_metadata or {}).get("index_columns", ())  # names, or a mapping for a range
+        self.unused = {k for k, name in enumerate(schema.names) if name in index}
 
     def _batches(self, places: Sequence[int]) -> Batches:
         from pyarrow import parquet
