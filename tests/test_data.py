@@ -556,6 +556,7 @@ def test_a_category_that_only_the_held_out_part_has_counts_as_missing(tmp_path: 
         ("\ufeff\ufeff7,10,0\n2,20,1\n-3,4,0\n", {}, "the mark U+FEFF is twice"),
         *((f"{cell},10,0\n2,20,1\n3,34,0\n4,41,1\n5,5,0\n", {}, f"t.csv:1: column 1: {cell!r} is not a finite number")
           for cell in ("$5", "12%", "inf")),
+        ("a,y\n\u200b5,0\n\u200b7,1\n", {}, "is a number with an invisible character: write it without"),
         ("FEA1\0\0", {}, "this is a Feather or an Arrow file"),
         ("a,n,y\n" + "1,p,0\n2,q,1\n" * 60 + f"3,{'z' * 140_000},1\nodd,p,0\n", {"drop": ["n"]}, "t.csv:123: column 1 (a): 'odd'"),
         *(("a,b,y\n1,p,0\n" + rows + "1,q,1\n" * 4, {}, "t.csv:3: column 2 (b): the quote that opens here closes in a later row")

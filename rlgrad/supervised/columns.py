@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -150,6 +151,9 @@ def oddity(word: str) -> str | None:
     """What to do about a word that looks like a number but is not read as one; None if it does not."""
     if len(word) > LONG:
         return None
+    seen = "".join(sign for sign in word if unicodedata.category(sign) != "Cf")
+    if seen != word and number(seen) is not None:
+        return "is a number with an invisible character: write it without"
     return next((what for pattern, what in ODD.items() if re.fullmatch(pattern, word)), None)
 
 
