@@ -15,6 +15,7 @@ from rlgrad.files import read_json, reason
 from rlgrad.optimizers import Composite
 from rlgrad.run import checkpoint, directory, guest
 from rlgrad.run.clock import running
+from rlgrad.run.faults import limited
 from rlgrad.run.following import Following
 from rlgrad.run.identity import MOVED, check_alike, check_data, differences, trained_with
 from rlgrad.run.observer import Observer, by_name, check_observers, tell
@@ -74,7 +75,8 @@ def resume(
         found = checkpoint.newest(path, fits(path))
         before = trained_with(path, found[1], recorded.settings) if found else recorded.settings
         with guest.threads(settings.threads), recorded.importing():
-            built = recorded.with_settings(settings).build()
+            with limited(settings.update_seconds_limit):  # environments are tried
+                built = recorded.with_settings(settings).build()
             run = Following(settings, *built, [*recorded.observers(Observer), *observers], here / path, here=here)
             return go_on(run, quiet, before, found)
 

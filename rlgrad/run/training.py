@@ -14,6 +14,7 @@ from rlgrad.errors import SettingError, UsageError, called, numbered
 from rlgrad.loop import parameters_apart
 from rlgrad.run import directory, guest, resuming
 from rlgrad.run.clock import running
+from rlgrad.run.faults import limited
 from rlgrad.run.following import Following
 from rlgrad.run.identity import check_alike
 from rlgrad.run.observer import Observer, check_observers
@@ -76,7 +77,8 @@ def launch(
         guest.threads(settings.threads),
         config.importing(),
     ):
-        built, theirs = config.build(), config.observers(Observer)
+        with limited(settings.update_seconds_limit):  # environments are tried
+            built, theirs = config.build(), config.observers(Observer)
         if check:
             check(built.problem)
         begin_from(built.problem, settings.initial)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -117,6 +118,16 @@ def test_an_environment_that_goes_wrong_is_one_line(tmp_path: Path, fault: str, 
     assert found["status"] == "failed"
     assert found["error"] in str(caught.value)
     assert checkpoint.read(tmp_path / "run" / "checkpoint.pt")["state"]["done"] == len(rows(tmp_path / "run")) > 0
+
+
+def test_an_environment_that_hangs_before_the_first_update_is_ended(tmp_path: Path) -> None:
+    class Asleep(Countdown):
+        def reset(self, **given: Any) -> Any:
+            time.sleep(1000)
+
+    config = {name: value for name, value in AGENT.items() if name != "environment"} | {"update_seconds_limit": 0.5}
+    with pytest.raises(RunError, match=r"it takes longer than 0.5 s, the `update_seconds_limit`"):
+        train(config, out=tmp_path / "run", environment=Asleep)
 
 
 def test_a_silence_that_is_too_long_is_told_again_to_whoever_swallows_it() -> None:
