@@ -144,14 +144,13 @@ class Config:
                 raise SettingError(("imports",), message)
             try:
                 with self.importing():
-                    self._check_origin(importlib.import_module(module))
-            except SettingError:
-                raise
+                    found = importlib.import_module(module)
             except Exception as error:  # whatever the module raises
                 message = f"{module!r} cannot be imported: {text_of(error)}"
                 if isinstance(error, ModuleNotFoundError):
                     message += "; it is looked for beside the config and in the working directory"
                 raise SettingError(("imports",), message) from error
+            self._check_origin(found)
 
     def _check_origin(self, module: ModuleType) -> None:
         """Raises SettingError if the module is not the one beside the config: another of its name was found first."""

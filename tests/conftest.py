@@ -8,6 +8,7 @@ import torch
 from gymnasium import spaces
 
 from rlgrad.run import guest
+from rlgrad.supervised import likelihood
 from tests.environments import Anything, Countdown, TwoStep
 
 gymnasium.register("tests/TwoStep-v0", TwoStep)
@@ -30,6 +31,12 @@ for name, observation, action in (
     ("Bytes", spaces.Box(0, 255, (6,), np.uint8), TWO),
 ):
     gymnasium.register(f"tests/{name}-v0", Anything, kwargs={"observation": observation, "action": action})
+
+
+@pytest.fixture(params=["cpu", "none"], ids=["numpy", "torch"])
+def either_library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Likelihoods are computed by numpy, as on the CPU; then by torch, as on a GPU."""
+    monkeypatch.setattr(likelihood, "NUMPY", request.param)
 
 
 @pytest.fixture(scope="session", autouse=True)

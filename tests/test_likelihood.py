@@ -46,7 +46,7 @@ def drawn(problem: Logistic, shared: bool) -> Batch:
     return problem.minibatches.gathered(rows)
 
 
-@pytest.mark.parametrize("numpys", ["cpu", "none"], ids=["numpy", "torch"])
+@pytest.mark.usefixtures("either_library")
 @pytest.mark.parametrize("pieces", [0, 1, 7])
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("classes", [2, 3, "poisson", "gaussian"])
@@ -62,16 +62,9 @@ def drawn(problem: Logistic, shared: bool) -> Batch:
     ids=str,
 )
 def test_value_gradient_and_metrics_are_autograd_s(
-    float64: None,
-    monkeypatch: pytest.MonkeyPatch,
-    settings: dict,
-    classes: int | str,
-    shared: bool,
-    pieces: int,
-    numpys: str,
+    float64: None, monkeypatch: pytest.MonkeyPatch, settings: dict, classes: int | str, shared: bool, pieces: int
 ) -> None:
     monkeypatch.setattr(likelihood, "PIECE", EXAMPLES * FEATURES // max(pieces, 1))
-    monkeypatch.setattr(likelihood, "NUMPY", numpys)
 
     def found(gradient: str) -> tuple[torch.Tensor, list[torch.Tensor | None], dict[str, torch.Tensor]]:
         problem = made(classes, gradient=gradient, **settings)
@@ -86,7 +79,7 @@ def test_value_gradient_and_metrics_are_autograd_s(
     assert len({float(value) for value in closed[0]}) == REPLICAS
 
 
-@pytest.mark.parametrize("numpys", ["cpu", "none"], ids=["numpy", "torch"])
+@pytest.mark.usefixtures("either_library")
 @pytest.mark.parametrize("pieces", [0, 1, 7])
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("classes", [2, 4, "poisson", "gaussian"])
@@ -96,16 +89,9 @@ def test_value_gradient_and_metrics_are_autograd_s(
     ids=str,
 )
 def test_the_curvature_is_autograd_s(
-    float64: None,
-    monkeypatch: pytest.MonkeyPatch,
-    settings: dict,
-    classes: int | str,
-    shared: bool,
-    pieces: int,
-    numpys: str,
+    float64: None, monkeypatch: pytest.MonkeyPatch, settings: dict, classes: int | str, shared: bool, pieces: int
 ) -> None:
     monkeypatch.setattr(likelihood, "PIECE", EXAMPLES * FEATURES // max(pieces, 1))
-    monkeypatch.setattr(likelihood, "NUMPY", numpys)
     problem, plain = made(classes, **settings), made(classes, gradient="autograd", **settings)
     batch = drawn(problem, shared)
     curvature, twin = (made.objective(batch).curvature() for made in (problem, plain))
@@ -124,15 +110,14 @@ def test_the_curvature_is_autograd_s(
 
 
 @pytest.mark.parametrize("gradient", ["closed_form", "autograd"])
-@pytest.mark.parametrize("numpys", ["cpu", "none"], ids=["numpy", "torch"])
+@pytest.mark.usefixtures("either_library")
 @pytest.mark.parametrize("pieces", [0, 7])
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("classes", [2, 3])
 def test_an_example_of_weight_n_counts_n_times(
-    float64: None, monkeypatch: pytest.MonkeyPatch, classes: int, shared: bool, pieces: int, numpys: str, gradient: str
+    float64: None, monkeypatch: pytest.MonkeyPatch, classes: int, shared: bool, pieces: int, gradient: str
 ) -> None:
     monkeypatch.setattr(likelihood, "PIECE", EXAMPLES * FEATURES // max(pieces, 1))
-    monkeypatch.setattr(likelihood, "NUMPY", numpys)
     problem = made(classes, gradient=gradient, reduction="sum")
     x, y, _ = drawn(problem, shared)
     times = torch.from_numpy(np.random.default_rng(3).integers(0, 4, y.shape[1]))  # 0, too

@@ -244,11 +244,11 @@ def made(**settings: Any) -> Logistic:
     return Logistic(told, resampling.resampled(dataset, told.replicas, told.seeds[: int(told.replicas)], 0, True))
 
 
-@pytest.mark.parametrize("numpys", ["cpu", "none"], ids=["numpy", "torch"])
+@pytest.mark.usefixtures("either_library")
 @pytest.mark.parametrize("many", [False, True], ids=["kept", "worked out again"])
 @pytest.mark.parametrize("how", [{"folds": 3}, {"bootstrap": 3}], ids=str)
 def test_curvature_that_is_lent_leads_to_the_same_optimum(
-    monkeypatch: pytest.MonkeyPatch, float64: None, how: dict[str, int], many: bool, numpys: str
+    monkeypatch: pytest.MonkeyPatch, float64: None, how: dict[str, int], many: bool
 ) -> None:
     settings: dict[str, Any] = {"l2": {"sweep": [3.0, 1.0, 0.3, 0.1, 0.03, 0.01]}, "replicas": how}
 
@@ -261,7 +261,6 @@ def test_curvature_that_is_lent_leads_to_the_same_optimum(
     monkeypatch.setattr(likelihood, "LENT", 0)
     monkeypatch.setattr(likelihood, "KEPT", 0 if many else likelihood.KEPT)
     monkeypatch.setattr(likelihood, "SCORES", 18 * 150)
-    monkeypatch.setattr(likelihood, "NUMPY", numpys)
     found, weight, again = trained()
     torch.testing.assert_close(weight, expected, atol=1e-6, rtol=1e-6)
     for name, value in metrics.items():

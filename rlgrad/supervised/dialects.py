@@ -124,10 +124,15 @@ def found(head: bytes, whole: bool, told: Told, absent: Callable[[str], bool], p
         any(not absent(cell) for cell in column) and all(absent(cell) or plain(cell, decimal) for cell in column)
         for column in columns
     ]
-    loose = separator != " " and re.search(rf'(^|{re.escape(separator)})[ \t]+"', text[:LOOK], re.MULTILINE) is not None
+    loose = separator != " " and has_loose_quotes(text[:LOOK], separator)
     unused = [*unused, *(k for k, name in enumerate(names) if headed and not name and all(map(absent, columns[k])))]
     lines = skipped + (ends[0] if headed else 0)
     return Dialect(encoding, separator, loose, decimal, lines, names, headed, unused, numeric)
+
+
+def has_loose_quotes(text: str, separator: str) -> bool:
+    """Whether blanks stand between a separator, or the beginning of a line, and a quote."""
+    return re.search(rf'(^|{re.escape(separator)})[ \t]+"', text, re.MULTILINE) is not None
 
 
 def plain(cell: str, decimal: str) -> bool:
@@ -219,7 +224,7 @@ def sample(text: str, separator: str, path: Path, setting: str) -> tuple[list[li
 def separator_of(text: str, absent: Callable[[str], bool], path: Path, setting: str) -> str:
     """The separator with which most rows have the same number of cells, and most cells are numbers; or else the one
     that is also in the first row. Raises SettingError if two separators are equally good."""
-    scores, broken, commas_are_decimal = [], None, False  # the last with one of the other separators
+    scores, broken, decimal = [], None, False  # whether all commas are decimal signs, as another separator shows
     for separator in ("\t", ";", "|", ","):
         try:
             rows, _ = sample(text, separator, path, setting)
@@ -232,11 +237,11 @@ def separator_of(text: str, absent: Callable[[str], bool], path: Path, setting: 
         if not body:
             return ","
         width, same = Counter(map(len, body)).most_common(1)[0]
-        if width > 1 and not (separator == "," and same == len(body) and commas_are_decimal):
+        even = same == len(body)
+        if width > 1 and not (separator == "," and even and decimal):
             cells = [cell for row in body for cell in row]
-            with_comma = [cell for cell in cells if "," in cell]
-            numbers = bool(with_comma) and all(number(cell, ",") is not None for cell in with_comma)
-            commas_are_decimal = commas_are_decimal or (same == len(body) and numbers)
+            commas = [number(cell, ",") for cell in cells if "," in cell]
+            decimal = decimal or (even and bool(commas) and None not in commas)
             known = sum(absent(cell) or number(cell) is not None or number(cell, ",") is not None for cell in cells)
             scores.append((round(same / len(body), 2), known / len(cells), len(rows[0]) > 1, width, separator))
     if not scores:

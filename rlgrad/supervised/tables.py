@@ -276,7 +276,7 @@ class Text(Table):
         elif "straddling" in message:
             where = self.long_line()
             raise SettingError((self.setting,), f"{where}: a line of more than {LINE >> 20} MB is not a row") from error
-        elif not self.dialect.loose and re.search(re.escape(self.dialect.separator) + r'[ \t]+"', message):
+        elif not self.dialect.loose and dialects.has_loose_quotes(message, self.dialect.separator):
             self.dialect = self.dialect._replace(loose=True)
         elif "Expected" in message and not self.newlines and self.dialect.separator != " ":
             self.newlines = True  # perhaps a quoted cell has several lines, or a line is blank

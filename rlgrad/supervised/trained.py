@@ -94,11 +94,9 @@ class TrainedClassifier:
     def _answers(self, x: Any) -> Iterator[np.ndarray]:
         """Yield the `answer` to a table in memory, batch by batch. Raises ValueError."""
         if not (hasattr(x, "columns") or hasattr(x, "__arrow_c_stream__")):
-            x = (
-                np.where(np.ma.getmaskarray(x), np.array(None), x.data)
-                if isinstance(x, np.ma.MaskedArray)
-                else np.asarray(x)
-            )
+            if isinstance(x, np.ma.MaskedArray):
+                x = np.where(np.ma.getmaskarray(x), np.array(None), x.data)
+            x = np.asarray(x)
             if x.ndim != 2 or x.shape[1] != len(self.features):
                 raise ValueError(f"the features must be [N, {len(self.features)}], not {list(x.shape)}")
             x = {name: x[:, k].tolist() if x.dtype == object else x[:, k] for k, name in enumerate(self.features)}
