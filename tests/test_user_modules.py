@@ -56,6 +56,13 @@ def beside(inputs, outputs, streams):
 def still(inputs, outputs, streams):
     return MLP(inputs, outputs, [3], streams).requires_grad_(False)
 
+class Apart(MLP):
+    def forward(self, x):
+        return super().forward(x).detach()
+
+def apart(inputs, outputs, streams):
+    return Apart(inputs, outputs, [3], streams)
+
 def nothing(inputs, outputs, streams):
     return "nothing"
 
@@ -216,7 +223,8 @@ def test_modules_are_found_from_every_command(place: Path) -> None:
         ("MODULE:make", "MODULE:alone", 9, "one replica's outputs depend on another's parameters"),
         ("MODULE:make", "MODULE:chance", 9, "its outputs for the same inputs differ"),
         ("MODULE:make", "MODULE:beside", 9, "its outputs for an observation depend on the others beside it"),
-        ("MODULE:make", "MODULE:still", 9, "its outputs depend on no parameter that learns"),
+        ("MODULE:make", "MODULE:still", 9, "it has no parameter that learns"),
+        ("MODULE:make", "MODULE:apart", 9, "its outputs depend on no parameter that learns"),
         ("MODULE:make", "MODULE:nothing", 9, "it must be a torch.nn.Module, not str"),
         ("MODULE:swish", "MODULE:wrong", 11, "it fails on inputs [2, 1, 1]: AttributeError"),
         ("MODULE:MyObserver", "MODULE:Slope", 13, "Slope.__init__() missing"),

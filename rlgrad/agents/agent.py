@@ -145,7 +145,7 @@ def checked(
         raise SettingError(path, f"it must map {[replicas, 1, *seen]} to {wanted}, and gives {found}")
     if unsteady:
         raise SettingError(path, unsteady)
-    if not result.requires_grad:
+    if not result.requires_grad and any(parameter.requires_grad for parameter in network.parameters()):
         raise SettingError(path, "its outputs depend on no parameter that learns")
     if mixed:
         raise SettingError(path, "one replica's outputs depend on another's parameters: see rlgrad.networks.Linear")

@@ -150,6 +150,9 @@ class Reinforce(Trainable):
         drawn = [stream(seed, Purpose.INITIAL) for seed in settings.seeds]
         self.spaces = observation, action
         self.model = make_agent(settings, *self.spaces, drawn, policy)
+        if not any(parameter.requires_grad for parameter in self.model.policy.parameters()):
+            path = ("given", "policy") if policy is not None else ("policy", "network")
+            raise SettingError(path, "it has no parameter that learns")
         self.experience = Experience(settings, self.spaces)
         self.shares = settings.episodes
         self.model.moments = self.experience.moments
