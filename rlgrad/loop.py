@@ -248,7 +248,8 @@ def check_contract(name: str, estimate: Estimate, parameters: Sequence[nn.Parame
     if not value.is_floating_point():
         raise RunError(f"{said} whose value is a real number, not {value.dtype}")
     if not value.isfinite().any():  # if only some replicas are not finite, the run decides
-        raise RunError(f"{said} whose value is finite: at the first parameters it is {value.tolist()[:5]}")
+        message = f"{name}: the objective at the first parameters is not finite: {value.tolist()[:5]}; are returns, "
+        raise RunError(message + f"losses or data too large for {str(value.dtype).removeprefix('torch.')}?")
     if stated is None and not value.requires_grad:
         message = f"{said} whose value depends on the parameters, or whose gradient is stated: this one does neither; "
         raise RunError(message + "was it detached, or computed under torch.no_grad()?")

@@ -21,6 +21,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
     "tanh": (torch.tanh_, 20.0),
     "relu": (torch.relu_, 1.0),
 }
+MOST_WEIGHTS = 2**30  # of a layer, over all replicas: more would fill the memory before anything is said
 Frozen = Callable[[np.ndarray], np.ndarray]  # [R, N, ...] -> [R, N, ...]
 
 
@@ -59,11 +60,14 @@ class Actable(nn.Module):
 class Linear(nn.Module):
     """R affine maps side by side: [R, N, inputs] -> [R, N, outputs].
 
-    weight [R, inputs, outputs], bias [R, 1, outputs]; both are zero at first.
+    weight [R, inputs, outputs], bias [R, 1, outputs]; both are zero at first. Raises ValueError above `MOST_WEIGHTS`.
     """
 
     def __init__(self, replicas: int, inputs: int, outputs: int):
         super().__init__()
+        if (count := replicas * inputs * outputs) > MOST_WEIGHTS:
+            message = f"a layer from {inputs:,} to {outputs:,} numbers in {replicas:,} replicas has {count:,} weights"
+            raise ValueError(f"{message}, and {MOST_WEIGHTS:,} is the most: take smaller layers or fewer replicas")
         self.weight = nn.Parameter(torch.zeros(replicas, inputs, outputs))
         self.bias = nn.Parameter(torch.zeros(replicas, 1, outputs))
 

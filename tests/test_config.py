@@ -97,6 +97,8 @@ def test_a_mistake_in_a_file_is_named_with_its_line(capsys, tmp_path, monkeypatc
         (GOOD.replace("lr: 0.1", "lr: fast"), "bad.yaml:5: optimizer.lr: input should be a valid number, in digits (here: fast)"),
         (GOOD.replace("lr: 0.1", "maximize: true"), "the direction belongs to the problem"),
         (GOOD.replace("SGD, lr: 0.1", "SparseAdam"), "SparseAdam"),
+        (GOOD.replace("SGD, lr: 0.1}", "LBFGS}\nbaseline: critic"), "bad.yaml:5: optimizer: LBFGS: it moves a model as a whole"),
+        (GOOD + "policy: {hidden: [1_000_000_000]}\n", "4,000,000,000 weights, and 1,073,741,824 is the most"),
         ("problem: logistic\ndata: brest_cancer\nupdates: 1\noptimizer: {name: SGD}\n", "bad.yaml:2: data: there is no data set"),
         ("problem: logistic\ndata: iris\nupdates: 1\nepisodes: 2\noptimizer: {name: SGD}\n", "bad.yaml:4: episodes: unknown"),
         ("a: " * 100, "not valid YAML"),
@@ -329,6 +331,8 @@ def test_what_does_no_harm_but_has_no_effect_is_named() -> None:
     config = {"problem": "reinforce", "environment": "CartPole-v1", "updates": 1, "optimizer": {"name": "Adam"}}
     config |= {"policy": {"squash": True, "hidden": [4]}, "critic": {"hidden": [8]}}
     assert load_config(config).build().problem.facts["settings without effect here"] == "critic, policy.squash"
+    endless = config | {"baseline": "critic", "segment": 5, "episode_limit": 9}
+    assert load_config(endless).build().problem.facts["settings without effect here"] == "episode_limit, policy.squash"
     used = config | {"baseline": "critic", "environment": "Pendulum-v1"}
     assert "settings without effect here" not in load_config(used).build().problem.facts
 

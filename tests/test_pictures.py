@@ -30,7 +30,7 @@ FORMS = [  # shape, type, brightest -> the axes of channels, height and width; N
     ((7, 8, 3), BYTES, 255, None), ((8, 7, 3), BYTES, 255, None), ((10, 10), BYTES, 1, None), ((8, 8, 111), BYTES, 1, None),
     ((8, 8), np.float32, 1, None), ((50, 8), np.float32, 1, None), ((24, 24, 3), np.float32, 7, None), ((128,), BYTES, 255, None),
     ((8, 9, 16), BYTES, 255, "?"), ((12, 12, 12), BYTES, 255, "?"), ((8, 8, 17), BYTES, 255, "?"), ((24, 3, 24), BYTES, 255, "?"),
-    ((2, 2, 3, 24, 24), BYTES, 255, "?"),
+    ((2, 2, 3, 24, 24), BYTES, 255, "?"), ((0, 24, 3), BYTES, 255, None), ((24, 24, 0), np.float32, 1, None),
 ]  # fmt: skip
 
 

@@ -51,7 +51,8 @@ def make_agent(
     wanted = outputs(action, policy.deviation)
     if wanted is None:
         message = f"no policy supports the actions of {settings.environment}, {action}: they must be Discrete, "
-        raise SettingError(("environment",), message + "MultiDiscrete, MultiBinary, or a Box of real numbers")
+        message += "MultiDiscrete, MultiBinary, or a Box of real numbers that are not all fixed"
+        raise SettingError(("environment",), message)
     seen, shown = visible(settings, apart(observation, settings.mask)[0])
 
     def masked(network: nn.Module, forbids: bool) -> nn.Module:

@@ -296,6 +296,8 @@ def without_effect(settings: CreditSettings, continuous: bool, pictures: bool) -
     the actions are. pictures: whether there are any.
     A run only names them: they do no harm, for example if an option sets another baseline than the config."""
     unused = [] if settings.baseline == "critic" or settings.critic == CriticSettings() else ["critic"]
+    limit = type(settings).model_fields["episode_limit"].default
+    unused += ["episode_limit"] if settings.segment and settings.episode_limit != limit else []
     idle = [] if continuous else ["deviation", "initial_deviation", "squash"]
     idle += ["hidden", "activation", "initial_gain"] if settings.policy.network else []
     idle += [] if pictures else ["filters"]

@@ -1,5 +1,6 @@
 """How a policy sees an observation space, as vectors and pictures; and how JSON describes a space."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Literal, NamedTuple
@@ -64,7 +65,7 @@ def visible_space(space: spaces.Space[Any]) -> spaces.Space[Any]:
 def is_picture(space: spaces.Space[Any]) -> bool:
     """Return whether a space looks like a picture: bytes along three axes; or numbers from 0 to 255, or real ones from
     0 to 1, along two or more axes of which two are long."""
-    if not isinstance(space, spaces.Box) or len(space.shape) < 2:
+    if not isinstance(space, spaces.Box) or len(space.shape) < 2 or not math.prod(space.shape):
         return False
     if space.dtype == np.uint8 and len(space.shape) == 3 and likely(space.shape):
         return True  # whatever the bounds

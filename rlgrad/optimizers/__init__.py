@@ -28,10 +28,11 @@ def make(name: str, parts: Sequence[Part], arguments: Arguments, rests: bool = F
     rests: whether some replicas may rest in a pass while others move: then each replica has its own optimizer.
     """
     optimizer_class: Any = globals()[name]
-    if name in ("Newton", "NaturalGradient", "Proximal"):
-        if len(parts) > 1:
-            message = "it moves a model as a whole, and one part of this one goes the other way: give that part an "
-            raise ValueError(message + "optimizer of its own, such as critic: {optimizer: {name: Adam, lr: 1e-3}}")
+    signed = name in ("Newton", "NaturalGradient", "Proximal")  # they take the direction themselves
+    if len(parts) > 1 and (signed or name == "LBFGS"):
+        message = "it moves a model as a whole, and one part of this one goes the other way: give that part an "
+        raise ValueError(message + "optimizer of its own, such as critic: {optimizer: {name: Adam, lr: 1e-3}}")
+    if signed:
         return optimizer_class(parts[0].parameters, parts[0].sign, **arguments)  # type: ignore[no-any-return]
     if rests or name not in ELEMENTWISE:
         return PerReplica(parts, optimizer_class, arguments)
