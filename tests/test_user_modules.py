@@ -190,7 +190,7 @@ def test_a_users_run_goes_on_to_the_same_bits(place: Path, name: str) -> None:
     assert_same(Path("whole"), Path("part"))
 
 
-def test_modules_are_found_from_every_command(place: Path) -> None:
+def test_modules_are_found_from_every_command(place: Path, capsys: pytest.CaptureFixture) -> None:
     """Beside the config when it is begun and when it goes on, or in the working directory, and not anywhere else."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
 
@@ -201,7 +201,12 @@ def test_modules_are_found_from_every_command(place: Path) -> None:
     there = Path().absolute() / "run"
     rlgrad.train(place / "problem.yaml", out=there, allow_imports=True)
     del sys.modules[module_of(place)]
+    module = place / f"{module_of(place)}.py"
+    before = module.read_text()
+    module.write_text(before + "# another line\n")
     rlgrad.resume(there, extend_to=8, allow_imports=True)
+    assert f"its last bits may change, as these have: imports.{module.stem}: " in capsys.readouterr().err
+    module.write_text(before)
     place.rename(moved := place.parent / "moved")
     script = [str(ROOT / "scripts" / "train.py")]
     done = run(script, "--resume", str(there), "--extend-to", "9", cwd=moved)

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import importlib.metadata
 import itertools
 import json
@@ -20,7 +21,7 @@ from rlgrad import files, ranks
 from rlgrad.errors import UsageError
 from rlgrad.notation import write
 from rlgrad.run.guest import device_of
-from rlgrad.settings import FollowSettings
+from rlgrad.settings import FollowSettings, RunSettings
 from rlgrad.trainable import Trainable
 
 try:
@@ -133,6 +134,7 @@ def environment(settings: FollowSettings, problem: Trainable) -> dict[str, Any]:
         "commit": commit(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
+        "imports": {name: digest(name) for name in settings.imports} if isinstance(settings, RunSettings) else {},
         "machine": {"system": platform.platform(), "processor": processor(), "cores": os.cpu_count()},
         "threads": torch.get_num_threads(),
         "arithmetic": arithmetic() | device(problem),
@@ -179,7 +181,7 @@ def processor() -> str:
 
 def otherwise(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The differences between two environments that may change bits: 'packages.torch: 2.12.0 -> 2.13.0'."""
-    parts = [part for part in ("python", "packages", "machine", "arithmetic", "facts") if part in recorded]
+    parts = [part for part in ("python", "packages", "imports", "machine", "arithmetic", "facts") if part in recorded]
     a, b = (dotted({part: one.get(part) for part in parts}) for one in (recorded, now))
     a.pop("facts.workers", None), b.pop("facts.workers", None)  # the number of workers changes no bit
     return [f"{key}: {a.get(key)} -> {b.get(key)}" for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
@@ -191,6 +193,14 @@ def version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def digest(module: str) -> str | None:
+    """The first digits of the SHA-256 of an imported module's file; None without a file."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    with contextlib.suppress(OSError):
+        return file and hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
+    return None
 
 
 @functools.cache
