@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
@@ -19,6 +20,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from rlgrad.loop import make_optimizer, updates
 from rlgrad.problems.logistic import Logistic, Settings
+from rlgrad.settings import refusal
 from rlgrad.supervised.data import Dataset
 from rlgrad.supervised.preprocessing import flat
 
@@ -91,9 +93,12 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         few = FIRST if examples > MANY else {}
         given = {"objective": self.objective, "l2": 1 / (self.C * examples), "intercept": self.fit_intercept, **few}
         given |= {"standardise": False}  # features may have very different scales
-        settings = Settings.model_validate(
-            {"data": "in.memory", "optimizer": {"name": "Newton"}, "updates": 1, **given}
-        )
+        given |= {"data": "in.memory", "optimizer": {"name": "Newton"}, "updates": 1}
+        try:
+            settings = Settings.model_validate(given)
+        except ValidationError as error:
+            path, message = refusal(error, given)
+            raise ValueError(f"{'.'.join(path)}: {message}") from None
         problem = Logistic(settings, dataset)
         squares = two and not few  # the error after a step is about the square of the one before
         tolerance, solver = (self.tol / 100) ** 0.5 if squares else self.tol, "direct" if two else "cg"

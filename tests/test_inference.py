@@ -107,14 +107,14 @@ def test_the_intercept_is_that_of_the_file_s_units(tmp_path: Path) -> None:
 
 def test_the_table_is_there_as_csv_markdown_latex_and_in_tensorboard(tmp_path: Path) -> None:
     x, y = made("logistic")
-    run = trained(write(tmp_path / "t.csv", x, y, "a,x_1 & 50%,b|c"))
+    run = trained(write(tmp_path / "t.csv", x, y, 'a,x_1 & 50%,"b|c\nd"'))
     folder = tmp_path / "run"
     table = list(csv.DictReader((folder / "coefficients.csv").open()))
     rows = run.summary["coefficients"]["rows"]
     assert [float(line["standard error"]) for line in table] == [row["error"] for row in rows]
-    assert [line["column"] for line in table] == ["intercept", "a", "x_1 & 50%", "b|c"]
+    assert [line["column"] for line in table] == ["intercept", "a", "x_1 & 50%", "b|c\nd"]
     markdown = (folder / "coefficients.md").read_text()
-    assert "b\\|c" in markdown
+    assert "| b\\|c d |" in markdown
     assert len({line.count(" | ") for line in markdown.splitlines()[:6]}) == 1
     tex = (folder / "coefficients.tex").read_text()
     assert r"x\_1 \& 50\%" in tex

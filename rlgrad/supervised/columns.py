@@ -20,14 +20,17 @@ DATE = (
     r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?|\d{1,2}:\d{2}(:\d{2}.*| ?[aApP]\.?[mM]\.?)?|\d{4}(-\d{2}|[- ]?[qQ][1-4])"
 )
 MONTH = "(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
-DATE += rf"|(\d{{1,2}}[- .]+)?{MONTH}[- .,]+(\d{{1,2}}[- ,]+)?\d{{2,4}}"  # 2 Jan 2020, January 2, 2020
+DAY = r"\d{1,2}(st|nd|rd|th)?"
+DATE += rf"|({DAY}[- .]+)?{MONTH}[- .,]+({DAY}[- ,]+)?\d{{2,4}}"  # 2 Jan 2020, January 2, 2020
+DATE += rf"|{DAY}[- .]+{MONTH}|{MONTH}[- .]+{DAY}|[qQ][1-4][- /]?\d{{2,4}}"  # 5 Jan, Jan 5th, Q1 2020
 DATE += r"|\d{1,2}-\d{4}|\d{4}-?W\d{1,2}(-\d)?|\d{1,2}\.? [^\W\d]+ \d{4}|\d{4}年.*"  # 01-2020, 2020-W01, 2. März 2020
 DATE += r"|-?P(?=[\dT])(\d+[YMWD])*(T[\dHMS.]+)?|-?\d+ days?,? \d+:\d{2}.*"  # PT1H30M, 1 days 02:00:00
 MARK = r"\w{0,2}[$€£¥₹₩₽₺₪¢%‰]|Rs\.?|USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|SEK|NOK|DKK"
 MINUS = "[-+−‐‑‒–—]"  # few of which are ASCII's
 GROUPS = r"(\d{1,3}(['’\s]\d{3})+|[\d.,]*\d[.,]?)([.,]\d*)?"  # \d is a digit in any script
 ODD = {  # what looks like a number but is not read as one -> what to do about it
-    DATE: "is a date or a time: write a number, such as days since a day, or leave the column out with `drop`",
+    DATE: "is a date or a time: write a number, such as days since a day; `drop: [{name}]` leaves the column "
+    "out, `categorical: [{name}]` takes it as a word",
     r"[+-]?0([xX][0-9a-fA-F]+|[oO][0-7]+|[bB][01]+)": "is not a finite number: it is hexadecimal, octal or binary, "
     "write it in decimal digits",
     r"\d+/\d+": "is not a finite number, but a fraction, a month, or two numbers: write it in decimal digits, or "
@@ -37,8 +40,8 @@ ODD = {  # what looks like a number but is not read as one -> what to do about i
     r"[+-]?[\d.,]+[dD][+-]?\d+": "is not a finite number: write E where Fortran has written D",
     r"[+-]?\d+(_\d+)+": "is not a finite number: write it without _",
     r"[+-]?\d+(,\d+)+": "is not a finite number: `decimal` says whether the comma is a decimal sign",
-    r"[+-]?[0-9]{16,}": "has more digits than a number of double precision: `drop: [{name}]` leaves the column out, "
-    "`categorical: [{name}]` takes its numbers as words",
+    r"[+-]?[0-9]{16,}(\.0*)?": "has more digits than a number of double precision: `drop: [{name}]` leaves the "
+    "column out, `categorical: [{name}]` takes its numbers as words",
     rf"\(?{MINUS}?\s?({MARK})?\s?{MINUS}?{GROUPS}\s?({MARK})?\)?": "is not a finite number: write it as -1234.5, in "
     "plain digits and without signs of currency, percent or thousands",
     r"[+-]?(?i:inf|infinity)": "is not a finite number; if it stands for a missing value, `missing: [{shown}]` says so",
@@ -159,7 +162,7 @@ def oddity(word: str) -> str | None:
 
 def complaint(word: str, column: Column, absent: Absent, mixed: bool = False) -> str:
     """A message about what is wrong with a cell, and what to do."""
-    shown, name = short(word.strip()), column.name
+    shown, name = short(word.strip()), short(column.name)
     if mixed:
         hint = f"write 1 and 0, or `categorical: [{name}]` takes all of them as words"
         return f"{shown!r} is in a column that has both numbers and true or false: {hint}"

@@ -139,7 +139,7 @@ def documents(table: Fitted, facts: Mapping[str, float | str], ratio: str | None
     said = "; ".join(f"{key}: {v if isinstance(v, str) else format(v, '.6g')}" for key, v in facts.items())
     head, *body = lines(".4g")
     ruled = [head, ["---", *["---:"] * (len(head) - 1)], *body]
-    markdown = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in ruled)
+    markdown = "\n".join("| " + " | ".join(map(plain, line)) + " |" for line in ruled)
     first, *rest = (" & ".join(map(latex, line)) + r" \\" for line in (head, *body))
     tabular = [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", first, r"\midrule", *rest]
     file = io.StringIO()
@@ -151,7 +151,12 @@ def documents(table: Fitted, facts: Mapping[str, float | str], ratio: str | None
     }
 
 
+def plain(cell: str) -> str:
+    """The text for a table in Markdown: in one line, and without its sign between cells."""
+    return " ".join(cell.split()).replace("|", "\\|")
+
+
 def latex(cell: str) -> str:
-    """Escape the special characters of LaTeX."""
+    """The text in one line, with the special characters of LaTeX escaped."""
     own = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(own.get(sign, f"\\{sign}" if sign in "&%$#_{}" else sign) for sign in cell)
+    return "".join(own.get(sign, f"\\{sign}" if sign in "&%$#_{}" else sign) for sign in " ".join(cell.split()))

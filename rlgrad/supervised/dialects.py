@@ -107,7 +107,10 @@ def found(head: bytes, whole: bool, told: Told, absent: Callable[[str], bool], p
     rows, ends = sample(text, separator, path, setting)
     if not rows:
         raise SettingError((setting,), f"{path}: there are no rows in this file")
-    decimal = told.decimal or decimal_of(rows[1:] or rows, separator, path, setting)
+    more = rows[1:] or rows
+    if separator == ";" and not any("." in cell or "," in cell for row in more for cell in row):
+        more = [re.findall(r'[;"\r\n]([^;"\r\n.,]*[.,][^;"\r\n]*)', text)]  # the first decimal sign may come late
+    decimal = told.decimal or decimal_of(more, separator, path, setting)
     headed = told.header if told.header is not None else is_header(rows[0], rows[1:], decimal, absent)
     first, body = (rows[0], rows[1:]) if headed else ([], rows)
     if not body:
@@ -143,7 +146,7 @@ def plain(cell: str, decimal: str) -> bool:
 
 def exact(word: str) -> bool:
     """Whether it is no whole number with more digits than double precision holds: such are names, and would merge."""
-    return re.fullmatch(r"\s*[+-]?[0-9]{16,}\s*", word) is None or Decimal(word.strip()) == float(word)
+    return re.fullmatch(r"\s*[+-]?[0-9]{16,}(\.0*)?\s*", word) is None or Decimal(word.strip()) == float(word)
 
 
 def decoded(head: bytes, whole: bool, told: Told, setting: str, path: Path) -> tuple[str, str]:

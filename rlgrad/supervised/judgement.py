@@ -85,7 +85,7 @@ def markdown(judgement: dict[str, Any]) -> str:
         interval = " to ".join(f"{end:.4g}" for end in each.get("ci95", ()) if end is not None)
         value = each["reason"] if each["value"] is None else f"{each['value']:.4g}"
         lines.append(f"| {name.replace('_', ' ')} | {value} | {interval} | {each.get('constant', float('nan')):.4g} |")
-    labels = [str(label).replace("|", "\\|") for label in judgement["confusion"]["labels"]]
+    labels = [" ".join(str(label).split()).replace("|", "\\|") for label in judgement["confusion"]["labels"]]
     lines += ["", f"| true \\ predicted | {' | '.join(labels)} |", "|---" + "|---:" * len(labels) + "|"]
     for label, row in zip(labels, judgement["confusion"]["counts"], strict=True):
         lines.append(f"| {label} | {' | '.join(map(str, row))} |")

@@ -105,7 +105,7 @@ class Table:
 
     def column(self, place: int) -> str:
         """The name of a column in errors, with its number from 1."""
-        number, name = f"column {place + 1}", self.names[place]
+        number, name = f"column {place + 1}", short(self.names[place])
         return f"{number} ({name})" if name not in ("", number) else number
 
     def wrong(self, row: int, place: int, message: str, setting: str | None = None) -> SettingError:
