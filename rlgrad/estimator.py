@@ -91,14 +91,9 @@ class LogisticClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Find the optimum by Newton's method, and store it."""
         examples, two = len(dataset.y), dataset.classes == 2
         few = FIRST if examples > MANY else {}
-        given: dict[str, Any] = {
-            "objective": self.objective,
-            "l2": 1 / (self.C * examples),
-            "intercept": self.fit_intercept,
-            **few,
-        }
+        given: dict[str, Any] = {"data": "in.memory", "optimizer": {"name": "Newton"}, "updates": 1, **few}
+        given |= {"objective": self.objective, "l2": 1 / (self.C * examples), "intercept": self.fit_intercept}
         given |= {"standardise": False}  # features may have very different scales
-        given |= {"data": "in.memory", "optimizer": {"name": "Newton"}, "updates": 1}
         try:
             settings = Settings.model_validate(given)
         except ValidationError as error:
