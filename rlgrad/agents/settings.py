@@ -167,7 +167,8 @@ class AgentSettings(RunSettings):
     critic: CriticSettings = CriticSettings()
     """used by the baseline `critic`, and by no other"""
     normalise_observations: bool = False
-    """whether every feature is scaled to mean 0 and deviation 1, by what each replica has seen in earlier updates"""
+    """whether every feature is scaled to mean 0 and deviation 1, by what each replica has seen in earlier updates. The
+    scale moves for as long as a run goes on, and the policy with it, even where the learning rate has become 0"""
     evaluation: HeldOutEpisodes = HeldOutEpisodes()
 
     @property
