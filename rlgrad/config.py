@@ -18,9 +18,9 @@ from pydantic import BaseModel, ValidationError
 from torch import optim
 
 import rlgrad.problems
-from rlgrad import optimizers
+from rlgrad import files, optimizers
 from rlgrad.environments import given_id
-from rlgrad.errors import RunError, SettingError, UsageError, called, said, short, strange, text_of
+from rlgrad.errors import RunError, SettingError, UsageError, called, said, say_once, short, strange, text_of
 from rlgrad.named import build_optimizer, build_schedule, name_meant, offered, try_out, types_of
 from rlgrad.notation import Loader, QuickLoader, write
 from rlgrad.settings import SHARED, Key, RunSettings, Section, check_sweeps, imported, is_meant, meant, refusal
@@ -151,6 +151,9 @@ class Config:
                     message += "; it is looked for beside the config and in the working directory"
                 raise SettingError(("imports",), message) from error
             self._check_origin(found)
+            file = getattr(found, "__file__", None)
+            if file and files.digest_of(module) != files.digest(Path(file)):
+                say_once(f"{file} has changed since it was imported: the old text runs, until a new process begins")
 
     def _check_origin(self, module: ModuleType) -> None:
         """Raises SettingError if the module is not the one beside the config: another of its name was found first."""

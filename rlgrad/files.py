@@ -7,10 +7,11 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
-from rlgrad.errors import say, say_once
+from rlgrad.errors import UsageError, say, say_once
 
 
 def write(path: Path, content: str | bytes, previous: Path | None = None) -> None:
@@ -34,6 +35,30 @@ def write(path: Path, content: str | bytes, previous: Path | None = None) -> Non
             temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def digest_of(module: str) -> str | None:
+    """The first digits of the SHA-256 of a module's text when it was imported, or first asked for; None without a
+    file."""
+    spec: Any = getattr(sys.modules.get(module), "__spec__", None)  # a new one, if it is imported or reloaded again
+    if spec is not None and spec.has_location and not getattr(spec, "digest", None):
+        spec.digest = digest(Path(spec.origin))
+    return getattr(spec, "digest", None)
+
+
+def digest(path: Path) -> str | None:
+    """The first digits of the SHA-256 of a file; None if it cannot be read."""
+    with contextlib.suppress(OSError):
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return None
+
+
+def here() -> Path:
+    """The working directory. Raises UsageError if it does not exist any more."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise UsageError("the working directory does not exist any more: change to another one") from error
 
 
 def read(path: Path) -> bytes:

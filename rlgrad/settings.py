@@ -447,6 +447,8 @@ def check_sweeps(settings: Section) -> None:
             raise SettingError(path, f"a sweep must list one or more numbers (here: {short(str(values))})")
         if len(set(values)) < len(values):
             raise SettingError(path, f"each value may appear only once (here: {short(str(values))})")
+        if settings.initial and path[-1].startswith("initial_"):
+            raise SettingError(path, "a sweep of it has no effect: the run begins with the weights of `initial`")
     if len(settings.seeds) > MAX_REPLICAS:
         message = f"{len(settings.cells)} values of a sweep times {int(settings.replicas)} are more than {MAX_REPLICAS}"
         raise SettingError(("replicas",), message)

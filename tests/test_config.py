@@ -333,6 +333,8 @@ def test_what_does_no_harm_but_has_no_effect_is_named() -> None:
     assert load_config(config).build().problem.facts["settings without effect here"] == "critic, policy.squash"
     endless = config | {"baseline": "critic", "segment": 5, "episode_limit": 9}
     assert load_config(endless).build().problem.facts["settings without effect here"] == "episode_limit, policy.squash"
+    swept = config | {"policy": {"initial_deviation": {"sweep": [0.5, 1.0]}}, "critic": {}}
+    assert load_config(swept).build().problem.facts["settings without effect here"] == "policy.initial_deviation"
     used = config | {"baseline": "critic", "environment": "Pendulum-v1"}
     assert "settings without effect here" not in load_config(used).build().problem.facts
 

@@ -1,9 +1,10 @@
 """What one batch tells of its gradient."""
 
+import numpy as np
 import pytest
 import torch
 
-from rlgrad.agents.diagnostics import MOST, effective_number, quality_of_gradient
+from rlgrad.agents.diagnostics import MOST, effective_number, explained_variance, quality_of_gradient
 from rlgrad.agents.gradient import Terms, by_halves, policy_gradient
 from rlgrad.config import load_config
 from rlgrad.replicas import flatten
@@ -28,6 +29,24 @@ def test_halves_that_agree_have_a_bounded_ratio(size: float) -> None:
     assert found.item() == (0.0 if size == 0 else pytest.approx(MOST))
     almost = quality_of_gradient(g, g * (1 + 1e-6))["gradient/signal_to_noise"]
     assert 0 <= almost.item() <= MOST * 1.0001
+
+
+@pytest.mark.parametrize("size", [1e-12, 1.0, 1e12])
+def test_what_is_told_of_a_gradient_and_a_baseline_has_no_unit(size: float) -> None:
+    g, h, target, guess = np.random.default_rng(0).normal(size=(4, 5))
+    cosine = g @ h / np.sqrt((g @ g) * (h @ h))
+    both = (torch.tensor(size * x, dtype=torch.float32)[None] for x in (g, h))
+    assert quality_of_gradient(*both)["gradient/half_cosine"].item() == pytest.approx(cosine, rel=1e-5)
+    batch = [torch.tensor(size * x, dtype=torch.float32).reshape(1, 5, 1) for x in (guess, target)]
+    found = explained_variance(*batch, torch.ones(1, 5, 1, dtype=torch.bool))
+    assert found.item() == pytest.approx(1 - (target - guess).var() / target.var(), rel=1e-5)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-12, 0.1, 1e6])
+def test_targets_that_do_not_differ_have_no_variance_to_explain(value: float) -> None:
+    target = torch.full((1, 7, 1), value)
+    guess = target + torch.linspace(-1, 1, 7).reshape(1, 7, 1)
+    assert -MOST <= explained_variance(guess, target, torch.ones(1, 7, 1, dtype=torch.bool)).item() < -10
 
 
 def test_the_gradient_of_all_is_the_mean_of_its_halves_by_their_episodes() -> None:

@@ -116,3 +116,12 @@ def test_a_critic_s_guess_is_in_units_of_the_return() -> None:
         network.layers[0].bias.fill_(0.5)
     assert Critic(network, unit)(torch.zeros(1, 3, 1)).tolist() == [[12.0] * 3]
     assert Critic(network)(torch.zeros(1, 3, 1)).tolist() == [[0.5] * 3]
+
+
+@pytest.mark.parametrize(("returns", "deviation"), [([6e-9, 14e-9], 4e-9), ([6e9, 14e9], 4e9), ([5.0, 5.0], 1e-4)])
+def test_a_unit_of_returns_is_as_small_as_they_are(returns: list[float], deviation: float) -> None:
+    """Equal returns give none: what comes next would be infinite in it."""
+    unit = ReturnUnit(1)
+    unit.observe(torch.tensor(returns).reshape(1, 2, 1, 1), torch.ones(1, 2, 1, dtype=torch.bool))
+    unit.advance()
+    assert unit.mean_and_deviation(torch.zeros(1))[1].item() == pytest.approx(deviation, rel=1e-6)

@@ -166,6 +166,8 @@ def test_every_space_is_served(name: str, settings: dict[str, Any]) -> None:
         "problem": "reinforce", "environment": f"tests/{name}-v0", "episodes": 3, "updates": 2, "replicas": 2,
         "policy": {"hidden": [4]}, "optimizer": {"name": "SGD", "lr": 0.01}, "evaluation": {"episodes": 2},
     }  # fmt: skip
+    if name == "Open":  # it has no bounds to squash between
+        settings = settings | {"policy": {"hidden": [4]}}
     problem, optimizer, _ = load_config(config | settings).build()
     before = [p.detach().clone() for p in problem.model.parameters()]
     for update in itertools.islice(updates(problem, optimizer), 2):

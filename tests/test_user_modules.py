@@ -1,6 +1,8 @@
 """Code of a user's own: modules that a config names, and objects that are given from Python."""
 
 import functools
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -349,3 +351,21 @@ def test_a_module_of_the_same_name_from_elsewhere_is_refused(tmp_path: Path) -> 
                 load_config(tmp_path / "two" / f"{name}.yaml", allow_imports=True).build()
     finally:
         sys.modules.pop("twin_of_two", None)
+
+
+def test_a_module_that_was_changed_after_it_was_imported_is_told(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is recorded is the text that runs."""
+    module = place / f"{module_of(place)}.py"
+    recorded = []
+    for change in ("", "# another line\n", "# and one more\n"):
+        module.write_text(module.read_text() + change)
+        if "more" in change:
+            del sys.modules[module.stem]
+        run = rlgrad.train(place / "problem.yaml", out=f"run{change[:5]}", allow_imports=True)
+        recorded.append(json.loads((run.directory / "environment.json").read_text())["imports"][module.stem])
+        said = f"{module.name} has changed since it was imported: the old text runs"
+        assert (said in capsys.readouterr().err) == ("another" in change)
+    assert recorded[0] == recorded[1] != recorded[2]
+    assert hashlib.sha256(module.read_bytes()).hexdigest().startswith(recorded[2])

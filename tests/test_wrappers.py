@@ -166,6 +166,15 @@ def test_wrappers_are_recorded_and_put_around_again(tmp_path: Path, capsys: pyte
     capsys.readouterr()
 
 
+@pytest.mark.parametrize("name", [None, "NormalizeReward", "NormalizeObservation"])
+def test_what_a_step_achieved_is_told_in_a_unit_that_stays_only(name: str | None, tmp_path: Path) -> None:
+    """Nothing moves here, so that the change is 0."""
+    still = {"diagnose_every_updates": 1, "optimizer": {"name": "SGD", "lr": 1e-30}}
+    train(config(*([{"name": name}] if name else []), **still), out=tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row.get("objective/achieved_change") for row in rows] == [None if name else [0.0]] * 2
+
+
 def test_our_own_form_plays_without_wrappers_only() -> None:
     stacked = {"name": "FrameStackObservation", "stack_size": 2}
     plays = load_config(config(stacked, environment="CartPole-v1")).build().problem.facts["CartPole-v1 is played by"]

@@ -14,7 +14,7 @@ from rlgrad.agents.critic import Critic
 from rlgrad.agents.masked import Masked
 from rlgrad.agents.normalisers import Normaliser, ReturnUnit
 from rlgrad.agents.pictures import Sight
-from rlgrad.agents.policies import Policy, outputs, policy_for
+from rlgrad.agents.policies import Policy, bounded, free, outputs, policy_for
 from rlgrad.agents.settings import CreditSettings
 from rlgrad.environments.spaces import Picture, apart, pictures, visible_space
 from rlgrad.errors import SettingError, blame
@@ -53,6 +53,9 @@ def make_agent(
         message = f"no policy supports the actions of {settings.environment}, {action}: they must be Discrete, "
         message += "MultiDiscrete, MultiBinary, or a Box of real numbers that are not all fixed"
         raise SettingError(("environment",), message)
+    if policy.squash and isinstance(action, spaces.Box) and not bounded(action)[free(action)].all():
+        message = f"a tanh needs two bounds, and not all actions of {settings.environment} have them: set false"
+        raise SettingError(("policy", "squash"), message)
     seen, shown = visible(settings, apart(observation, settings.mask)[0])
 
     def masked(network: nn.Module, forbids: bool) -> nn.Module:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from rlgrad.agents.advantages import mean_and_variance
 
-MOST = 1e6  # the largest signal-to-noise ratio that is reported
+MOST = 1e6  # the largest ratio that is reported
 
 
 def quality_of_gradient(g: Tensor, h: Tensor) -> dict[str, Tensor]:
@@ -18,15 +18,19 @@ def quality_of_gradient(g: Tensor, h: Tensor) -> dict[str, Tensor]:
     variance = (g - h).square().sum(1) / 4
     least = ((g + h) / 2).square().sum(1).clamp(min=torch.finfo(g.dtype).tiny) / MOST
     return {
-        "gradient/half_cosine": torch.cosine_similarity(g, h, dim=1),
+        "gradient/half_cosine": torch.cosine_similarity(g, h, dim=1, eps=torch.finfo(g.dtype).tiny),
         "gradient/deviation": variance.sqrt(),
         "gradient/signal_to_noise": (g * h).sum(1).clamp(min=0) / variance.maximum(least),
     }
 
 
 def explained_variance(guess: Tensor, target: Tensor, alive: Tensor) -> Tensor:
-    """1 - Var(target - guess) / Var(target) [R] over the steps alive: 1 is perfect, 0 is no better than the mean."""
-    return 1 - mean_and_variance(target - guess, alive)[1] / mean_and_variance(target, alive)[1].clamp(min=1e-12)
+    """1 - Var(target - guess) / Var(target) [R] over the steps alive: 1 is perfect, 0 is no better than the mean. It is
+    at least -MOST: targets that do not differ, but for rounding, have no variance to explain."""
+    mean, variance = mean_and_variance(target, alive)
+    numbers = torch.finfo(target.dtype)
+    rounding = (numbers.eps * mean).square().clamp(min=numbers.tiny)
+    return (1 - mean_and_variance(target - guess, alive)[1] / variance.maximum(rounding)).clamp(min=-MOST)
 
 
 def effective_number(log_ratio: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from rlgrad.agents.advantages import total
 from rlgrad.networks import Actable, Frozen
 
 LIMIT = 10.0  # deviations at which a feature is clipped
+LEAST = 1e-4  # the smallest deviation: a feature that moves less is taken for a constant with noise
 
 
 class Normaliser(Actable):
@@ -58,7 +59,12 @@ class Normaliser(Actable):
         """Mean and deviation in the shape that fits x [R, ..., D]; 0 and 1 as long as nothing has been seen."""
         variance = torch.where(self.seen_count > 1, self.seen_squares / self.seen_count, 1.0)
         shape = (len(x), *[1] * (x.dim() - 2), -1)
-        return self.seen_mean.to(x.dtype).reshape(shape), variance.sqrt().clamp(min=1e-4).to(x.dtype).reshape(shape)
+        deviation = self.bounded(variance.sqrt())
+        return self.seen_mean.to(x.dtype).reshape(shape), deviation.to(x.dtype).reshape(shape)
+
+    def bounded(self, deviation: Tensor) -> Tensor:
+        """The deviation [R, D] that is used."""
+        return deviation.clamp(min=LEAST)
 
     @torch.no_grad()
     def advance(self) -> None:
@@ -88,3 +94,7 @@ class ReturnUnit(Normaliser):
 
     def __init__(self, replicas: int):
         super().__init__(replicas, 1)
+
+    def bounded(self, deviation: Tensor) -> Tensor:
+        """However small the rewards are; but returns that are equal, up to rounding, give no unit."""
+        return torch.where(deviation > 1e-12 * self.seen_mean.abs(), deviation, LEAST)

@@ -224,12 +224,9 @@ class GaussianPolicy(Policy):
         squash: bool = False,
     ):
         super().__init__(network)
-        kind: Any = box.dtype
-        limit = min(UNBOUNDED, float(np.finfo(kind).max))
-        bounded = (np.abs(box.low) < limit) & (np.abs(box.high) < limit)
         self.dtype, self.squash, self.free = box.dtype, squash, free(box)
-        self.low, self.high = box.low, box.high
-        low, high = np.where(bounded, box.low, -1).astype(float), np.where(bounded, box.high, 1).astype(float)
+        self.low, self.high, both = box.low, box.high, bounded(box)
+        low, high = np.where(both, box.low, -1).astype(float), np.where(both, box.high, 1).astype(float)
         low, high = low[self.free], high[self.free]
         self.centre, self.reach = (low + high) / 2, (high - low) / 2
         self.volume = float(np.log(self.reach).sum())  # log of the factor from units of the policy to those of the box
@@ -306,6 +303,13 @@ class Gaussian:
 def free(box: spaces.Box) -> np.ndarray:
     """Which elements of a Box can have more than one value."""
     return np.asarray(box.low < box.high)
+
+
+def bounded(box: spaces.Box) -> np.ndarray:
+    """Which elements of a Box have two bounds. At the limit of the number's type they count as none."""
+    kind: Any = box.dtype
+    limit = min(UNBOUNDED, float(np.finfo(kind).max))
+    return np.asarray((np.abs(box.low) < limit) & (np.abs(box.high) < limit))
 
 
 def excess(log_ratio: Tensor) -> Tensor:

@@ -167,7 +167,8 @@ class AgentSettings(RunSettings):
     critic: CriticSettings = CriticSettings()
     """used by the baseline `critic`, and by no other"""
     normalise_observations: bool = False
-    """whether every feature is scaled to mean 0 and deviation 1, by what each replica has seen in earlier updates. The
+    """whether every feature is scaled to mean 0 and deviation 1, by what each replica has seen in earlier updates. A
+    deviation below 1e-4 counts as 1e-4: a feature that hardly moves is not scaled up. The
     scale moves for as long as a run goes on, and the policy with it, even where the learning rate has become 0"""
     evaluation: HeldOutEpisodes = HeldOutEpisodes()
 
@@ -303,4 +304,5 @@ def without_effect(settings: CreditSettings, continuous: bool, pictures: bool) -
     idle += ["hidden", "activation", "initial_gain"] if settings.policy.network else []
     idle += [] if pictures else ["filters"]
     plain = {name: field.default for name, field in PolicySettings.model_fields.items()}
-    return unused + [f"policy.{name}" for name in idle if getattr(settings.policy, name) != plain[name]]
+    given = ((name, getattr(settings.policy, name)) for name in idle)  # a tensor [R] if it is swept
+    return unused + [f"policy.{name}" for name, one in given if isinstance(one, Tensor) or one != plain[name]]

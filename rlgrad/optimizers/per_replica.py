@@ -101,7 +101,8 @@ class PerReplica(Sliced):
                     wait()
                 answered.add(replica)
                 for view, parameter, sign in zip(self.views[replica], self.parameters, self.signs, strict=True):
-                    view.grad = None if parameter.grad is None else sign * parameter.grad[replica]
+                    own = None if parameter.grad is None else parameter.grad[replica]
+                    view.grad = None if own is None else (sign * own).contiguous()  # as LBFGS flattens it
                 return self.signs[0] * value[replica]
 
             return lambda wait: self.each[replica].step(lambda: cost(wait))

@@ -71,6 +71,7 @@ class Course:
     clipped: Tensor  # [R] sum over these passes of the share of steps that the clip has stopped
     kl: Tensor  # [R] KL divergence from the policy that played, in the last pass
     surrogate: Tensor  # [R] value of L in the last pass
+    noted: Tensor | None = None  # the steps of the last pass: an optimizer may evaluate it several times
 
     def logged(self) -> dict[str, Tensor]:
         passes = self.taken.clamp(min=1)
@@ -150,8 +151,10 @@ class PPO(Reinforce):
         if shared:
             slopes = distributed.whole(gradient)
             surrogate, kl, stopped = distributed.summed(surrogate, kl, stopped)
-        first = not course.taken.any() and not course.resting.any()
-        self._note(course, surrogate, kl, stopped)
+        first = course.noted is None
+        if course.noted is not batch.at:
+            course.noted = batch.at
+            self._note(course, surrogate, kl, stopped)
         value = weights.value if first else surrogate
         notes = First(weights, course.before) if first else None
         return Estimate(value, Lazy(course.logged), list(slopes), notes=notes, resting=course.resting)

@@ -12,6 +12,7 @@ after them: the n-step actor-critic, A2C (Mnih et al. 2016, https://arxiv.org/ab
 return still to come from the states that the policy visits.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -132,6 +133,9 @@ class Reinforce(Trainable):
         cells = settings.each()
         for cell in cells:
             check(cell)
+        if settings.policy.deviation == "state_dependent" and ("policy", "initial_deviation") in settings.grid:
+            raise SettingError(("policy", "initial_deviation"), "it cannot be swept with deviation: state_dependent")
+        self.alone = functools.partial(settings.alone, own.start or 0)  # the settings of the first replica
         self.line_search = not settings.baseline.startswith("optimal")  # their gradient has no surrogate
         if settings.baseline == "critic":  # the surrogate does not contain the critic's error
             self.line_search = settings.critic.optimizer is not None
@@ -331,10 +335,11 @@ class Reinforce(Trainable):
         moved = [old.divergence(self.model(x)) for old, x in zip(before.policy, seen, strict=True)]
         of = "surrogate" if self.settings.flowing else "objective"
         found = {
-            f"{of}/achieved_change": self.after(update) - update.value,
             "policy/kl": step_mean(torch.cat(moved, 1), batch.alive),
             "policy/effective_episodes": effective_number(self._log_ratio(update)),
         }
+        if self.settings.flowing or not self.experience.moments:  # which have moved since: the two are in other units
+            found[f"{of}/achieved_change"] = self.after(update) - update.value
         if self._promises:
             found[f"{of}/predicted_change"] = promised * weights.unit.flatten()
         return found
@@ -362,7 +367,7 @@ class Reinforce(Trainable):
             raise RunError("a network that was given from Python has all replicas, and a film needs one")
         tensors = {name: tensor[:1] for name, tensor in self.model.state_dict().items()}
         try:
-            show = Show(self.settings.trained(tensors, self.description()))
+            show = Show(self.alone().trained(tensors, self.description()))
             return {"pictures/film": film(beginning(show.frames()), show.fps)}
         except (UsageError, SettingError, ImportError) as error:
             raise RunError(str(error)) from error

@@ -54,7 +54,7 @@ def load(
     config.trained({name: tensor[:1] for name, tensor in found.tensors.items()}, found.description)
     because = ""
     if replica is None:
-        replica, because = (0, "") if count == 1 else best(config, found)
+        replica, because = (0, "") if count == 1 else best(config, path, found)
     swept = ""
     if config.settings.grid:
         cell = config.settings.cells[replica // int(config.settings.replicas)]
@@ -83,16 +83,25 @@ def stage(path: Path, found: Weights, replica: int) -> str:
     return f"after {done} update{'s' * (done != 1)}{unfinished}"
 
 
-def best(config: Config, found: Weights) -> tuple[int, str]:
+def set_aside(path: Path, found: Weights) -> set[int]:
+    """The replicas that were set aside before these weights were kept: they count in no statistic."""
+    saved = checkpoint.load(path) or {}
+    aside = saved.get("state", {}).get("set_aside", {})
+    done = found.update if isinstance(found.update, list) else [found.update or 0] * weights.replicas(found.tensors)
+    return {replica for replica, updates in enumerate(done) if updates > aside.get(replica, updates)}
+
+
+def best(config: Config, path: Path, found: Weights) -> tuple[int, str]:
     """The best replica in a new evaluation, and the reason for this choice as text."""
     problem = config.build().problem
     metric, direction = problem.judged
     weights.fill(problem, found)
     values = attempt(lambda: problem.evaluate(APART), config.settings.update_seconds_limit)[metric].tolist()
-    chosen = max(range(len(values)), key=lambda k: direction.sign * values[k])
+    left = sorted({*range(len(values))} - set_aside(path, found))
+    chosen = max(left, key=lambda k: direction.sign * values[k])
     policy = (found.description or {}).get("form", {}).get("kind") == "policy"
     on = "new episodes, other than those of the run" if policy else "the held-out examples"
-    return chosen, f": the best of {len(values)} on {on} ({metric.replace('_', ' ')} {number(values[chosen])})"
+    return chosen, f": the best of {len(left)} on {on} ({metric.replace('_', ' ')} {number(values[chosen])})"
 
 
 def evaluate(config: Config, path: Path, update: int | str | None, episode_seed: int) -> dict[str, Any]:
@@ -105,9 +114,10 @@ def evaluate(config: Config, path: Path, update: int | str | None, episode_seed:
     weights.fill(problem, kept)
     step = config.settings.length + episode_seed
     measured = attempt(lambda: problem.evaluate(step), config.settings.update_seconds_limit)
-    found = {}
+    found, gone = {}, set_aside(path, kept)
     for cell in config.settings.cells:
+        without = {number for number, replica in enumerate(cell.replicas) if replica in gone}
         for name, numbers in measured.items():
-            statistics = summarize(numbers[list(cell.replicas)].tolist(), by_chance=problem.by_chance)
+            statistics = summarize(numbers[list(cell.replicas)].tolist(), without, problem.by_chance)
             found[f"{cell.name}: {name}" if cell.values else name] = statistics
     return found

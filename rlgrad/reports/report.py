@@ -196,10 +196,14 @@ def improvement(runs: Sequence[Recorded], tag: str) -> Iterable[str]:
     last = [[v for v in run.curve(tag).values[-1].tolist() if v == v] for run in runs]
     rows = []
     for run, values in list(zip(runs, last, strict=True))[1:]:
+        if not (values and last[0]):  # all replicas were set aside
+            continue
         p = probability_of_improvement(values, last[0])
         p = 1 - p if run.smaller_is_better(tag) else p
         low, high = interval_of_probability(p, len(values), len(last[0]))
         rows.append([f"{run.name} better than {runs[0].name}", f"{p:.2f}", f"{low:.2f} to {high:.2f}"])
+    if not rows:
+        return
     name = tag.partition("/")[2].replace("_", " ")
     yield f"<h2>Probability of improvement: {text(name)}</h2>"
     yield "<p>How often a replica of the one ends better than one of the other, over all pairs; 0.5: no difference.</p>"

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import hashlib
 import importlib.metadata
 import itertools
 import json
@@ -128,13 +127,14 @@ def dump(settings: FollowSettings) -> str:
 
 def environment(settings: FollowSettings, problem: Trainable) -> dict[str, Any]:
     """The content of environment.json: what a result may depend on besides the config, and facts about the problem."""
+    imports = settings.imports if isinstance(settings, RunSettings) else ()
     return {
         "command": sys.argv,
         "seed": settings.seed,
         "commit": commit(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
-        "imports": {name: digest(name) for name in settings.imports} if isinstance(settings, RunSettings) else {},
+        "imports": {name: files.digest_of(name) for name in imports},
         "machine": {"system": platform.platform(), "processor": processor(), "cores": os.cpu_count()},
         "threads": torch.get_num_threads(),
         "arithmetic": arithmetic() | device(problem),
@@ -193,14 +193,6 @@ def version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def digest(module: str) -> str | None:
-    """The first digits of the SHA-256 of an imported module's file; None without a file."""
-    file = getattr(sys.modules.get(module), "__file__", None)
-    with contextlib.suppress(OSError):
-        return file and hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
-    return None
 
 
 @functools.cache

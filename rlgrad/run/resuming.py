@@ -58,7 +58,7 @@ def resume(
         if config is None or isinstance(config, Mapping):
             raise UsageError("--resume auto finds the newest run of a config: --config NAME is missing")
         path = newest(config.name if isinstance(config, Config) else find(config).stem)
-    path, here = Path(path), Path.cwd()
+    path, here = Path(path), files.here()
     given, objects = directory.split_arguments(overrides, environment=environment, policy=policy)
     recorded = recorded_config(path, allow_imports, objects)
     if distributed.RESTARTS and extend_to == recorded.settings.length:

@@ -16,7 +16,8 @@ TAGS = {
     "`standardise_advantages` or `entropy_bonus`, and in whole episodes with `gae_lambda` below 1, with `time_limit: "
     "bootstrap`, or with a discount but no `discount_weighting`.",
     "objective/achieved_change": "The change of the objective that the update achieved, on the same data, or in "
-    "episodes with the same random numbers (the objective's unit); every `diagnose_every_updates`.",
+    "episodes with the same random numbers (the objective's unit); every `diagnose_every_updates`. It is left out with "
+    "wrappers that normalise, because their unit moves.",
     "surrogate/predicted_change": "In segments and with `batch_steps`, where no episode is played again: the predicted "
     "change of the objective of the same steps, each weighted by how much more probable its action has become (the "
     "objective's unit); every `diagnose_every_updates`. It is left out with `standardise_advantages` or "

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from rlgrad import distributed
+from rlgrad import distributed, files
 from rlgrad.config import Config, load_config, valid
 from rlgrad.errors import SettingError, UsageError, called, numbered
 from rlgrad.loop import parameters_apart
@@ -70,7 +70,7 @@ def launch(
     check: Callable[[Trainable], None] | None = None,
 ) -> Run:
     """Train with a loaded config. check: a function that raises UsageError if the problem is not the wanted one."""
-    here, settings = Path.cwd(), config.settings  # an environment may change the working directory
+    here, settings = files.here(), config.settings  # an environment may change the working directory
     with (
         distributed.together(settings.update_seconds_limit, settings.device),
         guest.on(distributed.place(settings.device)),
@@ -138,7 +138,7 @@ def follow(
         name = type(problem).__name__.lower()
         path = resuming.existing(out) if resume else distributed.from_first(lambda: directory.claim(name, out))
         with directory.held(path):
-            here = Path.cwd()
+            here = files.here()
             run = Following(wanted, problem, optimizer, schedule, observers, here / path, here=here)
             return resuming.follow_on(run, quiet) if resume else begin(run, quiet)
 

@@ -211,6 +211,17 @@ def test_what_the_passes_come_to_by_hand() -> None:
     assert found["ppo/surrogate"].tolist() == pytest.approx([0.2, 1.0])
 
 
+def test_a_pass_counts_once_however_often_its_critic_is_evaluated(tmp_path) -> None:
+    """The policy's steps of the first update do not depend on how the critic is fitted."""
+    first = []
+    for line in ({"name": "SGD", "lr": 0.1}, {"name": "LBFGS", "lr": 0.1, "max_iter": 3}):
+        run = train(SETTINGS | {"critic": {"hidden": [8], "optimizer": line}}, out=tmp_path / line["name"])
+        first.append(json.loads((run.directory / "metrics.jsonl").read_text().splitlines()[0]))
+    for tag in ("ppo/passes", "ppo/kl", "ppo/clip_fraction", "ppo/surrogate"):
+        assert first[0][tag] == first[1][tag], tag
+    assert first[0]["ppo/passes"] == [6, 6]
+
+
 def test_later_steps_count_less_where_the_settings_say_so() -> None:
     problem = made(segment=None, discount_weighting=True, minibatches=1, standardise_advantages=False)
     batch = next(iter(problem.passes(problem.sample(0))))

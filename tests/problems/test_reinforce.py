@@ -836,6 +836,16 @@ def test_an_observation_s_last_digits_are_learned_from(tmp_path: Path, more: dic
     assert action.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize(("low", "high"), [(2, np.inf), (-np.inf, 5), (-np.inf, np.inf), (-3.4028235e38, 1)])
+def test_actions_without_two_bounds_are_not_squashed(tmp_path: Path, low: float, high: float) -> None:
+    class Half(FarAway):
+        action_space = spaces.Box(np.array([low, 0], np.float32), np.array([high, 1], np.float32))
+
+    config = {"problem": "reinforce", "updates": 1, "optimizer": {"name": "SGD"}, "policy": {"squash": True}}
+    with pytest.raises(UsageError, match=r"policy\.squash: a tanh needs two bounds, and not all actions of"):
+        train(config, environment=Half, out=tmp_path / "run")
+
+
 def test_what_was_promised_is_in_the_objective_s_unit(float64: None) -> None:
     """The gradient is in units of the return's deviation; a small step comes to what it says times that."""
     problem = plain(discount=0.9, normalise_returns=True, baseline="none", diagnose_every_updates=1)

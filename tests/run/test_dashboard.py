@@ -165,6 +165,17 @@ def test_a_film_shows_the_policy_while_it_learns(tmp_path: Path, monkeypatch: py
     assert rows(plain) == rows(path)  # who watches changes nothing
 
 
+def test_the_film_of_a_sweep_is_of_its_first_value(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip("pygame", reason="pygame is not installed: the extra `play` brings it")
+    changed = {"updates": 1, "pictures_every_updates": 1, "environment": "Pendulum-v1", "episode_limit": 200}
+    gains = {
+        "policy": {"hidden": [4], "initial_gain": {"sweep": [0.5, 1.0]}, "initial_deviation": {"sweep": [0.5, 1.0]}}
+    }
+    path = train(AGENT | changed | gains, out=tmp_path / "run").directory
+    assert capsys.readouterr().err == ""
+    assert pictures(path, "pictures/film")[0].n_frames > 2
+
+
 def test_pictures_that_cannot_be_made_cost_a_line_and_no_run(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     config = AGENT | {"environment": "tests/Countdown-v0", "updates": 3, "pictures_every_updates": 1}
     assert train(config, out=tmp_path / "run").summary["status"] == "completed"

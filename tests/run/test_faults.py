@@ -19,6 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rlgrad import load
 from rlgrad.cli import main
 from rlgrad.errors import RunError
 from rlgrad.run import checkpoint, resume, train
@@ -233,6 +234,23 @@ def test_an_agent_that_diverges_is_set_aside(tmp_path: Path, poisoned) -> None:
     assert all(row["episode/return"][1] is None for row in rows(path)[2:])
     assert rows(path)[5]["objective/achieved_change"][0] is not None
     assert all(tensor.isfinite().all() for tensor in load_file(path / "model.safetensors").values())
+
+
+def test_what_was_set_aside_counts_in_no_statistic_afterwards_either(tmp_path: Path, capsys) -> None:
+    """All replicas of the second value diverge at once."""
+    config = {"problem": "logistic", "data": "breast_cancer", "batch_size": 8, "updates": 3, "replicas": 2}
+    config |= {"on_divergence": "set_aside", "optimizer": {"name": "SGD", "lr": {"sweep": [0.1, 1e38]}}}
+    path = train(config, out=tmp_path / "run").directory
+    assert list(summary(path)["set_aside"]) == ["2", "3"]
+    capsys.readouterr()
+    assert main(["evaluate", str(path)]) == 0
+    printed = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    first, second = (cell["evaluation.log_loss"] for cell in summary(path)["sweep"])
+    assert second["mean"] is None
+    assert "optimizer.lr=1e+38: log_loss" in printed
+    assert any(line.startswith(f"optimizer.lr=0.1: log_loss         {first['mean']:.4g}  95%") for line in printed)
+    assert "best of 2" in load(path).origin
+    assert main(["report", str(path)]) == 0
 
 
 def test_where_every_replica_diverges_the_run_fails(tmp_path: Path) -> None:

@@ -327,3 +327,11 @@ def test_an_environment_and_a_policy_may_be_given_as_objects(tmp_path: Path) -> 
         resume(tmp_path / "broken", **given)
     resume(tmp_path / "broken", policy=network(), **given)
     assert_same(whole.directory, tmp_path / "broken")
+
+
+def test_a_working_directory_that_is_gone_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(UsageError, match="the working directory does not exist any more"):
+        train(AGENT, out=tmp_path / "run")
