@@ -15,16 +15,17 @@ WITHOUT_DATA = ("textbook", "horse_colic")  # these are trained in test_textbook
 NAMES = sorted(path.stem for path in SHIPPED.glob("*.yaml") if not path.stem.startswith(WITHOUT_DATA))
 
 
+FEW = {"critic.epochs": 3, "critic.minibatches": 3}
 # Smaller where episodes are long, and longer where the first reward comes late, or the critic has to learn first.
 SETTINGS = {
     "acrobot": {"replicas": 1, "episodes": 8, "updates": 10},
     "frozen_lake": {"replicas": 4, "updates": 24},
-    "half_cheetah": {"replicas": 1, "episodes": 2, "environment_options.max_episode_steps": 300, "updates": 5},
-    "hopper": {"replicas": 1, "episodes": 6, "segment": 64, "updates": 5},
+    "half_cheetah": {"replicas": 1, "episodes": 2, "environment_options.max_episode_steps": 300, "updates": 5, **FEW},
+    "hopper": {"replicas": 1, "episodes": 6, "segment": 64, "updates": 5, **FEW},
     "inverted_pendulum": {"replicas": 4, "updates": 6},
     "lunar_lander": {"replicas": 1, "episodes": 4, "updates": 2},
     "ppo_cartpole": {"replicas": 4, "updates": 4},
-    "walker2d": {"replicas": 1, "batch_steps": 300, "updates": 5},
+    "walker2d": {"replicas": 1, "batch_steps": 300, "updates": 5, **FEW},
     "pendulum": {"replicas": 2, "episodes": 8, "updates": 4},
     "pong": {"episodes": 2, "segment": 8, "updates": 2},
 }
