@@ -161,6 +161,7 @@ class Drawn(gymnasium.Env):
         return (seen, {"action_mask": mask}) if self.where == "info" else ({"seen": seen, self.where: mask}, {})
 
 
+gymnasium.register("tests/Drawn-v0", Drawn)
 for mode in AutoresetMode:
     gymnasium.register(
         f"tests/Drawn{mode.name}-v0", Drawn,
@@ -369,6 +370,37 @@ def test_copies_that_are_only_stepped_with_the_others_obey_too(mode: AutoresetMo
         assert torch.equal(getattr(single, name), getattr(vector, name)), name
     batch = problem(simulator="vector", baseline="critic", batch_steps=300, episodes=8, **more).sample(0)
     assert batch.alive.sum() >= 300
+
+
+@pytest.mark.parametrize("where", ["info", "action_mask"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"environment": "tests/Drawn-v0", "workers": 0},
+        {"environment": "tests/Drawn-v0", "workers": 1},
+        {"environment": "tests/DrawnDISABLED-v0", "simulator": "vector"},
+    ],
+    ids=["single", "workers", "vector"],
+)
+def test_an_unfinished_episode_is_put_back_by_its_own_actions(how: dict[str, Any], where: str) -> None:
+    """The environment raises where an action is not legal, and knows what single copies have played."""
+    settings = {"environment_options": {"where": where}, "segment": 5, "episodes": 3, "replicas": 2, **how}
+    whole, once, *made = (problem(baseline="critic", **settings) for _ in range(6))
+    unbroken = [once.sample(step) for step in range(5)]
+    for step, resumed in enumerate(made):
+        whole.sample(step)
+        before = len(Drawn.played)
+        resumed.load_state_dict({name: tensor.clone() for name, tensor in whole.state_dict().items()})
+        again = Drawn.played[before:]
+        if how.get("workers") == 0:
+            assert len(again) == 6
+            assert all(episode in Drawn.played[:before] for episode in again)
+        a, b = resumed.sample(step + 1), unbroken[step + 1]
+        assert torch.equal(a.observation, b.observation)
+        assert torch.equal(a.action, b.action)
+        resumed.close()
+    for one in (whole, once):
+        one.close()
 
 
 def test_only_illegal_actions_are_made_legal() -> None:

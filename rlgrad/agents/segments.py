@@ -102,18 +102,12 @@ class Segments:
         self.seeds, self.begun = arrays["seeds"], arrays["begun"]
         self.earned, self.taken, self.finished = arrays["earned"], arrays["taken"], arrays["finished"]
         self.actions = list(arrays["actions"])
-        self.environments.reset([np.random.default_rng(0)] * self.replicas)
-        observation, _ = self.environments.restart(np.ones(len(self.seeds), bool), self.seeds)
-        waiting = np.zeros(len(self.seeds), bool)
-        for t, action in enumerate(self.actions):
-            due = (self.begun == t) | waiting  # slots whose episode begins later play any others until then
-            if t > 0 and due.any():
+        observation = self.environments.reset([np.random.default_rng(0)] * self.replicas, begin=False)
+        for t in range(len(self.actions) + 1):
+            if (due := self.begun == t).any():
                 observation, _ = self.environments.restart(due, self.seeds)
-            found = self.environments.step(action)
-            observation = found.observation
-            waiting = (found.terminated | found.truncated) & (self.begun > t)
-        if (due := (self.begun == len(self.actions)) | waiting).any():
-            observation, _ = self.environments.restart(due, self.seeds)
+            if t < len(self.actions):  # the actions of slots that wait belong to episodes that have ended
+                observation = self.environments.step(self.actions[t]).observation
         own = ranks.own(len(self.seeds))
         if not np.array_equal(observation[own], arrays["observation"][own]):
             message = "the environment does not repeat itself: the same seeds and actions have led to another state, "
@@ -132,7 +126,7 @@ def joined(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     aligned = []
     for state in states:
         actions = state["actions"]
-        missing = most - len(actions)  # a slot can play any actions before its episode begins
+        missing = most - len(actions)  # what stands before a slot's episode begins is never played
         before = actions[:1].expand(missing, *actions.shape[1:])
         aligned.append({**state, "actions": torch.cat([before, actions]), "begun": state["begun"] + missing})
     return {name: torch.cat([state[name] for state in aligned], axis(name)) for name in states[0]}

@@ -51,9 +51,9 @@ class GymnasiumEnvironments:
     def close(self) -> None:
         close(self.pool)
 
-    def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
+    def reset(self, streams: Sequence[np.random.Generator], begin: bool = True) -> np.ndarray:
         self.each, self.own = len(self.copies) // len(streams), ranks.own(len(self.copies))
-        return self.restart(np.ones(len(self.copies), bool), seeds_from(streams, self.each))[0]
+        return self.restart(np.full(len(self.copies), begin), seeds_from(streams, self.each))[0]
 
     def restart(self, over: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         over = over & self.own
@@ -138,14 +138,14 @@ class VectorEnvironments:
         self.repeatable = self.mode == AutoresetMode.DISABLED and takes_many_seeds(self.each[0])
         self.over, self.taken = np.zeros(replicas * episodes, bool), np.zeros(replicas * episodes, np.int64)
         self.first: np.ndarray  # of SAME_STEP: what the copies show after a step, also those that have begun again
-        self.idle = self.over.copy()  # those whose episode has ended, and that are only stepped with the others
+        self.idle = self.over.copy()  # those that no episode is played in, and that are only stepped with the others
 
     def close(self) -> None:
         close(self.each)
 
-    def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
+    def reset(self, streams: Sequence[np.random.Generator], begin: bool = True) -> np.ndarray:
         seeds = seeds_from(streams, self.episodes)
-        self.over[:], self.taken[:], self.idle[:] = False, 0, False
+        self.over[:], self.taken[:], self.idle[:] = False, 0, not begin
         first = []
         for k, own in enumerate(np.split(seeds, len(self.each))):
             given = [int(seed) for seed in own]
