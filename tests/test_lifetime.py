@@ -292,9 +292,20 @@ def test_an_episode_without_an_end_fails_at_its_limit() -> None:
         problem.sample(0)
 
 
-def test_segments_go_on_with_running_moments(tmp_path: Path) -> None:
-    """Seven steps an update, where episodes have five: each checkpoint is amid some, with the moments of all before."""
+@pytest.mark.parametrize(
+    ("around", "workers"),
+    [
+        ([], 0),
+        ([{"name": "FrameStackObservation", "stack_size": 3}], 0),
+        ([{"name": "FrameStackObservation", "stack_size": 3}], 1),
+        ([{"name": "DelayObservation", "delay": 2}], 0),
+    ],
+)
+def test_segments_go_on_with_running_moments(around: list[dict[str, Any]], workers: int, tmp_path: Path) -> None:
+    """Seven steps an update, where episodes have five: each checkpoint is amid some, with the moments of all before.
+    A later wrapper keeps observations that older moments have normalised."""
     changes: dict[str, Any] = {"segment": 7, "baseline": "critic", "discount": 0.9, "discount_weighting": False}
+    changes |= {"wrappers": around, "workers": workers}
     whole = train(config("normalised", **changes), out=tmp_path / "whole")
     train(config("normalised", **changes, updates=2), out=tmp_path / "half")
     half = resume(tmp_path / "half", extend_to=4)

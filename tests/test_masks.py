@@ -2,7 +2,7 @@
 
 import itertools
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -17,7 +17,7 @@ from rlgrad.agents.masked import Masked
 from rlgrad.agents.policies import CategoricalPolicy, Choice, MultiCategoricalPolicy
 from rlgrad.cli import main
 from rlgrad.config import load_config
-from rlgrad.environments.around import Around, MasksSeen, find_mask, flattened, forbidding
+from rlgrad.environments.around import Around, MasksSeen, find_mask, flattened, forbidding, made_legal
 from rlgrad.environments.vector import VectorEnvironments
 from rlgrad.errors import SettingError, UsageError
 from rlgrad.loop import updates
@@ -128,6 +128,47 @@ for name, make in {
     "Doubles": partial(Masks, BOX, np.zeros(1, np.float32), np.array([2, 1], np.int8)),
 }.items():  # fmt: skip
     gymnasium.register(f"tests/{name}-v0", make)
+
+
+class Drawn(gymnasium.Env):
+    """One action is legal, drawn before each step and also after the end, and the others raise. played: all episodes,
+    each with its seed and its actions."""
+
+    action_space = spaces.Discrete(4, start=2)
+    played: ClassVar[list[tuple[Any, list[int]]]] = []
+
+    def __init__(self, where: str = "info"):
+        self.where = where
+        seen = spaces.Box(0, 9, (1,), np.float32)
+        self.observation_space = seen if where == "info" else spaces.Dict({"seen": seen, where: spaces.MultiBinary(4)})
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left, self.own = int(self.np_random.integers(1, 9)), []
+        self.played.append((seed, self.own))
+        return self.shown()
+
+    def step(self, action):
+        assert action - 2 == self.legal, "not legal"
+        self.own.append(int(action))
+        self.left -= 1
+        observation, info = self.shown()
+        return observation, float(action), self.left == 0, False, info
+
+    def shown(self):
+        self.legal = int(self.np_random.integers(4))
+        seen, mask = np.full(1, self.left, np.float32), np.eye(4, dtype=np.int8)[self.legal]
+        return (seen, {"action_mask": mask}) if self.where == "info" else ({"seen": seen, self.where: mask}, {})
+
+
+gymnasium.register("tests/Drawn-v0", Drawn)
+for mode in AutoresetMode:
+    gymnasium.register(
+        f"tests/Drawn{mode.name}-v0", Drawn,
+        vector_entry_point=lambda num_envs, mode=mode, **how: SyncVectorEnv(
+            [partial(Drawn, **how)] * num_envs, autoreset_mode=mode
+        ),
+    )  # fmt: skip
 
 
 def problem(**more: Any) -> Reinforce:
@@ -317,6 +358,57 @@ def test_masks_of_vector_environments_stand_behind_what_each_copy_shows(mode: Au
         if mode != AutoresetMode.NEXT_STEP and not ready.all():
             seen, ready = environments.restart(~ready, np.full(3, t))
     environments.close()
+
+
+@pytest.mark.parametrize("where", ["info", "action_mask"])
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_copies_that_are_only_stepped_with_the_others_obey_too(mode: AutoresetMode, where: str) -> None:
+    """The environment raises where an action is not legal. Whole episodes are those of single copies."""
+    more = {"environment": f"tests/Drawn{mode.name}-v0", "environment_options": {"where": where}}
+    single, vector = (problem(simulator=simulator, **more).sample(0) for simulator in ("gymnasium", "vector"))
+    for name in ("observation", "action", "reward", "alive"):
+        assert torch.equal(getattr(single, name), getattr(vector, name)), name
+    batch = problem(simulator="vector", baseline="critic", batch_steps=300, episodes=8, **more).sample(0)
+    assert batch.alive.sum() >= 300
+
+
+@pytest.mark.parametrize("where", ["info", "action_mask"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"environment": "tests/Drawn-v0", "workers": 0},
+        {"environment": "tests/Drawn-v0", "workers": 1},
+        {"environment": "tests/DrawnDISABLED-v0", "simulator": "vector"},
+    ],
+    ids=["single", "workers", "vector"],
+)
+def test_an_unfinished_episode_is_put_back_by_its_own_actions(how: dict[str, Any], where: str) -> None:
+    """The environment raises where an action is not legal, and knows what single copies have played."""
+    settings = {"environment_options": {"where": where}, "segment": 5, "episodes": 3, "replicas": 2, **how}
+    whole, once, *made = (problem(baseline="critic", **settings) for _ in range(6))
+    unbroken = [once.sample(step) for step in range(5)]
+    for step, resumed in enumerate(made):
+        whole.sample(step)
+        before = len(Drawn.played)
+        resumed.load_state_dict({name: tensor.clone() for name, tensor in whole.state_dict().items()})
+        again = Drawn.played[before:]
+        if how.get("workers") == 0:
+            assert len(again) == 6
+            assert all(episode in Drawn.played[:before] for episode in again)
+        a, b = resumed.sample(step + 1), unbroken[step + 1]
+        assert torch.equal(a.observation, b.observation)
+        assert torch.equal(a.action, b.action)
+        resumed.close()
+    for one in (whole, once):
+        one.close()
+
+
+def test_only_illegal_actions_are_made_legal() -> None:
+    actions = spaces.MultiDiscrete([2, 3], start=[-1, 5])
+    seen = np.array([[9.0, 1, 1, 0, 1, 1], [9.0, 0, 1, 0, 0, 1], [9.0, 1, 0, 1, 1, 0]])
+    found = made_legal(actions, np.array([[0, 7], [-1, 5], [-1, 7]]), seen)
+    assert found.tolist() == [[0, 7], [0, 7], [-1, 5]]
+    assert made_legal(spaces.Discrete(2, start=3), np.array([3, 4]), seen[1:, 1:3]).tolist() == [4, 3]
 
 
 @pytest.mark.parametrize("where", ["info", "action_mask"])

@@ -64,9 +64,10 @@ class Experience:
         if not settings.segment:
             return None
         environments = self._copies(settings.episodes, continuing=True, crew=self.workers[0])
-        made = Segments(environments, settings.replicas, settings.episodes)
+        normalise = self.moments is not None and self.single
+        made = Segments(environments, settings.replicas, settings.episodes, normalise)
         try:
-            self._recall(environments, settings.episodes, frozen=True)  # so that the last observation is as it was
+            self._recall(environments, settings.episodes, frozen=True)  # unless its episodes bring their own
             made.load_state_dict(self._unfinished)
             self._recall(environments, settings.episodes, frozen=False)
         except BaseException:

@@ -10,7 +10,7 @@ from rlgrad import distributed, ranks
 from rlgrad.agents import rollouts
 from rlgrad.agents.policies import Policy
 from rlgrad.agents.rollouts import Player, Rollout, Tape
-from rlgrad.environments import Continuing, steps_taken
+from rlgrad.environments import Continuing, moments_of, set_moments_of, steps_taken
 from rlgrad.errors import RunError
 
 
@@ -18,13 +18,16 @@ class Segments:
     """Episodes that go on from update to update, `steps` rows at a time, in B slots for each of R replicas.
 
     When an episode ends, the next one begins in the same slot. The seed of each unfinished episode and its actions so
-    far are enough to come to the same state again: `state_dict` contains them, and no pickle.
+    far are enough to come to the same state again: `state_dict` contains them, and no pickle. If wrappers normalise, it
+    needs their running moments too, from the time before the episode: a later wrapper may keep what they have returned.
     """
 
-    def __init__(self, environments: Continuing, replicas: int, episodes: int):
+    def __init__(self, environments: Continuing, replicas: int, episodes: int, normalise: bool = False):
+        """normalise: whether each copy has normalising wrappers of its own."""
         self.environments, self.replicas, self.episodes = environments, replicas, episodes
         slots = replicas * episodes
         self.seeds = np.zeros(slots, np.int64)  # of the unfinished episodes
+        self.moments = moments_of(environments) if normalise else None  # [R * B, M] before they began
         self.begun = np.zeros(slots, np.int64)  # at which of the actions below they began
         self.actions: list[np.ndarray] = []  # [R * B, *A] each, as the environment got them
         self.observation: np.ndarray | None = None  # None: nothing has been played yet
@@ -70,6 +73,8 @@ class Segments:
             self.observation = distributed.put_together(self.observation)
             self.earned, self.taken = distributed.put_together(np.stack([self.earned, self.taken]), 1)
             self.finished = distributed.put_together(self.finished, 1)
+            if self.moments is not None:
+                self.moments = distributed.put_together(self.moments)
             new = slice(len(self.actions) - steps, None)
             self.actions[new] = distributed.put_together(np.stack(self.actions[new]), 1)
 
@@ -77,6 +82,8 @@ class Segments:
         rollouts.draw_seeds(self.seeds, over, streams)
         self.begun[over] = len(self.actions)
         self.earned[over] = self.taken[over] = 0
+        if self.moments is not None:
+            self.moments[over] = moments_of(self.environments)[over]
         self.observation, self.ready = self.environments.restart(over, self.seeds)
 
     def _forget(self) -> None:
@@ -92,6 +99,8 @@ class Segments:
             "seeds": self.seeds, "begun": self.begun, "earned": self.earned, "taken": self.taken,
             "finished": self.finished, "observation": self.observation, "actions": np.stack(self.actions),
         }  # fmt: skip
+        if self.moments is not None:
+            arrays["moments"] = self.moments
         return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -102,18 +111,15 @@ class Segments:
         self.seeds, self.begun = arrays["seeds"], arrays["begun"]
         self.earned, self.taken, self.finished = arrays["earned"], arrays["taken"], arrays["finished"]
         self.actions = list(arrays["actions"])
-        self.environments.reset([np.random.default_rng(0)] * self.replicas)
-        observation, _ = self.environments.restart(np.ones(len(self.seeds), bool), self.seeds)
-        waiting = np.zeros(len(self.seeds), bool)
-        for t, action in enumerate(self.actions):
-            due = (self.begun == t) | waiting  # slots whose episode begins later play any others until then
-            if t > 0 and due.any():
+        self.moments = arrays.get("moments")  # older checkpoints have none
+        if self.moments is not None:
+            set_moments_of(self.environments, self.moments, frozen=False)
+        observation = self.environments.reset([np.random.default_rng(0)] * self.replicas, begin=False)
+        for t in range(len(self.actions) + 1):
+            if (due := self.begun == t).any():
                 observation, _ = self.environments.restart(due, self.seeds)
-            found = self.environments.step(action)
-            observation = found.observation
-            waiting = (found.terminated | found.truncated) & (self.begun > t)
-        if (due := (self.begun == len(self.actions)) | waiting).any():
-            observation, _ = self.environments.restart(due, self.seeds)
+            if t < len(self.actions):  # the actions of slots that wait belong to episodes that have ended
+                observation = self.environments.step(self.actions[t]).observation
         own = ranks.own(len(self.seeds))
         if not np.array_equal(observation[own], arrays["observation"][own]):
             message = "the environment does not repeat itself: the same seeds and actions have led to another state, "
@@ -132,7 +138,7 @@ def joined(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     aligned = []
     for state in states:
         actions = state["actions"]
-        missing = most - len(actions)  # a slot can play any actions before its episode begins
+        missing = most - len(actions)  # what stands before a slot's episode begins is never played
         before = actions[:1].expand(missing, *actions.shape[1:])
         aligned.append({**state, "actions": torch.cat([before, actions]), "begun": state["begun"] + missing})
     return {name: torch.cat([state[name] for state in aligned], axis(name)) for name in states[0]}

@@ -203,6 +203,16 @@ def legal_sample(actions: Any, mask: np.ndarray) -> np.ndarray:
     return np.asarray(np.reshape(drawn, actions.shape) + actions.start)
 
 
+def made_legal(actions: Any, given: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Return the actions `given` [N, *A], with the first legal one for each choice that the mask, at the end of `seen`
+    [N, D + A], forbids."""
+    sizes, rows = choices(actions), np.arange(len(given))
+    masks = np.split(seen[:, -sum(sizes) :] != 0, np.cumsum(sizes)[:-1], 1)
+    chosen = (given - actions.start).reshape(len(given), -1).T
+    legal = [np.where(mask[rows, own], own, mask.argmax(1)) for mask, own in zip(masks, chosen, strict=True)]
+    return np.asarray(np.stack(legal, 1).reshape(given.shape) + actions.start)
+
+
 def find_mask(env: gymnasium.Env[Any, Any], asked: str | None) -> str | None:
     """Return where an environment's action mask is, as in `Around.mask`. asked: the place that is asked for; auto: the
     only place that has a mask. Raises SettingError, also if its size is not the number of actions."""

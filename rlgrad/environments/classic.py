@@ -26,7 +26,7 @@ class Control(Environments):
         self.copies, limit = copies, max_episode_steps or self.MAX_STEPS
         self.limit = limit if limit > 0 else math.inf
 
-    def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
+    def reset(self, streams: Sequence[np.random.Generator], begin: bool = True) -> np.ndarray:
         size = (self.copies // len(streams), len(self.LOW))
         self.state = np.concatenate([rng.uniform(self.LOW, self.HIGH, size) for rng in streams]).T.copy()
         self.steps = np.zeros(self.copies, dtype=np.int64)

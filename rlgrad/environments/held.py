@@ -25,8 +25,8 @@ class Held:
     def close(self) -> None:
         self.inner.close()
 
-    def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
-        return self.inner.reset(streams)  # type: ignore[no-any-return]
+    def reset(self, streams: Sequence[np.random.Generator], **how: bool) -> np.ndarray:
+        return self.inner.reset(streams, **how)  # type: ignore[no-any-return]
 
     def restart(self, over: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.inner.restart(over, seeds)  # type: ignore[no-any-return]

@@ -35,6 +35,10 @@ class Continuing(Environments, Protocol):
 
     repeatable: bool  # whether an episode is a function of its seed and its actions
 
+    def reset(self, streams: Sequence[np.random.Generator], begin: bool = True) -> np.ndarray:
+        """begin: False, for new copies only: no episode begins, and all copies wait for `restart`. A copy that waits is
+        not stepped; or if that cannot be, its actions are legal."""
+
     def restart(self, over: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Begin a new episode in the copies `over` [N], each with its seed [N].
 

@@ -205,9 +205,9 @@ class Processes:
             share.arrays.clear()
         self.crew.close()
 
-    def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
+    def reset(self, streams: Sequence[np.random.Generator], begin: bool = True) -> np.ndarray:
         self.here.each, self.own = len(self.over) // len(streams), ranks.own(len(self.over))
-        return self.restart(np.ones(len(self.over), bool), seeds_from(streams, self.here.each))[0]
+        return self.restart(np.full(len(self.over), begin), seeds_from(streams, self.here.each))[0]
 
     def restart(self, over: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         over = over & self.own

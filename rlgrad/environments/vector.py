@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from rlgrad import ranks
-from rlgrad.environments.around import NOTHING, Around, choices, forbidding
+from rlgrad.environments.around import NOTHING, Around, choices, forbidding, made_legal
 from rlgrad.environments.interface import Transition, seeds_from
 from rlgrad.environments.spaces import InvalidObservation, ObservationReader, difference
 from rlgrad.environments.trial import fault_of_reset, faults, faults_of_step, shown, usual
@@ -51,9 +51,9 @@ class GymnasiumEnvironments:
     def close(self) -> None:
         close(self.pool)
 
-    def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
+    def reset(self, streams: Sequence[np.random.Generator], begin: bool = True) -> np.ndarray:
         self.each, self.own = len(self.copies) // len(streams), ranks.own(len(self.copies))
-        return self.restart(np.ones(len(self.copies), bool), seeds_from(streams, self.each))[0]
+        return self.restart(np.full(len(self.copies), begin), seeds_from(streams, self.each))[0]
 
     def restart(self, over: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         over = over & self.own
@@ -137,13 +137,15 @@ class VectorEnvironments:
         self.mode = AutoresetMode(self.each[0].metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         self.repeatable = self.mode == AutoresetMode.DISABLED and takes_many_seeds(self.each[0])
         self.over, self.taken = np.zeros(replicas * episodes, bool), np.zeros(replicas * episodes, np.int64)
+        self.first: np.ndarray  # of SAME_STEP: what the copies show after a step, also those that have begun again
+        self.idle = self.over.copy()  # those that no episode is played in, and that are only stepped with the others
 
     def close(self) -> None:
         close(self.each)
 
-    def reset(self, streams: Sequence[np.random.Generator]) -> np.ndarray:
+    def reset(self, streams: Sequence[np.random.Generator], begin: bool = True) -> np.ndarray:
         seeds = seeds_from(streams, self.episodes)
-        self.over[:], self.taken[:] = False, 0
+        self.over[:], self.taken[:], self.idle[:] = False, 0, not begin
         first = []
         for k, own in enumerate(np.split(seeds, len(self.each))):
             given = [int(seed) for seed in own]
@@ -157,14 +159,19 @@ class VectorEnvironments:
         return self.observation
 
     def step(self, action: np.ndarray) -> Transition:
+        action, idle = action.copy(), self.idle  # an environment may write into its actions
         if self.mode == AutoresetMode.DISABLED and self.over.any():  # these copies are not needed, but must be stepped
             self.restart(self.over, np.zeros(len(self.over), int))
-        actions = np.split(action.copy(), len(self.each))  # an environment may write into them
+        if self.choices and idle.any():  # their actions were chosen for what another episode has shown
+            seen = self.first if self.mode == AutoresetMode.SAME_STEP else self.observation
+            action[idle] = made_legal(self.action_space, action[idle], seen[idle])
+        actions = np.split(action, len(self.each))
         parts = [env.step(own) for env, own in zip(self.each, actions, strict=True)]
         self.taken = np.where(self.over, 0, self.taken + 1)  # not for DISABLED, where copies begin again in `restart`
         numbers = [numbers_of(part, self.episodes) for part in parts]
         reward, terminated, truncated = (np.concatenate(each) for each in zip(*numbers, strict=True))
         self.over = terminated | truncated
+        self.idle = idle | self.over
         observation = self._joined([part[0] for part in parts])
         if self.mode == AutoresetMode.SAME_STEP:
             self.first = observation.copy()
@@ -176,7 +183,7 @@ class VectorEnvironments:
         return Transition(observation, reward, terminated, truncated)
 
     def restart(self, over: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        ready = np.ones(len(over), bool)
+        ready, self.idle = np.ones(len(over), bool), self.idle & ~over
         if self.mode == AutoresetMode.NEXT_STEP:
             return self.observation, ready & ~over
         if self.mode == AutoresetMode.SAME_STEP:
