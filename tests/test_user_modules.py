@@ -295,6 +295,45 @@ def test_what_is_given_goes_on_to_the_same_bits(tmp_path: Path, factory: Any, na
     assert name in (part / "config.yaml").read_text()
 
 
+class Paid(Countdown):
+    """Countdown, with one more reward in each step."""
+
+    def __init__(self, pay: float):
+        super().__init__(fixed=3)
+        self.pay = pay
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, reward, *ends = super().step(action)
+        return observation, reward + self.pay, *ends
+
+
+def paid(pay: float) -> Any:
+    return lambda: Paid(pay)
+
+
+@pytest.mark.parametrize("lr", [0.05, {"sweep": [0.05, 0.1]}], ids=["one", "sweep"])
+def test_what_is_given_stays_where_it_was_given(tmp_path: Path, lr: Any) -> None:
+    """Also if another environment of the same name is given meanwhile. One pays in each step, the other takes."""
+    more = {"optimizer": {"name": "Adam", "lr": lr}, "evaluation": {"every_updates": 3, "episodes": 9}}
+    config = SHORT | more  # an evaluation needs more copies than the updates before it
+
+    class Between(rlgrad.Observer):
+        def seen(self, run: Any, update: rlgrad.Update, record: rlgrad.Record) -> None:
+            rlgrad.train(config, out=tmp_path / f"pays-{update.step}", environment=paid(50.0))
+
+    alone = rlgrad.train(config, out=tmp_path / "alone", environment=paid(-50.0))
+    takes = rlgrad.train(config, out=tmp_path / "takes", environment=paid(-50.0), observers=[Between()])
+    assert_same(alone.directory, takes.directory)
+    assert takes.problem.facts == alone.problem.facts
+    assert (takes.problem.evaluate(7)["return"] < 0).all()
+    policies = [rlgrad.load(tmp_path / name, replica=1, environment=paid(pay))
+                for name, pay in (("takes", -50.0), ("pays-0", 50.0))]  # fmt: skip
+    made = [policy.make_environment() for policy in policies]
+    assert [int(each.reset(seed=0)[0][0]) for each in made] == [3, 3]
+    assert [each.step(0)[1] for each in made] == [-49.0, 51.0]
+    assert {each.spec.id for each in made} == {"given/tests.test_user_modules.paid._locals_._lambda_-v0"}
+
+
 def test_what_is_given_must_fit(tmp_path: Path) -> None:
     for policy, said in (
         (nn.Linear(1, 2), "given.policy: one replica's outputs depend on another's parameters"),

@@ -1,8 +1,9 @@
 """The settings of an agent: its networks, how it plays, and how its actions are credited."""
 
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, PrivateAttr
 from torch import Tensor
 
 from rlgrad.agents.policies import Deviation
@@ -11,7 +12,7 @@ from rlgrad.environments.around import Around, find_mask, wrapper
 from rlgrad.environments.spaces import Reading
 from rlgrad.errors import SettingError
 from rlgrad.networks import Activation
-from rlgrad.settings import Each, Evaluation, Importable, Named, NonNegativeInt, Optimizer, RunSettings, Section
+from rlgrad.settings import Cell, Each, Evaluation, Importable, Named, NonNegativeInt, Optimizer, RunSettings, Section
 
 Settings = TypeVar("Settings", bound="AgentSettings")
 Filter = tuple[PositiveInt, PositiveInt, PositiveInt]
@@ -172,6 +173,13 @@ class AgentSettings(RunSettings):
     scale moves for as long as a run goes on, and the policy with it, even where the learning rate has become 0"""
     evaluation: HeldOutEpisodes = HeldOutEpisodes()
 
+    _given: Callable[..., Any] | None = PrivateAttr(None)  # what makes an environment that was given
+
+    def _at(self, cell: Cell) -> Self:
+        found = super()._at(cell)
+        found._given = self._given
+        return found
+
     @property
     def flowing(self) -> bool:
         """Whether a slot plays one episode after the other."""
@@ -179,7 +187,8 @@ class AgentSettings(RunSettings):
 
     @property
     def around(self) -> Around:
-        """The wrappers, the action mask and the Atari settings around each copy. Raises SettingError."""
+        """The wrappers, the action mask and the Atari settings around each copy, and what makes it if that was given.
+        Raises SettingError."""
         made = []
         for number, each in enumerate(self.wrappers):
             path = ("wrappers", str(number))
@@ -187,7 +196,7 @@ class AgentSettings(RunSettings):
             made.append(wrapper(path, each.name, own, each.arguments))
         game = Atari() if self.atari is True else self.atari
         atari = {**game.model_dump(), "training": True} if game else None
-        return Around(tuple(made), None if self.action_mask == "auto" else self.action_mask, atari)
+        return Around(tuple(made), None if self.action_mask == "auto" else self.action_mask, atari, self._given)
 
     @property
     def mask(self) -> str | None:

@@ -197,10 +197,10 @@ def given_id(factory: Callable[..., Any]) -> str:
 
 
 def register(factory: Callable[..., Any]) -> str:
-    """Register an environment that is given as a class or a function, in place of an earlier one; return its id."""
+    """Register an environment that is given as a class or a function, in place of an earlier one of that name; return
+    its id. What is in use is made from `Around.given`, so a later one changes nothing in it."""
     id = given_id(factory)
-    gymnasium.registry.pop(id, None)
-    gymnasium.register(id, entry_point=factory)
+    gymnasium.registry[id] = EnvSpec(id, entry_point=factory)  # at once: another thread may look it up
     return id
 
 
@@ -261,10 +261,10 @@ def pooled(id: str, options: Mapping[str, Any], seeds: Sequence[int]) -> gymnasi
 
 def describe(id: str, options: Mapping[str, Any], around: Around = NOTHING) -> gymnasium.Env[Any, Any]:
     """Make one copy, for its spaces and its specification. Raises SettingError with one line if it cannot be made."""
-    return around.single(bare(id, around.inside(id, options)))  # type: ignore[no-any-return]
+    return around.single(bare(id, around.inside(id, options), around))  # type: ignore[no-any-return]
 
 
-def bare(id: str, options: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
+def bare(id: str, options: Mapping[str, Any], around: Around) -> gymnasium.Env[Any, Any]:
     get_ready(id)
     if ":" in id:
         message = f"{id!r} would import a module, and a config runs no code; name an environment that is registered"
@@ -272,7 +272,7 @@ def bare(id: str, options: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
     if id not in gymnasium.registry:  # of a name without a version Gymnasium makes the newest, and warns
         raise SettingError(("environment",), f"Gymnasium knows no environment {id!r}", gymnasium.registry, id)
     try:
-        return gymnasium.make(id, **options)
+        return gymnasium.make(around.spec(id) or id, **options)
     except gymnasium.error.DependencyNotInstalled as error:
         named = re.search(rf"gymnasium\[({'|'.join(EXTRAS)})\]", str(error))
         how = f"install the extra: pip install 'rlgrad[{named[1]}]'" if named else text_of(error)

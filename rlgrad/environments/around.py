@@ -1,5 +1,7 @@
 """What is put around each copy of an environment: wrappers, and one that adds an action mask to the observations.
 
+It also knows the class or function that makes a copy, if one was given instead of an id.
+
 An action mask says which actions are legal now, in zeros and ones [A]; the masks of several choices follow each other.
 It is a part of a Dict of observations, or it is in `info["action_mask"]`: then a wrapper makes it such a part, and no
 other code needs to know the difference.
@@ -13,6 +15,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 from gymnasium import spaces, wrappers
+from gymnasium.envs.registration import EnvSpec
 
 from rlgrad.environments.atari import Atari
 from rlgrad.errors import SettingError, called, said, strange
@@ -31,16 +34,21 @@ REFUSED |= dict.fromkeys(
 
 
 class Around(NamedTuple):
-    """What is put around each copy."""
+    """What is put around each copy, and what makes the innermost environment if that is not what its id stands for."""
 
     wrappers: tuple[Callable[[Any], Any], ...] = ()  # the first is the innermost
     mask: str | None = None  # where the action mask is: "info", or the part of the observations of this name
     atari: Mapping[str, Any] | None = None  # how a game of ale-py's is played, before the wrappers
+    given: Callable[..., Any] | None = None  # the class or function of a given environment: others may have its id
 
     @property
     def key(self) -> str | None:
         """The name of the part of the observation that is the mask."""
         return KEY if self.mask == "info" else self.mask
+
+    def spec(self, id: str) -> EnvSpec | None:
+        """Return the registration of a given environment; None: it is the one that Gymnasium has for its id."""
+        return None if self.given is None else EnvSpec(id, entry_point=self.given)
 
     def inside(self, id: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options of the innermost environment."""

@@ -126,7 +126,7 @@ class Crew:
         self.count, self.workers = count, list[Worker]()
         if os.name != "posix":
             raise TypeError("workers need a POSIX system")
-        self.of = gymnasium.spec(id), dict(options), tuple(imports)
+        self.of = around.spec(id) or gymnasium.spec(id), dict(options), tuple(imports)
         try:
             pickled = self.pickled(around)
         except Exception as error:  # objects of the user may raise anything

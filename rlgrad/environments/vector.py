@@ -32,7 +32,8 @@ class GymnasiumEnvironments:
         self.pool = [] if pool is None else pool
         try:
             while len(self.pool) < copies:
-                one = gymnasium.make(id, **{"disable_env_checker": True, **around.inside(id, options)})
+                how = {"disable_env_checker": True, **around.inside(id, options)}
+                one = gymnasium.make(around.spec(id) or id, **how)
                 self.pool.append(around.single(one))
         except BaseException:
             self.close()

@@ -25,6 +25,30 @@ def advance(schedule: LRScheduler, value: Any, place: int | None) -> None:
             schedule.step(place)
 
 
+def counts_steps(schedule: LRScheduler) -> bool:
+    """Return whether `advance` can move a schedule to any place: its learning rate there must not depend on the one
+    before, as that of MultiplicativeLR does. The schedule and its optimizer are left as they were."""
+    if isinstance(schedule, optim.lr_scheduler.ReduceLROnPlateau):  # it counts nothing
+        return True
+    groups, before = schedule.optimizer.param_groups, dict(vars(schedule))
+    saved, found = [dict(group) for group in groups], list[list[float]]()
+    try:
+        place = schedule.last_epoch + 1
+        for more in (0.0, 1.0):
+            for group, values in zip(groups, saved, strict=True):
+                group["lr"] = values["lr"] + more
+            advance(schedule, None, place)
+            found.append([float(group["lr"]) for group in groups])
+    except Exception:  # SequentialLR raises a TypeError, and a user's own anything
+        return False
+    finally:
+        vars(schedule).clear()
+        vars(schedule).update(before)
+        for group, values in zip(groups, saved, strict=True):
+            group.update(values)
+    return found[0] == found[1]
+
+
 class Hyperbolic(LRScheduler):
     """lr / (1 + decay (j + i)) + floor, at update i of epoch j.
 

@@ -78,7 +78,9 @@ class Settings(CreditSettings):
             return self
         if not callable(environment):
             raise SettingError(("environment",), f"{self.environment} must be a class or a function")
-        return self.model_copy(update={"environment": register(environment)})
+        found = self.model_copy(update={"environment": register(environment)})
+        found._given = environment
+        return found
 
     def bound_to_updates(self) -> str | None:
         return "entropy_bonus.final" if self.entropy_bonus and self.entropy_bonus.final is not None else None

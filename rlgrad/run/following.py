@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from rlgrad import distributed
 from rlgrad.errors import RunError, say
@@ -153,8 +153,18 @@ class Following:
             return
         each = isinstance(schedule, PlateauOfEach)
         value = values.reshape(len(self.swept), -1).nanmean(1).tolist() if each else self.state.mean(values)
-        place = min(self.state.steps, self.settings.steps) if self.settings.steps else None
-        self.attempt(lambda: advance(schedule, value, place))
+        self.attempt(lambda: advance(schedule, value, self.place))
+
+    @property
+    def place(self) -> int | None:
+        """The place of the schedule if the run is told in steps: the last update may go too far. None: the next one."""
+        return min(self.state.steps, self.settings.steps) if self.settings.steps else None
+
+    def catch_up(self) -> None:
+        """Let the schedule of a run that was made longer leave the old end. Raises what the schedule raises."""
+        watches = isinstance(self.schedule, ReduceLROnPlateau)
+        if self.schedule and self.place and not watches and self.place != self.schedule.last_epoch:
+            advance(self.schedule, None, self.place)
 
     @torch.no_grad()
     def remember(self) -> None:

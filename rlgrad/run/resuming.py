@@ -124,6 +124,10 @@ def go_on(run: Following, quiet: bool, before: FollowSettings, found: tuple[str,
     log = Log(path)
     run.observers += own(run)
     restore(run, *found, log)
+    try:
+        run.catch_up()
+    except Exception as error:  # a schedule that was given may raise anything
+        raise UsageError(f"{path}: its schedule cannot go on to {run.place} steps: {text_of(error)}") from error
     if not first:
         return sit(run, log, quiet)
     say_what_has_changed(path, run.settings, run.problem)

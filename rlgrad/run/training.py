@@ -12,6 +12,7 @@ from rlgrad import distributed, files
 from rlgrad.config import Config, load_config, valid
 from rlgrad.errors import SettingError, UsageError, called, numbered
 from rlgrad.loop import parameters_apart
+from rlgrad.optimizers.schedules import counts_steps
 from rlgrad.run import directory, guest, resuming
 from rlgrad.run.clock import running
 from rlgrad.run.faults import limited
@@ -106,7 +107,7 @@ def follow(
     held-out evaluation, intervals over replicas, summary.
 
     optimizer, schedule: objects of torch, or an optimizer from `make_optimizer`.
-    updates: the number of updates; or give `steps`, the work of each replica.
+    updates: the number of updates; or give `steps`, the work of each replica. Then the schedule counts steps, too.
     out: the run directory, instead of runs/<the problem's class>-<number>.
     resume: continue the run in `out`, to the same bits as an unbroken run. Give the same objects, in their first state.
     settings: those of `rlgrad.settings.FollowSettings`, such as evaluation={"every_updates": 5}.
@@ -126,6 +127,7 @@ def follow(
         raise UsageError(f"follow: {'.'.join(error.path)}: {error}") from error
     check_observers(observers)
     check_way(problem, optimizer, wanted)
+    check_schedule(schedule, wanted)
     device = guest.device_of(problem)
     with (
         distributed.together(wanted.update_seconds_limit, device.type),
@@ -135,12 +137,18 @@ def follow(
         if not resume:
             begin_from(problem, wanted.initial)
         check_alike(wanted, problem)
-        name = type(problem).__name__.lower()
+        name, here = type(problem).__name__.lower(), files.here()
         path = resuming.existing(out) if resume else distributed.from_first(lambda: directory.claim(name, out))
         with directory.held(path):
-            here = files.here()
             run = Following(wanted, problem, optimizer, schedule, observers, here / path, here=here)
             return resuming.follow_on(run, quiet) if resume else begin(run, quiet)
+
+
+def check_schedule(schedule: LRScheduler | None, settings: FollowSettings) -> None:
+    """Raises UsageError if a run told in steps cannot move the schedule on by the steps of an update."""
+    if settings.steps and schedule and not counts_steps(schedule):
+        what = f"schedule: {type(schedule).__name__} can only go on from update to update, and has to count steps here"
+        raise UsageError(f"follow: {what}: give `updates`, or a function of the steps, such as LambdaLR")
 
 
 def check_way(problem: Trainable, optimizer: torch.optim.Optimizer, settings: FollowSettings) -> None:

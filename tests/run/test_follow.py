@@ -15,7 +15,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    ConstantLR,
+    CyclicLR,
+    ExponentialLR,
+    LambdaLR,
+    LinearLR,
+    MultiplicativeLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+)  # fmt: skip
+from torch.optim.swa_utils import SWALR
 
 import rlgrad
 from rlgrad import cli
@@ -175,6 +186,60 @@ def test_other_settings_are_refused(tmp_path: Path, change: dict[str, Any], name
     with pytest.raises(rlgrad.UsageError, match=named):
         followed(tmp_path / "a", **({"updates": 4} | change), resume=True)
     assert (tmp_path / "a" / "metrics.jsonl").read_bytes() == before
+
+
+class Busy(Bowl):
+    """Each update does the work of seven."""
+
+    work = "bowl/work"
+
+    def objective(self, batch: Tensor) -> rlgrad.Estimate:
+        found = super().objective(batch)
+        return found._replace(metrics={**found.metrics, "bowl/work": torch.full_like(found.value.detach(), 7.0)})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda o: MultiplicativeLR(o, lambda step: 1.0 if step < 3 else 0.5),
+        lambda o: SequentialLR(o, [ConstantLR(o), ExponentialLR(o, 0.9)], [2]),
+        lambda o: ChainedScheduler([ConstantLR(o), ExponentialLR(o, 0.9)], o),
+        lambda o: SWALR(o, 0.5),
+    ],
+    ids=["MultiplicativeLR", "SequentialLR", "ChainedScheduler", "SWALR"],
+)
+def test_a_schedule_that_cannot_count_steps_is_refused(
+    tmp_path: Path, make: Callable[[Any], Any], request: pytest.FixtureRequest
+) -> None:
+    problem = Busy()
+    schedule = make(optimizer := rlgrad.make_optimizer(problem, "Adam", lr=0.05))
+    before = repr(optimizer.param_groups)
+    said = f"schedule: {request.node.callspec.id} can only go on from update to update.*: give `updates`, or"
+    with pytest.raises(rlgrad.UsageError, match=said):
+        rlgrad.follow(problem, optimizer, schedule=schedule, steps=50, out=tmp_path / "a")
+    assert repr(optimizer.param_groups) == before
+    assert not (tmp_path / "a").exists()
+    with warnings.catch_warnings(action="ignore"):  # torch's SequentialLR warns of itself
+        run = rlgrad.follow(problem, optimizer, schedule=schedule, updates=5, out=tmp_path / "a")
+    assert run.summary["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("make", "rate"),
+    [
+        (lambda o: LambdaLR(o, lambda step: 1 / (1 + step)), lambda step: 0.05 / (1 + step)),
+        (lambda o: LinearLR(o, 1.0, 0.0, 100), lambda step: 0.05 * (1 - step / 100)),
+        (lambda o: CyclicLR(o, 0.1, 0.5, 25, cycle_momentum=False), lambda step: 0.5 - abs(step % 50 - 25) / 25 * 0.4),
+        (lambda o: ReduceLROnPlateau(o, "max"), lambda step: 0.05 + 0 * step),
+    ],
+    ids=["LambdaLR", "LinearLR", "CyclicLR", "ReduceLROnPlateau"],
+)
+def test_a_schedule_counts_steps(tmp_path: Path, make: Callable[[Any], Any], rate: Callable[[int], float]) -> None:
+    problem = Busy()
+    optimizer = rlgrad.make_optimizer(problem, "Adam", lr=0.05)
+    rlgrad.follow(problem, optimizer, schedule=make(optimizer), steps=50, out=tmp_path / "a")
+    found = [row["update/learning_rate"] for row in rows(tmp_path / "a")]
+    assert found == pytest.approx([rate(7 * update) for update in range(8)])
 
 
 def test_what_is_no_run_of_its_own_is_refused(tmp_path: Path) -> None:

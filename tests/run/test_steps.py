@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from rlgrad import UsageError, train
+from rlgrad import UsageError, follow, train
 from rlgrad.config import load_config
 from rlgrad.optimizers.schedules import advance
 from rlgrad.reports.loading import load
 from rlgrad.run.resuming import resume
+from tests.run.support import equal
 
 SETTINGS: dict[str, Any] = {
     "problem": "reinforce", "environment": "CartPole-v1", "episodes": 4, "steps": 1000, "replicas": 2,
@@ -67,6 +69,35 @@ def test_it_is_resumed_to_the_same_bits(tmp_path) -> None:
     with pytest.raises(UsageError, match=r"cannot be lengthened: its entropy_bonus\.final"):
         resume(tmp_path / "whole", extend_to=2000)
     assert whole.summary["status"] == "completed"
+
+
+@pytest.mark.parametrize("by", ["settings", "problem"])
+def test_a_schedule_goes_on_from_where_the_last_update_ended(tmp_path, by: str) -> None:
+    """That is beyond the steps of the shorter run."""
+    settings = SETTINGS | {"entropy_bonus": None}
+    if by == "settings":
+        train(settings | {"steps": 800}, out=tmp_path / "whole")
+        short = train(settings | {"steps": 300}, out=tmp_path / "part")
+        resume(tmp_path / "part", extend_to=800)
+    else:
+
+        def run(name: str, steps: int, **how: Any) -> Any:
+            built = load_config(settings).build()
+            with_it = {"schedule": built.schedule, "steps": steps, "evaluation": {"every_steps": 300}}
+            return follow(built.problem, built.optimizer, out=tmp_path / name, **with_it, **how)
+
+        run("whole", 800)
+        short = run("part", 300)
+        run("part", 800, resume=True)
+    assert short.summary["env_steps"] > 300
+    assert [plain(row) for row in rows(tmp_path / "part")] == [plain(row) for row in rows(tmp_path / "whole")]
+    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("part", "whole"))
+    assert equal(a, b)
+
+
+def plain(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without its evaluation: the shorter run has one at its end."""
+    return {key: value for key, value in row.items() if not key.startswith("evaluation/")}
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,26 @@ def test_a_run_that_was_not_stopped_is_lengthened_from_its_last_weights(run: Run
     assert (longer / "model.safetensors").read_bytes() == (run.directory / "model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("patience", [1, 2])
+@pytest.mark.parametrize("length", [12, 13, 27, 35, 46])
+def test_the_evaluation_at_an_old_end_does_not_count(tmp_path: Path, patience: int, length: int) -> None:
+    """The longer run has none there. Its schedule watches all replicas, also those that have stopped."""
+    config = STOPPED | {
+        "updates": 80, "replicas": 3, "seed": 3, "early_stopping": {"patience": patience},
+        "evaluation": {"every_updates": 6}, "schedule": {"name": "ReduceLROnPlateau", "patience": 1, "factor": 0.9},
+    }  # fmt: skip
+    whole = train(config, out=tmp_path / "whole")
+    part = train(config | {"updates": length}, out=tmp_path / "part")
+    longer = resume(part.directory, extend_to=80)
+    assert longer.summary["updates"] == whole.summary["updates"]
+    assert longer.summary["best_update"] == whole.summary["best_update"]
+    assert longer.summary["conclusion"] == whole.summary["conclusion"]
+    a, b = ([{k: v for k, v in row.items() if not k.startswith("evaluation/")} for row in rows(each.directory)]
+            for each in (whole, longer))  # fmt: skip
+    assert a == b
+    assert (part.directory / "model.safetensors").read_bytes() == (whole.directory / "model.safetensors").read_bytes()
+
+
 def test_the_validation_part_is_neither_learned_from_nor_tested_on(tmp_path: Path) -> None:
     """scikit-learn's split, twice: the second one of what the first left to learn from."""
     run = train(STOPPED | {"dtype": "float64", "replicas": 1}, out=tmp_path / "run")

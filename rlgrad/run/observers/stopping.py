@@ -1,5 +1,6 @@
 """Early stopping: stops each replica when it no longer improves on held-out examples, and restores its best weights."""
 
+import copy
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,25 +24,31 @@ class EarlyStopping(HeldOut):
         self.waited: list[int] = []  # [R] evaluations since the best one
         self.stopped: dict[int, int] = {}  # replica -> the number of updates after which it stopped
         self.last: dict[str, torch.Tensor] = {}  # the last weights, before the best ones replaced them at the end
+        self.before: dict[str, Any] = {}  # all of this before an evaluation that only the end of the run asked for
 
     def begin(self, run: Following) -> None:
-        """Restore the last weights, if the run was made longer."""
+        """Undo the old end, if the run was made longer: a run that was always so long has none there."""
         if self.last and not run.over:
             run.problem.model.load_state_dict(self.last)
             run.state.best, self.last = [], {}
+            if self.before:
+                self.load_state_dict(self.before)
+            self.restore_best(run, self.stopped)
 
     def seen(self, run: Following, update: Update, record: Record) -> None:
         """Evaluate if it is due, and stop the replicas that have waited for `patience` evaluations."""
-        patience, state = run.problem.patience or 0, run.state
+        patience, state, wanted = run.problem.patience or 0, run.state, run.settings.evaluation
         self.restore_best(run, self.stopped)
         super().seen(run, update, record)
         if not record.evaluated:
             return
+        due = state.due(wanted.every_updates, wanted.every_steps)
+        self.before = {} if due else copy.deepcopy(self.content())
         better = self.best.improved(run, record)
         self.waited = [0 if k in better else n + 1 for k, n in enumerate(self.waited or [0] * run.replicas)]
         new = [k for k, n in enumerate(self.waited) if n >= patience and k not in {*self.stopped, *state.set_aside}]
         self.stopped |= dict.fromkeys(new, state.done)
-        state.finished |= len({*self.stopped, *state.set_aside}) == run.replicas
+        state.finished |= due and len({*self.stopped, *state.set_aside}) == run.replicas
         if state.over(run.settings):
             self.last = {name: tensor.clone() for name, tensor in run.problem.model.state_dict().items()}
             new, state.best = list(range(run.replicas)), list(self.best.updates)
@@ -69,8 +76,12 @@ class EarlyStopping(HeldOut):
         value = number(sum(self.best.values[k] for k in of) / len(of))
         return [f"{said}; the weights are those of {span(best)}, where it was best: {value}"]
 
+    def content(self) -> dict[str, Any]:
+        """The state, with the tensors themselves."""
+        return {**vars(self), "best": vars(self.best)}
+
     def state_dict(self) -> Any:
-        return {**vars(self), "best": vars(self.best)} if self.waited else None
+        return self.content() if self.waited else None
 
     def load_state_dict(self, state: Any) -> None:
         vars(self.best).update(state["best"])
