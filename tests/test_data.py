@@ -890,6 +890,17 @@ def test_groups_and_weights_stay_with_their_rows_where_others_are_left_out(tmp_p
     assert (counted / counted[0]).tolist() == pytest.approx([1, 2, 2.5, 3])  # each row is in one of both
 
 
+@pytest.mark.parametrize("how", [{"by": ...}, {"folds": 2, "groups": ...}], ids=str)
+def test_a_column_is_the_weight_and_the_group_as_if_it_were_there_twice(tmp_path: Path, how: dict[str, Any]) -> None:
+    text = "x,w,again,y\n" + "".join(f"{k},{1 + k % 3}.5,{1 + k % 3}.5,{'pq'[k % 2]}\n" for k in range(24))
+    once, twice = (
+        dataset(tmp_path / "t.csv", text, weight="w", columns=["x"], replicas=given)
+        for given in ({key: name if value is ... else value for key, value in how.items()} for name in ("w", "again"))
+    )
+    for name in ("x", "y", "sample_weight", "drawn"):
+        assert getattr(once, name).tolist() == getattr(twice, name).tolist()
+
+
 def test_a_row_with_an_unknown_category_is_missing_as_a_whole() -> None:
     done = Preprocessing(["n", "kind"], "drop", categories={"kind": ["cat", "dog"]})
     found = done(np.array([[1.0, 1.0], [2.0, np.nan], [3.0, 0.0]]))

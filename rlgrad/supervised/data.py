@@ -208,7 +208,8 @@ def tabular(settings: DataSettings, numeric: bool) -> Source:
     table = opened(settings)
     label, asked, counted, grouped = chosen(table, settings)
     forced = table.grouped | {*tables.positions(table, settings.categorical, "categorical")}
-    table.keep([*asked, label, *counted, *grouped], forced | {*grouped} | (set() if numeric else {label}))
+    read = dict.fromkeys([*asked, label, *counted, *grouped])  # the weight may be the group, too
+    table.keep(list(read), forced | {*grouped} | (set() if numeric else {label}))
     places, features, empty = list[int](), list[Column](), list[str]()
     for place, (known, has_numbers) in zip(asked, columns.vocabulary(table, asked, forced), strict=True):
         if not has_numbers and all(map(settings.absent, known)) and settings.missing_values != "error":
