@@ -14,6 +14,7 @@ from rlgrad.supervised.conclusions import convergence
 from rlgrad.supervised.families import family_of
 from rlgrad.supervised.inference import Design, fitted, independent, moments
 from rlgrad.supervised.preprocessing import Preprocessing
+from rlgrad.supervised.separation import separated
 
 EXAMPLES = 150
 
@@ -228,6 +229,23 @@ def test_separated_labels_are_explained_with_their_columns(tmp_path: Path, case:
     assert all(error is None for error in errors) == (case != "not")
     assert run.summary["status"] == "completed"
     assert (run.summary["updates"] < 12) == (case == "wholly")  # then no step is worth another
+
+
+@pytest.mark.parametrize("kind", ["logistic", "multinomial", "poisson"])
+def test_rows_of_weight_0_do_not_hide_that_labels_are_separated(kind: str) -> None:
+    """The same is said as without these rows."""
+    rng = np.random.default_rng(4)
+    x = torch.from_numpy(rng.standard_normal((80, 3)))
+    above = x[:, 1] > 0
+    y = {"logistic": above.double(), "multinomial": above + (x[:, 1] > 1).long()}.get(kind)
+    if y is None:
+        x[:, 1], y = above, torch.where(above, 0.0, torch.from_numpy(rng.poisson(2.0, 80)).double())
+    weight, names = (torch.arange(160) < 80).double(), ["a", "b", "c"]
+    hidden = Design(torch.cat([x, x]), torch.cat([y, y.max() - y]), weight, names, True)
+    family, classes = ("poisson", 1) if kind == "poisson" else ("logistic", 2 + (kind == "multinomial"))
+    said = separated(family, hidden, classes)
+    assert said is not None
+    assert said == separated(family, Design(x, y, None, names, True), classes)
 
 
 def test_whether_it_has_converged_is_said_of_each_replica(tmp_path: Path) -> None:
