@@ -176,6 +176,30 @@ def test_an_example_that_counts_twice_is_two_examples() -> None:
     assert tables[0].facts == pytest.approx(tables[1].facts, rel=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("kind", "class_weight"), [("logistic", 1.0), ("logistic", 3.0), ("poisson", 1.0), ("gaussian", 1.0)]
+)
+def test_sandwich_errors_of_counted_rows_are_statsmodels_s_of_repeated_rows(
+    tmp_path: Path, kind: str, class_weight: float
+) -> None:
+    """A weight of a class is no count: it is squared, as statsmodels' `var_weights` are."""
+    sm = pytest.importorskip("statsmodels.api")
+    x, y = made(kind)
+    count = np.random.default_rng(6).integers(1, 4, EXAMPLES)
+    path = write(tmp_path / "t.csv", np.column_stack([x, count]), y, "a,year,rate,count")
+    of_class = {"class_weights": {"1": class_weight}} if kind == "logistic" else {}
+    run = trained(path, family=kind, weight="count", errors="sandwich", **of_class)
+    inputs, each = sm.add_constant((x - [0, 1990, 0.5]) / [1, 8, 0.01]), np.where(y == 1, class_weight, 1.0)
+    own = {"logistic": sm.families.Binomial, "poisson": sm.families.Poisson, "gaussian": sm.families.Gaussian}[kind]()
+    solver = {"cov_type": "HC0", "tol": 1e-14, "maxiter": 100}
+    counted = sm.GLM(y, inputs, family=own, freq_weights=count, var_weights=each)
+    rows = np.repeat(np.arange(EXAMPLES), count)
+    repeated = sm.GLM(y[rows], inputs[rows], family=own, var_weights=each[rows])
+    found = [row["error"] for row in run.summary["coefficients"]["rows"][1:]]
+    for reference in (counted, repeated):
+        np.testing.assert_allclose(found, reference.fit(**solver).bse[1:] / [1, 8, 0.01], rtol=1e-7)
+
+
 def test_columns_that_others_determine_are_named_and_left_blank(tmp_path: Path) -> None:
     sm = pytest.importorskip("statsmodels.api")
     x, y = made("logistic")

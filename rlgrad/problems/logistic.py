@@ -163,7 +163,8 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
             setting, which = "weight" if (found <= 0).any() else "class_weights", names[int(some.int().argmin())]
             what = f"no example with the label {which!r} has a weight above 0, so nothing can be learned about it"
             raise SettingError((setting,), what)
-        return dataset._replace(sample_weight=counts * each.to(once)[y])
+        each = each.to(once)[y]
+        return dataset._replace(sample_weight=counts * each, class_weight=each)
 
     def trained(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any], **objects: Any) -> Any:
         if isinstance(self.replicas, Resampling):
