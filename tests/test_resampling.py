@@ -93,6 +93,29 @@ def test_each_fold_is_a_fit_to_its_rows_by_scikit_learn_and_judged_on_the_others
             assert judged["auc"][replica] == pytest.approx(roc_auc_score(y[held], expected[held, 1]))
 
 
+@pytest.mark.parametrize("how", [{"folds": 3}, {"bootstrap": 3}], ids=str)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_balanced_classes_are_balanced_among_the_rows_of_each_replica_as_by_scikit_learn(
+    tmp_path: Path, float64: None, classes: int, how: dict[str, int]
+) -> None:
+    x, y = table(classes)
+    y = np.where(np.arange(ROWS) < 120, 0, y)  # otherwise the classes are almost balanced
+    count = np.random.default_rng(1).integers(0, 3, ROWS)
+    settings = {"l2": {"sweep": [0.02, 0.5]}, "class_weights": "balanced", "weight": "w"}
+    problem = solved(written(tmp_path, x, y, w=count), replicas=how, **settings)
+    for replica in range(6):
+        times = problem.dataset.drawn[replica % 3].numpy().astype(int)
+        rows = np.repeat(np.arange(ROWS), times)
+        scaler = StandardScaler().fit(x[rows])
+        penalty = [0.02, 0.5][replica // 3] * len(rows)
+        model = LogisticRegression(C=1 / penalty, class_weight="balanced", solver="newton-cholesky", tol=1e-12)
+        expected = model.fit(scaler.transform(x[rows]), y[rows], count[rows]).predict_proba(scaler.transform(x))
+        assert probabilities(problem, replica) == pytest.approx(expected, abs=1e-6)
+        held = times == 0
+        loss = problem.evaluate(0)["log_loss"][replica]
+        assert loss == pytest.approx(log_loss(y[held], expected[held]), abs=1e-6)
+
+
 def test_the_elastic_net_of_each_fold_is_scikit_learn_s(tmp_path: Path, float64: None) -> None:
     x, y = table(1)
     settings = {"family": "gaussian", "l1": 0.1, "l2": 0.05, "replicas": {"folds": 4}}

@@ -38,7 +38,7 @@ class Dataset(NamedTuple):
     drawn: Tensor | None = None  # [M, N] how often each replica has each example; then `sample_weight` is [M, N]
     own: Sequence[Preprocessing] = ()  # [R] of each replica's own x
     prepare: Callable[[np.ndarray], tuple[Preprocessing, Tensor, Tensor]] | None = None  # by rows with counts [N]
-    class_weight: Tensor | None = None  # [N] the factor in `sample_weight` that is the weight of the class; None: 1
+    class_weight: Tensor | None = None  # [N] the factor in `sample_weight` by the class; None: 1, or `drawn`
 
     def held_out(self) -> Iterator[tuple[slice, Tensor, Tensor, Tensor | None]]:
         """What replicas are judged on: a slice of replicas, x, y, and how often they have each training example [N]."""
