@@ -879,7 +879,7 @@ def test_a_number_is_predicted_where_the_family_asks_for_it(tmp_path: Path) -> N
 
 
 def test_groups_and_weights_stay_with_their_rows_where_others_are_left_out(tmp_path: Path) -> None:
-    text = "x,y,g,w\n1,,a,1\n2,u,b,2\n?,v,c,3\n4,v,a,4\n5,u, b ,5\n6,v,a,6\n7,u,,7\n8,v,a,\n"
+    text = "x,y,g,w\n1,,a,1\n2,u,b,2\n?,v,c,3\n4,v,a,4\n5,v, b ,5\n6,u,a,6\n7,u,,7\n8,v,a,\n"
     how = {"label": "y", "weight": "w", "replicas": {"folds": 2, "groups": "g"}, "missing_values": "drop"}
     found = dataset(tmp_path / "t.csv", text, **how)
     assert found.x.flatten().tolist() == [2, 4, 5, 6]

@@ -453,6 +453,38 @@ def test_what_cannot_be_is_refused_in_a_sentence(tmp_path: Path, name: str) -> N
         load_config(config | more).build()
 
 
+ALONE = "none has the label 2 and a weight above 0: take {}, or leave out the rows with this label"
+UNLEARNED: dict[str, tuple[dict[str, Any], str]] = {
+    "a class in one fold": ({"replicas": {"by": "site"}}, "replica 1 learns from, " + ALONE.format("other folds")),
+    "a class in one group": ({"replicas": {"folds": 3, "groups": "site"}}, ALONE.format("other folds")),
+    "a class in one row": ({"replicas": {"bootstrap": 9}, "label": "rare"}, ALONE.format("another seed")),
+    "a class of weight 0": ({"replicas": {"folds": 3}, "weight": "one"}, "replica 0 learns from, " + ALONE.format("other folds")),
+    "a class to balance": ({"replicas": {"by": "site"}, "intercept": False, "class_weights": "balanced"}, ALONE.format("other folds")),
+    "no weight": ({"replicas": {"by": "site"}, "weight": "here", "label": "half"}, "replica 2 learns from, all have weight 0: take other folds"),
+    "no weight of numbers": ({"replicas": {"by": "site"}, "weight": "here", "family": "gaussian"}, "replica 2 learns from, all have"),
+    "no counts": ({"replicas": {"by": "site"}, "label": "here", "family": "poisson"}, "replica 2 learns from, all counts are 0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNLEARNED)
+def test_a_replica_that_cannot_learn_from_its_rows_is_named(tmp_path: Path, name: str) -> None:
+    """A class without rows has no optimum: scikit-learn fits only the others."""
+    site = np.arange(ROWS) % 3
+    y = np.where(site == 1, 1 + np.arange(ROWS) // 3 % 2, np.arange(ROWS) // 3 % 2)  # the label 2 is only at site 1
+    rare = np.where(np.arange(ROWS) == 7, 2, y % 2)
+    columns = {"site": site, "rare": rare, "half": y % 2, "one": (y < 2) * 1, "here": (site == 2) * 1}
+    file, (more, said) = written(tmp_path, table()[0], y, **columns), UNLEARNED[name]
+    given = {"columns": ["x0"], "label": "y", "l2": 1, "updates": 1, "test_fraction": 0, "seed": 0}
+    with pytest.raises(UsageError, match=said):
+        load_config({"problem": "logistic", "data": file, "optimizer": {"name": "Newton"}} | given | more).build()
+
+
+def test_without_an_intercept_a_class_without_rows_has_an_optimum(tmp_path: Path, float64: None) -> None:
+    x, y = table(3)
+    problem = solved(written(tmp_path, x, y, site=y == 2), l2=1, replicas={"by": "site"}, intercept=False)
+    assert problem.conclusion()[0].startswith("converged")
+
+
 def test_a_missing_group_is_named(tmp_path: Path) -> None:
     x, y = table(rows=20)
     file = written(tmp_path, x, y, g=["a", "b", "", "c"] * 5)

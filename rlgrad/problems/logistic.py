@@ -31,7 +31,7 @@ from rlgrad.supervised.formulas import parsed
 from rlgrad.supervised.likelihood import Decay, Information, for_each, given, penalised, scored
 from rlgrad.supervised.minibatches import Batch, Minibatches, MinibatchSettings
 from rlgrad.supervised.preprocessing import Preprocessing
-from rlgrad.supervised.resampling import Path, Resampling, chosen, deviations, resampled, steepest
+from rlgrad.supervised.resampling import Path, Resampling, check_rows, chosen, deviations, resampled, steepest
 from rlgrad.supervised.settings import DataSettings
 from rlgrad.supervised.trained import TrainedClassifier, TrainedRegression, description
 from rlgrad.trainable import Trainable
@@ -123,6 +123,8 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
         separately = any(done.indicated) or bool(done.learned) or (bool(done.mean) and not self.linear)
         copies = len(self.cells) if separately else 0
         found = resampled(dataset, self.replicas, seeds, self.split_seed, self.reduction == "mean", copies)
+        every = self.intercepted or self.class_weights is not None
+        check_rows(found, self.replicas, family_of(self.family, dataset.classes), every)
         return self.weighted(found)
 
     def examples(self) -> data.Dataset:
