@@ -195,6 +195,17 @@ def test_columns_are_counted_from_1(tmp_path: Path) -> None:
             dataset(tmp_path / "rows.csv", text, columns=[wrong])
 
 
+def test_the_label_is_the_last_column_that_is_not_dropped(tmp_path: Path) -> None:
+    text = "a,b,y,site\n1,5,0,7\n2,6,1,8\n3,5,1,7\n"
+    for drop in (["site"], [4], ["4-4"]):
+        found = dataset(tmp_path / "t.csv", text, drop=drop)
+        assert found.x.tolist() == [[1, 5], [2, 6], [3, 5]]
+        assert found.y.tolist() == [0, 1, 1]
+    found = dataset(tmp_path / "t.csv", text, drop=["3-4"])
+    assert found.x.tolist() == [[1], [2], [3]]
+    assert found.labels == [5, 6]
+
+
 def test_a_name_of_two_columns_is_refused_and_their_numbers_are_not(tmp_path: Path) -> None:
     text = "a,a,kind\n1,20,0\n2,30,1\n"
     with pytest.raises(UsageError, match="several columns 'a'; use the number"):
@@ -540,6 +551,11 @@ def test_a_category_that_only_the_held_out_part_has_counts_as_missing(tmp_path: 
         ("a;y\n1,303;0\n2,404;1\n", {}, "is the comma of 1,303 a decimal sign? set `decimal`"),
         *((f"a,w,y\n1,2,u\n2,{cell},v\n", {"weight": "w", "dtype": "float32"}, f"t.csv:3: column 2 (w): the weight {said}")
           for cell, said in (("-1", "-1 is negative: write 0 or more"), ("", "is missing: `missing_values: drop` leaves"))),
+        ("a,y\n1,0\n2,1\n", {"label": "y", "drop": ["1-2"]}, "drop: column 2 (y) is also the column of `label`"),
+        ("a,w,y\n1,1,0\n2,1,1\n", {"weight": "w", "drop": ["w"]}, "drop: column 2 (w) is also the column of `weight`"),
+        ("a,g,y\n1,1,0\n2,2,1\n", {"replicas": {"by": "g"}, "drop": [2]}, "drop: column 2 (g) is also the column of `replicas`"),
+        ("a,y\n1,0\n2,1\n", {"drop": ["1-2"]}, "t.csv: all columns are dropped"),
+        ("a,y\n1,0\n2,1\n", {"drop": ["y"]}, "t.csv has no column to learn from besides the label"),
         ("a,w,y\n1,0,u\n2,0,v\n", {"weight": "w"}, "column 2 (w): the sum of all weights is 0 in float64"),
         ("a,w,y\n1,0,u\n2,1e39,v\n", {"weight": "w", "dtype": "float32"}, "column 2 (w): the sum of all weights is inf in float32"),
         ("a,g,y\n1,p,u\n2,,v\n", {"replicas": {"folds": 2, "groups": "g"}}, "t.csv:3: column 2 (g): the group of the row is missing"),
@@ -863,7 +879,7 @@ def test_a_number_is_predicted_where_the_family_asks_for_it(tmp_path: Path) -> N
 
 
 def test_groups_and_weights_stay_with_their_rows_where_others_are_left_out(tmp_path: Path) -> None:
-    text = "x,y,g,w\n1,,a,1\n2,u,b,2\n?,v,c,3\n4,v,a,4\n5,u, b ,5\n6,v,a,6\n7,u,,7\n8,v,a,\n"
+    text = "x,y,g,w\n1,,a,1\n2,u,b,2\n?,v,c,3\n4,v,a,4\n5,v, b ,5\n6,u,a,6\n7,u,,7\n8,v,a,\n"
     how = {"label": "y", "weight": "w", "replicas": {"folds": 2, "groups": "g"}, "missing_values": "drop"}
     found = dataset(tmp_path / "t.csv", text, **how)
     assert found.x.flatten().tolist() == [2, 4, 5, 6]
@@ -872,6 +888,17 @@ def test_groups_and_weights_stay_with_their_rows_where_others_are_left_out(tmp_p
     assert found.sample_weight is not None
     counted = found.sample_weight.sum(0)
     assert (counted / counted[0]).tolist() == pytest.approx([1, 2, 2.5, 3])  # each row is in one of both
+
+
+@pytest.mark.parametrize("how", [{"by": ...}, {"folds": 2, "groups": ...}], ids=str)
+def test_a_column_is_the_weight_and_the_group_as_if_it_were_there_twice(tmp_path: Path, how: dict[str, Any]) -> None:
+    text = "x,w,again,y\n" + "".join(f"{k},{1 + k % 3}.5,{1 + k % 3}.5,{'pq'[k % 2]}\n" for k in range(24))
+    once, twice = (
+        dataset(tmp_path / "t.csv", text, weight="w", columns=["x"], replicas=given)
+        for given in ({key: name if value is ... else value for key, value in how.items()} for name in ("w", "again"))
+    )
+    for name in ("x", "y", "sample_weight", "drawn"):
+        assert getattr(once, name).tolist() == getattr(twice, name).tolist()
 
 
 def test_a_row_with_an_unknown_category_is_missing_as_a_whole() -> None:

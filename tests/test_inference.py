@@ -14,6 +14,7 @@ from rlgrad.supervised.conclusions import convergence
 from rlgrad.supervised.families import family_of
 from rlgrad.supervised.inference import Design, fitted, independent, moments
 from rlgrad.supervised.preprocessing import Preprocessing
+from rlgrad.supervised.separation import separated
 
 EXAMPLES = 150
 
@@ -175,6 +176,30 @@ def test_an_example_that_counts_twice_is_two_examples() -> None:
     assert tables[0].facts == pytest.approx(tables[1].facts, rel=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("kind", "class_weight"), [("logistic", 1.0), ("logistic", 3.0), ("poisson", 1.0), ("gaussian", 1.0)]
+)
+def test_sandwich_errors_of_counted_rows_are_statsmodels_s_of_repeated_rows(
+    tmp_path: Path, kind: str, class_weight: float
+) -> None:
+    """A weight of a class is no count: it is squared, as statsmodels' `var_weights` are."""
+    sm = pytest.importorskip("statsmodels.api")
+    x, y = made(kind)
+    count = np.random.default_rng(6).integers(1, 4, EXAMPLES)
+    path = write(tmp_path / "t.csv", np.column_stack([x, count]), y, "a,year,rate,count")
+    of_class = {"class_weights": {"1": class_weight}} if kind == "logistic" else {}
+    run = trained(path, family=kind, weight="count", errors="sandwich", **of_class)
+    inputs, each = sm.add_constant((x - [0, 1990, 0.5]) / [1, 8, 0.01]), np.where(y == 1, class_weight, 1.0)
+    own = {"logistic": sm.families.Binomial, "poisson": sm.families.Poisson, "gaussian": sm.families.Gaussian}[kind]()
+    solver = {"cov_type": "HC0", "tol": 1e-14, "maxiter": 100}
+    counted = sm.GLM(y, inputs, family=own, freq_weights=count, var_weights=each)
+    rows = np.repeat(np.arange(EXAMPLES), count)
+    repeated = sm.GLM(y[rows], inputs[rows], family=own, var_weights=each[rows])
+    found = [row["error"] for row in run.summary["coefficients"]["rows"][1:]]
+    for reference in (counted, repeated):
+        np.testing.assert_allclose(found, reference.fit(**solver).bse[1:] / [1, 8, 0.01], rtol=1e-7)
+
+
 def test_columns_that_others_determine_are_named_and_left_blank(tmp_path: Path) -> None:
     sm = pytest.importorskip("statsmodels.api")
     x, y = made("logistic")
@@ -228,6 +253,23 @@ def test_separated_labels_are_explained_with_their_columns(tmp_path: Path, case:
     assert all(error is None for error in errors) == (case != "not")
     assert run.summary["status"] == "completed"
     assert (run.summary["updates"] < 12) == (case == "wholly")  # then no step is worth another
+
+
+@pytest.mark.parametrize("kind", ["logistic", "multinomial", "poisson"])
+def test_rows_of_weight_0_do_not_hide_that_labels_are_separated(kind: str) -> None:
+    """The same is said as without these rows."""
+    rng = np.random.default_rng(4)
+    x = torch.from_numpy(rng.standard_normal((80, 3)))
+    above = x[:, 1] > 0
+    y = {"logistic": above.double(), "multinomial": above + (x[:, 1] > 1).long()}.get(kind)
+    if y is None:
+        x[:, 1], y = above, torch.where(above, 0.0, torch.from_numpy(rng.poisson(2.0, 80)).double())
+    weight, names = (torch.arange(160) < 80).double(), ["a", "b", "c"]
+    hidden = Design(torch.cat([x, x]), torch.cat([y, y.max() - y]), weight, names, True)
+    family, classes = ("poisson", 1) if kind == "poisson" else ("logistic", 2 + (kind == "multinomial"))
+    said = separated(family, hidden, classes)
+    assert said is not None
+    assert said == separated(family, Design(x, y, None, names, True), classes)
 
 
 def test_whether_it_has_converged_is_said_of_each_replica(tmp_path: Path) -> None:

@@ -93,6 +93,29 @@ def test_each_fold_is_a_fit_to_its_rows_by_scikit_learn_and_judged_on_the_others
             assert judged["auc"][replica] == pytest.approx(roc_auc_score(y[held], expected[held, 1]))
 
 
+@pytest.mark.parametrize("how", [{"folds": 3}, {"bootstrap": 3}], ids=str)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_balanced_classes_are_balanced_among_the_rows_of_each_replica_as_by_scikit_learn(
+    tmp_path: Path, float64: None, classes: int, how: dict[str, int]
+) -> None:
+    x, y = table(classes)
+    y = np.where(np.arange(ROWS) < 120, 0, y)  # otherwise the classes are almost balanced
+    count = np.random.default_rng(1).integers(0, 3, ROWS)
+    settings = {"l2": {"sweep": [0.02, 0.5]}, "class_weights": "balanced", "weight": "w"}
+    problem = solved(written(tmp_path, x, y, w=count), replicas=how, **settings)
+    for replica in range(6):
+        times = problem.dataset.drawn[replica % 3].numpy().astype(int)
+        rows = np.repeat(np.arange(ROWS), times)
+        scaler = StandardScaler().fit(x[rows])
+        penalty = [0.02, 0.5][replica // 3] * len(rows)
+        model = LogisticRegression(C=1 / penalty, class_weight="balanced", solver="newton-cholesky", tol=1e-12)
+        expected = model.fit(scaler.transform(x[rows]), y[rows], count[rows]).predict_proba(scaler.transform(x))
+        assert probabilities(problem, replica) == pytest.approx(expected, abs=1e-6)
+        held = times == 0
+        loss = problem.evaluate(0)["log_loss"][replica]
+        assert loss == pytest.approx(log_loss(y[held], expected[held]), abs=1e-6)
+
+
 def test_the_elastic_net_of_each_fold_is_scikit_learn_s(tmp_path: Path, float64: None) -> None:
     x, y = table(1)
     settings = {"family": "gaussian", "l1": 0.1, "l2": 0.05, "replicas": {"folds": 4}}
@@ -428,6 +451,38 @@ def test_what_cannot_be_is_refused_in_a_sentence(tmp_path: Path, name: str) -> N
     more, said = REFUSED[name]
     with pytest.raises(UsageError, match=said):
         load_config(config | more).build()
+
+
+ALONE = "none has the label 2 and a weight above 0: take {}, or leave out the rows with this label"
+UNLEARNED: dict[str, tuple[dict[str, Any], str]] = {
+    "a class in one fold": ({"replicas": {"by": "site"}}, "replica 1 learns from, " + ALONE.format("other folds")),
+    "a class in one group": ({"replicas": {"folds": 3, "groups": "site"}}, ALONE.format("other folds")),
+    "a class in one row": ({"replicas": {"bootstrap": 9}, "label": "rare"}, ALONE.format("another seed")),
+    "a class of weight 0": ({"replicas": {"folds": 3}, "weight": "one"}, "replica 0 learns from, " + ALONE.format("other folds")),
+    "a class to balance": ({"replicas": {"by": "site"}, "intercept": False, "class_weights": "balanced"}, ALONE.format("other folds")),
+    "no weight": ({"replicas": {"by": "site"}, "weight": "here", "label": "half"}, "replica 2 learns from, all have weight 0: take other folds"),
+    "no weight of numbers": ({"replicas": {"by": "site"}, "weight": "here", "family": "gaussian"}, "replica 2 learns from, all have"),
+    "no counts": ({"replicas": {"by": "site"}, "label": "here", "family": "poisson"}, "replica 2 learns from, all counts are 0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNLEARNED)
+def test_a_replica_that_cannot_learn_from_its_rows_is_named(tmp_path: Path, name: str) -> None:
+    """A class without rows has no optimum: scikit-learn fits only the others."""
+    site = np.arange(ROWS) % 3
+    y = np.where(site == 1, 1 + np.arange(ROWS) // 3 % 2, np.arange(ROWS) // 3 % 2)  # the label 2 is only at site 1
+    rare = np.where(np.arange(ROWS) == 7, 2, y % 2)
+    columns = {"site": site, "rare": rare, "half": y % 2, "one": (y < 2) * 1, "here": (site == 2) * 1}
+    file, (more, said) = written(tmp_path, table()[0], y, **columns), UNLEARNED[name]
+    given = {"columns": ["x0"], "label": "y", "l2": 1, "updates": 1, "test_fraction": 0, "seed": 0}
+    with pytest.raises(UsageError, match=said):
+        load_config({"problem": "logistic", "data": file, "optimizer": {"name": "Newton"}} | given | more).build()
+
+
+def test_without_an_intercept_a_class_without_rows_has_an_optimum(tmp_path: Path, float64: None) -> None:
+    x, y = table(3)
+    problem = solved(written(tmp_path, x, y, site=y == 2), l2=1, replicas={"by": "site"}, intercept=False)
+    assert problem.conclusion()[0].startswith("converged")
 
 
 def test_a_missing_group_is_named(tmp_path: Path) -> None:

@@ -319,6 +319,30 @@ def test_a_classifier_that_goes_on_with_other_examples_is_the_same_at_first(tmp_
         train(config | more | {"intercept": False}, out=tmp_path / "c")
 
 
+def test_weights_are_not_given_to_other_categories(tmp_path: Path) -> None:
+    rows = "".join(f"{{{k % 3}}},{k % 5},{'pq'[k % 7 % 2]}\n" for k in range(30))
+    for name, words in {"old": "Bergen Oslo Rome", "same": "Rome Oslo Bergen", "other": "Oslo Rome Turin"}.items():
+        (tmp_path / f"{name}.csv").write_text("city,dose,ill\n" + rows.format(*words.split()))
+    (tmp_path / "fewer.csv").write_text("city,dose,ill\n" + rows.format("Oslo", "Rome", "Rome"))
+    config = {"problem": "logistic", "updates": 9, "optimizer": {"name": "Newton"}, "l2": 0.1, "test_fraction": 0}
+    train(config | {"data": str(tmp_path / "old.csv")}, out=tmp_path / "a")
+    more = config | {"initial": str(tmp_path / "a"), "optimizer": STILL}
+    train(more | {"data": str(tmp_path / "same.csv")}, out=tmp_path / "b")
+    asked = {"city": ["Oslo", "Rome", "Bergen"], "dose": [1.0, 2.0, 3.0]}
+    answers = [load(tmp_path / run).predict_proba(pandas.DataFrame(asked)) for run in "ab"]
+    assert answers[1] == pytest.approx(answers[0], abs=1e-6)
+    there = r'categories.city is \["Bergen", "Oslo", "Rome"\] there, and '
+    for name, here in {"other": r'\["Oslo", "Rome", "Turin"\]', "fewer": r'\["Oslo", "Rome"\]'}.items():
+        with pytest.raises(UsageError, match=f"^initial: .* does not fit: {there}{here} here$"):
+            train(more | {"data": str(tmp_path / f"{name}.csv")}, out=tmp_path / "c")
+    # a file whose description was written before it had categories is taken as it is
+    old = weights.read(tmp_path / "a/model.safetensors")
+    del old.description["preprocessing"]["categories"]
+    words = {"update": 9, "sha256": weights.digest(old.tensors), "description": old.description}
+    save_file(old.tensors, tmp_path / "old.safetensors", {weights.WORDS: json.dumps(words)})
+    train(more | {"data": str(tmp_path / "same.csv"), "initial": str(tmp_path / "old.safetensors")}, out=tmp_path / "d")
+
+
 def test_a_point_goes_on_from_where_another_run_has_left_it(tmp_path: Path) -> None:
     train(POINT, out=tmp_path / "a")
     run = train(POINT | {"initial": str(tmp_path / "a"), "optimizer": STILL}, out=tmp_path / "b")

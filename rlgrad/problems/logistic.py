@@ -31,7 +31,7 @@ from rlgrad.supervised.formulas import parsed
 from rlgrad.supervised.likelihood import Decay, Information, for_each, given, penalised, scored
 from rlgrad.supervised.minibatches import Batch, Minibatches, MinibatchSettings
 from rlgrad.supervised.preprocessing import Preprocessing
-from rlgrad.supervised.resampling import Path, Resampling, chosen, deviations, resampled, steepest
+from rlgrad.supervised.resampling import Path, Resampling, check_rows, chosen, deviations, resampled, steepest
 from rlgrad.supervised.settings import DataSettings
 from rlgrad.supervised.trained import TrainedClassifier, TrainedRegression, description
 from rlgrad.trainable import Trainable
@@ -74,8 +74,9 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
     """strength of the penalty l2/2 ||w||^2, without intercepts; scikit-learn's C is 1 / (l2 * examples) for the mean,
     and 1 / l2 for the sum. {path: 100}: 100 values, from one where weights are almost zero downwards"""
     class_weights: Literal["balanced"] | dict[str, NonNegativeFloat] | None = None
-    """weight of the examples of each class in learning, by label; balanced: all classes have the same total weight;
-    null: every weight is 1. With class weights, use standard errors by `errors: sandwich`"""
+    """weight of the examples of each class in learning, by label; balanced: all classes have the same total weight,
+    also among the rows of each fold or resample; null: every weight is 1. With class weights, use standard errors by
+    `errors: sandwich`"""
     early_stopping: EarlyStopping | None = None
     """null: the run does not stop early, and ends with its last weights"""
 
@@ -101,7 +102,7 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
             return self
         dataset = self.examples()
         family, rows = family_of(self.family, dataset.classes), len(dataset.y) if self.reduction == "sum" else 1
-        slope = rows * steepest(family, dataset, self.intercepted)
+        slope = rows * steepest(family, self.weighted(dataset), self.intercepted)
         found: dict[Key, Any] = {(name,): {"sweep": path.values(name, slope)} for name, path in paths.items()}
         if unsaid and dataset.groups is not None:
             found["replicas", "folds"] = count = int(dataset.groups.max()) + 1
@@ -114,14 +115,17 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
         return same
 
     def dataset(self) -> data.Dataset:
-        """The examples, with the rows of each replica. Raises SettingError."""
+        """The examples, with the rows of each replica and the weights of classes in them. Raises SettingError."""
         dataset = self._read or self.examples()
         if not isinstance(self.replicas, Resampling):
-            return dataset
+            return self.weighted(dataset)
         seeds, done = self.seeds[: int(self.replicas)], dataset.preprocessing
         separately = any(done.indicated) or bool(done.learned) or (bool(done.mean) and not self.linear)
         copies = len(self.cells) if separately else 0
-        return resampled(dataset, self.replicas, seeds, self.split_seed, self.reduction == "mean", copies)
+        found = resampled(dataset, self.replicas, seeds, self.split_seed, self.reduction == "mean", copies)
+        every = self.intercepted or self.class_weights is not None
+        check_rows(found, self.replicas, family_of(self.family, dataset.classes), every)
+        return self.weighted(found)
 
     def examples(self) -> data.Dataset:
         """The examples, with labels that are valid for the family. Raises SettingError."""
@@ -140,17 +144,26 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
             y = torch.cat([dataset.y, dataset.test_y, *(dataset.validation or ())[1:]])
             if reason := numeric.refuses(y):
                 raise SettingError(("family",), f"{self.family}: {reason}")
-        return self.weighted(dataset)
+        return dataset
 
     def weighted(self, dataset: data.Dataset) -> data.Dataset:
-        """Multiply the weight of each example by the weight of its class. Raises SettingError."""
+        """Multiply the weight of each example, in each replica, by the weight of its class. Raises SettingError."""
         names = [str(label) for label in dataset.labels]
-        if self.class_weights is None and (dataset.sample_weight is None or not names):
+        checked = dataset.sample_weight is not None and dataset.drawn is None
+        if self.class_weights is None and not (checked and names):
             return dataset
         if not names:
             raise SettingError(("class_weights",), f"family: {self.family} has no classes")
         y, once = dataset.y.long(), torch.ones(len(dataset.y), dtype=dataset.x.dtype)
         counts = once if dataset.sample_weight is None else dataset.sample_weight
+        each = torch.stack([self.of_classes(y, own, names) for own in counts.reshape(-1, len(y))])
+        each = each.to(once)[:, y].reshape(counts.shape)
+        of_class = each if dataset.drawn is None else None
+        return dataset._replace(sample_weight=counts * each, class_weight=of_class)
+
+    def of_classes(self, y: Tensor, counts: Tensor, names: Sequence[str]) -> Tensor:
+        """The weight [K] of each class, from the labels y [N] and the weights [N] of the examples that one replica
+        learns from. Raises SettingError."""
         found, each = torch.bincount(y, counts, minlength=len(names)), torch.ones(len(names))
         if self.class_weights == "balanced":
             each = counts.sum() / (len(names) * found)
@@ -163,7 +176,7 @@ class LikelihoodSettings(DataSettings, MinibatchSettings):
             setting, which = "weight" if (found <= 0).any() else "class_weights", names[int(some.int().argmin())]
             what = f"no example with the label {which!r} has a weight above 0, so nothing can be learned about it"
             raise SettingError((setting,), what)
-        return dataset._replace(sample_weight=counts * each.to(once)[y])
+        return each
 
     def trained(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any], **objects: Any) -> Any:
         if isinstance(self.replicas, Resampling):

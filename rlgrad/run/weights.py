@@ -111,7 +111,10 @@ def begin_from(problem: Trainable, source: str | Path | None) -> None:
     try:
         found = read(path)
         tensors, description = found.tensors, found.description or described
-        if differs := difference(form(tensors, description), form(own, described)):
+        there, here = form(tensors, description), form(own, described)
+        if there["categories"] is None:  # the file does not say which they were
+            here["categories"] = None
+        if differs := difference(there, here):
             raise ValueError(differs)
         if (count := replicas(tensors)) not in (1, replicas(own)):
             raise ValueError(f"it has {count} replicas, and must have {replicas(own)}, as here, or one")
@@ -129,7 +132,9 @@ def replicas(tensors: Mapping[str, Tensor]) -> int:
 
 def form(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> dict[str, Any]:
     """What must be equal in two runs so that the weights of one can be used in the other."""
-    return {**description.get("form", {})} | {name: list(tensor.shape[1:]) for name, tensor in tensors.items()}
+    shapes = {name: list(tensor.shape[1:]) for name, tensor in tensors.items()}
+    categories = description.get("preprocessing", {}).get("categories")
+    return {**description.get("form", {}), "categories": categories, **shapes}
 
 
 def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:

@@ -90,10 +90,8 @@ def with_errors(
     """The table of an optimum without a penalty: with standard errors if they exist, and which these are, or why there
     are none. weight [D, K], bias [K]. What the design shows is added to the sentences and findings."""
     settings, dataset, family = problem.settings, problem.dataset, problem.model.family
-    counts = dataset.sample_weight
-    counts = counts if counts is None or counts.ndim == 1 else counts[0]
-    done = dataset.preprocessing
-    design = Design(dataset.x, dataset.y, counts, done.columns, settings.intercept)
+    counts, done = dataset.sample_weight, dataset.preprocessing
+    design = Design(dataset.x, dataset.y, counts, done.columns, settings.intercept, dataset.class_weight)
     inner = design.inner(weight, bias)
     sentences += design.dependences()
     if apart := unbounded(problem, design, inner):

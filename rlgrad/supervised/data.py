@@ -38,6 +38,7 @@ class Dataset(NamedTuple):
     drawn: Tensor | None = None  # [M, N] how often each replica has each example; then `sample_weight` is [M, N]
     own: Sequence[Preprocessing] = ()  # [R] of each replica's own x
     prepare: Callable[[np.ndarray], tuple[Preprocessing, Tensor, Tensor]] | None = None  # by rows with counts [N]
+    class_weight: Tensor | None = None  # [N] the factor in `sample_weight` by the class; None: 1, or `drawn`
 
     def held_out(self) -> Iterator[tuple[slice, Tensor, Tensor, Tensor | None]]:
         """What replicas are judged on: a slice of replicas, x, y, and how often they have each training example [N]."""
@@ -208,7 +209,8 @@ def tabular(settings: DataSettings, numeric: bool) -> Source:
     table = opened(settings)
     label, asked, counted, grouped = chosen(table, settings)
     forced = table.grouped | {*tables.positions(table, settings.categorical, "categorical")}
-    table.keep([*asked, label, *counted, *grouped], forced | {*grouped} | (set() if numeric else {label}))
+    read = dict.fromkeys([*asked, label, *counted, *grouped])  # the weight may be the group, too
+    table.keep(list(read), forced | {*grouped} | (set() if numeric else {label}))
     places, features, empty = list[int](), list[Column](), list[str]()
     for place, (known, has_numbers) in zip(asked, columns.vocabulary(table, asked, forced), strict=True):
         if not has_numbers and all(map(settings.absent, known)) and settings.missing_values != "error":
@@ -276,23 +278,27 @@ def left_out(rows: int, of: int) -> str:
 def chosen(table: Table, settings: DataSettings) -> tuple[int, list[int], list[int], list[int]]:
     """The places of the label, of the features, and of the columns of weights and of groups (empty lists if there are
     none). Raises SettingError."""
-    counted = [] if settings.weight is None else [tables.position(table, settings.weight, "weight")]
-    grouped = [] if settings.grouping is None else [tables.position(table, settings.grouping, "replicas")]
-    used = [place for place in range(len(table.names)) if place not in {*table.unused, *counted, *grouped}]
+    asked = {"label": settings.label, "weight": settings.weight, "replicas": settings.grouping}
+    found = {name: [] if one is None else [tables.position(table, one, name)] for name, one in asked.items()}
+    dropped, counted, grouped = tables.positions(table, settings.drop, "drop"), found["weight"], found["replicas"]
+    for name, own in found.items():
+        if {*own} & {*dropped}:
+            raise SettingError(("drop",), f"{table.column(own[0])} is also the column of `{name}`: drop it, or use it")
+    there = [place for place in range(len(table.names)) if place not in {*table.unused, *counted, *grouped}]
+    used = [place for place in there if place not in dropped]
     if not used:
-        raise SettingError(("data",), f"{table.source}: it has no columns")
-    label = used[-1] if settings.label is None else tables.position(table, settings.label, "label")
+        what = "all columns are dropped" if there else "it has no columns"
+        raise SettingError(("drop" if there else "data",), f"{table.source}: {what}")
+    label = [*found["label"], used[-1]][0]
     places = tables.positions(table, settings.columns, "formula" if settings.formula else "columns")
     for name, other in (("weight", counted), ("replicas", grouped)):
         if {label, *places} & {*other}:
             raise SettingError((name,), f"{table.column(other[0])} is also the label, or one of `columns`")
     if label in places:
         raise SettingError(("columns",), f"{table.column(label)} is the label, so it cannot be learned from")
-    dropped = tables.positions(table, settings.drop, "drop")
-    places = places if settings.columns else [place for place in used if place != label]
-    if left := [place for place in places if place not in dropped]:
+    if left := [place for place in places or used if place not in (label, *dropped)]:
         return label, left, counted, grouped
-    hint = f", as it has one column: {table.words}" if len(used) == 1 else ""
+    hint = f", as it has one column: {table.words}" if len(there) == 1 else ""
     hint += "; is another sign its `separator`?" if hint and isinstance(table, tables.Text) else ""
     raise SettingError(("columns",), f"{table.source} has no column to learn from besides the label{hint}")
 

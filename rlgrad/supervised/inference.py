@@ -24,25 +24,37 @@ class Design:
     """The training examples as a linear model uses them: an intercept, if there is one, and features of mean 0 and
     deviation 1, without the columns that others determine."""
 
-    def __init__(self, x: Tensor, y: Tensor, weight: Tensor | None, names: Sequence[str], intercept: bool):
-        """x [N, D], y [N]. weight: [N] of the examples. names: [D] of the features."""
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        weight: Tensor | None,
+        names: Sequence[str],
+        intercept: bool,
+        class_weight: Tensor | None = None,
+    ):
+        """x [N, D], y [N]. weight: [N] of the examples. names: [D] of the features. class_weight: [N] the factor in
+        `weight` that is the weight of the class; the rest is how many times an example counts."""
         self.x, self.y, self.intercept = x.cpu(), y.numpy(force=True), intercept
-        self.weight = np.ones(len(y)) if weight is None else weight.double().numpy(force=True)
+        ones = torch.ones(len(y))
+        self.weight = (ones if weight is None else weight).double().numpy(force=True)
+        self.class_weight = (ones if class_weight is None else class_weight).double().numpy(force=True)
         self.rows = max(1, PIECE // max(1, x.shape[1]))  # of a piece
         known = measured(piece.double().numpy() for piece in torch.split(self.x, self.rows))
         self.shift = known.mean * intercept
         self.unit = np.sqrt(known.variance + (known.mean - self.shift) ** 2)
         self.unit[known.low == known.high] = 1.0
         self.names = [*["intercept"] * intercept, *names]
-        gram = sum(z.T @ (w[:, None] * z) for z, _, w in self.pieces())
+        gram = sum(z.T @ (w[:, None] * z) for z, _, w, _ in self.pieces())
         self.kept, self.determined = independent(np.asarray(gram))
 
     def pieces(self) -> Any:
-        """Yield the examples in pieces: columns [n, P], labels and weights [n]."""
+        """Yield the examples in pieces: columns [n, P], labels, weights and weights of the class [n]."""
         for first in range(0, len(self.x), self.rows):
             some = slice(first, first + self.rows)
             z = (self.x[some].double().numpy() - self.shift) / self.unit
-            yield np.column_stack([*[np.ones(len(z))] * self.intercept, z]), self.y[some], self.weight[some]
+            z = np.column_stack([*[np.ones(len(z))] * self.intercept, z])
+            yield z, self.y[some], self.weight[some], self.class_weight[some]
 
     def inner(self, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
         """The coefficients [P, K] of these columns, from those of the model's features, [D, K] and [K]. A column that
@@ -100,7 +112,7 @@ class Moments(NamedTuple):
     log_likelihood: float
     slope: np.ndarray  # [P K'] the gradient
     information: np.ndarray  # [P K', P K'] minus its second derivatives
-    squares: np.ndarray  # [P K', P K'] Σ of the outer products of each example's gradient
+    squares: np.ndarray  # [P K', P K'] Σ of the outer products of each example's gradient, as often as it counts
     residual: float  # Σ squared residuals
 
     @property
@@ -117,12 +129,12 @@ def moments(family: Family, design: Design, coefficients: np.ndarray) -> Moments
     size = len(used) * free
     value, slope, residual = 0.0, np.zeros(size), 0.0
     information, squares = np.zeros((len(used), free, len(used), free)), np.zeros((size, size))
-    for z, y, w in design.pieces():
+    for z, y, w, of_class in design.pieces():
         z = z[:, used]
         each, mean, rest = (part[0] for part in family.parts(np, (z @ coefficients[used]).T[None], y[None]))
         score = (z[:, :, None] * rest[first:].T[:, None]).reshape(len(z), size)
         value, residual, slope = value + w @ each, residual + w @ np.square(rest[0]), slope + w @ score
-        squares += (w[:, None] * score).T @ (w[:, None] * score)
+        squares += score.T @ ((w * of_class)[:, None] * score)  # w is a count times the weight of the class
         for k in range(free):
             for m in range(free):
                 curved = family.weight(mean[None], k + first, m + first)[0]

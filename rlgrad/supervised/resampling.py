@@ -127,6 +127,25 @@ def folds(dataset: Dataset, how: Resampling, seed: int) -> np.ndarray:
     return found
 
 
+def check_rows(dataset: Dataset, how: Resampling, family: Family, every: bool) -> None:
+    """Raise SettingError if a replica cannot learn from its rows. every: whether it needs all classes: the intercept of
+    a class without rows has no optimum, and weights cannot balance it."""
+    weights, hint = dataset.sample_weight, "take other folds" if how.bootstrap is None else "take another seed"
+    assert weights is not None
+    for number, weight in enumerate(weights):
+        y = dataset.y[weight > 0]
+        missing = torch.bincount(y.long(), minlength=len(dataset.labels)) == 0 if dataset.labels and every else y[:0]
+        if not len(y):
+            why = "all have weight 0"
+        elif missing.any():
+            why = f"none has the label {dataset.labels[int(missing.int().argmax())]!r} and a weight above 0"
+            hint += ", or leave out the rows with this label"
+        else:
+            why = family.refuses(y)
+        if why:
+            raise SettingError(("replicas",), f"of the rows that replica {number} learns from, {why}: {hint}")
+
+
 def deviations(drawn: Tensor, x: Tensor) -> Tensor:
     """The standard deviation [M, D] of each feature over each replica's own examples, in the units of x [N, D]; 1 if it
     is constant there. drawn: [M, N] how often each replica has each example."""

@@ -9,8 +9,10 @@ LARGEST = 500_000  # numbers in the linear program that finds a separating plane
 
 
 def separated(family: str, design: Design, classes: int) -> str | None:
-    """Which columns separate the labels, in words; None if none do, or if the search would take too long."""
-    x, y = (np.concatenate(parts) for parts in list(zip(*((z, y) for z, y, _ in design.pieces()), strict=True)))
+    """Which columns separate the labels of the rows with a weight above 0, in words; None if none do, or if the search
+    would take too long."""
+    pieces = ((z[w > 0], y[w > 0]) for z, y, w, _ in design.pieces())
+    x, y = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
     x, scores = x[:, design.kept], 1 if classes <= 2 else classes
     if x.size * scores**2 > LARGEST or family == "gaussian":
         return None

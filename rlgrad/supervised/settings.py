@@ -35,7 +35,7 @@ class DataSettings(Section):
     encoding: str | None = None
     """encoding of a text file, such as latin-1; null: UTF-8, or detected from its bytes"""
     label: StrictInt | str | None = None
-    """the column of the label: its name, or its number from 1; null: the last"""
+    """the column of the label: its name, or its number from 1; null: the last that is not left out"""
     positive: bool | int | float | str | None = None
     """the label that is class 1, while all others are class 0; null: every label is a class of its own"""
     columns: tuple[StrictInt | str, ...] = ()
@@ -47,7 +47,7 @@ class DataSettings(Section):
     It has names (`...` quotes one), + - * / : ** ( ), C(...) for categories, and log, log2, log10, log1p, exp, expm1,
     sqrt, abs, I, center, scale, standardize, poly and bs; the extra `formula` must be installed"""
     drop: tuple[StrictInt | str, ...] = ()
-    """columns to leave out, written in the same way as `columns`"""
+    """columns to leave out, also as the label, written in the same way as `columns`"""
     categorical: tuple[StrictInt | str, ...] = ()
     """columns whose numbers are categories; columns of words are categories anyway"""
     missing: tuple[int | float | str, ...] = ()
