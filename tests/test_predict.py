@@ -1,5 +1,6 @@
 """What a run has learned of a table, asked of other tables: files and data frames."""
 
+import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ import pandas
 import polars
 import pyarrow as pa
 import pytest
+import safetensors.torch
 
 import rlgrad
 from rlgrad.cli import main
+from rlgrad.run import weights
 
 ROWS = pandas.DataFrame(
     {
@@ -159,6 +162,49 @@ def test_rows_that_the_run_would_have_dropped_have_no_prediction(tmp_path: Path)
     rows.to_csv(tmp_path / "new.csv", index=False)
     assert main(["predict", run, str(tmp_path / "new.csv"), "--out", str(tmp_path / "found.csv")]) == 0
     assert pandas.read_csv(tmp_path / "found.csv")["class"].isna().tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize("missing_values", ["error", "zero"])
+@pytest.mark.parametrize(
+    ("words", "cells", "said"),
+    [
+        (["true", "false"], [True, False], {"categorical": ["c"]}),
+        (["true", "false"], [True, False], {"formula": "y ~ C(c)"}),
+        (["TRUE", "False", "unknown"], ["true", "false", "unknown"], {"categorical": ["c"]}),
+        (["0.10", "0.20", "1.50"], [0.1, 0.2, 1.5], {"categorical": ["c"]}),
+        (["0,10", "0,20", "1,50"], [0.1, 0.2, 1.5], {"categorical": ["c"]}),
+        (["001", "1", "01.5"], ["001", "1", "01.5"], {"categorical": ["c"]}),
+    ],
+)
+def test_a_category_is_looked_up_by_what_it_means(
+    tmp_path: Path, words: list[str], cells: list[Any], said: dict[str, Any], missing_values: str
+) -> None:
+    counts = [(4, 6), (8, 2), (1, 3)][: len(words)]  # of labels 0 and 1
+    rows = [f"{word};{y}" for word, n in zip(words, counts, strict=True) for y in (0, 1) for _ in range(n[y])]
+    (table := tmp_path / "t.csv").write_text("\n".join(["c;y", *rows, ""]))
+    config = {"problem": "logistic", "data": str(table), "test_fraction": 0, "updates": 30, "dtype": "float64"}
+    config |= {"optimizer": {"name": "Newton"}, "missing_values": missing_values}
+    rlgrad.train(config | said, out=tmp_path / "run")
+    model, expected = rlgrad.load(tmp_path / "run"), [ones / (zeros + ones) for zeros, ones in counts]
+    assert sorted(model.preprocessing.categories["c"]) == sorted(words)  # as in the file
+    for frame in (pandas.DataFrame({"c": cells}), polars.DataFrame({"c": cells}), pandas.DataFrame({"c": words})):
+        np.testing.assert_allclose(model.predict_proba(frame)[:, 1], expected, atol=1e-6)
+    pandas.DataFrame({"c": cells}).to_csv(tmp_path / "other.csv")
+    for file, times in ((table, [sum(n) for n in counts]), (tmp_path / "other.csv", 1)):
+        assert main(["predict", str(tmp_path / "run"), str(file), "--out", str(tmp_path / "p.csv")]) == 0
+        found = pandas.read_csv(tmp_path / "p.csv")["probability of 1"]
+        np.testing.assert_allclose(found, np.repeat(expected, times), atol=1e-6)
+
+
+def test_a_run_that_has_not_saved_its_decimal_sign_is_used_as_before(tmp_path: Path) -> None:
+    path = weights.where(Path(trained(tmp_path, replicas=2)))
+    found = weights.read(path)
+    assert found.description is not None
+    assert found.description["preprocessing"].pop("decimal") == "."
+    said = {"update": found.update, "sha256": weights.digest(found.tensors), "description": found.description}
+    path.write_bytes(safetensors.torch.save(found.tensors, {weights.WORDS: json.dumps(said)}))
+    model = rlgrad.load(tmp_path / "run")
+    np.testing.assert_allclose(model.predict_proba(ROWS)[:, 1], by_hand(str(tmp_path / "run"), ROWS), atol=1e-6)
 
 
 def test_a_number_is_predicted_where_there_are_no_classes(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ class ClassifierGraph(nn.Module):
             x = torch.where(missing, self.fill, x)
         parts = [
             x[:, [k]] if words is None else (x[:, [k]] == torch.arange(1, len(words))).to(x.dtype)
-            for k, (_, words) in enumerate(self.done.source)
+            for k, (_, words, _) in enumerate(self.done.source)
         ]
         if len(self.indicated) or self.done.categories:
             x = torch.cat([*parts, missing[:, self.indicated].to(x.dtype)], 1)

@@ -81,7 +81,7 @@ class Table:
         """The columns at these places: those in `text` as dictionaries of words, others as numbers if possible."""
         for batch in self._batches(places):
             try:
-                yield arranged(batch, [place in text for place in places])
+                yield arranged(batch, [place in text for place in places], self.decimal)
             except TypeError as error:
                 raise SettingError((self.setting,), f"{self.source}: {error}") from error
 
@@ -409,15 +409,15 @@ def told_apart(names: Sequence[str]) -> list[tuple[str, int]]:
     return found
 
 
-def arranged(batch: "pa.RecordBatch", text: Sequence[bool]) -> "pa.RecordBatch":
-    """The batch with each column as numbers, or as a dictionary of words."""
+def arranged(batch: "pa.RecordBatch", text: Sequence[bool], decimal: str) -> "pa.RecordBatch":
+    """The batch with each column as numbers, or as a dictionary of words. decimal: the sign for numbers as words."""
     import pyarrow as pa
 
     columns = []
     for name, column, as_text in zip(batch.schema.names, batch.columns, text, strict=True):
         drop = f"`drop: [{name}]` leaves the column out"
         try:
-            columns.append(cast(column, as_text))
+            columns.append(cast(column, as_text, decimal))
         except pa.ArrowInvalid as error:
             why = f"{error}, where double precision holds all digits"
             raise TypeError(
@@ -428,7 +428,7 @@ def arranged(batch: "pa.RecordBatch", text: Sequence[bool]) -> "pa.RecordBatch":
     return pa.RecordBatch.from_arrays(columns, [str(k) for k in range(len(columns))])
 
 
-def cast(column: Any, as_text: bool) -> Any:
+def cast(column: Any, as_text: bool, decimal: str) -> Any:
     """An Arrow array as numbers of double precision, or as a dictionary of words. Raises NotImplementedError for a type
     that is neither, and ArrowInvalid for whole numbers that would merge."""
     import pyarrow as pa
@@ -448,7 +448,12 @@ def cast(column: Any, as_text: bool) -> Any:
         column = column.cast(pa.string() if kind.scale > 0 else pa.int64()).cast(pa.float64())
     elif not as_text and (types.is_integer(kind) or types.is_floating(kind)):
         column = column.cast(pa.float64(), safe=types.is_integer(kind))
-    return column if types.is_floating(column.type) and not as_text else column.cast(pa.string()).dictionary_encode()
+    if types.is_floating(column.type) and not as_text:
+        return column
+    known = column.cast(pa.string())
+    if decimal == "," and (types.is_floating(kind) or types.is_decimal(kind)):
+        known = compute.replace_substring(known, ".", ",")
+    return known.dictionary_encode()
 
 
 def refuse_other_formats(head: bytes, path: Path, setting: str) -> None:
