@@ -196,6 +196,38 @@ def test_a_category_is_looked_up_by_what_it_means(
         np.testing.assert_allclose(found, np.repeat(expected, times), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("trained_on", "asked", "a", "said"),
+    [
+        (",", "a\n1.234\n2.900\n", [1234, 2900], ""),
+        (",", 'a\n"1,234"\n"2,900"\n', [1.234, 2.9], ""),
+        (",", "a;b\n1,234;x\n7;x\n", [1.234, 7], ""),
+        (",", "a\n1.234\n2.5\n", [1.234, 2.5], "decimal points, and the training data has decimal commas"),
+        (",", "b,a\nx,1.234\nx,2.900\n", [1.234, 2.9], "decimal points, and the training data has decimal commas"),
+        (",", "a\n" + "7\n" * 200 + "1.5\n", [7] * 200 + [1.5], "decimal points, and the training"),
+        (".", "a;b\n1,234;x\n7;x\n", [1234, 7], ""),
+        (".", "a;b\n1,234;x\n7,5;x\n", [1.234, 7.5], "decimal commas, and the training data has decimal points"),
+    ],
+)
+def test_the_decimal_sign_is_that_of_training_where_the_table_could_have_either(
+    tmp_path: Path, capsys: pytest.CaptureFixture, trained_on: str, asked: str, a: list[float], said: str
+) -> None:
+    rows = "a;y\n0.5;1\n1.5;2\n2.5;3\n10.25;10.75\n".replace(".", trained_on)  # y = a + 0.5
+    (tmp_path / "t.csv").write_text(rows)
+    config = {"problem": "logistic", "family": "gaussian", "data": str(tmp_path / "t.csv"), "test_fraction": 0}
+    config |= {"optimizer": {"name": "Newton"}, "updates": 3, "dtype": "float64"}
+    rlgrad.train(config, out=tmp_path / "run")
+    capsys.readouterr()
+    (tmp_path / "new.csv").write_text(asked)
+    assert main(["predict", str(tmp_path / "run"), str(tmp_path / "new.csv"), "--out", str(tmp_path / "p.csv")]) == 0
+    assert pandas.read_csv(tmp_path / "p.csv")["mean"].tolist() == pytest.approx(np.array(a) + 0.5)
+    printed = capsys.readouterr().err
+    assert said in printed if said else "decimal" not in printed
+    frame = pandas.read_csv(tmp_path / "new.csv", sep=";" if ";" in asked else ",", dtype=str)
+    if "b,a" not in asked and len(frame) < 100:
+        assert rlgrad.load(tmp_path / "run").predict(frame).tolist() == pytest.approx(np.array(a) + 0.5)
+
+
 def test_a_run_that_has_not_saved_its_decimal_sign_is_used_as_before(tmp_path: Path) -> None:
     path = weights.where(Path(trained(tmp_path, replicas=2)))
     found = weights.read(path)

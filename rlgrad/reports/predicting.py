@@ -14,6 +14,7 @@ from rlgrad.supervised import tables
 from rlgrad.supervised.trained import TrainedClassifier
 
 EVERY = 5.0  # seconds between lines of progress
+SIGNS = {".": "points", ",": "commas"}
 
 
 def predict(model: TrainedClassifier, settings: Any, path: Path, to: Path) -> int:
@@ -38,7 +39,9 @@ def predict(model: TrainedClassifier, settings: Any, path: Path, to: Path) -> in
         return pa.record_batch(columns, names)
 
     try:
-        table = settings.table(path.absolute(), "table")
+        table = settings.table(path.absolute(), "table", then := model.preprocessing.decimal)
+        if then not in ("", table.decimal):
+            say(f"{path} has decimal {SIGNS[table.decimal]}, and the training data has decimal {SIGNS[then]}")
         if left := tables.unused(table, [*tables.found(table, model.features), *table.unused]):
             say(f"not used: {left}")
         blocks = map(predictions, model.read(table))

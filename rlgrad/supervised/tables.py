@@ -12,6 +12,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -481,22 +482,34 @@ def read(path: Path, setting: str, told: Told, absent: Absent) -> Table:
     try:
         with open(path, "rb") as file:
             if file.read(4) == b"PAR1":
-                return Parquet(path, setting, told.decimal or ".")
+                return Parquet(path, setting, told.decimal or told.usual or ".")
         return Text(path, setting, told, absent)
     except OSError as error:
         raise SettingError((setting,), f"{path}: cannot be read: {error}") from error
 
 
-def frame(data: Any) -> Table:
-    """A table in memory: of pandas, polars, pyarrow, or anything else with Arrow's interface. Raises SettingError."""
+def frame(data: Any, usual: str) -> Table:
+    """A table in memory: of pandas, polars, pyarrow, or anything else with Arrow's interface. usual: the decimal sign
+    of numbers as text, if they could have either. Raises SettingError."""
     import pyarrow as pa
+    from pyarrow.types import is_large_string, is_string, is_string_view
 
     try:
         table = data if isinstance(data, pa.Table) else pa.table(data)
     except (TypeError, ValueError, OverflowError, NotImplementedError) as error:  # pyarrow's are subclasses of these
         reason = "; ".join(map(str, error.args))[:300]
         raise SettingError(("data",), f"this is not a table of numbers and words: {reason}") from error
-    return Table("the table", table.column_names, table)
+
+    def worded(kind: pa.DataType) -> bool:
+        return is_string(kind) or is_large_string(kind) or is_string_view(kind)
+
+    found, first = Table("the table", table.column_names, table), table.slice(0, dialects.ROWS)
+    cells = [cell for column in first.columns if worded(column.type) for cell in column.to_pylist() if cell]
+    found.decimal = usual or "."
+    if usual:
+        with suppress(ValueError):  # it has both signs
+            found.decimal = dialects.sign_of(map(str.strip, cells), "", usual)
+    return found
 
 
 def fetch(name: str) -> Table:
