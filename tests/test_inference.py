@@ -255,9 +255,7 @@ def test_what_is_left_to_gain_is_what_the_optimum_gains(tmp_path: Path) -> None:
     assert near.summary["left_to_gain"][0] > 1e-7
 
 
-def test_a_column_that_others_determine_takes_no_degree_of_freedom_and_without_an_intercept_zero_is_the_constant() -> (
-    None
-):
+def test_a_column_that_others_determine_takes_no_degree_of_freedom_without_an_intercept() -> None:
     sm = pytest.importorskip("statsmodels.api")
     x, y = made("gaussian")
     z = (x[:, [0, 2]] - [0, 0.5]) / [1, 0.01]
@@ -272,6 +270,29 @@ def test_a_column_that_others_determine_takes_no_degree_of_freedom_and_without_a
         assert (row.error, row.p) == pytest.approx((reference.bse[number], reference.pvalues[number]))
     assert table.rows[2].estimate is None
     assert table.facts["R²"] == pytest.approx(reference.rsquared)
+
+
+@pytest.mark.parametrize("family", ["gaussian", "poisson"])
+@pytest.mark.parametrize("made_of", [["one"], ["u", "v"], []])
+def test_without_an_intercept_the_constant_is_still_the_best_one(
+    tmp_path: Path, family: str, made_of: list[str]
+) -> None:
+    """Also where other columns make an intercept: one that is constant, or those of all categories."""
+    sm = pytest.importorskip("statsmodels.api")
+    x = np.arange(1.0, 9)
+    columns = {"one": np.full(8, 2.0), "u": x % 2, "v": 1 - x % 2, "x": x}
+    design = np.column_stack([columns[name] for name in [*made_of, "x"]])
+    y = np.array([11, 12, 12, 14, 15, 13, 17, 18])
+    data = write(tmp_path / "t.csv", design, y, ",".join([*made_of, "x"]))
+    kind = {"gaussian": sm.families.Gaussian(), "poisson": sm.families.Poisson()}[family]
+    found = trained(data, family=family, intercept=False, dtype="float32").summary["coefficients"]
+    constant = sm.GLM(y, np.ones(8), kind).fit()
+    if family == "gaussian":
+        assert found["log-likelihood of a constant"] == pytest.approx(sm.OLS(y, np.ones(8)).fit().llf)
+        assert found["R²"] == pytest.approx(sm.OLS(y, design).fit().rsquared)
+    else:
+        assert found["log-likelihood of a constant"] == pytest.approx(constant.llf)
+        assert found["pseudo-R²"] == pytest.approx(1 - sm.GLM(y, design, kind).fit().llf / constant.llf)
 
 
 def test_coefficients_are_brought_into_the_file_s_units() -> None:

@@ -44,6 +44,13 @@ class Design:
             z = (self.x[some].double().numpy() - self.shift) / self.unit
             yield np.column_stack([*[np.ones(len(z))] * self.intercept, z]), self.y[some], self.weight[some]
 
+    def has_constant(self) -> bool:
+        """Whether the model can give all examples the same score: by its intercept, or by columns that make one."""
+        if self.intercept:
+            return True
+        wider = ((np.column_stack([z, np.ones(len(z))]), w[:, None]) for z, _, w in self.pieces())
+        return len(self.names) in independent(np.asarray(sum(z.T @ (w * z) for z, w in wider)))[1]
+
     def inner(self, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
         """The coefficients [P, K] of these columns, from those of the model's features, [D, K] and [K]. A column that
         others determine gets 0; its coefficient is moved to the others."""
@@ -224,17 +231,17 @@ def overflow(estimate: float) -> float | None:
 
 
 def summary_of(family: Family, design: Design, found: Moments, scores: int) -> dict[str, float | str]:
-    """Log-likelihood, AIC, BIC and a pseudo-R² relative to the best constant. scores: K."""
+    """Log-likelihood, AIC, BIC and a pseudo-R² relative to the best constant. R² is relative to 0 if no coefficients
+    make a constant, as in statsmodels. scores: K."""
     count, free = float(design.weight.sum()), len(found.slope)
     value = found.log_likelihood
     y, w = design.y.astype(float), design.weight
     if family.dispersed:  # with the deviation at its optimum
-        centre = w @ y / count if design.intercept else 0.0
-        total = float(w @ np.square(y - centre))
+        total, squares = float(w @ np.square(y - w @ y / count)), float(w @ np.square(y))
         if not 0 < found.residual < np.inf or not total:  # the likelihood of an exact fit is infinite
             return {"examples": count}
         value, null = (count / 2 * (math.log(count / (2 * math.pi * rest)) - 1) for rest in (found.residual, total))
-        fit = {"R²": 1 - found.residual / total}
+        fit = {"R²": 1 - found.residual / (total if design.has_constant() else squares)}
     else:
         level = family.constant(torch.from_numpy(y), scores, torch.from_numpy(w))
         z = np.broadcast_to(level.double().numpy()[None, :, None], (1, scores, len(y)))
