@@ -17,7 +17,7 @@ from rlgrad.agents.policies import BernoulliPolicy, CategoricalPolicy, GaussianP
 from rlgrad.agents.trained import TrainedPolicy
 from rlgrad.config import Config
 from rlgrad.errors import UsageError, text_of
-from rlgrad.reports.loading import stage
+from rlgrad.reports.loading import held_out, stage
 from rlgrad.run import weights
 from rlgrad.supervised.trained import TrainedClassifier, TrainedRegression
 
@@ -163,8 +163,10 @@ def model_card(
     for key, kind in metrics.items() if last in model.origin else ():
         if found := summary.get(f"evaluation.{key}"):
             value = found["per_replica"][replica]
-            rows.append(f"Held-out {key}: {value:.4g}; the mean of all replicas is {found['mean']:.4g}.")
-            results.append({"type": kind, "name": key, "value": value})
+            apart = held_out(settings.model_dump(), key)
+            what = f"Held-out {key}" if apart else f"{key.capitalize()} on the training examples"
+            rows.append(f"{what}: {value:.4g}; the mean of all replicas is {found['mean']:.4g}.")
+            results.append({"type": kind, "name": key if apart else what, "value": value})
     result = {"task": {"type": task}, "dataset": {"name": on, "type": on}, "metrics": results}
     front = {
         "library_name": "rlgrad", "pipeline_tag": task, "tags": [task, on, "onnx"],
