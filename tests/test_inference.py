@@ -295,6 +295,28 @@ def test_without_an_intercept_the_constant_is_still_the_best_one(
         assert found["pseudo-R²"] == pytest.approx(1 - sm.GLM(y, design, kind).fit().llf / constant.llf)
 
 
+def test_the_table_says_whose_coefficients_these_are(tmp_path: Path) -> None:
+    sm = pytest.importorskip("statsmodels.api")
+    x, y = made("logistic")
+
+    def found_with(name: str, **settings: Any) -> Any:
+        (tmp_path / name).mkdir()
+        data = write(tmp_path / name / "t.csv", x[:, :1], y, "a")
+        return trained(data, **settings).summary["coefficients"]
+
+    assert "replica" not in found_with("all", replicas={"bootstrap": 3})
+    reference = sm.Logit(y, sm.add_constant(x[:, :1])).fit(disp=0)
+    for values in ([0.0, 0.1], [0.1, 0.0]):  # the table is of the first
+        found = found_with(str(values[0]), l2={"sweep": values}, updates=8)
+        assert found["replica"] == "the first of 2"
+        errors = [row["error"] for row in found["rows"]]
+        if values[0]:
+            assert found["standard errors"] == "none, as the optimum is penalised"
+            assert errors == [None, None]
+        else:
+            assert errors == pytest.approx(reference.bse)
+
+
 def test_coefficients_are_brought_into_the_file_s_units() -> None:
     """A model of u = (x - 5) / 2 that is centred again: c (u - shift) / unit + b, as a line of x."""
     u = torch.tensor([[1.0], [3.0], [8.0]], dtype=torch.float64)
