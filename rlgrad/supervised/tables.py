@@ -501,7 +501,7 @@ def frame(data: Any, usual: str) -> Table:
         raise SettingError(("data",), f"this is not a table of numbers and words: {reason}") from error
 
     def worded(kind: pa.DataType) -> bool:
-        return is_string(kind) or is_large_string(kind) or is_string_view(kind)
+        return bool(is_string(kind) or is_large_string(kind) or is_string_view(kind))
 
     found, first = Table("the table", table.column_names, table), table.slice(0, dialects.ROWS)
     cells = [cell for column in first.columns if worded(column.type) for cell in column.to_pylist() if cell]
