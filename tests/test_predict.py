@@ -95,8 +95,22 @@ def test_a_hint_at_a_setting_says_that_it_is_the_run_s(run: str, tmp_path: Path,
 def test_predictions_do_not_replace_the_table(run: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (table := tmp_path / "new.csv").write_text(text := ROWS.to_csv(index=False))
     assert main(["predict", run, str(table), "--out", str(tmp_path / "." / "new.csv")]) == 2
-    assert "is the table itself" in capsys.readouterr().err
+    assert f"--out {tmp_path / 'new.csv'} is the table itself" in capsys.readouterr().err
     assert table.read_text() == text
+    assert main(["predict", run, str(table), "--out", ""]) == 2
+    assert "--out: it needs the name of a file" in capsys.readouterr().err
+
+
+def test_predictions_leave_all_other_files_alone(run: str, tmp_path: Path) -> None:
+    folder, known = tmp_path / "mine", {"z.csv.tmp": "mine", ".z.csv.tmp": "mine too"}
+    folder.mkdir()
+    for name, text in known.items():
+        (folder / name).write_text(text)
+    ROWS.to_csv(tmp_path / "new.csv", index=False)
+    assert main(["predict", run, str(tmp_path / "new.csv"), "--out", str(folder / "z.csv")]) == 0
+    assert len(pandas.read_csv(folder / "z.csv")) == len(ROWS)
+    (folder / "z.csv").unlink()
+    assert {path.name: path.read_text() for path in folder.iterdir()} == known
 
 
 def test_masked_values_are_missing(run: str) -> None:
@@ -147,7 +161,7 @@ def test_where_a_row_is_refused_nothing_is_left(run: str, tmp_path: Path, capsys
     assert main(["predict", run, str(tmp_path / "new.csv"), "--out", str(to)]) == 2
     assert f"new.csv:{len(rows) + 1}: column 1 (city): no example" in capsys.readouterr().err
     assert to.read_text() == "before\n"
-    assert not list(tmp_path.glob("*.tmp"))
+    assert not [*tmp_path.glob("*.tmp"), *tmp_path.glob(".*")]
     assert main(["predict", run, str(tmp_path / "new.csv"), "--out", "found.txt"]) == 2
     assert main(["predict", run, str(tmp_path / "none.csv"), "--out", str(to)]) == 2
 
