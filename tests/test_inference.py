@@ -317,6 +317,15 @@ def test_the_table_says_whose_coefficients_these_are(tmp_path: Path) -> None:
             assert errors == pytest.approx(reference.bse)
 
 
+def test_a_column_called_intercept_is_told_from_the_intercept(tmp_path: Path) -> None:
+    data = write(tmp_path / "t.csv", np.array([[1], [2], [3], [4]]), np.array([0, 0, 1, 1]), "intercept")
+    run = trained(data)
+    assert [row["name"] for row in run.summary["coefficients"]["rows"]] == ["intercept", "intercept (column)"]
+    said = " ".join(run.problem.conclusion())
+    assert "intercept (column) separates the classes wholly" in said  # at 2.5
+    assert "the intercept separates" not in said
+
+
 def test_coefficients_are_brought_into_the_file_s_units() -> None:
     """A model of u = (x - 5) / 2 that is centred again: c (u - shift) / unit + b, as a line of x."""
     u = torch.tensor([[1.0], [3.0], [8.0]], dtype=torch.float64)

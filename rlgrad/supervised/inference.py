@@ -33,7 +33,7 @@ class Design:
         self.shift = known.mean * intercept
         self.unit = np.sqrt(known.variance + (known.mean - self.shift) ** 2)
         self.unit[known.low == known.high] = 1.0
-        self.names = [*["intercept"] * intercept, *names]
+        self.names = named(names, intercept)
         gram = sum(z.T @ (w[:, None] * z) for z, _, w in self.pieces())
         self.kept, self.determined = independent(np.asarray(gram))
 
@@ -164,7 +164,7 @@ def estimates(family: Family, weight: np.ndarray, bias: np.ndarray | None, done:
     found = weight / (np.asarray(done.deviation)[:, None] if len(done.deviation) else 1.0)
     if bias is not None:
         found = np.vstack([bias - (np.asarray(done.mean) @ found if len(done.mean) else 0.0), found])
-    names = [*["intercept"] * (bias is not None), *done.columns]
+    names = named(done.columns, bias is not None)
     first = int(found.shape[1] > 1)
     found = found - first * found[:, :1]
     rows = [
@@ -249,6 +249,12 @@ def summary_of(family: Family, design: Design, found: Moments, scores: int) -> d
         fit = {"pseudo-R²": 1 - value / null}
     information = {"AIC": 2 * free - 2 * value, "BIC": math.log(count) * free - 2 * value}
     return {"examples": count, "log-likelihood": value, "log-likelihood of a constant": null, **fit, **information}
+
+
+def named(columns: Sequence[str], intercept: bool) -> list[str]:
+    """The names of the coefficients: of the intercept, if there is one, and of the columns."""
+    own = (f"{name} (column)" if name == "intercept" else name for name in columns)
+    return ["intercept", *own] if intercept else list(columns)
 
 
 def listed(names: Sequence[str]) -> str:
