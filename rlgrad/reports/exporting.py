@@ -156,6 +156,10 @@ def model_card(
         for feature, known in model.preprocessing.categories.items():
             takes += f". {feature} is the number, from 0, of its category in {known}, and NaN for any other"
         gives += f". Class k stands for the label k of {model.classes_.tolist()}, from 0"
+        if model.preprocessing.missing_values == "drop":
+            gives += (
+                ". A row with a missing value has no class: its probabilities are NaN, and its `class` means nothing"
+            )
         usage = template("card_classifier.py.txt").format(name=name, count=len(model.features))
     summary, replica = files.read_json(run / "summary.json"), int(model.origin.split()[1])
     rows, results = [], []
