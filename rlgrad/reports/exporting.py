@@ -161,6 +161,21 @@ def model_card(
                 ". A row with a missing value has no class: its probabilities are NaN, and its `class` means nothing"
             )
         usage = template("card_classifier.py.txt").format(name=name, count=len(model.features))
+    rows, results = quality(model, settings, run, metrics)
+    result = {"task": {"type": task}, "dataset": {"name": on, "type": on}, "metrics": results}
+    front = {
+        "library_name": "rlgrad", "pipeline_tag": task, "tags": [task, on, "onnx"],
+        "model-index": [{"name": run.resolve().name, "results": [result] if results else []}],
+    }  # fmt: skip
+    words = {"on": on, "origin": model.origin, "version": rlgrad.__version__, "table": "\n".join(rows)}
+    words["config"] = without_folders(settings.model_dump(mode="json", exclude_defaults=True))
+    words["front"] = yaml.safe_dump(front, sort_keys=False)
+    return template("card.md").format(takes=takes, gives=gives, usage=usage, **words)
+
+
+def quality(model: Any, settings: Any, run: Path, metrics: dict[str, str]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The results of the run for a model's card: as sentences, and as entries of the front matter. metrics: the kind of
+    each metric there, by its name."""
     summary, replica = files.read_json(run / "summary.json"), int(model.origin.split()[1])
     rows, results = [], []
     last = stage(run, weights.read(weights.where(run, None)), replica)  # the summary has the results of these weights
@@ -171,15 +186,7 @@ def model_card(
             what = f"Held-out {key}" if apart else f"{key.capitalize()} on the training examples"
             rows.append(f"{what}: {value:.4g}; the mean of all replicas is {found['mean']:.4g}.")
             results.append({"type": kind, "name": key if apart else what, "value": value})
-    result = {"task": {"type": task}, "dataset": {"name": on, "type": on}, "metrics": results}
-    front = {
-        "library_name": "rlgrad", "pipeline_tag": task, "tags": [task, on, "onnx"],
-        "model-index": [{"name": run.resolve().name, "results": [result] if results else []}],
-    }  # fmt: skip
-    words = {"on": on, "origin": model.origin, "version": rlgrad.__version__, "table": "\n".join(rows)}
-    words["config"] = without_folders(settings.model_dump(mode="json", exclude_defaults=True))
-    words["front"] = yaml.safe_dump(front, sort_keys=False)
-    return template("card.md").format(takes=takes, gives=gives, usage=usage, **words)
+    return rows, results
 
 
 def without_folders(settings: dict[str, Any]) -> str:
