@@ -109,12 +109,8 @@ def found(head: bytes, whole: bool, told: Told, absent: Callable[[str], bool], p
     rows, ends = sample(text, separator, path, setting)
     if not rows:
         raise SettingError((setting,), f"{path}: there are no rows in this file")
-    more = rows[1:] or rows
-    if (separator == ";" or told.usual) and not any("." in cell or "," in cell for row in more for cell in row):
-        end, signs = re.escape(separator) + '"\r\n', ".," if separator != "," else "."
-        more = [re.findall(f"[{end}]([^{end}.,]*[{signs}][^{end}]*)", text)]  # the first decimal sign may come late
     try:
-        decimal = told.decimal or sign_of(itertools.chain(*more), separator, told.usual)
+        decimal = told.decimal or decimal_of(rows, text, separator, told.usual)
     except ValueError as error:
         raise SettingError((setting,), f"{path}: {error} set `decimal`") from error
     headed = told.header if told.header is not None else is_header(rows[0], rows[1:], decimal, absent)
@@ -262,6 +258,15 @@ def separator_of(text: str, absent: Callable[[str], bool], path: Path, setting: 
         which = " or ".join(NAMES[score[4]] for score in scores[:2])
         raise SettingError((setting,), f"{path}: {which} may separate its cells: set `separator`")
     return scores[0][4]
+
+
+def decimal_of(rows: Sequence[Sequence[str]], text: str, separator: str, usual: str) -> str:
+    """The `sign_of` the first rows of a text; if they have no sign, of what follows. Raises ValueError."""
+    more = rows[1:] or rows
+    if (separator == ";" or usual) and not any("." in cell or "," in cell for row in more for cell in row):
+        end, signs = re.escape(separator) + '"\r\n', ".," if separator != "," else "."
+        more = [re.findall(f"[{end}]([^{end}.,]*[{signs}][^{end}]*)", text)]  # the first decimal sign may come late
+    return sign_of(itertools.chain(*more), separator, usual)
 
 
 def sign_of(cells: Iterable[str], separator: str, usual: str = "") -> str:
