@@ -297,9 +297,7 @@ def test_what_is_left_to_gain_is_what_the_optimum_gains(tmp_path: Path) -> None:
     assert near.summary["left_to_gain"][0] > 1e-7
 
 
-def test_a_column_that_others_determine_takes_no_degree_of_freedom_and_without_an_intercept_zero_is_the_constant() -> (
-    None
-):
+def test_a_column_that_others_determine_takes_no_degree_of_freedom_without_an_intercept() -> None:
     sm = pytest.importorskip("statsmodels.api")
     x, y = made("gaussian")
     z = (x[:, [0, 2]] - [0, 0.5]) / [1, 0.01]
@@ -314,6 +312,60 @@ def test_a_column_that_others_determine_takes_no_degree_of_freedom_and_without_a
         assert (row.error, row.p) == pytest.approx((reference.bse[number], reference.pvalues[number]))
     assert table.rows[2].estimate is None
     assert table.facts["R²"] == pytest.approx(reference.rsquared)
+
+
+@pytest.mark.parametrize("family", ["gaussian", "poisson"])
+@pytest.mark.parametrize("made_of", [["one"], ["u", "v"], []])
+def test_without_an_intercept_the_constant_is_still_the_best_one(
+    tmp_path: Path, family: str, made_of: list[str]
+) -> None:
+    """Also where other columns make an intercept: one that is constant, or those of all categories."""
+    sm = pytest.importorskip("statsmodels.api")
+    x = np.arange(1.0, 9)
+    columns = {"one": np.full(8, 2.0), "u": x % 2, "v": 1 - x % 2, "x": x}
+    design = np.column_stack([columns[name] for name in [*made_of, "x"]])
+    y = np.array([11, 12, 12, 14, 15, 13, 17, 18])
+    data = write(tmp_path / "t.csv", design, y, ",".join([*made_of, "x"]))
+    kind = {"gaussian": sm.families.Gaussian(), "poisson": sm.families.Poisson()}[family]
+    found = trained(data, family=family, intercept=False, dtype="float32").summary["coefficients"]
+    constant = sm.GLM(y, np.ones(8), kind).fit()
+    if family == "gaussian":
+        assert found["log-likelihood of a constant"] == pytest.approx(sm.OLS(y, np.ones(8)).fit().llf)
+        assert found["R²"] == pytest.approx(sm.OLS(y, design).fit().rsquared)
+    else:
+        assert found["log-likelihood of a constant"] == pytest.approx(constant.llf)
+        assert found["pseudo-R²"] == pytest.approx(1 - sm.GLM(y, design, kind).fit().llf / constant.llf)
+
+
+def test_the_table_says_whose_coefficients_these_are(tmp_path: Path) -> None:
+    sm = pytest.importorskip("statsmodels.api")
+    x, y = made("logistic")
+
+    def found_with(name: str, **settings: Any) -> Any:
+        (tmp_path / name).mkdir()
+        data = write(tmp_path / name / "t.csv", x[:, :1], y, "a")
+        return trained(data, **settings).summary["coefficients"]
+
+    assert "replica" not in found_with("all", replicas={"bootstrap": 3})
+    reference = sm.Logit(y, sm.add_constant(x[:, :1])).fit(disp=0)
+    for values in ([0.0, 0.1], [0.1, 0.0]):  # the table is of the first
+        found = found_with(str(values[0]), l2={"sweep": values}, updates=8)
+        assert found["replica"] == "the first of 2"
+        errors = [row["error"] for row in found["rows"]]
+        if values[0]:
+            assert found["standard errors"] == "none, as the optimum is penalised"
+            assert errors == [None, None]
+        else:
+            assert errors == pytest.approx(reference.bse)
+
+
+def test_a_column_called_intercept_is_told_from_the_intercept(tmp_path: Path) -> None:
+    data = write(tmp_path / "t.csv", np.array([[1], [2], [3], [4]]), np.array([0, 0, 1, 1]), "intercept")
+    run = trained(data)
+    assert [row["name"] for row in run.summary["coefficients"]["rows"]] == ["intercept", "intercept (column)"]
+    said = " ".join(run.problem.conclusion())
+    assert "intercept (column) separates the classes wholly" in said  # at 2.5
+    assert "the intercept separates" not in said
 
 
 def test_coefficients_are_brought_into_the_file_s_units() -> None:

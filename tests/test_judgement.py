@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.optimize import brentq, minimize
 from scipy.stats import chi2, norm
-from sklearn import metrics
+from sklearn import dummy, metrics
 from statsmodels.stats.proportion import proportion_confint
 
 import rlgrad
@@ -187,6 +187,19 @@ def trained(folder: Path, features: int, test: str | None = None, **settings: An
         held = {"test_data": str(folder / "test.csv")}
     config = {"problem": "logistic", "data": str(folder / "data.csv"), "optimizer": {"name": "Newton"}, "updates": 2}
     return rlgrad.train(config | held | settings, out=folder / "run")
+
+
+def test_the_constant_is_the_same_everywhere_and_is_of_frequencies_without_weights(tmp_path: Path) -> None:
+    run = trained(tmp_path, 2, class_weights={"yes": 9})
+    y, test_y = (part.numpy()[:, None] for part in (run.problem.dataset.y, run.problem.dataset.test_y))
+    constant = dummy.DummyClassifier(strategy="prior").fit(y, y[:, 0])
+    expected = {
+        "log_loss": metrics.log_loss(test_y, constant.predict_proba(test_y)),
+        "accuracy": constant.score(test_y, test_y),
+    }
+    for name, value in expected.items():
+        assert run.summary["judgement"]["figures"][name]["constant"] == pytest.approx(value, rel=1e-5)
+        assert run.summary[f"evaluation.prior_{name}"]["mean"] == pytest.approx(value, rel=1e-5)
 
 
 def test_a_run_judges_its_classifier(tmp_path: Path) -> None:

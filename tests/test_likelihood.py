@@ -257,6 +257,26 @@ def test_large_counts_keep_their_digits_in_single_precision(xp: Any) -> None:
     np.testing.assert_allclose(residual[0, 0], y[0] - exact, atol=0.2, rtol=1e-4)
 
 
+@pytest.mark.parametrize("weight", [None, [1.0, 2, 3, 0.5, 4]])
+def test_the_deviance_of_large_counts_keeps_its_digits_in_single_precision(weight: list[float] | None) -> None:
+    """scikit-learn's and scipy's, in double precision, for counts of 20 million and for one of 0 and one of a half."""
+    from scipy.stats import poisson
+    from sklearn.metrics import mean_poisson_deviance
+
+    y = torch.tensor([[0.0, 0.5, 20_000_000, 20_004_000, 19_996_000]])
+    scores = torch.tensor([2.0, 1.5, 2e7, 2e7, 2e7]).log()[None, :, None]
+    family = family_of("poisson", 1)
+    mean = family.distribution(scores).mean.double().numpy()[0]
+    counts = None if weight is None else torch.tensor([weight])
+    found = family.quality(family.distribution(scores), y, counts)
+    exact = y[0].double().numpy()
+    assert found["deviance"].item() == pytest.approx(mean_poisson_deviance(exact, mean, sample_weight=weight))
+    whole = exact != 0.5
+    only = [torch.tensor(whole)[None] * (1.0 if counts is None else counts)]
+    expected = np.average(-poisson.logpmf(exact[whole], mean[whole]), weights=only[0][0][whole])
+    assert family.quality(family.distribution(scores), y, *only)["log_loss"].item() == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("xp", [np, torch])
 def test_what_examples_count_goes_round_by_the_values_of_a_sweep(xp: Any) -> None:
     """Of replicas 0 and 1, and 2 and 3 with another value: m, m + M, ..."""

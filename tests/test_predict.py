@@ -1,5 +1,6 @@
 """What a run has learned of a table, asked of other tables: files and data frames."""
 
+import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ import pandas
 import polars
 import pyarrow as pa
 import pytest
+import safetensors.torch
 
 import rlgrad
 from rlgrad.cli import main
+from rlgrad.run import weights
 
 ROWS = pandas.DataFrame(
     {
@@ -92,8 +95,22 @@ def test_a_hint_at_a_setting_says_that_it_is_the_run_s(run: str, tmp_path: Path,
 def test_predictions_do_not_replace_the_table(run: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (table := tmp_path / "new.csv").write_text(text := ROWS.to_csv(index=False))
     assert main(["predict", run, str(table), "--out", str(tmp_path / "." / "new.csv")]) == 2
-    assert "is the table itself" in capsys.readouterr().err
+    assert f"--out {tmp_path / 'new.csv'} is the table itself" in capsys.readouterr().err
     assert table.read_text() == text
+    assert main(["predict", run, str(table), "--out", ""]) == 2
+    assert "--out: it needs the name of a file" in capsys.readouterr().err
+
+
+def test_predictions_leave_all_other_files_alone(run: str, tmp_path: Path) -> None:
+    folder, known = tmp_path / "mine", {"z.csv.tmp": "mine", ".z.csv.tmp": "mine too"}
+    folder.mkdir()
+    for name, text in known.items():
+        (folder / name).write_text(text)
+    ROWS.to_csv(tmp_path / "new.csv", index=False)
+    assert main(["predict", run, str(tmp_path / "new.csv"), "--out", str(folder / "z.csv")]) == 0
+    assert len(pandas.read_csv(folder / "z.csv")) == len(ROWS)
+    (folder / "z.csv").unlink()
+    assert {path.name: path.read_text() for path in folder.iterdir()} == known
 
 
 def test_masked_values_are_missing(run: str) -> None:
@@ -144,7 +161,7 @@ def test_where_a_row_is_refused_nothing_is_left(run: str, tmp_path: Path, capsys
     assert main(["predict", run, str(tmp_path / "new.csv"), "--out", str(to)]) == 2
     assert f"new.csv:{len(rows) + 1}: column 1 (city): no example" in capsys.readouterr().err
     assert to.read_text() == "before\n"
-    assert not list(tmp_path.glob("*.tmp"))
+    assert not [*tmp_path.glob("*.tmp"), *tmp_path.glob(".*")]
     assert main(["predict", run, str(tmp_path / "new.csv"), "--out", "found.txt"]) == 2
     assert main(["predict", run, str(tmp_path / "none.csv"), "--out", str(to)]) == 2
 
@@ -159,6 +176,81 @@ def test_rows_that_the_run_would_have_dropped_have_no_prediction(tmp_path: Path)
     rows.to_csv(tmp_path / "new.csv", index=False)
     assert main(["predict", run, str(tmp_path / "new.csv"), "--out", str(tmp_path / "found.csv")]) == 0
     assert pandas.read_csv(tmp_path / "found.csv")["class"].isna().tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize("missing_values", ["error", "zero"])
+@pytest.mark.parametrize(
+    ("words", "cells", "said"),
+    [
+        (["true", "false"], [True, False], {"categorical": ["c"]}),
+        (["true", "false"], [True, False], {"formula": "y ~ C(c)"}),
+        (["TRUE", "False", "unknown"], ["true", "false", "unknown"], {"categorical": ["c"]}),
+        (["0.10", "0.20", "1.50"], [0.1, 0.2, 1.5], {"categorical": ["c"]}),
+        (["0,10", "0,20", "1,50"], [0.1, 0.2, 1.5], {"categorical": ["c"]}),
+        (["001", "1", "01.5"], ["001", "1", "01.5"], {"categorical": ["c"]}),
+    ],
+)
+def test_a_category_is_looked_up_by_what_it_means(
+    tmp_path: Path, words: list[str], cells: list[Any], said: dict[str, Any], missing_values: str
+) -> None:
+    counts = [(4, 6), (8, 2), (1, 3)][: len(words)]  # of labels 0 and 1
+    rows = [f"{word};{y}" for word, n in zip(words, counts, strict=True) for y in (0, 1) for _ in range(n[y])]
+    (table := tmp_path / "t.csv").write_text("\n".join(["c;y", *rows, ""]))
+    config = {"problem": "logistic", "data": str(table), "test_fraction": 0, "updates": 30, "dtype": "float64"}
+    config |= {"optimizer": {"name": "Newton"}, "missing_values": missing_values}
+    rlgrad.train(config | said, out=tmp_path / "run")
+    model, expected = rlgrad.load(tmp_path / "run"), [ones / (zeros + ones) for zeros, ones in counts]
+    assert sorted(model.preprocessing.categories["c"]) == sorted(words)  # as in the file
+    for frame in (pandas.DataFrame({"c": cells}), polars.DataFrame({"c": cells}), pandas.DataFrame({"c": words})):
+        np.testing.assert_allclose(model.predict_proba(frame)[:, 1], expected, atol=1e-6)
+    pandas.DataFrame({"c": cells}).to_csv(tmp_path / "other.csv")
+    for file, times in ((table, [sum(n) for n in counts]), (tmp_path / "other.csv", 1)):
+        assert main(["predict", str(tmp_path / "run"), str(file), "--out", str(tmp_path / "p.csv")]) == 0
+        found = pandas.read_csv(tmp_path / "p.csv")["probability of 1"]
+        np.testing.assert_allclose(found, np.repeat(expected, times), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "asked", "a", "said"),
+    [
+        (",", "a\n1.234\n2.900\n", [1234, 2900], ""),
+        (",", 'a\n"1,234"\n"2,900"\n', [1.234, 2.9], ""),
+        (",", "a;b\n1,234;x\n7;x\n", [1.234, 7], ""),
+        (",", "a\n1.234\n2.5\n", [1.234, 2.5], "decimal points, and the training data has decimal commas"),
+        (",", "b,a\nx,1.234\nx,2.900\n", [1.234, 2.9], "decimal points, and the training data has decimal commas"),
+        (",", "a\n" + "7\n" * 200 + "1.5\n", [7] * 200 + [1.5], "decimal points, and the training"),
+        (".", "a;b\n1,234;x\n7;x\n", [1234, 7], ""),
+        (".", "a;b\n1,234;x\n7,5;x\n", [1.234, 7.5], "decimal commas, and the training data has decimal points"),
+    ],
+)
+def test_the_decimal_sign_is_that_of_training_where_the_table_could_have_either(
+    tmp_path: Path, capsys: pytest.CaptureFixture, trained_on: str, asked: str, a: list[float], said: str
+) -> None:
+    rows = "a;y\n0.5;1\n1.5;2\n2.5;3\n10.25;10.75\n".replace(".", trained_on)  # y = a + 0.5
+    (tmp_path / "t.csv").write_text(rows)
+    config = {"problem": "logistic", "family": "gaussian", "data": str(tmp_path / "t.csv"), "test_fraction": 0}
+    config |= {"optimizer": {"name": "Newton"}, "updates": 3, "dtype": "float64"}
+    rlgrad.train(config, out=tmp_path / "run")
+    capsys.readouterr()
+    (tmp_path / "new.csv").write_text(asked)
+    assert main(["predict", str(tmp_path / "run"), str(tmp_path / "new.csv"), "--out", str(tmp_path / "p.csv")]) == 0
+    assert pandas.read_csv(tmp_path / "p.csv")["mean"].tolist() == pytest.approx(np.array(a) + 0.5)
+    printed = capsys.readouterr().err
+    assert said in printed if said else "decimal" not in printed
+    frame = pandas.read_csv(tmp_path / "new.csv", sep=";" if ";" in asked else ",", dtype=str)
+    if "b,a" not in asked and len(frame) < 100:
+        assert rlgrad.load(tmp_path / "run").predict(frame).tolist() == pytest.approx(np.array(a) + 0.5)
+
+
+def test_a_run_that_has_not_saved_its_decimal_sign_is_used_as_before(tmp_path: Path) -> None:
+    path = weights.where(Path(trained(tmp_path, replicas=2)))
+    found = weights.read(path)
+    assert found.description is not None
+    assert found.description["preprocessing"].pop("decimal") == "."
+    said = {"update": found.update, "sha256": weights.digest(found.tensors), "description": found.description}
+    path.write_bytes(safetensors.torch.save(found.tensors, {weights.WORDS: json.dumps(said)}))
+    model = rlgrad.load(tmp_path / "run")
+    np.testing.assert_allclose(model.predict_proba(ROWS)[:, 1], by_hand(str(tmp_path / "run"), ROWS), atol=1e-6)
 
 
 def test_a_number_is_predicted_where_there_are_no_classes(tmp_path: Path) -> None:

@@ -17,12 +17,15 @@ from scipy import stats
 from rlgrad.cli import main
 from rlgrad.errors import UsageError
 from rlgrad.reports import listing
+from rlgrad.reports.exporting import model_card
 from rlgrad.reports.figures import curves, swept
+from rlgrad.reports.loading import load
 from rlgrad.reports.playing import random_play, returns_by_chance
 from rlgrad.reports.reading import Curve, Recorded, by_cell, read_run
 from rlgrad.reports.report import Seen, differing, drawn, improvement, lead, report
 from rlgrad.reports.slices import LINE, PLANE, cut, orthonormal
 from rlgrad.run import train
+from rlgrad.run.resuming import recorded_config
 from rlgrad.run.statistics import number, probability_of_improvement, summarize
 from rlgrad.supervised.judgement import interval_of_probability
 from rlgrad.usage import shipped
@@ -384,3 +387,22 @@ def test_the_log_opens_as_a_table_by_the_documented_line(runs: Path, library: st
     assert list(table["update"]) == [update for update in logged.x for _ in range(3)]
     assert list(table["replica"]) == [0, 1, 2] * len(logged.x)
     assert list(table["objective/value"]) == logged.values.ravel().tolist()
+
+
+def test_what_is_measured_on_the_training_examples_is_not_called_held_out(tmp_path: Path) -> None:
+    for name, apart in (("test_fraction", False), ("validation_fraction", False), ("test_data", True)):
+        rows = "a,y\n" + "".join(f"{k % 7},{'no' if (k * k) % 5 < 2 else 'yes'}\n" for k in range(40))
+        (data := tmp_path / "t.csv").write_text(rows)
+        config = {"problem": "logistic", "data": str(data), "test_fraction": 0, "replicas": 3, "updates": 2}
+        config[name] = {"test_fraction": 0, "validation_fraction": 0.2, "test_data": str(data)}[name]
+        config |= {"optimizer": {"name": "Newton"}, "initial_deviation": 0.1}
+        trained = train(config, out=tmp_path / name)
+        model = load(tmp_path / name)
+        watched = "training" if name == "test_fraction" else "held-out"
+        assert f"the best of 3 on the {watched} examples" in model.origin
+        card = model_card(model, recorded_config(tmp_path / name, False), tmp_path / name, "m.onnx", ["class"])
+        value = trained.summary["evaluation.accuracy"]["per_replica"][int(model.origin.split()[1])]
+        assert f"{'Held-out accuracy' if apart else 'Accuracy on the training examples'}: {value:.4g}" in card
+        page = lead(read_run(tmp_path / name))
+        assert ("At its end: held-out accuracy" in page) == apart
+        assert ("At its end: accuracy on the training examples" in page) != apart

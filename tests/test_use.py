@@ -23,9 +23,10 @@ import rlgrad
 from rlgrad import UsageError, load, resume, train
 from rlgrad.agents.films import Show
 from rlgrad.cli import main
-from rlgrad.reports.exporting import PolicyGraph
+from rlgrad.reports.exporting import ClassifierGraph, PolicyGraph, model_card
 from rlgrad.reports.playing import play
 from rlgrad.run import weights
+from rlgrad.run.resuming import recorded_config
 from tests.run.support import AGENT, CLASSIFIER, POINT, crashing, rows, summary
 
 SMALL = AGENT | {"updates": 2, "evaluation": {"episodes": 3}}
@@ -651,6 +652,21 @@ def test_an_exported_classifier_has_its_preprocessing_and_its_card(
     (to.parent / "README.md").write_text("somebody's own\n")
     assert "into a folder of its own" in one_line(capsys, *command, str(to))
     assert (to.parent / "README.md").read_text() == "somebody's own\n"
+
+
+@pytest.mark.parametrize("missing_values", ["drop", "zero"])
+def test_a_card_says_what_an_exported_classifier_gives_for_a_missing_value(tmp_path: Path, missing_values: str) -> None:
+    (data := tmp_path / "t.csv").write_text("a,y\n" + "1,u\n2,v\n" * 9)
+    settings: dict[str, Any] = {"missing_values": missing_values, "test_fraction": 0, "updates": 2}
+    settings |= {"problem": "logistic", "data": str(data), "optimizer": {"name": "Newton"}, "l2": 0.1}
+    run = train(settings, out=tmp_path / "run").directory
+    model = load(run)
+    number, probabilities = ClassifierGraph(model)(torch.tensor([[float("nan")]], dtype=torch.float64))
+    dropped = bool(probabilities.isnan().all())
+    assert dropped == (missing_values == "drop") == (model.predict(np.array([[np.nan]])).tolist() == [None])
+    assert number.tolist() == [0]
+    card = model_card(model, recorded_config(run, False), run, "m.onnx", ClassifierGraph.gives)
+    assert ("A row with a missing value has no class: its probabilities are NaN" in card) == dropped
 
 
 def test_a_missing_exporter_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -499,9 +499,7 @@ class Logistic(Likelihood):
         """The judgement of the first replica on the test set."""
         data = self.dataset
         y, p = data.test_y.long().numpy(force=True), self._probabilities(data.test_x)
-        weight: Any = data.sample_weight
-        weight = None if weight is None else weight.reshape(-1, len(data.y))[0].numpy(force=True)
-        count = np.bincount(data.y.long().numpy(force=True), weight, minlength=data.classes)
+        count = np.bincount(data.y.long().numpy(force=True), minlength=data.classes)  # as for `prior_`: each row once
         labels = data.labels or range(data.classes)
         found = judgement.judge(y, p, count / count.sum(), labels)
         if data.test_x.shape[1] == len(data.preprocessing.columns) == 2:

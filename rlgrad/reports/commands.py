@@ -182,9 +182,11 @@ def play_command(options: argparse.Namespace) -> None:
 
 
 def predict_command(options: argparse.Namespace) -> None:
+    if not options.to:
+        raise UsageError("--out: it needs the name of a file")
     writable(Path(options.to))
     if Path(options.to).resolve() == Path(options.table).resolve():
-        raise UsageError(f"--to {options.to} is the table itself: give the predictions another name")
+        raise UsageError(f"--out {options.to} is the table itself: give the predictions another name")
     model = loaded(options, (".csv", ".parquet"), "table")
     from rlgrad.reports.predicting import predict
     from rlgrad.run.resuming import recorded_config

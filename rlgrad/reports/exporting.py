@@ -17,7 +17,7 @@ from rlgrad.agents.policies import BernoulliPolicy, CategoricalPolicy, GaussianP
 from rlgrad.agents.trained import TrainedPolicy
 from rlgrad.config import Config
 from rlgrad.errors import UsageError, text_of
-from rlgrad.reports.loading import stage
+from rlgrad.reports.loading import held_out, stage
 from rlgrad.run import weights
 from rlgrad.supervised.trained import TrainedClassifier, TrainedRegression
 
@@ -77,7 +77,7 @@ class ClassifierGraph(nn.Module):
             x = torch.where(missing, self.fill, x)
         parts = [
             x[:, [k]] if words is None else (x[:, [k]] == torch.arange(1, len(words))).to(x.dtype)
-            for k, (_, words) in enumerate(self.done.source)
+            for k, (_, words, _) in enumerate(self.done.source)
         ]
         if len(self.indicated) or self.done.categories:
             x = torch.cat([*parts, missing[:, self.indicated].to(x.dtype)], 1)
@@ -156,15 +156,12 @@ def model_card(
         for feature, known in model.preprocessing.categories.items():
             takes += f". {feature} is the number, from 0, of its category in {known}, and NaN for any other"
         gives += f". Class k stands for the label k of {model.classes_.tolist()}, from 0"
+        if model.preprocessing.missing_values == "drop":
+            gives += (
+                ". A row with a missing value has no class: its probabilities are NaN, and its `class` means nothing"
+            )
         usage = template("card_classifier.py.txt").format(name=name, count=len(model.features))
-    summary, replica = files.read_json(run / "summary.json"), int(model.origin.split()[1])
-    rows, results = [], []
-    last = stage(run, weights.read(weights.where(run, None)), replica)  # the summary has the results of these weights
-    for key, kind in metrics.items() if last in model.origin else ():
-        if found := summary.get(f"evaluation.{key}"):
-            value = found["per_replica"][replica]
-            rows.append(f"Held-out {key}: {value:.4g}; the mean of all replicas is {found['mean']:.4g}.")
-            results.append({"type": kind, "name": key, "value": value})
+    rows, results = quality(model, settings, run, metrics)
     result = {"task": {"type": task}, "dataset": {"name": on, "type": on}, "metrics": results}
     front = {
         "library_name": "rlgrad", "pipeline_tag": task, "tags": [task, on, "onnx"],
@@ -174,6 +171,22 @@ def model_card(
     words["config"] = without_folders(settings.model_dump(mode="json", exclude_defaults=True))
     words["front"] = yaml.safe_dump(front, sort_keys=False)
     return template("card.md").format(takes=takes, gives=gives, usage=usage, **words)
+
+
+def quality(model: Any, settings: Any, run: Path, metrics: dict[str, str]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The results of the run for a model's card: as sentences, and as entries of the front matter. metrics: the kind of
+    each metric there, by its name."""
+    summary, replica = files.read_json(run / "summary.json"), int(model.origin.split()[1])
+    rows, results = [], []
+    last = stage(run, weights.read(weights.where(run, None)), replica)  # the summary has the results of these weights
+    for key, kind in metrics.items() if last in model.origin else ():
+        if found := summary.get(f"evaluation.{key}"):
+            value = found["per_replica"][replica]
+            apart = held_out(settings.model_dump(), key)
+            what = f"Held-out {key}" if apart else f"{key.capitalize()} on the training examples"
+            rows.append(f"{what}: {value:.4g}; the mean of all replicas is {found['mean']:.4g}.")
+            results.append({"type": kind, "name": key if apart else what, "value": value})
+    return rows, results
 
 
 def without_folders(settings: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Loads the trained model of a run: a policy or a classifier."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,8 +101,15 @@ def best(config: Config, path: Path, found: Weights) -> tuple[int, str]:
     left = sorted({*range(len(values))} - set_aside(path, found))
     chosen = max(left, key=lambda k: direction.sign * values[k])
     policy = (found.description or {}).get("form", {}).get("kind") == "policy"
-    on = "new episodes, other than those of the run" if policy else "the held-out examples"
+    seen = "held-out" if held_out(config.settings.model_dump(), metric) else "training"
+    on = "new episodes, other than those of the run" if policy else f"the {seen} examples"
     return chosen, f": the best of {len(left)} on {on} ({metric.replace('_', ' ')} {number(values[chosen])})"
+
+
+def held_out(settings: Mapping[str, Any], metric: str) -> bool:
+    """Whether a metric of a run with these settings is of what the run does not learn from."""
+    apart = metric.startswith("validation_") or isinstance(settings.get("replicas"), dict)
+    return apart or any(settings.get(name, True) for name in ("test_fraction", "test_data"))
 
 
 def evaluate(config: Config, path: Path, update: int | str | None, episode_seed: int) -> dict[str, Any]:

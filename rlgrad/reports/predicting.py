@@ -2,8 +2,8 @@
 
 import itertools
 import os
+import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from rlgrad.supervised import tables
 from rlgrad.supervised.trained import TrainedClassifier
 
 EVERY = 5.0  # seconds between lines of progress
+SIGNS = {".": "points", ",": "commas"}
 
 
 def predict(model: TrainedClassifier, settings: Any, path: Path, to: Path) -> int:
@@ -27,7 +28,7 @@ def predict(model: TrainedClassifier, settings: Any, path: Path, to: Path) -> in
 
     classes = [str(label) for label in model.classes_]
     names = ["class", *(f"probability of {label}" for label in classes)] if classes else ["mean"]
-    temporary, rows, shown = to.with_name(to.name + ".tmp"), 0, time.monotonic()
+    rows, shown = 0, time.monotonic()
 
     def predictions(x: np.ndarray) -> pa.RecordBatch:
         found = model.answer(x)
@@ -38,23 +39,24 @@ def predict(model: TrainedClassifier, settings: Any, path: Path, to: Path) -> in
         return pa.record_batch(columns, names)
 
     try:
-        table = settings.table(path.absolute(), "table")
+        table = settings.table(path.absolute(), "table", then := model.preprocessing.decimal)
+        if then not in ("", table.decimal):
+            say(f"{path} has decimal {SIGNS[table.decimal]}, and the training data has decimal {SIGNS[then]}")
         if left := tables.unused(table, [*tables.found(table, model.features), *table.unused]):
             say(f"not used: {left}")
         blocks = map(predictions, model.read(table))
         first = next(blocks, None) or predictions(np.zeros((0, len(model.features))))
-        with (parquet.ParquetWriter if to.suffix == ".parquet" else csv.CSVWriter)(temporary, first.schema) as file:
-            for batch in itertools.chain([first], blocks):
-                file.write_batch(batch)
-                rows += len(batch)
-                if time.monotonic() - shown > EVERY:
-                    shown = time.monotonic()
-                    say(f"{rows:,}{f' of {table.rows:,}' if table.rows else ''} rows")
-        os.replace(temporary, to)
+        with tempfile.TemporaryDirectory(prefix=".rlgrad-", dir=to.absolute().parent) as folder:
+            temporary = Path(folder) / to.name
+            with (parquet.ParquetWriter if to.suffix == ".parquet" else csv.CSVWriter)(temporary, first.schema) as file:
+                for batch in itertools.chain([first], blocks):
+                    file.write_batch(batch)
+                    rows += len(batch)
+                    if time.monotonic() - shown > EVERY:
+                        shown = time.monotonic()
+                        say(f"{rows:,}{f' of {table.rows:,}' if table.rows else ''} rows")
+            os.replace(temporary, to)
     except SettingError as error:
         hint = "; these are settings of the run: train again to change one" if "`" in str(error) else ""
         raise UsageError(f"{error}{hint}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
     return rows

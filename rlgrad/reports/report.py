@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from rlgrad.pages import page
 from rlgrad.pages.drawing import panel, style, svg
 from rlgrad.reports.figures import curves, named
+from rlgrad.reports.loading import held_out
 from rlgrad.reports.published import published
 from rlgrad.reports.reading import AXES, UNENDED, Recorded
 from rlgrad.reports.slices import Slice, draw_line, draw_plane
@@ -158,7 +159,9 @@ def lead(run: Recorded) -> str:
     came = ""
     if isinstance(final, dict) and final.get("mean") is not None:
         between = f" (95% interval {interval(final)})" if interval(final) else ""
-        what = "held-out " * run.by_chance + text(named(run.evaluated[0]))
+        apart = held_out(run.settings, run.evaluated[0].partition("/")[2])
+        what = "held-out " * (run.by_chance and apart) + text(named(run.evaluated[0]))
+        what += "" if apart else " on the training examples"
         came = f" At its end: {what} {number(final['mean'])}{between}."
     head = f"{text(made)}: {many}, {updates} updates, {work} each{took}. The run {status}.{came}"
     head += " It went <strong>against its objective, on purpose</strong>." * bool(run.summary.get("wrong_sign"))

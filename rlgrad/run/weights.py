@@ -16,6 +16,7 @@ from rlgrad.errors import UsageError, short, text_of
 from rlgrad.run.directory import dotted
 from rlgrad.trainable import Trainable
 
+LATER = ("preprocessing.decimal",)  # parts of a description that older versions did not save
 NAME, INITIAL, KEPT, BEST = "model.safetensors", "initial.safetensors", "kept", "best"
 WORDS = "rlgrad"  # the only key of the metadata, because safetensors does not keep the order of several
 
@@ -138,10 +139,10 @@ def form(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> dict[
 
 
 def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
-    """The first difference between two descriptions, as text; None if they are equal."""
+    """The first difference between two descriptions, as text; None if what both have is equal."""
     a, b = dotted(there), dotted(json.loads(json.dumps(here)))
     for key in [*b, *a]:
-        if a.get(key) != b.get(key):
+        if a.get(key) != b.get(key) and (key in a or key not in LATER):
             one, other = (short(json.dumps(each.get(key))) for each in (a, b))
             return f"{key} is {one} there, and {other} here"
     return None

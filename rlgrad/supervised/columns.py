@@ -1,8 +1,10 @@
 """The meaning of the cells of a column: numbers, categories or labels."""
 
+import functools
 import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -55,7 +57,8 @@ class Column(NamedTuple):
     """A feature of the source: numbers, or one of several categories."""
 
     name: str
-    categories: Sequence[str] | None = None  # None: numbers
+    categories: Sequence[str] | None = None  # as they are written in the training data; None: numbers
+    decimal: str = ""  # the decimal sign there; empty: not known
 
     def number(self, word: str, decimal: str) -> float | None:
         """The number of a word, or of its category (NaN if unknown). None: the word has no number."""
@@ -63,8 +66,12 @@ class Column(NamedTuple):
             value = number(word, decimal)
             value = TRUTH.get(word.strip().casefold()) if value is None else value
             return value if value is None or (math.isfinite(value) and exact(word)) else None
-        word = canonical(word, decimal)
-        return float(self.categories.index(word)) if word in self.categories else math.nan
+        if self.decimal not in ("", decimal) and number(word, decimal) is not None:
+            word = word.translate(SWAP)  # now it is written as there
+        word = canonical(word, decimal := self.decimal or decimal)
+        if word in self.categories:
+            return float(self.categories.index(word))
+        return same(tuple(self.categories), decimal).get(meaning(word, decimal), math.nan)
 
 
 class Misread(Exception):
@@ -85,6 +92,24 @@ def canonical(label: object, decimal: str = ".") -> str:
         value = float(plain)
         return str(int(value)) if value == value // 1 and abs(value) < EXACT else text
     return text
+
+
+def meaning(word: str, decimal: str) -> float | str:
+    """What a category means, for comparisons of what is written in two ways: a number, except for codes such as 001;
+    true and false in any case; or the word."""
+    word = word.strip()
+    if word.casefold() in TRUTH:
+        return word.casefold()
+    value = None if re.match(r"[+-]?0\d", word) else number(word, decimal)
+    return word if value is None or abs(value) >= EXACT else value
+
+
+@functools.lru_cache(maxsize=64)
+def same(categories: tuple[str, ...], decimal: str) -> dict[float | str, float]:
+    """The number of the category with each meaning, if there is only one."""
+    meanings = [meaning(word, decimal) for word in categories]
+    count = Counter(meanings)
+    return {each: float(k) for k, each in enumerate(meanings) if count[each] == 1}
 
 
 def words(array: Any) -> tuple[np.ndarray, list[str]]:
@@ -184,7 +209,7 @@ def kind(
 ) -> Column:
     """Whether a column has numbers or categories, decided by its different words. numeric: whether it also has numbers.
     categorical: whether it is declared as categorical."""
-    known, column = [word.strip() for word in found if not absent(word, decimal)], Column(name)
+    known, column = [word.strip() for word in found if not absent(word, decimal)], Column(name, None, decimal)
     if not categorical:
         some = known[:CATEGORIES]  # more than that are too many for categories
         odd = sum(oddity(word) is not None for word in some)
@@ -192,7 +217,7 @@ def kind(
         strange = 2 * odd >= len(some) or (len(units) == 1 and None not in units)
         if numeric or strange or any(column.number(word, decimal) is not None for word in known):
             return column
-    return Column(name, ordered({canonical(word, decimal) for word in known}))
+    return column._replace(categories=ordered({canonical(word, decimal) for word in known}))
 
 
 def vocabulary(table: Table, places: Sequence[int], text: Collection[int]) -> Iterator[tuple[Collection[str], bool]]:

@@ -67,6 +67,7 @@ def concluded(problem: Any, estimate: Estimate) -> Conclusion:
         return Conclusion(sentences, findings, {})
     if dataset.drawn is not None and (len(problem.cells) > 1 or not problem.how.bootstrap):
         return Conclusion(sentences, findings, {})
+    bound = any(float(np.ravel(each)[0]) for each in (settings.l2, settings.l1))  # the first replica
     why, size = "none, as the optimum is penalised", (weight.shape[0] + 1) * weight.shape[1]
     table = estimates(model.family, weight, bias[0] if settings.intercept else None, done, dataset.labels)
     if dataset.drawn is not None:
@@ -74,11 +75,11 @@ def concluded(problem: Any, estimate: Estimate) -> Conclusion:
         every = dataset.own or [done] * len(w)
         table = spread(model.family, w, b, settings.intercept, every, dataset.labels)
         why = "the deviations of resamples, and intervals are the middle 95% of these"
-    elif not problem.penalised and len(dataset.y) * size**2 <= WORK:
+    elif not bound and len(dataset.y) * size**2 <= WORK:
         table, why = with_errors(problem, table, weight, bias[0], sentences, findings)
-    elif not problem.penalised:
+    elif not bound:
         why = "none, as there are too many examples and columns"
-    first = {"replica": f"the first of {len(parts)}"} if len(parts) > 1 else {}
+    first = {"replica": f"the first of {len(parts)}"} if len(parts) > 1 and dataset.drawn is None else {}
     facts = table.facts | {"standard errors": why} | first
     findings["coefficients"] = {"statistic": table.statistic, "rows": [row._asdict() for row in table.rows], **facts}
     return Conclusion(sentences, findings, documents(table, facts, model.family.ratio))

@@ -259,7 +259,7 @@ def opened(settings: DataSettings) -> Table:
 def listed(table: Table, features: Sequence[Column], empty: Sequence[str]) -> dict[str, str]:
     """Which columns have categories, and which are not used, in words. empty: the names of columns without a value."""
     facts = {}
-    if worded := [f"{name}: {short(printable(', '.join(words)))}" for name, words in features if words is not None]:
+    if worded := [f"{name}: {short(printable(', '.join(words)))}" for name, words, _ in features if words is not None]:
         facts["categories"] = several(worded, "; ")
     if left := [table.column(place) for place in sorted(table.unused)] + [f"{name} (empty)" for name in empty]:
         facts["not used"] = several(left, ", ")

@@ -7,9 +7,10 @@ Each is detected from the beginning of the file. If that is ambiguous, the error
 import codecs
 import csv
 import io
+import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +39,7 @@ class Told(NamedTuple):
     decimal: str | None = None
     header: bool | None = None
     encoding: str | None = None
+    usual: str = ""  # the decimal sign of the training data, for numbers that could have either
 
 
 class Dialect(NamedTuple):
@@ -107,10 +109,10 @@ def found(head: bytes, whole: bool, told: Told, absent: Callable[[str], bool], p
     rows, ends = sample(text, separator, path, setting)
     if not rows:
         raise SettingError((setting,), f"{path}: there are no rows in this file")
-    more = rows[1:] or rows
-    if separator == ";" and not any("." in cell or "," in cell for row in more for cell in row):
-        more = [re.findall(r'[;"\r\n]([^;"\r\n.,]*[.,][^;"\r\n]*)', text)]  # the first decimal sign may come late
-    decimal = told.decimal or decimal_of(more, separator, path, setting)
+    try:
+        decimal = told.decimal or decimal_of(rows, text, separator, told.usual)
+    except ValueError as error:
+        raise SettingError((setting,), f"{path}: {error} set `decimal`") from error
     headed = told.header if told.header is not None else is_header(rows[0], rows[1:], decimal, absent)
     first, body = (rows[0], rows[1:]) if headed else ([], rows)
     if not body:
@@ -258,23 +260,34 @@ def separator_of(text: str, absent: Callable[[str], bool], path: Path, setting: 
     return scores[0][4]
 
 
-def decimal_of(rows: Sequence[Sequence[str]], separator: str, path: Path, setting: str) -> str:
-    """Detect the decimal sign. Raises SettingError if it could be either."""
-    cells = {cell for row in rows for cell in row if "," in cell or "." in cell}
-    commas = {cell for cell in cells if "," in cell and number(cell, ",") is not None}
-    points = {cell for cell in cells if "." in cell and number(cell) is not None}
+def decimal_of(rows: Sequence[Sequence[str]], text: str, separator: str, usual: str) -> str:
+    """The `sign_of` the first rows of a text; if they have no sign, of what follows. Raises ValueError."""
+    more = rows[1:] or rows
+    if (separator == ";" or usual) and not any("." in cell or "," in cell for row in more for cell in row):
+        end, signs = re.escape(separator) + '"\r\n', ".," if separator != "," else "."
+        more = [re.findall(f"[{end}]([^{end}.,]*[{signs}][^{end}]*)", text)]  # the first decimal sign may come late
+    return sign_of(itertools.chain(*more), separator, usual)
+
+
+def sign_of(cells: Iterable[str], separator: str, usual: str = "") -> str:
+    """Detect the decimal sign of numbers. usual: the sign if it could be either. Raises ValueError with a question if
+    that does not decide it."""
+    signed = {cell for cell in cells if "," in cell or "." in cell}
+    commas = {cell for cell in signed if "," in cell and number(cell, ",") is not None}
+    points = {cell for cell in signed if "." in cell and number(cell) is not None}
     if any("," in cell for cell in points):  # 1,303.5
         return "."
     if any("." in cell for cell in commas):  # 1.303,5
         return ","
     grouped = all(number(cell) is not None for cell in commas), all(number(cell, ",") is not None for cell in points)
+    if usual and all(grouped) and (commas or separator != ","):
+        return usual
     if (not commas and not (points and grouped[1] and separator == ";")) or (commas and grouped[0] and points):
         return "."
     if commas and not grouped[0] and (not points or grouped[1]):
         return ","
     example = min(commas or points)
-    which = f"is the {'comma' if commas else 'point'} of {short(example)} a decimal sign?"
-    raise SettingError((setting,), f"{path}: {which} set `decimal`")
+    raise ValueError(f"is the {'comma' if commas else 'point'} of {short(example)} a decimal sign?")
 
 
 def is_header(first: Sequence[str], body: Sequence[Sequence[str]], decimal: str, absent: Callable[[str], bool]) -> bool:

@@ -167,7 +167,7 @@ class Formula:
         data = {}
         try:
             with np.errstate(all="ignore"):
-                for k, (name, words) in enumerate(source):
+                for k, (name, words, _) in enumerate(source):
                     codes = np.nan_to_num(x[:, k], nan=-1).astype(int)
                     data[self._mark(name)] = pandas.Categorical.from_codes(codes, words) if words else x[:, k]
                 terms = {key: part(Frame(data, state, known is None)) for key, part in self.parts.items()}

@@ -44,7 +44,7 @@ class Design:
         self.shift = known.mean * intercept
         self.unit = np.sqrt(known.variance + (known.mean - self.shift) ** 2)
         self.unit[known.low == known.high] = 1.0
-        self.names = [*["intercept"] * intercept, *names]
+        self.names = named(names, intercept)
         gram = sum(z.T @ (w[:, None] * z) for z, _, w, _ in self.pieces())
         self.kept, self.determined = independent(np.asarray(gram))
 
@@ -55,6 +55,13 @@ class Design:
             z = (self.x[some].double().numpy() - self.shift) / self.unit
             z = np.column_stack([*[np.ones(len(z))] * self.intercept, z])
             yield z, self.y[some], self.weight[some], self.class_weight[some]
+
+    def has_constant(self) -> bool:
+        """Whether the model can give all examples the same score: by its intercept, or by columns that make one."""
+        if self.intercept:
+            return True
+        wider = ((np.column_stack([z, np.ones(len(z))]), w[:, None]) for z, _, w, _ in self.pieces())
+        return len(self.names) in independent(np.asarray(sum(z.T @ (w * z) for z, w in wider)))[1]
 
     def inner(self, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
         """The coefficients [P, K] of these columns, from those of the model's features, [D, K] and [K]. A column that
@@ -169,7 +176,7 @@ def estimates(family: Family, weight: np.ndarray, bias: np.ndarray | None, done:
     found = weight / (np.asarray(done.deviation)[:, None] if len(done.deviation) else 1.0)
     if bias is not None:
         found = np.vstack([bias - (np.asarray(done.mean) @ found if len(done.mean) else 0.0), found])
-    names = [*["intercept"] * (bias is not None), *done.columns]
+    names = named(done.columns, bias is not None)
     first = int(found.shape[1] > 1)
     found = found - first * found[:, :1]
     rows = [
@@ -236,17 +243,17 @@ def overflow(estimate: float) -> float | None:
 
 
 def summary_of(family: Family, design: Design, found: Moments, scores: int) -> dict[str, float | str]:
-    """Log-likelihood, AIC, BIC and a pseudo-R² relative to the best constant. scores: K."""
+    """Log-likelihood, AIC, BIC and a pseudo-R² relative to the best constant. R² is relative to 0 if no coefficients
+    make a constant, as in statsmodels. scores: K."""
     count, free = float(design.weight.sum()), len(found.slope)
     value = found.log_likelihood
     y, w = design.y.astype(float), design.weight
     if family.dispersed:  # with the deviation at its optimum
-        centre = w @ y / count if design.intercept else 0.0
-        total = float(w @ np.square(y - centre))
+        total, squares = float(w @ np.square(y - w @ y / count)), float(w @ np.square(y))
         if not 0 < found.residual < np.inf or not total:  # the likelihood of an exact fit is infinite
             return {"examples": count}
         value, null = (count / 2 * (math.log(count / (2 * math.pi * rest)) - 1) for rest in (found.residual, total))
-        fit = {"R²": 1 - found.residual / total}
+        fit = {"R²": 1 - found.residual / (total if design.has_constant() else squares)}
     else:
         level = family.constant(torch.from_numpy(y), scores, torch.from_numpy(w))
         z = np.broadcast_to(level.double().numpy()[None, :, None], (1, scores, len(y)))
@@ -254,6 +261,12 @@ def summary_of(family: Family, design: Design, found: Moments, scores: int) -> d
         fit = {"pseudo-R²": 1 - value / null}
     information = {"AIC": 2 * free - 2 * value, "BIC": math.log(count) * free - 2 * value}
     return {"examples": count, "log-likelihood": value, "log-likelihood of a constant": null, **fit, **information}
+
+
+def named(columns: Sequence[str], intercept: bool) -> list[str]:
+    """The names of the coefficients: of the intercept, if there is one, and of the columns."""
+    own = (f"{name} (column)" if name == "intercept" else name for name in columns)
+    return ["intercept", *own] if intercept else list(columns)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -35,6 +35,7 @@ class Preprocessing(NamedTuple):
     formula: str = ""  # from which the columns are computed; empty: one column per number and per category
     terms: Sequence[str] = ()  # the names of its columns, and the numbers measured for them
     learned: Mapping[str, Mapping[str, Any]] = {}
+    decimal: str = ""  # the decimal sign of the training data; empty: not known
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """x [N, D] -> [N, D'], NaN if a value is missing."""
@@ -43,12 +44,14 @@ class Preprocessing(NamedTuple):
     @property
     def source(self) -> list[Column]:
         """The features as columns of the source [D]."""
-        return [Column(name, self.categories.get(name)) for name in self.features]
+        return [Column(name, self.categories.get(name), self.decimal) for name in self.features]
 
     @property
     def columns(self) -> list[str]:
         """The names of the model's inputs [D']."""
-        parts = [[name] if words is None else [f"{name}={word}" for word in words[1:]] for name, words in self.source]
+        parts = [
+            [name] if words is None else [f"{name}={word}" for word in words[1:]] for name, words, _ in self.source
+        ]
         missing = [f"{name} is missing" for name, shown in zip(self.features, self.indicated, strict=False) if shown]
         made = list(self.terms) if self.formula else [name for part in parts for name in part]
         return made + missing
@@ -84,7 +87,7 @@ class Preprocessing(NamedTuple):
             return x
         parts = [
             x[:, [k]] if words is None else x[:, [k]] == np.arange(1, len(words))
-            for k, (_, words) in enumerate(self.source)
+            for k, (_, words, _) in enumerate(self.source)
         ]
         return np.hstack(parts).astype(x.dtype, copy=False)
 
@@ -161,6 +164,7 @@ def fitted(
         "missing": list(told.missing),
         "not_missing": list(told.not_missing),
         "formula": told.formula or "",
+        "decimal": columns[0].decimal,
     }
     found = Preprocessing([column.name for column in columns], told.missing_values, categories=categories, **words)
     whole = (known.known == known.rows).all()

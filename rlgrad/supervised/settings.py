@@ -102,9 +102,10 @@ class DataSettings(Section):
         told = {"columns": formula.names, "categorical": [*self.categorical, *formula.categories]}
         return self.model_copy(update=told | ({"label": formula.label} if formula.label else {}))
 
-    def table(self, path: Path, setting: str) -> Table:
-        """Read a file with these settings. setting: the name of the setting with the path."""
-        told = Told(self.separator, self.decimal, self.header, self.encoding)
+    def table(self, path: Path, setting: str, usual: str = "") -> Table:
+        """Read a file with these settings. setting: the name of the setting with the path. usual: the decimal sign if
+        the file could have either."""
+        told = Told(self.separator, self.decimal, self.header, self.encoding, usual)
         return tables.read(path, setting, told, self.absent)
 
 

@@ -12,6 +12,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ class Table:
         """The columns at these places: those in `text` as dictionaries of words, others as numbers if possible."""
         for batch in self._batches(places):
             try:
-                yield arranged(batch, [place in text for place in places])
+                yield arranged(batch, [place in text for place in places], self.decimal)
             except TypeError as error:
                 raise SettingError((self.setting,), f"{self.source}: {error}") from error
 
@@ -409,15 +410,15 @@ def told_apart(names: Sequence[str]) -> list[tuple[str, int]]:
     return found
 
 
-def arranged(batch: "pa.RecordBatch", text: Sequence[bool]) -> "pa.RecordBatch":
-    """The batch with each column as numbers, or as a dictionary of words."""
+def arranged(batch: "pa.RecordBatch", text: Sequence[bool], decimal: str) -> "pa.RecordBatch":
+    """The batch with each column as numbers, or as a dictionary of words. decimal: the sign for numbers as words."""
     import pyarrow as pa
 
     columns = []
     for name, column, as_text in zip(batch.schema.names, batch.columns, text, strict=True):
         drop = f"`drop: [{name}]` leaves the column out"
         try:
-            columns.append(cast(column, as_text))
+            columns.append(cast(column, as_text, decimal))
         except pa.ArrowInvalid as error:
             why = f"{error}, where double precision holds all digits"
             raise TypeError(
@@ -428,7 +429,7 @@ def arranged(batch: "pa.RecordBatch", text: Sequence[bool]) -> "pa.RecordBatch":
     return pa.RecordBatch.from_arrays(columns, [str(k) for k in range(len(columns))])
 
 
-def cast(column: Any, as_text: bool) -> Any:
+def cast(column: Any, as_text: bool, decimal: str) -> Any:
     """An Arrow array as numbers of double precision, or as a dictionary of words. Raises NotImplementedError for a type
     that is neither, and ArrowInvalid for whole numbers that would merge."""
     import pyarrow as pa
@@ -448,7 +449,12 @@ def cast(column: Any, as_text: bool) -> Any:
         column = column.cast(pa.string() if kind.scale > 0 else pa.int64()).cast(pa.float64())
     elif not as_text and (types.is_integer(kind) or types.is_floating(kind)):
         column = column.cast(pa.float64(), safe=types.is_integer(kind))
-    return column if types.is_floating(column.type) and not as_text else column.cast(pa.string()).dictionary_encode()
+    if types.is_floating(column.type) and not as_text:
+        return column
+    known = column.cast(pa.string())
+    if decimal == "," and (types.is_floating(kind) or types.is_decimal(kind)):
+        known = compute.replace_substring(known, ".", ",")
+    return known.dictionary_encode()
 
 
 def refuse_other_formats(head: bytes, path: Path, setting: str) -> None:
@@ -476,22 +482,34 @@ def read(path: Path, setting: str, told: Told, absent: Absent) -> Table:
     try:
         with open(path, "rb") as file:
             if file.read(4) == b"PAR1":
-                return Parquet(path, setting, told.decimal or ".")
+                return Parquet(path, setting, told.decimal or told.usual or ".")
         return Text(path, setting, told, absent)
     except OSError as error:
         raise SettingError((setting,), f"{path}: cannot be read: {error}") from error
 
 
-def frame(data: Any) -> Table:
-    """A table in memory: of pandas, polars, pyarrow, or anything else with Arrow's interface. Raises SettingError."""
+def frame(data: Any, usual: str) -> Table:
+    """A table in memory: of pandas, polars, pyarrow, or anything else with Arrow's interface. usual: the decimal sign
+    of numbers as text, if they could have either. Raises SettingError."""
     import pyarrow as pa
+    from pyarrow.types import is_large_string, is_string, is_string_view
 
     try:
         table = data if isinstance(data, pa.Table) else pa.table(data)
     except (TypeError, ValueError, OverflowError, NotImplementedError) as error:  # pyarrow's are subclasses of these
         reason = "; ".join(map(str, error.args))[:300]
         raise SettingError(("data",), f"this is not a table of numbers and words: {reason}") from error
-    return Table("the table", table.column_names, table)
+
+    def worded(kind: pa.DataType) -> bool:
+        return bool(is_string(kind) or is_large_string(kind) or is_string_view(kind))
+
+    found, first = Table("the table", table.column_names, table), table.slice(0, dialects.ROWS)
+    cells = [cell for column in first.columns if worded(column.type) for cell in column.to_pylist() if cell]
+    found.decimal = usual or "."
+    if usual:
+        with suppress(ValueError):  # it has both signs
+            found.decimal = dialects.sign_of(map(str.strip, cells), "", usual)
+    return found
 
 
 def fetch(name: str) -> Table:

@@ -101,7 +101,7 @@ class TrainedClassifier:
                 raise ValueError(f"the features must be [N, {len(self.features)}], not {list(x.shape)}")
             x = {name: x[:, k].tolist() if x.dtype == object else x[:, k] for k, name in enumerate(self.features)}
         try:
-            yield from map(self.answer, self.read(frame(x)))
+            yield from map(self.answer, self.read(frame(x, self.preprocessing.decimal)))
         except SettingError as error:
             raise ValueError(str(error)) from error
 

@@ -40,8 +40,11 @@ class Poisson(Family):
         return average(y[None], weight).log()
 
     def quality(self, distribution: Distribution, y: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
-        found = super().quality(distribution, y, weight)
-        return found | {"deviance": 2 * (found["log_loss"] + average(saturated(torch, y), weight))}
+        mean, known = distribution.mean.double(), y.double()
+        off = (mean - known) / torch.where(known > 0, known, 1.0)
+        loss = torch.where(known > 0, known * (off - off.log1p()), mean)
+        found = {"log_loss": loss - saturated(torch, known), "deviance": 2 * loss}
+        return {name: average(each, weight).to(y.dtype) for name, each in found.items()}
 
 
 def saturated(xp: Any, y: Array) -> Array:
