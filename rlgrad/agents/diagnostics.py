@@ -26,11 +26,11 @@ def quality_of_gradient(g: Tensor, h: Tensor) -> dict[str, Tensor]:
 
 def explained_variance(guess: Tensor, target: Tensor, alive: Tensor) -> Tensor:
     """1 - Var(target - guess) / Var(target) [R] over the steps alive: 1 is perfect, 0 is no better than the mean. It is
-    at least -MOST: targets that do not differ, but for rounding, have no variance to explain."""
+    at least 1 - MOST: targets that do not differ, but for rounding, have no variance to explain."""
     mean, variance = mean_and_variance(target, alive)
     numbers = torch.finfo(target.dtype)
     rounding = (numbers.eps * mean).square().clamp(min=numbers.tiny)
-    return (1 - mean_and_variance(target - guess, alive)[1] / variance.maximum(rounding)).clamp(min=-MOST)
+    return 1 - (mean_and_variance(target - guess, alive)[1] / variance.maximum(rounding)).clamp(max=MOST)
 
 
 def effective_number(log_ratio: Tensor) -> Tensor:

@@ -264,7 +264,7 @@ def describe(id: str, options: Mapping[str, Any], around: Around = NOTHING) -> g
     return around.single(bare(id, around.inside(id, options), around))  # type: ignore[no-any-return]
 
 
-def bare(id: str, options: Mapping[str, Any], around: Around) -> gymnasium.Env[Any, Any]:
+def bare(id: str, options: Mapping[str, Any], around: Around = NOTHING) -> gymnasium.Env[Any, Any]:
     get_ready(id)
     if ":" in id:
         message = f"{id!r} would import a module, and a config runs no code; name an environment that is registered"
