@@ -151,8 +151,7 @@ class Config:
                     message += "; it is looked for beside the config and in the working directory"
                 raise SettingError(("imports",), message) from error
             self._check_origin(found)
-            file = getattr(found, "__file__", None)
-            if file and files.digest_of(module) != files.digest(Path(file)):
+            if file := files.changed(module):
                 say_once(f"{file} has changed since it was imported: the old text runs, until a new process begins")
 
     def _check_origin(self, module: ModuleType) -> None:

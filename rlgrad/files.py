@@ -8,10 +8,13 @@ import json
 import os
 import shutil
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
 from rlgrad.errors import UsageError, say, say_once
+
+IMPORTED: dict[str, tuple[ModuleSpec, str | None]] = {}  # for each module: what it was loaded by, and its digest
 
 
 def write(path: Path, content: str | bytes, previous: Path | None = None) -> None:
@@ -40,10 +43,19 @@ def write(path: Path, content: str | bytes, previous: Path | None = None) -> Non
 def digest_of(module: str) -> str | None:
     """The first digits of the SHA-256 of a module's text when it was imported, or first asked for; None without a
     file."""
-    spec: Any = getattr(sys.modules.get(module), "__spec__", None)  # a new one, if it is imported or reloaded again
-    if spec is not None and spec.has_location and not getattr(spec, "digest", None):
-        spec.digest = digest(Path(spec.origin))
-    return getattr(spec, "digest", None)
+    spec = getattr(sys.modules.get(module), "__spec__", None)  # a new one, if it is imported or reloaded again
+    if spec is None or not spec.has_location:
+        return None
+    if module not in IMPORTED or IMPORTED[module][0] is not spec:
+        IMPORTED[module] = spec, digest(Path(spec.origin))
+    return IMPORTED[module][1]
+
+
+def changed(module: str) -> str | None:
+    """The file of a module, if its text is no longer the one that was imported; otherwise None."""
+    before = digest_of(module)
+    file = None if before is None else IMPORTED[module][0].origin
+    return file if file and digest(Path(file)) != before else None
 
 
 def digest(path: Path) -> str | None:

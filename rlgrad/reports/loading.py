@@ -84,9 +84,9 @@ def stage(path: Path, found: Weights, replica: int) -> str:
     return f"after {done} update{'s' * (done != 1)}{unfinished}"
 
 
-def set_aside(path: Path, found: Weights) -> set[int]:
-    """The replicas that were set aside before these weights were kept: they count in no statistic."""
-    saved = checkpoint.load(path) or {}
+def set_aside(saved: Mapping[str, Any], found: Weights) -> set[int]:
+    """The replicas that were set aside before these weights were kept: they count in no statistic. saved: the run's
+    checkpoint."""
     aside = saved.get("state", {}).get("set_aside", {})
     done = found.update if isinstance(found.update, list) else [found.update or 0] * weights.replicas(found.tensors)
     return {replica for replica, updates in enumerate(done) if updates > aside.get(replica, updates)}
@@ -98,7 +98,7 @@ def best(config: Config, path: Path, found: Weights) -> tuple[int, str]:
     metric, direction = problem.judged
     weights.fill(problem, found)
     values = attempt(lambda: problem.evaluate(APART), config.settings.update_seconds_limit)[metric].tolist()
-    left = sorted({*range(len(values))} - set_aside(path, found))
+    left = sorted({*range(len(values))} - set_aside(checkpoint.load(path) or {}, found))
     chosen = max(left, key=lambda k: direction.sign * values[k])
     policy = (found.description or {}).get("form", {}).get("kind") == "policy"
     seen = "held-out" if held_out(config.settings.model_dump(), metric) else "training"
@@ -122,7 +122,7 @@ def evaluate(config: Config, path: Path, update: int | str | None, episode_seed:
     weights.fill(problem, kept)
     step = config.settings.length + episode_seed
     measured = attempt(lambda: problem.evaluate(step), config.settings.update_seconds_limit)
-    found, gone = {}, set_aside(path, kept)
+    found, gone = {}, set_aside(saved, kept)
     for cell in config.settings.cells:
         without = {number for number, replica in enumerate(cell.replicas) if replica in gone}
         for name, numbers in measured.items():

@@ -11,6 +11,7 @@ from torch import Tensor
 from rlgrad.loop import Estimate
 from rlgrad.optimizers.newton import ahead, either, joined
 from rlgrad.supervised.inference import Design, Fitted, estimates, fitted, listed, moments
+from rlgrad.supervised.judgement import in_cell
 from rlgrad.supervised.resampling import spread
 from rlgrad.supervised.separation import separated
 
@@ -138,7 +139,7 @@ def documents(table: Fitted, facts: Mapping[str, float | str], ratio: str | None
     said = "; ".join(f"{key}: {v if isinstance(v, str) else format(v, '.6g')}" for key, v in facts.items())
     head, *body = lines(".4g")
     ruled = [head, ["---", *["---:"] * (len(head) - 1)], *body]
-    markdown = "\n".join("| " + " | ".join(map(plain, line)) + " |" for line in ruled)
+    markdown = "\n".join("| " + " | ".join(map(in_cell, line)) + " |" for line in ruled)
     first, *rest = (" & ".join(map(latex, line)) + r" \\" for line in (head, *body))
     tabular = [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", first, r"\midrule", *rest]
     file = io.StringIO()
@@ -148,11 +149,6 @@ def documents(table: Fitted, facts: Mapping[str, float | str], ratio: str | None
         "coefficients.md": f"{markdown}\n\n{said}\n",
         "coefficients.tex": "\n".join([f"% {said}", *tabular, r"\bottomrule", r"\end{tabular}", ""]),
     }
-
-
-def plain(cell: str) -> str:
-    """The text for a table in Markdown: in one line, and without its sign between cells."""
-    return " ".join(cell.split()).replace("|", "\\|")
 
 
 def latex(cell: str) -> str:

@@ -85,11 +85,16 @@ def markdown(judgement: dict[str, Any]) -> str:
         interval = " to ".join(f"{end:.4g}" for end in each.get("ci95", ()) if end is not None)
         value = each["reason"] if each["value"] is None else f"{each['value']:.4g}"
         lines.append(f"| {name.replace('_', ' ')} | {value} | {interval} | {each.get('constant', float('nan')):.4g} |")
-    labels = [" ".join(str(label).split()).replace("|", "\\|") for label in judgement["confusion"]["labels"]]
+    labels = [in_cell(str(label)) for label in judgement["confusion"]["labels"]]
     lines += ["", f"| true \\ predicted | {' | '.join(labels)} |", "|---" + "|---:" * len(labels) + "|"]
     for label, row in zip(labels, judgement["confusion"]["counts"], strict=True):
         lines.append(f"| {label} | {' | '.join(map(str, row))} |")
     return "\n".join([*lines, ""])
+
+
+def in_cell(text: str) -> str:
+    """The text for a cell of a table in Markdown: in one line, with the sign between cells escaped."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def confident(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
