@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import sys
 from importlib.machinery import ModuleSpec
@@ -38,6 +39,12 @@ def write(path: Path, content: str | bytes, previous: Path | None = None) -> Non
             temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def in_command(path: str | Path) -> str:
+    """A path as one word of a command line, which is not taken for an option."""
+    word = str(path)
+    return shlex.quote(f"./{word}" if word.startswith("-") else word)
 
 
 def digest_of(module: str) -> str | None:

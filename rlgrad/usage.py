@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlgrad.errors import UsageError, nearest, short
+from rlgrad.files import in_command
 
 PACKAGED = Path(__file__).parent / "configs"  # where a wheel has the configs; a checkout has them at its top
 SHIPPED = PACKAGED if PACKAGED.is_dir() else Path(__file__).parent.parent / "configs"
@@ -52,7 +53,7 @@ def check_trained(run: str) -> None:
     """Raises UsageError if there is no run in a directory, or if it has not saved a model yet."""
     check_run(run)
     if not os.path.isfile(os.path.join(run, "model.safetensors")):
-        hint = f"rlgrad train --resume {shlex.quote(run)} goes on with it"
+        hint = f"rlgrad train --resume {in_command(run)} goes on with it"
         raise UsageError(f"{run}: this run has not ended: there is no model yet (no model.safetensors); {hint}")
 
 
@@ -79,9 +80,9 @@ def which_config(words: Sequence[str]) -> UsageError:
     """The error for a command line without --config. It suggests a config or run that the words name."""
     for word in words:
         if os.path.isfile(os.path.join(word, "config.yaml")):
-            return UsageError(f"which config? did you mean --resume {shlex.quote(word)}?")
+            return UsageError(f"which config? did you mean --resume {in_command(word)}?")
         if word.endswith((".yaml", ".yml")) and os.path.isfile(word):
-            return UsageError(f"which config? did you mean --config {shlex.quote(word)}?")
+            return UsageError(f"which config? did you mean --config {in_command(word)}?")
         for name in difflib.get_close_matches(word.lower().removesuffix(".yaml"), shipped(), n=1, cutoff=0.8):
             return UsageError(f"which config? did you mean --config {name}?")
     return UsageError("which config? --config FILE, or a name: " + ", ".join(shipped()))

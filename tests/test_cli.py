@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -156,6 +157,16 @@ def test_in_a_file_what_was_meant_is_no_option(tmp_path: Path, capsys: pytest.Ca
     config.write_text("problem: reinforce\nenvironment: CartPole-v1\nupdates: 2\nlr: 0.1\noptimizer: {name: Adam}\n")
     assert cli.main(["train", "--config", str(config)]) == 2
     assert f"{config}:4: lr: unknown setting; did you mean optimizer.lr?" in capsys.readouterr().err
+
+
+def test_the_commands_that_a_run_prints_work_as_printed(tmp_path, monkeypatch, capsys) -> None:
+    """Also if its directory looks like an option."""
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "--config", "bowl", "--updates", "2", "--out=-bowl"]) == 0
+    printed = [line[line.index("rlgrad ") :] for line in capsys.readouterr().out.splitlines() if "rlgrad " in line]
+    assert printed[-1] == "rlgrad report ./-bowl"
+    for command in printed:
+        assert cli.main(shlex.split(command)[1:]) == 0, command
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])

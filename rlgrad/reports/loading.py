@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlgrad.config import Config
 from rlgrad.errors import UsageError
-from rlgrad.files import read_json
+from rlgrad.files import in_command, read_json
 from rlgrad.run import checkpoint, weights
 from rlgrad.run.faults import attempt
 from rlgrad.run.identity import check_data, trained_with
@@ -46,8 +46,8 @@ def load(
     config = recorded_config(path, allow_imports, {"environment": environment, "policy": policy})
     found = weights.read(weights.where(path, update))
     if found.description is None:
-        message = "were written by an older version, and lack what is needed to use them"
-        raise UsageError(f"{found.path}: the weights {message}: rlgrad train --resume {path} writes them again")
+        message = f"{found.path}: the weights were written by an older version, and lack what is needed to use them"
+        raise UsageError(f"{message}: rlgrad train --resume {in_command(path)} writes them again")
     count = weights.replicas(found.tensors)
     if replica is not None:
         replica = numbered(path, replica, count)

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from rlgrad.files import in_command
 from rlgrad.pages import page
 from rlgrad.pages.drawing import panel, style, svg
 from rlgrad.reports.figures import curves, named
@@ -236,7 +237,7 @@ def again(run: Recorded) -> Iterable[str]:
     if isinstance(command, list) and command:
         words = shlex.join(["rlgrad", *map(str, command[1:])])
         yield f"<p>It was begun with</p>\n<pre><code>{text(words)}</code></pre>"
-    path = text(shlex.quote(str(run.path)))
+    path = text(in_command(run.path))
     yield f"<p>This repeats it, and compares the bits:</p>\n<pre><code>rlgrad reproduce {path}</code></pre>"
     versions = {"python": run.environment.get("python")}
     for part in map(run.environment.get, ("packages", "machine")):

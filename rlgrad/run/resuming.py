@@ -11,7 +11,7 @@ from torch import nn
 from rlgrad import distributed, files, ranks
 from rlgrad.config import Config, load_config, located, valid
 from rlgrad.errors import SettingError, UsageError, called, numbered, say, text_of
-from rlgrad.files import read_json, reason
+from rlgrad.files import in_command, read_json, reason
 from rlgrad.optimizers import Composite
 from rlgrad.run import checkpoint, directory, guest
 from rlgrad.run.clock import running
@@ -197,7 +197,7 @@ def refuse_changes(path: Path, recorded: FollowSettings, asked: FollowSettings, 
     if "problem" in recorded.given:
         raise UsageError(f"{message}; to go on, give the same settings: only `{asked.counts}` may be larger")
     hint = ", --extend-to N lengthens it" if recorded.length != asked.length else ""
-    raise UsageError(f"{message}; --resume {path} goes on with its own{hint}")
+    raise UsageError(f"{message}; --resume {in_command(path)} goes on with its own{hint}")
 
 
 def longer(path: Path, recorded: Config, length: int) -> RunSettings:

@@ -1,7 +1,6 @@
 """Shows a run to its user, while it goes on and at its end."""
 
 import math
-import shlex
 import signal
 import sys
 import time
@@ -17,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlgrad.errors import say
+from rlgrad.files import in_command
 from rlgrad.loop import Direction, Update
 from rlgrad.run.following import Following
 from rlgrad.run.observer import Observer, Record
@@ -170,8 +170,8 @@ class Display(Observer):
             solved = summary["first_solved"]
             work, wall = f"{solved['env_steps']:,} environment steps", f"{solved['seconds']:.1f} s"
             self.say(f"first solved by all replicas after {work} each, {wall} from the start")
-        here = shlex.quote(str(directory))
-        self.say("\nsee the curves:   tensorboard --logdir " + shlex.quote(str(directory.parent)))
+        here = in_command(directory)
+        self.say("\nsee the curves:   tensorboard --logdir " + in_command(directory.parent))
         if summary["status"] == "interrupted" and not run.settings.given:  # no command can resume with Python objects
             self.say(f"go on from here:  rlgrad train --resume {here}")
         elif not run.settings.given:
@@ -183,7 +183,7 @@ class Display(Observer):
         """Print a Markdown table and the line below it; for a long table only the command that shows it."""
         head, _, *rows = (line[2:-2].split(" | ") for line in text.splitlines() if line.startswith("|"))
         if len(rows) > ROWS:
-            self.say(f"{len(rows)} {file.stem}:  cat {shlex.quote(str(file))}")
+            self.say(f"{len(rows)} {file.stem}:  cat {in_command(file)}")
             return
         table = Table(*head, box=None, pad_edge=False)
         for column in table.columns[1:]:
