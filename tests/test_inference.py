@@ -281,8 +281,20 @@ def test_whether_it_has_converged_is_said_of_each_replica(tmp_path: Path) -> Non
     assert len(run.summary["left_to_gain"]) == 2
     (tmp_path / "run").rename(tmp_path / "first")
     assert trained(path, l2=0.01).summary["conclusion"][0].startswith("converged")
-    said = convergence(np.array([1e-9, 2e-3, np.nan, 1e-8]))
+    said = convergence(np.array([1e-9, 2e-3, np.nan, 1e-8]), "more updates")
     assert said.startswith("replicas 1 and 2 of 4 have not converged")
+    assert said.endswith("; more updates go further")
+
+
+def test_where_single_precision_ends_it_is_said_that_double_goes_further(tmp_path: Path) -> None:
+    x, _ = made("gaussian")
+    y = 3e9 + 1e3 * (x @ [1.0, 2.0, 0.5]) + 300 * np.random.default_rng(5).standard_normal(len(x))
+    path = write(tmp_path / "t.csv", x, y)
+    (said, *_) = trained(path, family="gaussian", dtype="float32").summary["conclusion"]
+    assert said.startswith("not converged")
+    assert said.endswith("; more updates, Newton or float64 go further")
+    (tmp_path / "run").rename(tmp_path / "first")
+    assert trained(path, family="gaussian").summary["conclusion"][0].startswith("converged")
 
 
 def test_what_is_left_to_gain_is_what_the_optimum_gains(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from rlgrad.loop import Estimate
@@ -33,8 +34,8 @@ def left_to_gain(estimate: Estimate, parameters: Iterable[Tensor], sign: Literal
         return np.asarray(promised / 2 / size)
 
 
-def convergence(parts: np.ndarray) -> str:
-    """Say in a sentence whether the run has converged. parts: as `left_to_gain` returns them."""
+def convergence(parts: np.ndarray, further: str) -> str:
+    """Say in a sentence whether the run has converged. parts: as `left_to_gain` returns them. further: what helps."""
     late = [k for k, part in enumerate(parts) if not part <= CONVERGED]
     most = float(np.max(np.nan_to_num(parts)))
     found = f"{most:.1e} of the objective is left to gain, by its slope and curvature; {CONVERGED:g} counts as nothing"
@@ -45,7 +46,7 @@ def convergence(parts: np.ndarray) -> str:
     else:
         some = f"replica {late[0]}" if len(late) == 1 else f"replicas {listed([str(k) for k in late])}"
         who = f"{some} of {len(parts)} {'has' if len(late) == 1 else 'have'} not converged"
-    return f"{who}: {found}; more updates or Newton go further"
+    return f"{who}: {found}; {further} go further"
 
 
 class Conclusion(NamedTuple):
@@ -61,7 +62,9 @@ def concluded(problem: Any, estimate: Estimate) -> Conclusion:
     settings, dataset, model = problem.settings, problem.dataset, problem.model
     parts = left_to_gain(estimate, model.parameters(), problem.direction.sign)
     done = dataset.preprocessing
-    sentences = [convergence(parts)]
+    rounded = dataset.x.dtype == torch.float32  # and a slope that is rounded may show no way up or down
+    further = "more updates, Newton or float64" if rounded else "more updates or Newton"
+    sentences = [convergence(parts, further)]
     findings: dict[str, Any] = {"left_to_gain": [float(p) if np.isfinite(p) else None for p in parts]}
     weight, bias = (part[0].double().numpy(force=True) for part in (model.linear.weight, model.linear.bias))
     if len(done.columns) != len(weight):  # the features have no names
