@@ -1,10 +1,10 @@
-"""Tiny environments whose every number is known."""
+"""Tiny environments whose every number is known. They need no torch, so that a worker process starts fast."""
 
 import os
 import signal
 import sys
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -142,3 +142,59 @@ class Faulty(Odd):
 
 def normalised(wear: float = 1e-9) -> gymnasium.Env:
     return wrappers.NormalizeReward(wrappers.NormalizeObservation(wrappers.FlattenObservation(Odd(wear))))
+
+
+def normalised_walk() -> gymnasium.Env:
+    return wrappers.NormalizeReward(wrappers.NormalizeObservation(Walk()))
+
+
+class Walk(gymnasium.Env):
+    """The reference: random numbers of large scale from the seed, five steps long."""
+
+    observation_space: spaces.Space = spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    action_space: spaces.Space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.t = 0
+        return self.see(), {}
+
+    def see(self) -> np.ndarray:
+        self.x = self.np_random.normal()
+        return np.array([5000 + 100 * self.x])
+
+    def step(self, action: int) -> Any:
+        self.t += 1
+        reward = float((self.x > 0) == bool(action))
+        return self.see(), reward, self.t == 5, False, {}
+
+
+class Drawn(gymnasium.Env):
+    """One action is legal, drawn before each step and also after the end, and the others raise. played: all episodes,
+    each with its seed and its actions."""
+
+    action_space = spaces.Discrete(4, start=2)
+    played: ClassVar[list[tuple[Any, list[int]]]] = []
+
+    def __init__(self, where: str = "info"):
+        self.where = where
+        seen = spaces.Box(0, 9, (1,), np.float32)
+        self.observation_space = seen if where == "info" else spaces.Dict({"seen": seen, where: spaces.MultiBinary(4)})
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left, self.own = int(self.np_random.integers(1, 9)), []
+        self.played.append((seed, self.own))
+        return self.shown()
+
+    def step(self, action):
+        assert action - 2 == self.legal, "not legal"
+        self.own.append(int(action))
+        self.left -= 1
+        observation, info = self.shown()
+        return observation, float(action), self.left == 0, False, info
+
+    def shown(self):
+        self.legal = int(self.np_random.integers(4))
+        seen, mask = np.full(1, self.left, np.float32), np.eye(4, dtype=np.int8)[self.legal]
+        return (seen, {"action_mask": mask}) if self.where == "info" else ({"seen": seen, self.where: mask}, {})

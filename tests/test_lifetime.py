@@ -16,7 +16,6 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv
 
 from rlgrad import RunError, load, train
@@ -27,6 +26,7 @@ from rlgrad.environments.moments import moments
 from rlgrad.environments.vector import close
 from rlgrad.run import resume
 from rlgrad.streams import Purpose
+from tests.environments import Walk, normalised_walk
 
 CONFIG: dict[str, Any] = {
     "problem": "reinforce",
@@ -35,27 +35,6 @@ CONFIG: dict[str, Any] = {
     "optimizer": {"name": "Adam", "lr": 0.05},
     "evaluation": {"every_updates": 2, "episodes": 6},
 }
-
-
-class Walk(gymnasium.Env):
-    """The reference: random numbers of large scale from the seed, five steps long."""
-
-    observation_space: spaces.Space = spaces.Box(-np.inf, np.inf, (1,), np.float64)
-    action_space: spaces.Space = spaces.Discrete(2)
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        super().reset(seed=seed)
-        self.t = 0
-        return self.see(), {}
-
-    def see(self) -> np.ndarray:
-        self.x = self.np_random.normal()
-        return np.array([5000 + 100 * self.x])
-
-    def step(self, action: int) -> Any:
-        self.t += 1
-        reward = float((self.x > 0) == bool(action))
-        return self.see(), reward, self.t == 5, False, {}
 
 
 class Counted(Walk):
@@ -145,10 +124,6 @@ class Shared(Walk):
         return np.array([sum(self.places)])
 
 
-def normalised() -> gymnasium.Env:
-    return gymnasium.wrappers.NormalizeReward(gymnasium.wrappers.NormalizeObservation(Walk()))
-
-
 def processes(num_envs: int) -> AsyncVectorEnv:
     return AsyncVectorEnv([Walk] * num_envs)
 
@@ -203,12 +178,12 @@ for made in (
     Unseeded,
     Reseeded,
     Shared,
-    normalised,
     Endless,
     Exits,
     Leaves,
 ):
     gymnasium.register(f"life/{made.__name__}-v0", made)
+gymnasium.register("life/normalised-v0", normalised_walk)
 gymnasium.register("life/Processes-v0", Walk, vector_entry_point=processes)
 
 

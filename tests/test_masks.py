@@ -2,7 +2,7 @@
 
 import itertools
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -26,6 +26,7 @@ from rlgrad.problems.reinforce import Reinforce
 from rlgrad.replicas import flatten
 from rlgrad.reports.playing import returns_by_chance
 from rlgrad.streams import Purpose, streams
+from tests.environments import Drawn
 
 # P(next of 3 states | state, action), of which the last is the end; what is legal in each of the two others.
 MOVES = np.array([[[0.5, 0.2, 0.3], [0.1, 0.6, 0.3], [0.3, 0.3, 0.4]], [[0.2, 0.5, 0.3], [0.7, 0.3, 0.0], [1, 0, 0]]])
@@ -128,37 +129,6 @@ for name, make in {
     "Doubles": partial(Masks, BOX, np.zeros(1, np.float32), np.array([2, 1], np.int8)),
 }.items():  # fmt: skip
     gymnasium.register(f"tests/{name}-v0", make)
-
-
-class Drawn(gymnasium.Env):
-    """One action is legal, drawn before each step and also after the end, and the others raise. played: all episodes,
-    each with its seed and its actions."""
-
-    action_space = spaces.Discrete(4, start=2)
-    played: ClassVar[list[tuple[Any, list[int]]]] = []
-
-    def __init__(self, where: str = "info"):
-        self.where = where
-        seen = spaces.Box(0, 9, (1,), np.float32)
-        self.observation_space = seen if where == "info" else spaces.Dict({"seen": seen, where: spaces.MultiBinary(4)})
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.left, self.own = int(self.np_random.integers(1, 9)), []
-        self.played.append((seed, self.own))
-        return self.shown()
-
-    def step(self, action):
-        assert action - 2 == self.legal, "not legal"
-        self.own.append(int(action))
-        self.left -= 1
-        observation, info = self.shown()
-        return observation, float(action), self.left == 0, False, info
-
-    def shown(self):
-        self.legal = int(self.np_random.integers(4))
-        seen, mask = np.full(1, self.left, np.float32), np.eye(4, dtype=np.int8)[self.legal]
-        return (seen, {"action_mask": mask}) if self.where == "info" else ({"seen": seen, self.where: mask}, {})
 
 
 gymnasium.register("tests/Drawn-v0", Drawn)
