@@ -84,13 +84,14 @@ def test_a_worker_starts_without_torch() -> None:
     assert found.stdout == "False\n"
 
 
-def test_a_run_goes_on_with_other_workers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", [{"workers": 0}, {"workers": 1}, {}])
+def test_a_run_goes_on_with_other_workers(tmp_path: Path, given: dict[str, int]) -> None:
     changes = {"environment_options": {"wear": 0}, **CRITIC}
     whole = rows(train(CONFIG | changes | {"workers": 0}, out=tmp_path / "whole"))
     train(CONFIG | changes | {"updates": 2, "workers": 2}, out=tmp_path / "half")
-    assert [row["objective/value"] for row in rows(resume(tmp_path / "half", extend_to=3))] == [
-        row["objective/value"] for row in whole
-    ]
+    half = resume(tmp_path / "half", extend_to=3, **given)
+    assert [row["objective/value"] for row in rows(half)] == [row["objective/value"] for row in whole]
+    assert yaml.safe_load((tmp_path / "half" / "config.yaml").read_text())["workers"] == given.get("workers", 2)
 
 
 @pytest.mark.parametrize("how", ["raises", "leaves", "exits"])

@@ -15,7 +15,8 @@ from rlgrad.settings import FollowSettings
 from rlgrad.trainable import Trainable
 from rlgrad.written import parse
 
-MOVED = frozenset({"imports_from", "device"})  # a config file may be moved, and a run may continue on another device
+MOVABLE = frozenset({"device", "workers"})  # a run may continue on another device, or with other workers
+MOVED = MOVABLE | {"imports_from"}  # and a config file may be moved
 # These settings may be changed in the config.yaml of a run: they change no update. docs/resume.md has this list too.
 FREE = MOVED | {"checkpoint", "log_every_updates", "diagnose_every_updates", "update_seconds_limit"}
 SHOWN = 10  # differences in one message, at most

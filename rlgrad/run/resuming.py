@@ -17,7 +17,7 @@ from rlgrad.run import checkpoint, directory, guest
 from rlgrad.run.clock import running
 from rlgrad.run.faults import limited
 from rlgrad.run.following import Following
-from rlgrad.run.identity import MOVED, check_alike, check_data, differences, trained_with
+from rlgrad.run.identity import MOVABLE, MOVED, check_alike, check_data, differences, trained_with
 from rlgrad.run.observer import Observer, by_name, check_observers, tell
 from rlgrad.run.observers.evaluation import HeldOut
 from rlgrad.run.observers.log import Log, clear
@@ -63,8 +63,8 @@ def resume(
     recorded = recorded_config(path, allow_imports, objects)
     if distributed.RESTARTS and extend_to == recorded.settings.length:
         extend_to = None  # the process before this one has already extended the run
-    if "device" in given:
-        recorded = moved(recorded, given.pop("device"))
+    for name in MOVABLE.intersection(given):
+        recorded = moved(recorded, name, given.pop(name))
     if config is not None or given:
         source = path / "config.yaml" if config is None else config
         asked = load_config(source, given, allow_imports, None if isinstance(source, Config) else objects)
@@ -81,10 +81,10 @@ def resume(
             return go_on(run, quiet, before, found)
 
 
-def moved(recorded: Config, device: Any) -> Config:
-    """Return the config with another device. Raises UsageError."""
-    with located({(): "--device"}):
-        data = recorded.settings.model_dump() | {"device": device}
+def moved(recorded: Config, name: str, value: Any) -> Config:
+    """Return the config with another device or number of workers. Raises UsageError."""
+    with located({(): f"--{name}"}):
+        data = recorded.settings.model_dump() | {name: value}
         return recorded.with_settings(valid(type(recorded.settings), data))
 
 
