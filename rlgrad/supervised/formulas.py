@@ -193,7 +193,7 @@ def terms_of(text: str) -> float:
     def size(node: ast.AST) -> float:
         match node:
             case ast.BinOp(left, ast.Pow(), ast.Constant(value=int() | float() as power)):
-                several: float = float(size(left)) ** min(abs(power), LONGEST)  # not in whole numbers, which may grow for ever
+                several: float = float(size(left)) ** min(abs(power), LONGEST)  # whole numbers would grow for ever
                 return several
             case ast.BinOp(left, op, right):
                 a, b = min(size(left), 1e9), min(size(right), 1e9)
