@@ -3,10 +3,10 @@
     python benchmarks/learning.py [TASK ...] [--column reinforce natural ppo] [--seeds 20] [--tune] [--write]
 
 Trains the tasks in benchmarks/learning/tasks.yaml, `--together` seeds side by side in one run. An interrupted run is
-continued, and a completed one is not trained again: to train it again, delete its folder below runs/learning. If several
-of these commands run at once, give each a core of its own, such as by `taskset -c 0`: the numbers are the same. The
-greedy policy is evaluated ten times during training and at each budget, in episodes whose seeds training does not use.
-The policy at the end counts, never the best one before. The numbers are kept in
+continued, and a completed one is not trained again: to train it again, delete its folder below runs/learning. If
+several of these commands run at once, give each a core of its own, as `taskset -c 0` does: the numbers are the same.
+The greedy policy is evaluated ten times during training and at each budget, in episodes whose seeds training does not
+use. The policy at the end counts, never the best one before. The numbers are kept in
 benchmarks/learning/results/TASK-COLUMN.json; --write makes the page of all results.
 
 --tune trains the settings listed in benchmarks/learning/tuning.yaml instead, on seeds that the results do not use.

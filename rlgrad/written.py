@@ -133,9 +133,9 @@ def override(data: dict[str, Any], sources: Sources, path: Key, value: Any) -> N
             raise UsageError(f"{option}: {within} is a single value and has no settings in it{instead}")
         if depth == len(path) - 1:
             holder[at] = value
-        elif isinstance(holder, dict) and holder.get(at) is None:
-            holder[at] = {}
-            sources.setdefault(path[: depth + 1], option)
+        elif isinstance(holder, dict) and isinstance(holder.get(at), int | float | None):
+            holder[at] = {}  # also instead of a number: {sweep: [1, 2]}, {folds: 10}
+            sources[path[: depth + 1]] = option
         holder = holder[at]
     for known in [known for known in sources if known[: len(path)] == path]:
         del sources[known]

@@ -5,6 +5,7 @@ import math
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from rlgrad.cli import main
 from rlgrad.config import load_config, schema
 from rlgrad.errors import UsageError
 from rlgrad.notation import write
+from rlgrad.run.directory import split_arguments
 from rlgrad.usage import SHIPPED, find
 from rlgrad.written import parse_overrides
 
@@ -118,6 +120,18 @@ def test_a_file_that_is_not_text(capsys, tmp_path, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "given", "same"),
+    [
+        ("breast_cancer", {"replicas": {"folds": 5}}, ["--replicas", "{folds: 5}"]),
+        ("cartpole", {"optimizer": {"lr": {"sweep": [0.1, 0.2]}}}, ["--optimizer.lr", "{sweep: [0.1, 0.2]}"]),
+    ],
+)
+def test_a_mapping_replaces_a_number(name: str, given: dict[str, Any], same: list[str]) -> None:
+    settings, _ = split_arguments(given)
+    assert load_config(name, settings).settings == load_config(name, same).settings
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--config", "cartpol"], "did you mean cartpole"),
@@ -130,7 +144,7 @@ def test_a_file_that_is_not_text(capsys, tmp_path, monkeypatch) -> None:
         (["--config", "cartpole", "--replicas"], "--replicas: a value is missing"),
         (["--config", "cartpole", "--seed", "1", "--seed", "2"], "--seed: given twice"),
         (["--config", "cartpole", "--seed.x", "1"], "--seed.x: seed: input should be a valid integer"),
-        (["--config", "cartpole", "--updates.x", "1"], "--updates.x: updates is a single value"),
+        (["--config", "cartpole", "--updates.x", "1"], "--updates.x: updates: input should be a valid integer"),
         (["--config", "cartpole", "--optimizer.name", "Adan"], "--optimizer.name: there is no optimizer 'Adan'"),
         (["--config", "cartpole", "--policy.hidden", "[3"], "--policy.hidden: '[3' is not a value"),
         (["--config", "cartpole", "extra"], "unexpected argument 'extra'"),

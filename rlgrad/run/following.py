@@ -161,7 +161,8 @@ class Following:
         return min(self.state.steps, self.settings.steps) if self.settings.steps else None
 
     def catch_up(self) -> None:
-        """Let the schedule of a run that was made longer leave the old end. Raises what the schedule raises."""
+        """Let a run that was made longer leave the old end. Raises what its schedule raises."""
+        self.state.leave_end(self.settings)
         watches = isinstance(self.schedule, ReduceLROnPlateau)
         if self.schedule and self.place and not watches and self.place != self.schedule.last_epoch:
             advance(self.schedule, None, self.place)

@@ -68,6 +68,18 @@ class State:
             if number not in self.solved and min(of_it, default=-math.inf) >= threshold:
                 self.solved[number] = {"env_steps": self.steps_of(cell.replicas), "seconds": now}
 
+    def leave_end(self, settings: FollowSettings) -> None:
+        """Forget that the last evaluation solved the problem, if only the old end of a run made longer asked for it."""
+        asked = settings.evaluation
+        if self.complete(settings) or self.due(asked.every_updates, asked.every_steps):
+            return
+        if self.first_solved and self.first_solved["env_steps"] == self.steps:
+            self.first_solved = None
+        cells = {number: settings.cells[number].replicas for number in self.solved}
+        for number, replicas in cells.items():
+            if self.solved[number]["env_steps"] == self.steps_of(replicas):
+                del self.solved[number]
+
     def over(self, settings: FollowSettings) -> bool:
         """Whether there is nothing left to do."""
         return self.complete(settings) or (settings.stop_when_solved and self.first_solved is not None)

@@ -119,6 +119,21 @@ def test_first_solved_and_stopping_when_solved(tmp_path: Path) -> None:
     assert resume(run.directory).summary["updates"] == found["updates"]  # it is over
 
 
+@pytest.mark.parametrize("swept", [{}, {"optimizer": {"lr": {"sweep": [0.03, 0.02]}}}])
+def test_a_run_made_longer_was_not_solved_at_its_old_end(tmp_path: Path, swept: dict[str, Any]) -> None:
+    """A run that was always so long has no evaluation there."""
+    often = {"evaluation": {"every_updates": 1, "episodes": 5}, "stop_when_solved": True, "replicas": 2, **swept}
+    solved = train("cartpole", out=tmp_path / "often", **often).summary["updates"]
+    seldom = often | {"evaluation": {"every_updates": solved + 2, "episodes": 5}}
+    part = train("cartpole", out=tmp_path / "part", updates=solved, **seldom)
+    assert part.summary["first_solved"]
+    longer = resume(part.directory, extend_to=solved + 3).summary
+    whole = train("cartpole", out=tmp_path / "whole", updates=solved + 3, **seldom).summary
+    assert longer["updates"] == whole["updates"] > solved
+    for a, b in zip([longer, *longer.get("sweep", ())], [whole, *whole.get("sweep", ())], strict=True):
+        assert (a["first_solved"] or {}).get("env_steps") == (b["first_solved"] or {}).get("env_steps")
+
+
 def test_solved_is_when_all_replicas_have_reached_the_threshold_for_the_first_time() -> None:
     """It need not be passed; the replicas that are set aside do not count; and a later fall does not matter."""
     problem: Any = SimpleNamespace(solved=("return", 475.0))
