@@ -16,12 +16,14 @@ RETURNS: dict[str, tuple[str, list[tuple[str, float, int, str]]]] = {
     "LunarLanderContinuous": ("v2", [("PPO", 271, 1_000_000, ZOO), ("TRPO", 262, 200_000, ZOO)]),
     "Pendulum": ("v1", [("PPO", -172, 100_000, ZOO), ("A2C", -163, 1_000_000, ZOO)]),
     "MountainCarContinuous": ("v0", [("TRPO", 92.5, 50_000, ZOO), ("PPO", 88.3, 20_000, ZOO)]),
-    "InvertedPendulum": ("v3", [(BEST, 999, 3_000_000, TIANSHOU)]),
+    "InvertedPendulum": ("v2", [(BEST, 999, 3_000_000, TIANSHOU)]),
+    "InvertedDoublePendulum": ("v2", [(BEST, 1060, 3_000_000, TIANSHOU)]),
+    "Reacher": ("v2", [(BEST, -10.5, 3_000_000, TIANSHOU)]),
     "HalfCheetah": ("v3", [("PPO", 5819, 1_000_000, ZOO), (BEST, 884, 3_000_000, TIANSHOU)]),
     "Hopper": ("v3", [("TRPO", 3618, 1_000_000, ZOO), (BEST, 396, 3_000_000, TIANSHOU)]),
     "Walker2d": ("v3", [("TRPO", 4933, 1_000_000, ZOO), (BEST, 412, 3_000_000, TIANSHOU)]),
-    "Swimmer": ("v3", [("TRPO", 366, 1_000_000, ZOO), ("PPO", 282, 1_000_000, ZOO)]),
-    "Ant": ("v3", [("TRPO", 4982, 1_000_000, ZOO), ("PPO", 1327, 1_000_000, ZOO)]),
+    "Swimmer": ("v3", [("TRPO", 366, 1_000_000, ZOO), ("PPO", 282, 1_000_000, ZOO), (BEST, 35.3, 3_000_000, TIANSHOU)]),
+    "Ant": ("v3", [("TRPO", 4982, 1_000_000, ZOO), ("PPO", 1327, 1_000_000, ZOO), (BEST, 475, 3_000_000, TIANSHOU)]),
 }
 
 
