@@ -110,7 +110,7 @@ SHORTENED = {
     ),
     "rlgrad reproduce runs/cartpole-1": f"{TRAINED} && rlgrad reproduce runs/cartpole-1",
     "python benchmarks/cartpole_seeds.py": "python benchmarks/cartpole_seeds.py 1",
-    "python benchmarks/cold_start.py 4": "python benchmarks/cold_start.py 1",
+    "python benchmarks/cold_start.py": "python benchmarks/cold_start.py 1",
     "python benchmarks/tables.py [ROUNDS] [PARQUET_ROWS]": "python benchmarks/tables.py 1 1000",
     "python benchmarks/tables.py 1 10000000": "python benchmarks/tables.py 1 1000",
     # CONTRIBUTING.md
